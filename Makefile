@@ -1,0 +1,36 @@
+# The two commands are `make demo` and `make test`; each does all set-up by itself.
+# LIBTORCH=/path uses another LibTorch >= 2.6; MLA_SHARED=/path names the folder of real weights and golden numbers.
+SHELL := /bin/bash
+BUILD := build/release
+export MLA_SHARED ?= $(abspath ../shared)
+JOBS ?= $(shell nproc)
+
+.PHONY: all setup build test demo asan strict bench clean
+all: build
+
+setup:
+	@bash cmake/install_debian_packages.sh
+	@bash cmake/fetch_libtorch.sh
+
+build: setup
+	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || (cat build/configure.log; exit 1)
+	@cmake --build --preset release -j $(JOBS)
+
+test: build
+	@ctest --preset release -j $(JOBS)
+
+demo: build
+	@bash experiments/demo.sh
+
+asan: setup
+	@cmake --preset asan -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset asan -j $(JOBS) && ctest --preset asan -j $(JOBS)
+
+strict: setup
+	@cmake --preset strict -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset strict -j $(JOBS)
+
+bench: strict
+	@build/strict/tests/tokenizer_benchmark
+	@build/strict/tests/svd_benchmark
+
+clean:
+	rm -rf build/release build/dev build/asan build/strict

@@ -1,0 +1,40 @@
+# Defines mla::libtorch: the CPU part of LibTorch, found in MLA_LIBTORCH, in $ENV{LIBTORCH}, or where
+# cmake/fetch_libtorch.sh unpacks the wheel. libtorch_cpu and libc10 are linked directly, because the wheel's own
+# package file asks for a CUDA toolkit that nothing here needs.
+set(mla_torch_candidates ${MLA_LIBTORCH} $ENV{LIBTORCH} ${CMAKE_SOURCE_DIR}/build/libtorch)
+set(mla_torch_root)
+foreach(candidate ${mla_torch_candidates})
+  foreach(folder ${candidate} ${candidate}/torch)
+    if(NOT mla_torch_root AND EXISTS ${folder}/lib/libtorch_cpu.so)
+      set(mla_torch_root ${folder})
+    endif()
+  endforeach()
+  if(mla_torch_root)
+    break()
+  endif()
+endforeach()
+if(NOT mla_torch_root)
+  message(FATAL_ERROR "LibTorch >= 2.6 not found in: ${mla_torch_candidates}. Run `make setup`, or set LIBTORCH=/path.")
+endif()
+
+file(STRINGS ${mla_torch_root}/include/torch/headeronly/version.h mla_torch_version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+if(NOT mla_torch_version_lines AND EXISTS ${mla_torch_root}/include/torch/csrc/api/include/torch/version.h)
+  file(STRINGS ${mla_torch_root}/include/torch/csrc/api/include/torch/version.h mla_torch_version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+endif()
+string(REGEX REPLACE "[^0-9;]" "" mla_torch_version "${mla_torch_version_lines}")
+string(REPLACE ";" "." mla_torch_version "${mla_torch_version}")
+if(mla_torch_version AND mla_torch_version VERSION_LESS 2.6)
+  message(FATAL_ERROR "LibTorch in ${mla_torch_root} is ${mla_torch_version}; 2.6 or later is needed.")
+endif()
+message(STATUS "LibTorch ${mla_torch_version} in ${mla_torch_root}")
+
+add_library(mla_libtorch INTERFACE)
+add_library(mla::libtorch ALIAS mla_libtorch)
+target_include_directories(mla_libtorch SYSTEM INTERFACE
+  ${mla_torch_root}/include ${mla_torch_root}/include/torch/csrc/api/include)
+target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.so ${mla_torch_root}/lib/libc10.so)
+# The wheel's libtorch_cpu needs two small CUDA libraries by name, which lie beside it.
+set(mla_torch_runtime ${mla_torch_root}/../nvidia/cu13/lib)
+target_link_options(mla_libtorch INTERFACE
+  -Wl,-rpath,${mla_torch_root}/lib
+  $<$<BOOL:$<PATH:NORMAL_PATH,${mla_torch_runtime}>>:-Wl,-rpath-link,${mla_torch_runtime}>)
