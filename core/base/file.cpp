@@ -1,0 +1,102 @@
+#include "core/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "core/base/error.h"
+
+namespace mla {
+namespace {
+
+/// A file descriptor that closes itself.
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+int open_for_reading(const std::filesystem::path& path) {
+  std::error_code ignored;  // What keeps us from looking also keeps us from opening, and is reported then.
+  if (std::filesystem::is_directory(path, ignored))
+    throw DataError(cat(path.string(), ": expected a file, found a folder"));
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw DataError(cat(path.string(), ": cannot be read: ", std::strerror(errno)));
+  return fd;
+}
+
+void write_all(int fd, std::string_view bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      throw DataError(cat(path.string(), ": cannot be written: ", std::strerror(errno)));
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  const Descriptor file{open_for_reading(path)};
+  std::string bytes;
+  struct stat info {};
+  if (::fstat(file.fd, &info) == 0 && info.st_size > 0) bytes.reserve(static_cast<std::size_t>(info.st_size));
+  char block[1 << 16];
+  for (;;) {
+    const ssize_t count = ::read(file.fd, block, sizeof block);
+    if (count == 0) return bytes;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw DataError(cat(path.string(), ": cannot be read: ", std::strerror(errno)));
+    bytes.append(block, static_cast<std::size_t>(count));
+  }
+}
+
+std::filesystem::path temporary_name(const std::filesystem::path& path) {
+  static std::atomic<int> counter = 0;
+  std::filesystem::path name = path;
+  name += cat(".", ::getpid(), ".", counter++, ".tmp");
+  return name;
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
+  std::error_code error;
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  if (error) throw DataError(cat(path.parent_path().string(), ": cannot be made: ", error.message()));
+  const std::filesystem::path temporary = temporary_name(path);
+  try {
+    const Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (file.fd < 0) throw DataError(cat(path.string(), ": cannot be written: ", std::strerror(errno)));
+    write_all(file.fd, bytes, path);
+    if (::fsync(file.fd) != 0) throw DataError(cat(path.string(), ": cannot be written: ", std::strerror(errno)));
+    if (::rename(temporary.c_str(), path.c_str()) != 0) {
+      throw DataError(cat(path.string(), ": cannot be written: ", std::strerror(errno)));
+    }
+  } catch (...) {
+    std::filesystem::remove(temporary, error);
+    throw;
+  }
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const Descriptor file{open_for_reading(path)};
+  struct stat info {};
+  if (::fstat(file.fd, &info) != 0) throw DataError(cat(path.string(), ": cannot be read: ", std::strerror(errno)));
+  size_ = static_cast<std::size_t>(info.st_size);
+  if (size_ == 0) throw DataError(cat(path.string(), ": the file is empty"));
+  void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (at == MAP_FAILED) throw DataError(cat(path.string(), ": cannot be mapped: ", std::strerror(errno)));
+  data_ = static_cast<std::byte*>(at);
+}
+
+MappedFile::~MappedFile() { ::munmap(data_, size_); }
+
+}  // namespace mla

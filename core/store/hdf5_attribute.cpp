@@ -1,0 +1,106 @@
+// The attribute part of Hdf5File.
+#include "core/store/hdf5_file.h"
+#include "core/store/hdf5_handle.h"
+
+namespace mla {
+namespace {
+
+using hdf5::checked;
+using hdf5::Handle;
+using hdf5::Place;
+using hdf5::text_type;
+
+/// The type that h5py gives to numpy.bool_.
+hid_t bool_type() {
+  const hid_t type = H5Tenum_create(H5T_NATIVE_INT8);
+  constexpr std::int8_t kFalse = 0;
+  constexpr std::int8_t kTrue = 1;
+  H5Tenum_insert(type, "FALSE", &kFalse);
+  H5Tenum_insert(type, "TRUE", &kTrue);
+  return type;
+}
+
+/// The type in memory and the type on disk of each kind of value.
+struct Types {
+  Handle memory, disk;
+};
+
+Types types_of(bool) { return {{bool_type(), H5Tclose}, {bool_type(), H5Tclose}}; }
+Types types_of(std::int64_t) { return {{H5Tcopy(H5T_NATIVE_INT64), H5Tclose}, {H5Tcopy(H5T_STD_I64LE), H5Tclose}}; }
+Types types_of(std::uint64_t) { return {{H5Tcopy(H5T_NATIVE_UINT64), H5Tclose}, {H5Tcopy(H5T_STD_U64LE), H5Tclose}}; }
+Types types_of(double) { return {{H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose}, {H5Tcopy(H5T_IEEE_F64LE), H5Tclose}}; }
+Types types_of(const std::string&) { return {{text_type(), H5Tclose}, {text_type(), H5Tclose}}; }
+
+herr_t write_value(hid_t attribute, hid_t type, const std::string& value) {
+  const char* text = value.c_str();
+  return H5Awrite(attribute, type, &text);
+}
+template <class T>
+herr_t write_value(hid_t attribute, hid_t type, const T& value) {
+  return H5Awrite(attribute, type, &value);
+}
+
+template <class T>
+AttributeValue read_value(hid_t attribute, const Place& place) {
+  T value{};
+  const Types types = types_of(value);
+  if constexpr (std::is_same_v<T, std::string>) {
+    char* text = nullptr;
+    checked(H5Aread(attribute, types.memory, &text), place, "cannot be read");
+    if (text != nullptr) value = text;
+    H5free_memory(text);
+  } else {
+    checked(H5Aread(attribute, types.memory, &value), place, "cannot be read");
+  }
+  return value;
+}
+
+}  // namespace
+
+void Hdf5File::set_attribute(const std::string& object, const std::string& name, const AttributeValue& value) {
+  const std::string label = object + "@" + name;
+  const Place place{name_, label};
+  if (has_attribute(object, name)) {
+    checked(H5Adelete_by_name(id_, object.c_str(), name.c_str(), H5P_DEFAULT), place, "cannot be replaced");
+  }
+  std::visit(
+      [&](const auto& held) {
+        const Types types = types_of(held);
+        const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+        const hid_t id = H5Acreate_by_name(id_, object.c_str(), name.c_str(), types.disk, space, H5P_DEFAULT,
+                                           H5P_DEFAULT, H5P_DEFAULT);
+        const Handle attribute(checked(id, place, "cannot be made"), H5Aclose);
+        checked(write_value(attribute, types.memory, held), place, "cannot be written");
+      },
+      value);
+}
+
+bool Hdf5File::has_attribute(const std::string& object, const std::string& name) const {
+  return H5Aexists_by_name(id_, object.c_str(), name.c_str(), H5P_DEFAULT) > 0;
+}
+
+AttributeValue Hdf5File::attribute(const std::string& object, const std::string& name) const {
+  const std::string label = object + "@" + name;
+  const Place place{name_, label};
+  const hid_t id = H5Aopen_by_name(id_, object.c_str(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+  const Handle attribute(checked(id, place, "no such attribute"), H5Aclose);
+  const Handle type(checked(H5Aget_type(attribute), place, "has no type"), H5Tclose);
+  const Handle space(checked(H5Aget_space(attribute), place, "has no shape"), H5Sclose);
+  if (H5Sget_simple_extent_npoints(space) != 1) hdf5::fail(place, "expected a single value");
+  switch (H5Tget_class(type)) {
+    case H5T_ENUM:
+      return read_value<bool>(attribute, place);
+    case H5T_FLOAT:
+      return read_value<double>(attribute, place);
+    case H5T_INTEGER:
+      if (H5Tget_sign(type) == H5T_SGN_NONE) return read_value<std::uint64_t>(attribute, place);
+      return read_value<std::int64_t>(attribute, place);
+    case H5T_STRING:
+      if (H5Tis_variable_str(type) > 0) return read_value<std::string>(attribute, place);
+      [[fallthrough]];
+    default:
+      hdf5::fail(place, "expected a boolean, a number or a text of variable length");
+  }
+}
+
+}  // namespace mla

@@ -1,0 +1,154 @@
+#include "core/store/hdf5_file.h"
+
+#include <algorithm>
+#include <atomic>
+#include <string_view>
+
+#include "core/base/file.h"
+#include "core/base/hash.h"
+#include "core/store/hdf5_handle.h"
+
+namespace mla {
+namespace hdf5 {
+
+std::string last_message() {
+  std::string message;
+  const auto take_first = [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
+    *static_cast<std::string*>(out) = error->desc;
+    return 1;  // Ends the walk, which starts at the innermost function.
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, &message);
+  H5Eclear2(H5E_DEFAULT);
+  return message.empty() ? "HDF5 gives no reason" : message;
+}
+
+void fail(const Place& place, const std::string& what) {
+  throw DataError(cat(place.file, place.object.empty() ? "" : ": " + place.object, ": ", what));
+}
+
+}  // namespace hdf5
+
+namespace {
+
+using hdf5::checked;
+using hdf5::Handle;
+
+constexpr std::size_t kGrowth = 1 << 20;  // Bytes by which the image in memory grows.
+const std::string kNoObject;
+
+/// HDF5 would print its error stack to stderr; here the innermost message goes into the exception.
+void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+/// HDF5 takes two files in memory for the same one when their names are equal.
+std::string unique_name() {
+  static std::atomic<int> counter = 0;
+  return cat("memory-", counter++);
+}
+
+/// Access to a file that lives in memory.
+hid_t memory_access(const std::string& name) {
+  const hid_t access = checked(H5Pcreate(H5P_FILE_ACCESS), {name, kNoObject}, "cannot be opened");
+  H5Pset_fapl_core(access, kGrowth, false);
+  return access;
+}
+
+// A line after the end that HDF5 knows of, which its readers skip: a hash of all before it. HDF5 itself can crash on a
+// damaged file, so damage must be found first.
+constexpr std::string_view kSealStart = "\nXXH3-128 ";
+constexpr std::size_t kHashDigits = 32;
+constexpr std::size_t kSealSize = kSealStart.size() + kHashDigits + 1;
+
+std::string seal_of(std::string_view image) { return cat(kSealStart, hash_bytes(image), "\n"); }
+
+/// Takes the seal off `image`. A file without one is of another writer, or cut, which HDF5 notices.
+void remove_seal(std::string& image, const std::string& name) {
+  const std::size_t size = image.size() - std::min(kSealSize, image.size());
+  if (image.compare(size, kSealStart.size(), kSealStart) != 0) return;
+  if (image.substr(size) != seal_of(std::string_view(image).substr(0, size))) {
+    throw DataError(cat(name, ": the file is damaged: its checksum does not fit its content"));
+  }
+  image.resize(size);
+}
+
+constexpr unsigned kKeepOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+
+}  // namespace
+
+Hdf5File Hdf5File::create(const std::string& name) {
+  silence();
+  const Handle access(memory_access(name), H5Pclose);
+  const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+  H5Pset_link_creation_order(creation, kKeepOrder);
+  const hid_t id = H5Fcreate(unique_name().c_str(), H5F_ACC_TRUNC, creation, access);
+  return Hdf5File(checked(id, {name, kNoObject}, "cannot be created"), name);
+}
+
+Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+  silence();
+  const std::string name = path.string();
+  std::string image = read_file(path);
+  remove_seal(image, name);
+  if (image.empty()) throw DataError(cat(name, ": not a whole HDF5 file: it is empty"));
+  const Handle access(memory_access(name), H5Pclose);
+  checked(H5Pset_file_image(access, image.data(), image.size()), {name, kNoObject}, "cannot be read");
+  const hid_t id = H5Fopen(unique_name().c_str(), H5F_ACC_RDONLY, access);
+  return Hdf5File(checked(id, {name, kNoObject}, "not a whole HDF5 file"), name);
+}
+
+Hdf5File::~Hdf5File() {
+  if (id_ >= 0) H5Fclose(id_);
+}
+
+Hdf5File::Hdf5File(Hdf5File&& other) noexcept : id_(std::exchange(other.id_, -1)), name_(std::move(other.name_)) {}
+
+void Hdf5File::save(const std::filesystem::path& path) const {
+  checked(H5Fflush(id_, H5F_SCOPE_GLOBAL), {name_, kNoObject}, "cannot be flushed");
+  const ssize_t size = checked(H5Fget_file_image(id_, nullptr, 0), {name_, kNoObject}, "has no image");
+  std::string image(static_cast<std::size_t>(size), '\0');
+  checked(H5Fget_file_image(id_, image.data(), image.size()), {name_, kNoObject}, "has no image");
+  write_file_atomically(path, image + seal_of(image));
+}
+
+bool Hdf5File::exists(const std::string& path) const {
+  // H5Lexists wants every group on the way to exist.
+  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    if (part != "/" && H5Lexists(id_, part.c_str(), H5P_DEFAULT) <= 0) {
+      H5Eclear2(H5E_DEFAULT);
+      return false;
+    }
+    if (end == std::string::npos) return true;
+  }
+}
+
+std::vector<std::string> Hdf5File::children(const std::string& group) const {
+  const Handle id(checked(H5Gopen2(id_, group.c_str(), H5P_DEFAULT), {name_, group}, "not a group"), H5Gclose);
+  const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* out) -> herr_t {
+    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+    return 0;
+  };
+  std::vector<std::string> names;
+  // Files of other writers may not have kept the order.
+  if (H5Literate(id, H5_INDEX_CRT_ORDER, H5_ITER_INC, nullptr, collect, &names) < 0) {
+    H5Eclear2(H5E_DEFAULT);
+    names.clear();
+    checked(H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names), {name_, group}, "cannot be listed");
+  }
+  return names;
+}
+
+void Hdf5File::make_group(const std::string& path) {
+  const Handle creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
+  H5Pset_link_creation_order(creation, kKeepOrder);
+  // HDF5 can make the groups on the way by itself, but those would not keep the order of their members.
+  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    if (part != "/" && !exists(part)) {
+      const hid_t id = H5Gcreate2(id_, part.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT);
+      const Handle group(checked(id, {name_, part}, "cannot be made"), H5Gclose);
+    }
+    if (end == std::string::npos) return;
+  }
+}
+
+}  // namespace mla

@@ -1,0 +1,73 @@
+// HDF5 files over the C API: whole-file images, attributes and arrays, with errors that name the file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace mla {
+
+/// The value of an HDF5 attribute; h5py shows them as numpy.bool_, int64, uint64, float64 and str.
+using AttributeValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::string>;
+
+/// An N-dimensional array in row-major order; an empty shape is a scalar with one value.
+template <class T>
+struct NdArray {
+  std::vector<std::size_t> shape;
+  std::vector<T> values;
+  bool operator==(const NdArray&) const = default;
+};
+
+/// One HDF5 file, held in memory: made by create() and put on disk by save(), or read whole by open(). A full disk
+/// can thus neither crash the HDF5 library nor leave half a file; a checksum after HDF5's end of file, which other
+/// readers skip, keeps damaged files from it. Objects are named by paths such as
+/// "/training/loss"; groups on the way are made. All methods throw DataError naming the file, the object and HDF5's
+/// innermost complaint. The library is not thread-safe: use this from one thread at a time in the whole process.
+class Hdf5File {
+ public:
+  /// An empty file that exists only in memory; `name` stands in errors.
+  static Hdf5File create(const std::string& name);
+  /// Throws DataError when `path` is missing, not HDF5, truncated or damaged.
+  static Hdf5File open(const std::filesystem::path& path);
+
+  ~Hdf5File();
+  Hdf5File(Hdf5File&& other) noexcept;
+  Hdf5File& operator=(Hdf5File&&) = delete;
+  Hdf5File(const Hdf5File&) = delete;
+  Hdf5File& operator=(const Hdf5File&) = delete;
+
+  /// Writes the file to `path` under a temporary name and renames it.
+  void save(const std::filesystem::path& path) const;
+
+  bool exists(const std::string& path) const;
+  /// Names of the members of a group, in the order they were made.
+  std::vector<std::string> children(const std::string& group) const;
+  void make_group(const std::string& path);
+
+  void set_attribute(const std::string& object, const std::string& name, const AttributeValue& value);
+  bool has_attribute(const std::string& object, const std::string& name) const;
+  AttributeValue attribute(const std::string& object, const std::string& name) const;
+
+  /// Writes an array of double, float, int64, int32 or std::string; `path` must be new. Numbers are compressed and
+  /// carry checksums.
+  template <class T>
+  void write(const std::string& path, const NdArray<T>& array);
+
+  /// Reads an array; numbers are converted to T, a dataset of another class (text, number) is an error.
+  template <class T>
+  NdArray<T> read(const std::string& path) const;
+
+  const std::string& name() const { return name_; }
+
+ private:
+  Hdf5File(std::int64_t id, std::string name) : id_(id), name_(std::move(name)) {}
+
+  std::int64_t id_ = -1;
+  std::string name_;
+};
+
+}  // namespace mla

@@ -1,0 +1,157 @@
+#include "core/store/record.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/store/field_group.h"
+#include "core/store/hdf5_file.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kFormat = "mlaforge run record";
+
+void write_json_dataset(Hdf5File& file, const std::string& path, const Json& value, const char* description) {
+  file.write(path, NdArray<std::string>{{}, {value.dump(2, ' ', false, Json::error_handler_t::replace)}});
+  file.set_attribute(path, "description", std::string(description));
+}
+
+Json read_json_dataset(const Hdf5File& file, const std::string& path) {
+  const auto text = file.read<std::string>(path);
+  return parse_json(text.values.empty() ? "" : text.values.front(), file.name() + ": " + path);
+}
+
+std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
+
+/// A name that becomes a group.
+const std::string& group_name(const std::string& name) {
+  expects(!name.empty() && name != "." && name.find('/') == std::string::npos, cat("'", name, "' cannot name a group"));
+  return name;
+}
+
+/// A new group; two entries of one name would be a caller's mistake.
+std::string new_group(const Hdf5File& file, const std::string& group) {
+  expects(!file.exists(group), cat(group, " is recorded twice"));
+  return group;
+}
+
+void write_seconds(Hdf5File& file, const RunRecord& record) {
+  for (const auto& [stage, seconds] : record.seconds) {
+    const std::string path = new_group(file, "/timing/" + group_name(stage));
+    file.write(path, NdArray<double>{{}, {seconds}});
+    file.set_attribute(path, "unit", std::string("s"));
+  }
+}
+
+void write_training(Hdf5File& file, const TrainingSeries& training) {
+  const std::size_t length = training.step.size();
+  expects(training.tokens.size() == length && training.loss.size() == length &&
+              training.learning_rate.size() == length && training.gradient_norm.size() == length,
+          "the training series differ in length");
+  if (length > 0) write_group(file, "/training", training);
+}
+
+void write_scores(Hdf5File& file, const RunRecord& record) {
+  for (const ScoreRecord& score : record.evaluation) {
+    const std::string group = "/evaluation/" + group_name(score.stage) + "/" + group_name(score.task) + "/";
+    write_group(file, new_group(file, group + group_name(score.metric)), score);
+  }
+}
+
+void read_seconds(const Hdf5File& file, RunRecord& record) {
+  if (!file.exists("/timing")) return;
+  for (const std::string& stage : file.children("/timing")) {
+    const auto seconds = file.read<double>("/timing/" + stage).values;
+    record.seconds.emplace_back(stage, seconds.empty() ? 0 : seconds.front());
+  }
+}
+
+void read_scores(const Hdf5File& file, RunRecord& record) {
+  if (!file.exists("/evaluation")) return;
+  for (const std::string& stage : file.children("/evaluation")) {
+    const std::string stage_group = "/evaluation/" + stage;
+    for (const std::string& task : file.children(stage_group)) {
+      const std::string task_group = stage_group + "/" + task;
+      for (const std::string& metric : file.children(task_group)) {
+        auto score = read_group<ScoreRecord>(file, task_group + "/" + metric);
+        score.stage = stage;
+        score.task = task;
+        score.metric = metric;
+        record.evaluation.push_back(std::move(score));
+      }
+    }
+  }
+}
+
+void read_cache(const Hdf5File& file, RunRecord& record) {
+  if (!file.exists("/cache")) return;
+  for (const std::string& stage : file.children("/cache")) {
+    record.cache.push_back(read_group<CacheRecord>(file, "/cache/" + stage));
+    record.cache.back().stage = stage;
+  }
+}
+
+/// Opens `path` and makes sure that it is a record of this version.
+Hdf5File open_record(const std::filesystem::path& path) {
+  Hdf5File file = Hdf5File::open(path);
+  if (!file.has_attribute("/", "format") || file.attribute("/", "format") != AttributeValue(kFormat)) {
+    throw DataError(
+        cat(path.string(), ": an HDF5 file, but no run record (attribute 'format' is not '", kFormat, "')"));
+  }
+  const AttributeValue version = file.attribute("/", "version");
+  if (version != AttributeValue(kRecordVersion)) {
+    throw DataError(cat(path.string(), ": record version ", json_from_attribute(version).dump(),
+                        "; this program reads version ", kRecordVersion));
+  }
+  return file;
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, RunStatus>> enum_names(RunStatus) {
+  return {{"complete", RunStatus::kComplete}, {"diverged", RunStatus::kDiverged}, {"failed", RunStatus::kFailed}};
+}
+
+void write_record(const std::filesystem::path& path, const RunRecord& record) {
+  Hdf5File file = Hdf5File::create(path.string());
+  file.set_attribute("/", "format", std::string(kFormat));
+  file.set_attribute("/", "version", kRecordVersion);
+  write_group(file, "/", record.head);
+  write_json_dataset(file, "/config", record.config, "the run's config with all bases and overrides, JSON");
+  write_json_dataset(file, "/overrides", record.overrides, "what distinguishes this cell of the grid, JSON");
+  write_group(file, "/provenance", record.provenance);
+  write_seconds(file, record);
+  for (std::size_t layer = 0; layer < record.compression.size(); ++layer) {
+    write_group(file, layer_group(layer), record.compression[layer]);
+  }
+  write_training(file, record.training);
+  write_scores(file, record);
+  for (const CacheRecord& cache : record.cache) {
+    write_group(file, new_group(file, "/cache/" + group_name(cache.stage)), cache);
+  }
+  file.save(path);
+}
+
+RunRecord read_record(const std::filesystem::path& path) {
+  const Hdf5File file = open_record(path);
+  RunRecord record;
+  record.head = read_group<RecordHead>(file, "/");
+  record.config = read_json_dataset(file, "/config");
+  record.overrides = read_json_dataset(file, "/overrides");
+  record.provenance = read_group<Provenance>(file, "/provenance");
+  read_seconds(file, record);
+  for (std::size_t layer = 0; file.exists(layer_group(layer)); ++layer) {
+    record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer)));
+  }
+  if (file.exists("/training")) record.training = read_group<TrainingSeries>(file, "/training");
+  read_scores(file, record);
+  read_cache(file, record);
+  return record;
+}
+
+RecordHead read_record_head(const std::filesystem::path& path) {
+  return read_group<RecordHead>(open_record(path), "/");
+}
+
+}  // namespace mla

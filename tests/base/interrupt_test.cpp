@@ -1,0 +1,32 @@
+#include "core/base/interrupt.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "core/base/error.h"
+#include "tests/support/errors.h"
+
+namespace mla {
+namespace {
+
+TEST(Interrupt, TheFirstSignalSetsTheFlagAndTheSecondKills) {
+  const auto run = [](int first, int second) {
+    install_interrupt_handler();
+    if (interrupted()) std::_Exit(1);
+    check_interrupt();
+    std::raise(first);
+    if (!interrupted()) std::_Exit(2);
+    const std::string message = test::message_of<Interrupted>([] { check_interrupt(); });
+    if (message != (first == SIGINT ? "interrupted (SIGINT)" : "terminated (SIGTERM)")) std::_Exit(3);
+    std::raise(second);
+    std::_Exit(4);
+  };
+  EXPECT_EXIT(run(SIGINT, SIGINT), testing::KilledBySignal(SIGINT), "");
+  EXPECT_EXIT(run(SIGTERM, SIGINT), testing::KilledBySignal(SIGINT), "");
+  EXPECT_EXIT(run(SIGINT, SIGTERM), testing::KilledBySignal(SIGTERM), "");
+}
+
+}  // namespace
+}  // namespace mla
