@@ -1,0 +1,56 @@
+// The tokenizer that all byte-pair formats become: added tokens, normalizer, pre-tokenizer, merges, decoder.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "core/text/added_tokens.h"
+#include "core/text/bpe_model.h"
+#include "core/text/decoder.h"
+#include "core/text/normalizer.h"
+#include "core/text/pre_tokenizer.h"
+#include "core/text/tokenizer.h"
+
+namespace mla {
+
+/// What a reader of some file format finds out.
+struct BpeTokenizerParts {
+  std::vector<AddedToken> added;
+  std::unique_ptr<Normalizer> normalizer;       // None: text as it is.
+  std::unique_ptr<PreTokenizer> pre_tokenizer;  // None: no cutting.
+  std::unique_ptr<BpeModel> model;
+  std::vector<std::string> spellings;  // By id, as the decoder takes them; empty for ids that are not used.
+  std::unique_ptr<Decoder> decoder;
+  std::vector<std::int32_t> before, after;  // What EncodeOptions::add_bos puts around the text.
+  std::optional<std::int32_t> bos, eos;
+};
+
+/// Runs the parts in the order of the tokenizers library. Safe to share: each call borrows a workspace.
+class BpeTokenizer : public Tokenizer {
+ public:
+  explicit BpeTokenizer(BpeTokenizerParts parts);
+
+  std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options) const override;
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special) const override;
+  std::int64_t vocabulary_size() const override { return static_cast<std::int64_t>(parts_.spellings.size()); }
+  std::optional<std::int32_t> bos() const override { return parts_.bos; }
+  std::optional<std::int32_t> eos() const override { return parts_.eos; }
+
+ private:
+  class Lease;
+  void encode_text(std::string_view text, bool parse_special, BpeModel::Workspace& workspace,
+                   std::vector<std::int32_t>& ids) const;
+  void encode_normalized(Piece piece, BpeModel::Workspace& workspace, std::vector<std::int32_t>& ids) const;
+
+  BpeTokenizerParts parts_;
+  AddedTokenFinder raw_, raw_on_request_, normalized_;
+  std::unordered_set<std::int32_t> special_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<BpeModel::Workspace>> idle_;  // Guarded by mutex_.
+};
+
+}  // namespace mla

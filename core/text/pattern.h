@@ -1,0 +1,45 @@
+// Patterns that split or replace: literal strings and regular expressions.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/json.h"
+
+namespace mla {
+
+/// A stretch of a text, and whether the pattern matched it. Matches and gaps together cover the text.
+struct Stretch {
+  std::string_view text;
+  bool matched;
+};
+
+/// Finds the matches of something in a text.
+class Pattern {
+ public:
+  virtual ~Pattern() = default;
+  /// Appends matches and the gaps between them, in order, empty ones left out.
+  virtual void find(std::string_view text, std::vector<Stretch>& stretches) const = 0;
+};
+
+/// A literal string; an empty one matches nothing.
+std::unique_ptr<Pattern> make_literal_pattern(std::string literal);
+
+/// A regular expression with Unicode classes, as the tokenizers library reads it (\s, \w and \d after Unicode), by
+/// PCRE2: its release decides of which Unicode version (14 in PCRE2 10.42).
+/// Throws DataError "<where>: …" when it does not compile.
+std::unique_ptr<Pattern> make_regex_pattern(const std::string& regex, const std::string& where);
+
+/// Single characters for which `matches` is true, each a match of its own.
+std::unique_ptr<Pattern> make_character_pattern(std::function<bool(char32_t)> matches);
+
+/// {"String": …} or {"Regex": …}. Throws DataError for anything else.
+std::unique_ptr<Pattern> read_pattern(const LargeJson& json, const std::string& where);
+
+/// `text` with every match replaced.
+std::string replace_matches(const Pattern& pattern, std::string_view text, std::string_view replacement);
+
+}  // namespace mla

@@ -1,0 +1,54 @@
+// Tokenizers: text to token ids and back, whatever file format the vocabulary comes in.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mla {
+
+/// What encode does besides splitting the text.
+struct EncodeOptions {
+  /// Add the special tokens of the tokenizer's own rules: its post-processor, or BOS where the format has one.
+  bool add_bos = false;
+  /// Read the spelling of special tokens in the text as these tokens where the format does not do so by itself
+  /// (tokenizer.json does, as its reference library; tiktoken, sentencepiece and llama2.c take them as plain text).
+  bool parse_special = false;
+};
+
+/// A vocabulary and the rules to use it. Immutable after loading and safe to share between threads.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// The token ids of `text`. Bytes that are not UTF-8 count as U+FFFD; NUL is a character like any other.
+  virtual std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options = {}) const = 0;
+
+  /// The text of `ids`, always valid UTF-8; special tokens are left out when `skip_special`.
+  /// Throws DataError naming an id that the vocabulary does not have.
+  virtual std::string decode(std::span<const std::int32_t> ids, bool skip_special = true) const = 0;
+
+  /// The largest id plus one, added tokens included.
+  virtual std::int64_t vocabulary_size() const = 0;
+
+  /// The ids that begin and end a document, where the tokenizer names such tokens.
+  virtual std::optional<std::int32_t> bos() const = 0;
+  virtual std::optional<std::int32_t> eos() const = 0;
+};
+
+/// Loads a tokenizer from a file or from the first of these that a folder holds: tokenizer.json; tokenizer.model
+/// (sentencepiece or tiktoken, by content); vocab.json + merges.txt; encoder.json + vocab.bpe; *.tiktoken;
+/// tok*.model; tok*.bin (llama2.c). A tokenizer_config.json beside the file names BOS and EOS.
+/// Throws DataError naming what was looked for, the malformed place, or the unsupported component.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+/// Encodes each text on up to `threads` threads. The result keeps the order of `texts`.
+std::vector<std::vector<std::int32_t>> encode_batch(const Tokenizer& tokenizer, std::span<const std::string> texts,
+                                                    EncodeOptions options = {}, int threads = 1);
+
+}  // namespace mla

@@ -1,0 +1,74 @@
+#include "core/text/corpus.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "tests/support/errors.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/text/tiny_tokenizers.h"
+
+namespace mla {
+namespace {
+
+using Texts = std::vector<std::string>;
+using testing::HasSubstr;
+
+Texts read(const std::string& name, const std::string& content, const DocumentOptions& options = {}) {
+  test::TemporaryFolder folder;
+  folder.write(name, content);
+  return read_documents(folder.path() / name, options);
+}
+
+std::string error_of(const std::string& name, const std::string& content) {
+  return test::message_of<DataError>([&] { read(name, content); });
+}
+
+TEST(Documents, AFileIsOneOrIsCutAtTheSeparator) {
+  EXPECT_EQ(read("a.txt", "one\ntwo\n"), Texts{"one\ntwo\n"});
+  EXPECT_EQ(read("a.txt", "one<|e|>\n <|e|>two", {.separator = "<|e|>"}), (Texts{"one", "two"}));
+  EXPECT_EQ(read("a.txt", "a\xFFz"), Texts{"a\uFFFDz"});
+}
+
+TEST(Documents, WhiteSpaceIsNormalizedLineByLine) {
+  EXPECT_EQ(read("a.txt", "  a \t b\u00A0 c \n\n \n d\r\n", {.normalize_whitespace = true}), Texts{"a b c\nd"});
+}
+
+TEST(Documents, ComeFromJsonLinesAndArrays) {
+  EXPECT_EQ(read("a.jsonl", "{\"text\": \"one\"}\n\n{\"text\": \"two\", \"id\": 3}\n"), (Texts{"one", "two"}));
+  EXPECT_EQ(read("a.jsonl", "{\"story\": \"one\"}\n", {.jsonl_field = "story"}), Texts{"one"});
+  EXPECT_EQ(read("a.json", "[\"one\", \"two\"]"), (Texts{"one", "two"}));
+}
+
+TEST(Documents, ErrorsNameFileAndLine) {
+  EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\"}\n{\"body\": 1}\n"),
+              HasSubstr("a.jsonl: line 2: expected an object with a string 'text'"));
+  EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\"}\n{\"text\"\n"), HasSubstr("a.jsonl: line 2"));
+  EXPECT_THAT(error_of("a.json", "{\"a\": 1}"), HasSubstr("a.json: expected an array of strings, found an object"));
+  EXPECT_THAT(error_of("a.json", "[\"a\", 1]"), HasSubstr("a.json: item 1: expected a string"));
+  EXPECT_THAT(error_of("a.txt", " \n\t"), HasSubstr("a.txt: the corpus is empty"));
+  EXPECT_THAT(test::message_of<DataError>([] { read_documents("/nowhere/a.txt"); }), HasSubstr("/nowhere/a.txt"));
+}
+
+TEST(TokenRows, AreReadFromJson) {
+  test::TemporaryFolder folder;
+  folder.write("a.json", R"({"ids": [[1, 2], [], [3]], "note": "x"})");
+  EXPECT_EQ(read_token_rows(folder.path() / "a.json").rows, (std::vector<std::vector<std::int32_t>>{{1, 2}, {}, {3}}));
+  folder.write("a.json", R"({"ids": [[1], [2, -3]]})");
+  EXPECT_THAT(test::message_of<DataError>([&] { read_token_rows(folder.path() / "a.json"); }),
+              HasSubstr("a.json: ids[1][1]: expected an id >= 0, found -3"));
+  folder.write("a.json", "[[1]]");
+  EXPECT_THAT(test::message_of<DataError>([&] { read_token_rows(folder.path() / "a.json"); }), HasSubstr("\"ids\""));
+}
+
+TEST(TokenRows, AreMadeOfDocuments) {
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", test::tiny_byte_level().dump());
+  const auto tokenizer = load_tokenizer(folder.path());
+  const TokenRows rows = tokenize_documents(*tokenizer, {"hello", "é"}, {}, 2);
+  EXPECT_EQ(rows.rows, (std::vector<std::vector<std::int32_t>>{{259}, {0xC3, 0xA9}}));
+  EXPECT_EQ(rows.bytes, 7);
+}
+
+}  // namespace
+}  // namespace mla

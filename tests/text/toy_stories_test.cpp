@@ -1,0 +1,135 @@
+#include "core/text/toy_stories.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cctype>
+#include <set>
+#include <sstream>
+
+#include "core/text/tokenizer.h"
+#include "tests/support/temporary_folder.h"
+
+namespace mla {
+namespace {
+
+constexpr int kStories = 500;
+
+std::vector<std::string> stories(std::uint64_t seed, const std::string& name, int count = kStories) {
+  RandomStream stream(seed, name);
+  std::vector<std::string> all;
+  for (int i = 0; i < count; ++i) all.push_back(toy_story(stream));
+  return all;
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> words;
+  for (std::string word; in >> word;) words.push_back(word);
+  return words;
+}
+
+std::string without_mark(std::string word) {
+  if (word.ends_with('.') || word.ends_with('?')) word.pop_back();
+  return word;
+}
+
+std::unique_ptr<Tokenizer> load_toy_tokenizer() {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.json", toy_tokenizer().dump());
+  folder.write("tokenizer_config.json", toy_tokenizer_config().dump());
+  return load_tokenizer(folder.path());
+}
+
+TEST(ToyStories, AreDecidedBySeedAndStream) {
+  EXPECT_EQ(stories(1, "train"), stories(1, "train"));
+  const std::vector<std::string> trained = stories(1, "train");
+  const std::set<std::string> known(trained.begin(), trained.end());
+  EXPECT_EQ(known.size(), trained.size());
+  for (const auto& other : {stories(1, "held_out"), stories(2, "train")}) {
+    for (const std::string& story : other) EXPECT_FALSE(known.contains(story)) << story;
+  }
+}
+
+TEST(ToyStories, UseTheWholeLexiconAndNothingElse) {
+  const std::vector<std::string> lexicon = toy_lexicon();
+  std::set<std::string> seen;
+  for (const std::string& story : stories(3, "words")) {
+    const auto words = words_of(story);
+    EXPECT_GE(words.size(), 50U) << story;
+    EXPECT_LE(words.size(), 90U) << story;
+    for (const std::string& word : words) seen.insert(without_mark(word));
+  }
+  EXPECT_THAT(seen, testing::UnorderedElementsAreArray(lexicon));
+}
+
+TEST(ToyStories, VerbsAgreeWithTheirSubjects) {
+  int checked = 0;
+  for (const std::string& story : stories(4, "agreement")) {
+    const auto words = words_of(story);
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      if (words[i] != "has" && words[i] != "have") continue;
+      // "Anna has", "Anna still has", "Anna and Tom have", "Who has"
+      const std::size_t subject = words[i - 1] == "still" ? i - 2 : i - 1;
+      const bool plural = subject >= 2 && words[subject - 1] == "and";
+      EXPECT_EQ(words[i], plural ? "have" : "has") << story;
+      ++checked;
+    }
+  }
+  EXPECT_GT(checked, kStories);
+}
+
+TEST(ToyStories, RecallWhatWasSaid) {
+  int answers = 0;
+  for (const std::string& story : stories(5, "recall")) {
+    const std::size_t question = story.find("Where ");
+    if (question == std::string::npos) continue;
+    const std::string asked = story.substr(question, story.find('?', question) - question);  // Where is the red ball
+    const std::string item = asked.substr(asked.find(" the ") + 5);
+    const std::size_t verb = story.find(' ', question) + 1;
+    const std::string is = story.substr(verb, story.find(' ', verb) - verb);
+    const std::size_t answer = story.find(" " + is + " ", question + asked.size());
+    const std::string place = story.substr(answer, story.find('.', answer) - answer);  // " is under the table"
+    EXPECT_NE(story.find("The " + item + place + "."), std::string::npos) << story;
+    ++answers;
+  }
+  EXPECT_GT(answers, kStories / 4);
+}
+
+TEST(ToyTokenizer, HasOneTokenForEachWord) {
+  const auto tokenizer = load_toy_tokenizer();
+  for (const std::string& word : toy_lexicon()) {
+    EXPECT_EQ(tokenizer->encode(" " + word).size(), 1U) << word;
+    if (std::isupper(static_cast<unsigned char>(word.front())) != 0) {
+      EXPECT_EQ(tokenizer->encode(word).size(), 1U) << word;
+    }
+  }
+  for (const std::string& story : stories(6, "tokens")) {
+    const auto marks = std::count(story.begin(), story.end(), '.') + std::count(story.begin(), story.end(), '?');
+    EXPECT_EQ(std::ssize(tokenizer->encode(story)), std::ssize(words_of(story)) + marks) << story;
+  }
+}
+
+TEST(ToyTokenizer, RoundTripsAnyText) {
+  const auto tokenizer = load_toy_tokenizer();
+  const std::string any = "Annabel has  3\tred\nKITES… über the Größe 数 🙂 balls'";
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode(any)), any);
+  for (const std::string& story : stories(7, "round trip", 20)) {
+    EXPECT_EQ(tokenizer->decode(tokenizer->encode(story)), story);
+  }
+}
+
+TEST(ToyTokenizer, KnowsItsSpecialTokens) {
+  const auto tokenizer = load_toy_tokenizer();
+  const auto size = static_cast<std::int32_t>(tokenizer->vocabulary_size());
+  ASSERT_EQ(tokenizer->bos(), size - 2);
+  ASSERT_EQ(tokenizer->eos(), size - 1);
+  const auto ids = tokenizer->encode(std::string("Anna has a red ball.") + kToyEos, {.add_bos = true});
+  ASSERT_EQ(ids.size(), 8U);
+  EXPECT_EQ(ids.front(), size - 2);
+  EXPECT_EQ(ids.back(), size - 1);
+  EXPECT_EQ(tokenizer->decode(ids), "Anna has a red ball.");
+}
+
+}  // namespace
+}  // namespace mla
