@@ -1,0 +1,85 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/registry.h"
+#include "core/low_rank/latent_width.h"
+#include "core/low_rank/rank_factor.h"
+
+namespace mla {
+namespace {
+
+class JointDecomposition : public Decomposition {
+ public:
+  JointDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(std::move(key)),
+        value_(std::move(value)),
+        factor_({key_, value_}, largest_width, options) {}
+
+  Factorization truncate(std::int64_t width) const override {
+    Factorization result;
+    result.down = factor_.down(width);
+    result.up_key = factor_.up(0, width);
+    result.up_value = factor_.up(1, width);
+    result.key = result.value = {0, width};
+    result.singular_values = factor_.value_list(width);
+    result.error = relative_error(key_, factor_.squared_error(0, width), value_, factor_.squared_error(1, width));
+    return result;
+  }
+
+ private:
+  at::Tensor key_, value_;
+  RankFactor factor_;
+};
+
+/// SVD_joint: [K_nope; V] = U S B^T, cut to rank kv_heads * d_kv. Keys and values read the same latent B^T x. See
+/// RankFactor for where the singular values go.
+class JointSvd : public Factorizer {
+ public:
+  struct Options {
+    LatentWidth width;
+    RankFactorOptions factor;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentWidth::fields(self.width, visit);
+      RankFactorOptions::fields(self.factor, visit);
+    }
+    void validate(const std::string& path) const { factor.validate(path); }
+  };
+  explicit JointSvd(Options options) : options_(std::move(options)) {}
+
+  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return options_.width.elements(layer, geometry);
+  }
+
+  bool compresses_keys() const override { return true; }
+
+  void check(const FactorGeometry& geometry, const std::string& path) const override {
+    options_.width.check(geometry, path);
+    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
+      const std::int64_t rank = std::min(geometry.nope_rows(layer) + geometry.value_rows(), geometry.hidden);
+      if (latent_width(layer, geometry) <= rank) continue;
+      throw ConfigError(cat(options_.width.describe(path, layer),
+                            ": the latent would have ", latent_width(layer, geometry),
+                            " elements but [K_nope; V] has rank at most ", rank, " (", geometry.nope_rows(layer), " + ",
+                            geometry.value_rows(), " rows, hidden ", geometry.hidden, ")"));
+    }
+  }
+
+  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return latent_width(layer, geometry) * (geometry.hidden + geometry.nope_rows(layer) + geometry.value_rows());
+  }
+
+  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
+                                           std::int64_t largest_width) const override {
+    return std::make_unique<JointDecomposition>(key, value, largest_width, options_.factor);
+  }
+
+ private:
+  Options options_;
+};
+
+const Registration<Factorizer, JointSvd> kJointSvd("joint_svd", "one latent for keys and values: SVD of [K_nope; V]");
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,57 @@
+#include <ATen/ATen.h>
+
+#include "core/base/error.h"
+#include "core/base/registry.h"
+#include "core/low_rank/factorizer.h"
+
+namespace mla {
+namespace {
+
+class Uncompressed : public Decomposition {
+ public:
+  Uncompressed(at::Tensor key, at::Tensor value) : key_(std::move(key)), value_(std::move(value)) {}
+
+  Factorization truncate(std::int64_t width) const override {
+    expects(width == key_.size(0) + value_.size(0), "low_rank none has one width only");
+    Factorization result;
+    result.down = at::cat({key_, value_});
+    result.key = {0, key_.size(0)};
+    result.value = {key_.size(0), value_.size(0)};
+    return result;
+  }
+
+ private:
+  at::Tensor key_, value_;
+};
+
+/// No low-rank step: the "latent" is [K_nope; V] itself, which leaves partial RoPE alone to be studied.
+class None : public Factorizer {
+ public:
+  struct Options {
+    template <class Self, class Visitor>
+    static void fields(Self&, Visitor&) {}
+  };
+  explicit None(Options) {}
+
+  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return geometry.nope_rows(layer) + geometry.value_rows();
+  }
+
+  bool compresses_keys() const override { return false; }
+
+  void check(const FactorGeometry&, const std::string&) const override {}
+
+  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return latent_width(layer, geometry) * geometry.hidden;
+  }
+
+  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
+                                           std::int64_t) const override {
+    return std::make_unique<Uncompressed>(key, value);
+  }
+};
+
+const Registration<Factorizer, None> kNone("none", "no low-rank step: keys and values stay as they are");
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,94 @@
+#include "core/low_rank/rank_factor.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+
+namespace mla {
+namespace {
+
+// Below this share of a block's energy the difference of energies is mostly rounding, and the error is computed
+// directly.
+constexpr double kDirectBelow = 1e-4;
+
+std::vector<double> to_list(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.to(at::kCPU, at::kDouble).contiguous();
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+}
+
+/// Energy of the leading 0, 1, 2, … columns.
+std::vector<double> leading_energies(const at::Tensor& columns) {
+  std::vector<double> sums{0.0};
+  for (const double energy : to_list(at::sum(columns.square(), at::IntArrayRef{0}, false, at::kDouble))) {
+    sums.push_back(sums.back() + energy);
+  }
+  return sums;
+}
+
+double ratio(double error, double energy) { return energy > 0 ? std::sqrt(error / energy) : 0; }
+
+}  // namespace
+
+void RankFactorOptions::validate(const std::string& path) const {
+  const std::vector<std::string> known{"up", "sqrt", "down"};
+  if (std::find(known.begin(), known.end(), placement) == known.end()) {
+    throw ConfigError(cat(path, ".placement: ", unknown_name(placement, known)));
+  }
+  svd.validate(path + ".svd");
+}
+
+RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, std::int64_t largest_rank, const RankFactorOptions& options)
+    : placement_(options.placement) {
+  const RowProjection projection = project_rows(at::cat(blocks), largest_rank, options.svd);
+  right_ = projection.right;
+  values_ = projection.values;
+  std::int64_t row = 0;
+  for (const at::Tensor& matrix : blocks) {
+    const at::Tensor image = projection.image.narrow(0, row, matrix.size(0));
+    blocks_.push_back({matrix, image, leading_energies(image), squared_norm(matrix)});
+    row += matrix.size(0);
+  }
+}
+
+at::Tensor RankFactor::moved(std::int64_t rank) const {
+  return placement_ == "sqrt" ? values(rank).sqrt() : values(rank);
+}
+
+at::Tensor RankFactor::down(std::int64_t rank) const {
+  const at::Tensor rows = right_.narrow(0, 0, rank);
+  return placement_ == "up" ? rows : rows * moved(rank).unsqueeze(1);
+}
+
+at::Tensor RankFactor::up(std::size_t block, std::int64_t rank) const {
+  const at::Tensor columns = blocks_.at(block).image.narrow(1, 0, rank);
+  if (placement_ == "up") return columns;
+  const at::Tensor scale = moved(rank);
+  return columns * at::where(scale > 0, scale.reciprocal(), 0);  // no direction, nothing to scale
+}
+
+at::Tensor RankFactor::values(std::int64_t rank) const { return values_.narrow(0, 0, rank); }
+
+std::vector<double> RankFactor::value_list(std::int64_t rank) const { return to_list(values(rank)); }
+
+double RankFactor::squared_error(std::size_t index, std::int64_t rank) const {
+  const Block& block = blocks_.at(index);
+  // W down^T down is an orthogonal projection of W's rows, so that energies subtract, in each row alone.
+  const double left = block.energy - block.kept.at(static_cast<std::size_t>(rank));
+  if (left >= kDirectBelow * block.energy) return left;
+  return squared_norm(block.matrix - at::mm(block.image.narrow(1, 0, rank), right_.narrow(0, 0, rank)));
+}
+
+double squared_norm(const at::Tensor& matrix) { return at::sum(matrix.square(), at::kDouble).item<double>(); }
+
+FactorizationError relative_error(const at::Tensor& key, double key_error, const at::Tensor& value,
+                                  double value_error) {
+  const double key_energy = squared_norm(key), value_energy = squared_norm(value);
+  return {ratio(key_error + value_error, key_energy + value_energy), ratio(key_error, key_energy),
+          ratio(value_error, value_energy)};
+}
+
+}  // namespace mla

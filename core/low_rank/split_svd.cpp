@@ -1,0 +1,136 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/registry.h"
+#include "core/low_rank/latent_width.h"
+#include "core/low_rank/rank_factor.h"
+
+namespace mla {
+namespace {
+
+/// How the latent is shared out.
+struct Shares {
+  std::int64_t key = 0, value = 0;
+};
+
+/// Half to each, V the extra one; what exceeds the possible rank of one goes to the other.
+Shares divide(std::int64_t width, std::int64_t key_rank, std::int64_t value_rank) {
+  const std::int64_t key =
+      std::clamp(width / 2, std::min(std::max<std::int64_t>(0, width - value_rank), key_rank), key_rank);
+  return {key, width - key};
+}
+
+class SplitDecomposition : public Decomposition {
+ public:
+  SplitDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(std::move(key)),
+        value_(std::move(value)),
+        key_factor_({key_}, shares(largest_width).key, options),
+        value_factor_({value_}, shares(largest_width).value, options) {}
+
+  Factorization truncate(std::int64_t width) const override {
+    const Shares share = shares(width);
+    Factorization result;
+    result.down = at::cat({key_factor_.down(share.key), value_factor_.down(share.value)});
+    result.up_key = key_factor_.up(0, share.key);
+    result.up_value = value_factor_.up(0, share.value);
+    result.key = {0, share.key};
+    result.value = {share.key, share.value};
+    result.singular_values = key_factor_.value_list(share.key);
+    result.value_singular_values = value_factor_.value_list(share.value);
+    result.error = relative_error(key_, key_factor_.squared_error(0, share.key), value_,
+                                  value_factor_.squared_error(0, share.value));
+    return result;
+  }
+
+ private:
+  Shares shares(std::int64_t width) const {
+    return divide(width, std::min(key_.size(0), key_.size(1)), std::min(value_.size(0), value_.size(1)));
+  }
+
+  at::Tensor key_, value_;
+  RankFactor key_factor_, value_factor_;
+};
+
+/// SVD_split: K_nope and V decomposed alone; the latent is [key latent; value latent]. With split_budget `total` they
+/// share kv_heads * d_kv elements half and half, the cache of joint_svd at the same d_kv; what the rank of one cannot
+/// use goes to the other. With `each` both get kv_heads * d_kv, as in the authors' code.
+class SplitSvd : public Factorizer {
+ public:
+  struct Options {
+    LatentWidth width;
+    std::string split_budget = "total";
+    RankFactorOptions factor;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentWidth::fields(self.width, visit);
+      visit("split_budget", self.split_budget,
+            "total: keys and values share d_kv | each: d_kv for each, twice the cache");
+      RankFactorOptions::fields(self.factor, visit);
+    }
+    void validate(const std::string& path) const {
+      const std::vector<std::string> known{"total", "each"};
+      if (std::find(known.begin(), known.end(), split_budget) == known.end()) {
+        throw ConfigError(cat(path, ".split_budget: ", unknown_name(split_budget, known)));
+      }
+      factor.validate(path);
+    }
+  };
+  explicit SplitSvd(Options options) : options_(std::move(options)) {}
+
+  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t elements = options_.width.elements(layer, geometry);
+    // Without position-free keys there is nothing to give a second budget to.
+    return options_.split_budget == "each" && key_rank(layer, geometry) > 0 ? 2 * elements : elements;
+  }
+
+  bool compresses_keys() const override { return true; }
+
+  void check(const FactorGeometry& geometry, const std::string& path) const override {
+    options_.width.check(geometry, path);
+    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
+      const Shares share = shares(layer, geometry);
+      const Shares largest{key_rank(layer, geometry), value_rank(geometry)};
+      if (share.key <= largest.key && share.value <= largest.value) continue;
+      throw ConfigError(cat(options_.width.describe(path, layer),
+                            ": the latent would have ", share.key, " + ", share.value,
+                            " elements but K_nope has rank at most ", largest.key, " and V ", largest.value, " (",
+                            geometry.nope_rows(layer), " and ", geometry.value_rows(), " rows, hidden ",
+                            geometry.hidden, ")"));
+    }
+  }
+
+  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const Shares share = shares(layer, geometry);
+    return share.key * (geometry.hidden + geometry.nope_rows(layer)) +
+           share.value * (geometry.hidden + geometry.value_rows());
+  }
+
+  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
+                                           std::int64_t largest_width) const override {
+    return std::make_unique<SplitDecomposition>(key, value, largest_width, options_.factor);
+  }
+
+ private:
+  static std::int64_t key_rank(std::int64_t layer, const FactorGeometry& geometry) {
+    return std::min(geometry.nope_rows(layer), geometry.hidden);
+  }
+  static std::int64_t value_rank(const FactorGeometry& geometry) {
+    return std::min(geometry.value_rows(), geometry.hidden);
+  }
+
+  Shares shares(std::int64_t layer, const FactorGeometry& geometry) const {
+    const std::int64_t width = latent_width(layer, geometry);
+    // A fixed budget that does not fit is an error of the config, not to be moved over.
+    if (options_.split_budget == "each" && key_rank(layer, geometry) > 0) return {width / 2, width / 2};
+    return divide(width, key_rank(layer, geometry), value_rank(geometry));
+  }
+
+  Options options_;
+};
+
+const Registration<Factorizer, SplitSvd> kSplitSvd("split_svd", "a latent for keys and one for values: two SVDs");
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,86 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/registry.h"
+#include "core/low_rank/latent_width.h"
+#include "core/low_rank/rank_factor.h"
+
+namespace mla {
+namespace {
+
+class ValueDecomposition : public Decomposition {
+ public:
+  ValueDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(std::move(key)), value_(std::move(value)), factor_({value_}, largest_width - key_.size(0), options) {}
+
+  Factorization truncate(std::int64_t width) const override {
+    const std::int64_t keys = key_.size(0), rank = width - keys;
+    Factorization result;
+    result.down = at::cat({key_, factor_.down(rank)});
+    result.up_value = factor_.up(0, rank);
+    result.key = {0, keys};
+    result.value = {keys, rank};
+    result.value_singular_values = factor_.value_list(rank);
+    result.error = relative_error(key_, 0, value_, factor_.squared_error(0, rank));
+    return result;
+  }
+
+ private:
+  at::Tensor key_, value_;
+  RankFactor factor_;
+};
+
+/// Only V is low-rank; K_nope stays as it is, which also suits keys with a norm of their own (QK-norm). The latent is
+/// [K_nope; value latent]: here d_kv counts the VALUE latent per KV head, and the layer caches
+/// nope_rows + kv_heads * d_kv elements per token.
+class ValueSvd : public Factorizer {
+ public:
+  struct Options {
+    LatentWidth width;
+    RankFactorOptions factor;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentWidth::fields(self.width, visit);
+      RankFactorOptions::fields(self.factor, visit);
+    }
+    void validate(const std::string& path) const { factor.validate(path); }
+  };
+  explicit ValueSvd(Options options) : options_(std::move(options)) {}
+
+  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return geometry.nope_rows(layer) + options_.width.elements(layer, geometry);
+  }
+
+  bool compresses_keys() const override { return false; }
+
+  void check(const FactorGeometry& geometry, const std::string& path) const override {
+    options_.width.check(geometry, path);
+    const std::int64_t rank = std::min(geometry.value_rows(), geometry.hidden);
+    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
+      const std::int64_t elements = options_.width.elements(layer, geometry);
+      if (elements <= rank) continue;
+      throw ConfigError(cat(options_.width.describe(path, layer),
+                            ": the value latent would have ", elements, " elements but V has rank at most ", rank, " (",
+                            geometry.value_rows(), " rows, hidden ", geometry.hidden, ")"));
+    }
+  }
+
+  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return latent_width(layer, geometry) * geometry.hidden +
+           options_.width.elements(layer, geometry) * geometry.value_rows();
+  }
+
+  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
+                                           std::int64_t largest_width) const override {
+    return std::make_unique<ValueDecomposition>(key, value, largest_width, options_.factor);
+  }
+
+ private:
+  Options options_;
+};
+
+const Registration<Factorizer, ValueSvd> kValueSvd("value_svd", "a latent for values alone; keys stay as they are");
+
+}  // namespace
+}  // namespace mla
