@@ -1,0 +1,203 @@
+#include "core/attention/latent.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace mla {
+namespace {
+
+void expect_rows(const Projection& projection, std::int64_t rows, const char* name) {
+  expects(projection.weight.defined() && projection.weight.size(0) == rows, cat(name, ": expected ", rows, " rows"));
+}
+
+/// An up-projection reads `columns` latent elements, or is the identity on a slice of `rows` elements.
+void expect_up(const Projection& up, std::int64_t rows, const LatentSlice& slice, const char* name) {
+  if (!up.weight.defined()) return expects(slice.width == rows, cat(name, ": an identity needs a slice of its size"));
+  expects(up.weight.size(0) == rows && up.weight.size(1) == slice.width, cat(name, ": shape does not fit its slice"));
+}
+
+}  // namespace
+
+LatentAttention::LatentAttention(AttentionGeometry geometry, LatentLayout layout, Weights weights)
+    : geometry_(geometry), layout_(std::move(layout)), weights_(std::move(weights)) {
+  const std::int64_t rope_heads = layout_.rope_heads(), rope_width = layout_.rope_width();
+  expects(rope_heads == 1 || rope_heads == geometry_.kv_heads, "rotated keys: one per KV head, or one for all");
+  expect_rows(weights_.query, geometry_.heads * (rope_width + layout_.content_width), "q_proj");
+  expect_rows(weights_.rope_key, rope_heads * rope_width, "k_rope_proj");
+  expect_rows(weights_.down, layout_.latent_width, "kv_down_proj");
+  expect_up(weights_.key_up, geometry_.kv_heads * layout_.content_width, layout_.key, "k_up_proj");
+  expect_up(weights_.value_up, geometry_.kv_heads * layout_.value_width, layout_.value, "v_up_proj");
+  expects(!weights_.key_norm.defined() || (!has_key_up() && rope_heads == geometry_.kv_heads),
+          "QK-norm needs keys that do not go through a low-rank latent");
+  std::vector<std::int64_t> indices;
+  for (const auto& pairs : layout_.kept) {
+    expects(pairs.size() == layout_.kept.front().size(), "every rotated key has the same number of pairs");
+    same_pairs_ = same_pairs_ && pairs == layout_.kept.front();
+    indices.insert(indices.end(), pairs.begin(), pairs.end());
+  }
+  if (same_pairs_) indices.resize(layout_.kept.front().size());
+  pair_index_ = at::tensor(indices, at::kLong);
+}
+
+RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {
+  const at::Tensor index = pair_index_.to(rotary.cosine.device());
+  RotaryTable kept{rotary.cosine.index_select(1, index), rotary.sine.index_select(1, index)};
+  if (same_pairs_) return kept;
+  const auto per_head = [&](const at::Tensor& table) {
+    return table.view({table.size(0), layout_.rope_heads(), layout_.rope_width() / 2}).transpose(0, 1);
+  };
+  return {per_head(kept.cosine), per_head(kept.sine)};
+}
+
+LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, const RotaryTable& rotary) const {
+  const std::int64_t rope = layout_.rope_width(), content = layout_.content_width;
+  at::Tensor query = split_heads(weights_.query(hidden), geometry_.heads);
+  at::Tensor rope_key = split_heads(weights_.rope_key(hidden), layout_.rope_heads());
+  at::Tensor latent = weights_.down(hidden);
+  if (weights_.query_norm.defined()) {
+    // [heads, width] weights are aligned with [batch, heads, length, width].
+    const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
+      return rms_norm(x, weight.dim() == 2 ? weight.unsqueeze(1) : weight, geometry_.norm_epsilon);
+    };
+    query = norm(query, weights_.query_norm);
+    const at::Tensor keys = norm(at::cat({rope_key, content_keys(latent)}, -1), weights_.key_norm);
+    rope_key = keys.narrow(-1, 0, rope);
+    const at::Tensor normed = merge_heads(keys.narrow(-1, rope, content));
+    const std::int64_t after = layout_.key.begin + layout_.key.width;
+    latent = at::cat({latent.narrow(2, 0, layout_.key.begin), normed,
+                      latent.narrow(2, after, layout_.latent_width - after)}, 2);
+  }
+  const RotaryTable key_table = gather(rotary);
+  RotaryTable query_table = key_table;
+  if (!same_pairs_) {
+    query_table = {key_table.cosine.repeat_interleave(geometry_.group(), 0),
+                   key_table.sine.repeat_interleave(geometry_.group(), 0)};
+  }
+  return {rotate_pairs(query.narrow(-1, 0, rope), query_table.cosine, query_table.sine), query.narrow(-1, rope, content),
+          rotate_pairs(rope_key, key_table.cosine, key_table.sine), latent};
+}
+
+at::Tensor LatentAttention::content_keys(const at::Tensor& latent) const {
+  const at::Tensor slice = latent.narrow(2, layout_.key.begin, layout_.key.width);
+  if (has_key_up()) return split_heads(weights_.key_up(slice), geometry_.kv_heads);
+  return split_heads(weights_.key_up.bias.defined() ? slice + matching(weights_.key_up.bias, slice) : slice,
+                     geometry_.kv_heads);
+}
+
+at::Tensor LatentAttention::values(const at::Tensor& latent) const {
+  const at::Tensor slice = latent.narrow(2, layout_.value.begin, layout_.value.width);
+  if (has_value_up()) return split_heads(weights_.value_up(slice), geometry_.kv_heads);
+  return split_heads(weights_.value_up.bias.defined() ? slice + matching(weights_.value_up.bias, slice) : slice,
+                     geometry_.kv_heads);
+}
+
+at::Tensor LatentAttention::attend_expanded(const Projected& now, const at::Tensor& rope_key,
+                                            const at::Tensor& latent) const {
+  // With QK-norm the cached keys are already biased and normalised.
+  const at::Tensor content =
+      weights_.key_norm.defined()
+          ? split_heads(latent.narrow(2, layout_.key.begin, layout_.key.width), geometry_.kv_heads)
+          : content_keys(latent);
+  const at::Tensor rope = rope_key.expand({-1, geometry_.kv_heads, -1, -1});
+  return causal_attention(at::cat({now.query_rope, now.query_content}, -1), at::cat({rope, content}, -1),
+                          values(latent), geometry_.softmax_scale, geometry_.window);
+}
+
+at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tensor& rope_key,
+                                            const at::Tensor& latent) const {
+  const std::int64_t batch = latent.size(0), keys = latent.size(1), queries = now.query_rope.size(2);
+  const std::int64_t heads = geometry_.heads, kv_heads = geometry_.kv_heads, rows = geometry_.group() * queries;
+  const at::Tensor key_part = latent.narrow(2, layout_.key.begin, layout_.key.width);
+  const at::Tensor value_part = latent.narrow(2, layout_.value.begin, layout_.value.width);
+
+  const std::int64_t rope_heads = layout_.rope_heads(), rope_rows = heads / rope_heads * queries;
+  at::Tensor scores = at::matmul(now.query_rope.reshape({batch, rope_heads, rope_rows, layout_.rope_width()}),
+                                 rope_key.transpose(2, 3)).view({batch, heads, queries, keys});
+  // A key bias adds the same amount to every logit of a query, so softmax does not see it.
+  const at::Tensor content = now.query_content.reshape({batch, kv_heads, rows, layout_.content_width});
+  if (has_key_up()) {
+    const at::Tensor up = matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
+    const at::Tensor absorbed = at::matmul(content, up).view({batch, heads * queries, layout_.key.width});
+    scores = scores + at::matmul(absorbed, key_part.transpose(1, 2)).view({batch, heads, queries, keys});
+  } else {
+    scores = scores + at::matmul(content, split_heads(key_part, kv_heads).transpose(2, 3)).view({batch, heads, queries, keys});
+  }
+  scores = scores * geometry_.softmax_scale;
+  if (const at::Tensor mask = causal_mask(queries, keys, geometry_.window, latent.device()); mask.defined()) {
+    scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
+  }
+  const at::Tensor weights = scores.softmax(-1);
+
+  at::Tensor context;  // [batch, kv_heads, rows, value_width]
+  if (has_value_up()) {
+    const at::Tensor up = matching(weights_.value_up.weight, latent).view({kv_heads, layout_.value_width, layout_.value.width});
+    const at::Tensor latents = at::matmul(weights.view({batch, heads * queries, keys}), value_part);
+    context = at::matmul(latents.view({batch, kv_heads, rows, layout_.value.width}), up.transpose(1, 2));
+  } else {
+    context = at::matmul(weights.view({batch, kv_heads, rows, keys}), split_heads(value_part, kv_heads));
+  }
+  if (weights_.value_up.bias.defined()) {
+    context = context + matching(weights_.value_up.bias, latent).view({kv_heads, 1, layout_.value_width});
+  }
+  return context.reshape({batch, heads, queries, layout_.value_width});
+}
+
+bool LatentAttention::absorbing_is_cheaper(std::int64_t queries, std::int64_t keys) const {
+  const auto cost = [](std::int64_t a, std::int64_t b, std::int64_t c) {
+    return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
+  };
+  const std::int64_t kv_heads = geometry_.kv_heads, heads = geometry_.heads;
+  const std::int64_t key_rank = has_key_up() ? layout_.key.width : 0;
+  const std::int64_t value_rank = has_value_up() ? layout_.value.width : 0;
+  const std::int64_t key_width = key_rank ? layout_.key.width : layout_.content_width;
+  const std::int64_t value_width = value_rank ? layout_.value.width : layout_.value_width;
+  const double expanded = cost(keys, kv_heads, key_rank * layout_.content_width + value_rank * layout_.value_width) +
+                          cost(queries * heads, keys, layout_.content_width + layout_.value_width);
+  const double absorbed = cost(queries, heads, key_rank * layout_.content_width + value_rank * layout_.value_width) +
+                          cost(queries * heads, keys, key_width + value_width);
+  return absorbed < expanded;
+}
+
+at::Tensor LatentAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe&) const {
+  const Projected now = project(hidden, rotary);
+  return weights_.output(merge_heads(attend_expanded(now, now.rope_key, now.latent)));
+}
+
+at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+                                           DecodePath path) const {
+  const Projected now = project(hidden, rotary);
+  const at::Tensor rope_key = cache.append(0, now.rope_key);
+  const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
+  const bool absorb = path == DecodePath::kAbsorbed ||
+                      (path == DecodePath::kAuto && absorbing_is_cheaper(now.latent.size(1), latent.size(1)));
+  return weights_.output(
+      merge_heads(absorb ? attend_absorbed(now, rope_key, latent) : attend_expanded(now, rope_key, latent)));
+}
+
+std::vector<StreamShape> LatentAttention::cache_streams() const {
+  return {{"rope_key", layout_.rope_heads(), layout_.rope_width()}, {"latent", 1, layout_.latent_width}};
+}
+
+void LatentAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  weights_.query.visit("q_proj", visit);
+  weights_.rope_key.visit("k_rope_proj", visit);
+  weights_.down.visit("kv_down_proj", visit);
+  weights_.key_up.visit("k_up_proj", visit);
+  weights_.value_up.visit("v_up_proj", visit);
+  weights_.output.visit("o_proj", visit);
+  if (weights_.query_norm.defined()) visit("q_norm.weight", weights_.query_norm);
+  if (weights_.key_norm.defined()) visit("k_norm.weight", weights_.key_norm);
+}
+
+std::unique_ptr<Attention> LatentAttention::clone() const {
+  const auto copy = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.detach().clone() : tensor; };
+  return std::make_unique<LatentAttention>(
+      geometry_, layout_,
+      Weights{weights_.query.clone(), weights_.rope_key.clone(), weights_.down.clone(), weights_.key_up.clone(),
+              weights_.value_up.clone(), weights_.output.clone(), copy(weights_.query_norm), copy(weights_.key_norm)});
+}
+
+}  // namespace mla

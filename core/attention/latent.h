@@ -1,0 +1,84 @@
+// Multi-head latent attention: keys and values rebuilt from a cached latent, with a few rotated key dims beside it.
+#pragma once
+
+#include "core/attention/attention.h"
+#include "core/attention/projection.h"
+#include "core/low_rank/factorizer.h"
+#include "core/partial_rope/selector.h"
+
+namespace mla {
+
+/// Shape of a latent attention layer.
+struct LatentLayout {
+  /// Rotation pairs (indices of the model's frequencies) of each rotated key. One entry per KV head (MHA2MLA), or a
+  /// single one for a rotated key shared by all heads (DeepSeek-V2). All entries have the same length; it may be 0.
+  KeptPairs kept;
+  std::int64_t content_width = 0;  ///< position-free dims of a query or key head
+  std::int64_t value_width = 0;    ///< dims of a value head
+  std::int64_t latent_width = 0;   ///< elements of the latent, cached once per token for all heads
+  LatentSlice key, value;          ///< the parts of the latent that keys and values are rebuilt from
+
+  std::int64_t rope_heads() const { return static_cast<std::int64_t>(kept.size()); }
+  std::int64_t rope_width() const { return kept.empty() ? 0 : 2 * static_cast<std::int64_t>(kept.front().size()); }
+};
+
+/// With c = W_down x (the latent) and, per head h of KV head j:
+///   q = W_q x = [q_rope; q_content],  k_rope = W_kr x,  k_content = W_uk^j c[key],  v = W_uv^j c[value]
+///   o = softmax(scale (rot(q_rope) . rot(k_rope) + q_content . k_content)) v
+/// (MHA2MLA, arXiv 2502.14837, section 3; frequencies are those of the kept pairs, the scale is the source model's, the
+/// latent is not normalised). An up-projection without a weight stands for the identity: its slice of the latent is the
+/// content key or the value itself. QK-norm, which is not linear in x, is possible with such keys only, and is then
+/// applied before they are cached. Caches rope_heads * rope_width + latent_width elements per token.
+class LatentAttention final : public Attention {
+ public:
+  struct Weights {
+    Projection query;      ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
+                           ///< then their partners, then the content dims
+    Projection rope_key;   ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
+    Projection down;       ///< [latent_width, hidden], no bias
+    Projection key_up;     ///< [kv_heads * content_width, key.width], or no weight
+    Projection value_up;   ///< [kv_heads * value_width, value.width], or no weight
+    Projection output;     ///< [hidden, heads * value_width]
+    at::Tensor query_norm; ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
+    at::Tensor key_norm;   ///< likewise [width] or [kv_heads, width]
+  };
+
+  /// Throws std::logic_error when shapes do not fit the layout.
+  LatentAttention(AttentionGeometry geometry, LatentLayout layout, Weights weights);
+
+  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe) const override;
+  at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+                            DecodePath path) const override;
+  std::vector<StreamShape> cache_streams() const override;
+  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
+  std::unique_ptr<Attention> clone() const override;
+
+  const LatentLayout& layout() const { return layout_; }
+  const AttentionGeometry& geometry() const { return geometry_; }
+  bool has_key_up() const { return weights_.key_up.weight.defined(); }
+  bool has_value_up() const { return weights_.value_up.weight.defined(); }
+
+ private:
+  /// What one token leaves behind and asks with, rotation done.
+  struct Projected {
+    at::Tensor query_rope;     ///< [batch, heads, length, rope_width]
+    at::Tensor query_content;  ///< [batch, heads, length, content_width]
+    at::Tensor rope_key;       ///< [batch, rope_heads, length, rope_width]
+    at::Tensor latent;         ///< [batch, length, latent_width]
+  };
+  Projected project(const at::Tensor& hidden, const RotaryTable& rotary) const;
+  RotaryTable gather(const RotaryTable& rotary) const;
+  at::Tensor content_keys(const at::Tensor& latent) const;
+  at::Tensor values(const at::Tensor& latent) const;
+  at::Tensor attend_expanded(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent) const;
+  at::Tensor attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent) const;
+  bool absorbing_is_cheaper(std::int64_t queries, std::int64_t keys) const;
+
+  AttentionGeometry geometry_;
+  LatentLayout layout_;
+  Weights weights_;
+  at::Tensor pair_index_;  ///< flat indices into the frequencies, int64
+  bool same_pairs_ = true; ///< every rotated key has the same pairs
+};
+
+}  // namespace mla

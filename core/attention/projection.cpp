@@ -1,0 +1,58 @@
+#include "core/attention/projection.h"
+
+#include <ATen/ATen.h>
+
+namespace mla {
+
+at::Tensor Projection::operator()(const at::Tensor& x) const {
+  return at::linear(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
+}
+
+void Projection::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  if (weight.defined()) visit(name + ".weight", weight);
+  if (bias.defined()) visit(name + ".bias", bias);
+}
+
+Projection Projection::clone() const {
+  return {weight.defined() ? weight.detach().clone() : weight, bias.defined() ? bias.detach().clone() : bias};
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * matching(weight, x);
+}
+
+at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) { return tensor.to(x.scalar_type()); }
+
+at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+at::Tensor merge_heads(const at::Tensor& x) {
+  return x.transpose(1, 2).reshape({x.size(0), x.size(2), x.size(1) * x.size(3)});
+}
+
+at::Tensor repeat_heads(const at::Tensor& x, std::int64_t group) {
+  return group == 1 ? x : x.repeat_interleave(group, 1);
+}
+
+at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device) {
+  const bool windowed = window > 0 && keys > window;
+  if (queries == 1 && !windowed) return {};
+  const at::Tensor query = at::arange(keys - queries, keys, at::TensorOptions(at::kLong).device(device)).unsqueeze(1);
+  const at::Tensor key = at::arange(keys, at::TensorOptions(at::kLong).device(device)).unsqueeze(0);
+  at::Tensor mask = key.le(query);
+  if (windowed) mask = mask.logical_and(key.gt(query - window));
+  return mask;
+}
+
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                            std::int64_t window) {
+  const std::int64_t group = q.size(1) / k.size(1);
+  const bool plain = q.size(2) == k.size(2) && (window == 0 || k.size(2) <= window);
+  const at::Tensor mask = plain ? at::Tensor() : causal_mask(q.size(2), k.size(2), window, q.device());
+  std::optional<at::Tensor> given;
+  if (mask.defined()) given = mask;
+  return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), given, 0.0, plain, scale);
+}
+
+}  // namespace mla

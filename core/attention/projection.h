@@ -1,0 +1,47 @@
+// Small pieces that every kind of attention is made of.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace mla {
+
+/// y = x weight^T + bias with weight [out, in]; bias may be undefined. Weights stored in a narrower dtype are widened
+/// to x's for the product.
+struct Projection {
+  at::Tensor weight, bias;
+
+  at::Tensor operator()(const at::Tensor& x) const;
+  void visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit);
+  Projection clone() const;
+};
+
+/// x / sqrt(mean(x^2) + epsilon) * weight over the last dimension (arXiv 1910.07467).
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// `tensor` in x's dtype; itself when it already is.
+at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x);
+
+/// [batch, length, heads * width] -> [batch, heads, length, width].
+at::Tensor split_heads(const at::Tensor& x, std::int64_t heads);
+
+/// [batch, heads, length, width] -> [batch, length, heads * width].
+at::Tensor merge_heads(const at::Tensor& x);
+
+/// Each KV head repeated for the query heads of its group: [batch, kv_heads, …] -> [batch, kv_heads * group, …].
+at::Tensor repeat_heads(const at::Tensor& x, std::int64_t group);
+
+/// softmax(scale q k^T + causal mask) v, where the queries are the last q.size(2) of k.size(2) positions.
+/// q [batch, heads, queries, width], k [batch, kv_heads, keys, width], v [batch, kv_heads, keys, value width], heads a
+/// multiple of kv_heads; window > 0 limits each query to that many last positions. Returns [batch, heads, queries, value width].
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                            std::int64_t window);
+
+/// True where query i (one of the last `queries` of `keys` positions) may look at key j; bool [queries, keys].
+/// Undefined when every query may see every key.
+at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device);
+
+}  // namespace mla

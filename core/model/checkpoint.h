@@ -1,0 +1,47 @@
+// Models on disk: reading Hugging Face folders and llama2.c files, writing Hugging Face folders.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "core/base/json.h"
+#include "core/model/decoder.h"
+#include "core/model/safetensors.h"
+
+namespace mla {
+
+/// How weights are held after loading.
+struct LoadOptions {
+  /// Arithmetic and storage dtype. Absent: arithmetic in float32, weights stay read-only views of the file in its own
+  /// dtype (for conversion, and for inspecting models larger than memory).
+  std::optional<at::ScalarType> dtype = at::kFloat;
+  bool check_finite = true;  ///< refuse NaN and infinite weights
+};
+
+/// A model together with what its files say beyond the weights.
+struct Checkpoint {
+  Decoder decoder;
+  Json config;                   ///< config.json as read, or made for a llama2.c file
+  std::filesystem::path source;  ///< the folder or file it was read from
+};
+
+/// Reads a model: a folder with config.json and model.safetensors (or shards with an index), or a llama2.c `.bin` file.
+/// Converted layers are rebuilt from config.json, without any decomposition.
+/// Throws DataError for anything missing, left over, of another shape, or not finite.
+Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
+
+/// Only the geometry (and, for converted layers, the attention's shapes with empty weights): reads config.json or a
+/// file header, not the weights.
+Geometry load_geometry(const std::filesystem::path& path);
+
+/// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
+/// keep the dtype they are held in. Tokenizer files beside the source are copied. config.json is written last, so
+/// that a folder with one is complete.
+void save_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
+
+/// Weights of a decoder by Hugging Face names, checked against `geometry` and the converted layers in `config`; used by
+/// both readers. `name` stands for the source in errors.
+Decoder build_decoder(const Geometry& geometry, const Json& config, WeightMap weights, const std::string& name,
+                      const LoadOptions& options);
+
+}  // namespace mla

@@ -1,0 +1,85 @@
+// The decoder-only transformer that every family is a configuration of.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/attention/attention.h"
+#include "core/attention/projection.h"
+#include "core/model/geometry.h"
+
+namespace mla {
+
+/// One transformer block: x += attention(norm(x)); x += down(silu(gate(norm(x))) * up(norm(x))).
+struct DecoderLayer {
+  std::unique_ptr<Attention> attention;
+  at::Tensor attention_norm, mlp_norm;  ///< RMSNorm weights [hidden]
+  Projection gate, up, down;            ///< [intermediate, hidden] twice, [hidden, intermediate]
+};
+
+/// The cache of a whole model: one LayerCache per layer, all of the same length.
+class DecoderCache {
+ public:
+  DecoderCache() = default;
+  explicit DecoderCache(std::vector<LayerCache> layers) : layers_(std::move(layers)) {}
+  LayerCache& layer(std::size_t index) { return layers_.at(index); }
+  std::int64_t length() const { return layers_.empty() ? 0 : layers_.front().length(); }
+  std::int64_t bytes() const;
+  void reset();
+
+ private:
+  std::vector<LayerCache> layers_;
+};
+
+/// A language model: token ids in, logits out. Arithmetic runs in `compute_dtype`; weights may be stored narrower.
+class Decoder {
+ public:
+  explicit Decoder(Geometry geometry);
+
+  /// Logits [batch, length, vocabulary] of ids [batch, length], int64, without a cache.
+  at::Tensor forward(const at::Tensor& ids) const;
+
+  /// The final, normalised hidden state [batch, length, hidden] of ids [batch, length].
+  at::Tensor hidden_states(const at::Tensor& ids) const;
+
+  /// Logits [..., vocabulary] of final hidden states.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+  /// Feeds ids [batch, length] after what the cache holds; returns the logits of the last position, [batch, vocabulary].
+  at::Tensor forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto) const;
+
+  DecoderCache make_cache(std::int64_t batch) const;
+
+  /// Embeddings [batch, length, hidden] and one block's step, for work that goes layer by layer.
+  at::Tensor embed(const at::Tensor& ids) const;
+  at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, const RotaryTable& rotary,
+                         const QueryKeyProbe& probe) const;
+  RotaryTable rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const;
+
+  /// Calls `visit` with the Hugging Face name and tensor of each parameter, in file order. A tied output matrix is
+  /// not visited.
+  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit);
+  std::int64_t parameter_count() const;
+
+  /// Cached elements per token of each layer, as its attention states them.
+  std::vector<std::int64_t> cached_elements() const;
+
+  /// A deep copy with its own weights.
+  Decoder clone() const;
+
+  Geometry geometry;
+  std::vector<DecoderLayer> layers;
+  at::Tensor embedding;   ///< [vocabulary, hidden]
+  at::Tensor final_norm;  ///< [hidden]
+  at::Tensor output;      ///< [vocabulary, hidden]; undefined when tied to the embedding
+  at::ScalarType compute_dtype = at::kFloat;
+
+ private:
+  Rotary rotary_;
+};
+
+}  // namespace mla

@@ -1,0 +1,123 @@
+#include "core/model/latent_config.h"
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kSection = "latent_attention";
+constexpr const char* kConvertedType = "mlaforge";
+constexpr std::int64_t kFormat = 1;
+
+/// One layer's JSON object, as a field list.
+struct LayerFields {
+  std::vector<std::vector<std::int64_t>> kept_pairs;
+  std::int64_t content_width = 0, value_width = 0, latent_width = 0;
+  std::vector<std::int64_t> key_slice, value_slice;
+  bool key_up = true, value_up = true;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("kept_pairs", self.kept_pairs, "rotation pairs of each rotated key, indices into the model's frequencies");
+    visit("content_width", self.content_width, "position-free dims of a head");
+    visit("value_width", self.value_width, "dims of a value head");
+    visit("latent_width", self.latent_width, "elements of the latent per token");
+    visit("key_slice", self.key_slice, "[begin, width] of the latent that keys are rebuilt from");
+    visit("value_slice", self.value_slice, "[begin, width] of the latent that values are rebuilt from");
+    visit("key_up", self.key_up, "keys have an up-projection");
+    visit("value_up", self.value_up, "values have an up-projection");
+  }
+};
+
+/// Checks what the constructor of LatentAttention would otherwise report as a broken promise.
+void check_layer(const LayerFields& layer, const Geometry& geometry, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { throw DataError(cat(where, ": ", what)); };
+  const std::size_t heads = layer.kept_pairs.size();
+  if (heads != 1 && heads != static_cast<std::size_t>(geometry.kv_heads)) {
+    refuse(cat("kept_pairs has ", heads, " entries; expected 1 or ", geometry.kv_heads));
+  }
+  for (const auto& pairs : layer.kept_pairs) {
+    if (pairs.size() != layer.kept_pairs.front().size()) refuse("kept_pairs: every head needs the same number of pairs");
+    for (std::int64_t pair : pairs) {
+      if (pair < 0 || pair >= geometry.head_dim / 2) refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", geometry.head_dim));
+    }
+  }
+  for (const auto* slice : {&layer.key_slice, &layer.value_slice}) {
+    if (slice->size() != 2 || slice->at(0) < 0 || slice->at(1) < 0 || slice->at(0) + slice->at(1) > layer.latent_width) {
+      refuse(cat("a slice does not lie in the latent of ", layer.latent_width, " elements"));
+    }
+  }
+  if (!layer.key_up && layer.key_slice[1] != geometry.kv_heads * layer.content_width) refuse("key_slice has another width than the keys");
+  if (!layer.value_up && layer.value_slice[1] != geometry.kv_heads * layer.value_width) refuse("value_slice has another width than the values");
+}
+
+}  // namespace
+
+std::vector<std::optional<LatentLayerConfig>> read_latent_config(const Json& config, const Geometry& geometry,
+                                                                 const std::string& name) {
+  std::vector<std::optional<LatentLayerConfig>> layers(static_cast<std::size_t>(geometry.layers));
+  const auto section = config.find(kSection);
+  if (section == config.end()) return layers;
+  const std::string where = cat(name, ": ", kSection);
+  if (!section->is_object() || section->value("format", Json()) != kFormat) {
+    throw DataError(cat(where, ".format: expected ", kFormat, "; this program reads no other"));
+  }
+  const Json list = section->value("layers", Json());
+  if (!list.is_array() || list.size() != layers.size()) {
+    throw DataError(cat(where, ".layers: expected a list of ", layers.size(), " entries"));
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (list[i].is_null()) continue;
+    LayerFields fields;
+    const std::string layer = cat(where, ".layers[", i, "]");
+    try {
+      read_fields(list[i], layer, fields);
+    } catch (const ConfigError& error) {
+      throw DataError(error.what());  // the config of a checkpoint is data
+    }
+    check_layer(fields, geometry, layer);
+    layers[i] = LatentLayerConfig{{fields.kept_pairs, fields.content_width, fields.value_width, fields.latent_width,
+                                   {fields.key_slice[0], fields.key_slice[1]},
+                                   {fields.value_slice[0], fields.value_slice[1]}},
+                                  fields.key_up,
+                                  fields.value_up};
+  }
+  return layers;
+}
+
+Json with_latent_config(Json config, const Decoder& decoder) {
+  Json layers = Json::array();
+  bool converted = false;
+  for (const DecoderLayer& layer : decoder.layers) {
+    const auto* latent = dynamic_cast<const LatentAttention*>(layer.attention.get());
+    if (!latent) {
+      layers.push_back(nullptr);
+      continue;
+    }
+    converted = true;
+    const LatentLayout& layout = latent->layout();
+    layers.push_back(write_fields(LayerFields{layout.kept, layout.content_width, layout.value_width, layout.latent_width,
+                                              {layout.key.begin, layout.key.width},
+                                              {layout.value.begin, layout.value.width},
+                                              latent->has_key_up(), latent->has_value_up()}));
+  }
+  config = without_latent_config(std::move(config));
+  if (!converted) return config;
+  config["source_model_type"] = config.at("model_type");
+  config["source_architectures"] = config.value("architectures", Json::array());
+  config["model_type"] = kConvertedType;
+  config["architectures"] = {"MlaforgeForCausalLM"};
+  config[kSection] = {{"format", kFormat}, {"layers", std::move(layers)}};
+  return config;
+}
+
+Json without_latent_config(Json config) {
+  if (config.value("model_type", "") != kConvertedType) return config;
+  config["model_type"] = config.value("source_model_type", "");
+  config["architectures"] = config.value("source_architectures", Json::array());
+  for (const char* key : {kSection, "source_model_type", "source_architectures"}) config.erase(key);
+  return config;
+}
+
+}  // namespace mla

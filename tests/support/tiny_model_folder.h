@@ -1,0 +1,25 @@
+// A small model with a tokenizer, on disk.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/model/family.h"
+#include "tests/support/tiny_models.h"
+#include "tests/text/tiny_tokenizers.h"
+
+namespace mla::test {
+
+/// Ids of tiny_sentencepiece_like(), the tokenizer in tiny model folders.
+constexpr std::int64_t kTinyTokens = 265;
+
+/// Writes a Hugging Face folder: random float32 weights of tiny_geometry("gqa") with `vocabulary` embeddings, and a
+/// tokenizer.json with BOS (1), EOS (2) and byte fallback.
+inline void write_tiny_model(const std::filesystem::path& folder, std::int64_t vocabulary = kTinyTokens) {
+  Geometry geometry = tiny_geometry("gqa");
+  geometry.vocabulary = vocabulary;
+  save_checkpoint({tiny_decoder(geometry, at::ScalarType::Float), make_config(geometry), {}}, folder);
+  std::ofstream(folder / "tokenizer.json") << tiny_sentencepiece_like().dump();
+}
+
+}  // namespace mla::test
