@@ -1,0 +1,96 @@
+#include "core/compress/latent_assembly.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace mla {
+namespace {
+
+/// Dims of one head in their new order: rotated dims first, then the position-free ones, ascending.
+struct HeadOrder {
+  std::vector<std::int64_t> rotated, content;
+};
+
+HeadOrder order_of(const std::vector<std::int64_t>& pairs, std::int64_t head_dim) {
+  HeadOrder order;
+  const std::int64_t half = head_dim / 2;
+  for (std::int64_t pair : pairs) order.rotated.push_back(pair);
+  for (std::int64_t pair : pairs) order.rotated.push_back(pair + half);
+  for (std::int64_t dim = 0; dim < head_dim; ++dim) {
+    if (std::find(pairs.begin(), pairs.end(), dim % half) == pairs.end()) order.content.push_back(dim);
+  }
+  return order;
+}
+
+enum class Part { kRotated, kContent, kBoth };
+
+/// Row indices of all heads' parts; head h follows the pairs of KV head h / group.
+at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t group, Part part) {
+  std::vector<std::int64_t> rows;
+  for (std::size_t kv = 0; kv < kept.size(); ++kv) {
+    const HeadOrder order = order_of(kept[kv], head_dim);
+    for (std::int64_t member = 0; member < group; ++member) {
+      const std::int64_t first = (static_cast<std::int64_t>(kv) * group + member) * head_dim;
+      if (part != Part::kContent) for (std::int64_t dim : order.rotated) rows.push_back(first + dim);
+      if (part != Part::kRotated) for (std::int64_t dim : order.content) rows.push_back(first + dim);
+    }
+  }
+  return at::tensor(rows, at::kLong);
+}
+
+Projection select_rows(const Projection& projection, const at::Tensor& rows) {
+  return {projection.weight.index_select(0, rows),
+          projection.bias.defined() ? projection.bias.index_select(0, rows) : projection.bias};
+}
+
+/// QK-norm weights [head_dim] in each head's new order: [heads, head_dim], or [head_dim] where all heads share it.
+at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::int64_t head_dim, std::int64_t group,
+                        bool per_head) {
+  if (!weight.defined()) return {};
+  if (!per_head) return weight.index_select(0, row_index({kept.front()}, head_dim, 1, Part::kBoth));
+  const at::Tensor order = row_index(kept, head_dim, group, Part::kBoth).remainder(head_dim);
+  return weight.index_select(0, order).view({-1, head_dim});
+}
+
+}  // namespace
+
+FactorInputs factor_inputs(const GroupedQueryAttention& source, const KeptPairs& kept, at::ScalarType arithmetic) {
+  const at::Tensor rows = row_index(kept, source.geometry().head_dim, 1, Part::kContent);
+  return {source.weights().key.weight.index_select(0, rows).to(arithmetic), source.weights().value.weight.to(arithmetic)};
+}
+
+std::unique_ptr<LatentAttention> assemble_latent(const GroupedQueryAttention& source, const KeptPairs& kept,
+                                                 const Factorization& factors, std::optional<at::ScalarType> weights,
+                                                 bool norms_per_head) {
+  const AttentionGeometry& geometry = source.geometry();
+  const GroupedQueryAttention::Weights& from = source.weights();
+  const at::ScalarType dtype = weights.value_or(from.key.weight.scalar_type());
+  const auto converted = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.to(dtype).contiguous() : tensor; };
+
+  LatentLayout layout;
+  layout.kept = kept;
+  layout.content_width = geometry.head_dim - layout.rope_width();
+  layout.value_width = geometry.head_dim;
+  layout.latent_width = factors.down.size(0);
+  layout.key = factors.key;
+  layout.value = factors.value;
+
+  LatentAttention::Weights parts;
+  parts.query = select_rows(from.query, row_index(kept, geometry.head_dim, geometry.group(), Part::kBoth));
+  parts.rope_key = select_rows(from.key, row_index(kept, geometry.head_dim, 1, Part::kRotated));
+  parts.down.weight = converted(factors.down);
+  parts.key_up.weight = converted(factors.up_key);
+  parts.value_up.weight = converted(factors.up_value);
+  // The latent is linear in x, so biases come back after the up-projections.
+  if (from.key.bias.defined()) {
+    parts.key_up.bias = from.key.bias.index_select(0, row_index(kept, geometry.head_dim, 1, Part::kContent));
+  }
+  parts.value_up.bias = from.value.bias;
+  parts.output = from.output;
+  parts.query_norm = reorder_norm(from.query_norm, kept, geometry.head_dim, geometry.group(), norms_per_head);
+  parts.key_norm = reorder_norm(from.key_norm, kept, geometry.head_dim, 1, norms_per_head);
+  return std::make_unique<LatentAttention>(geometry, std::move(layout), std::move(parts));
+}
+
+}  // namespace mla

@@ -1,0 +1,76 @@
+#include "core/train/trainable.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <regex>
+
+#include "core/base/error.h"
+
+namespace mla {
+namespace {
+
+std::regex selection_pattern(const std::string& selection, const std::string& path) {
+  if (selection == "all") return std::regex("");
+  if (selection == "attention") return std::regex("self_attn\\.");
+  if (selection == "attention_and_norms") return std::regex("attn|norm");
+  try {
+    return std::regex(selection);
+  } catch (const std::regex_error& error) {
+    throw ConfigError(cat(path, ": '", selection, "' is no regular expression: ", error.what()));
+  }
+}
+
+void check_dtype(const std::string& name, const at::Tensor& parameter, at::ScalarType compute,
+                 const std::string& path) {
+  const at::ScalarType held = parameter.scalar_type();
+  if (held == compute && (held == at::kFloat || held == at::kDouble)) return;
+  throw ConfigError(cat(path, ": ", name, " is held in ", c10::toString(held), " and computed in ",
+                        c10::toString(compute), "; training needs both in float32 or float64"));
+}
+
+}  // namespace
+
+TrainableParameters::TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path) {
+  const std::regex pattern = selection_pattern(selection, path);
+  std::vector<std::pair<std::string, at::Tensor*>> chosen;
+  decoder.visit_parameters([&](const std::string& name, at::Tensor& parameter) {
+    if (!std::regex_search(name, pattern)) return;
+    check_dtype(name, parameter, decoder.compute_dtype, path);
+    chosen.emplace_back(name, &parameter);
+  });
+  if (chosen.empty()) {
+    throw ConfigError(cat(path, ": '", selection,
+                          "' matches no parameter; known: all, attention, attention_and_norms, ",
+                          "or a regular expression for names such as model.layers.0.self_attn.q_proj.weight"));
+  }
+  for (const auto& [name, parameter] : chosen) {
+    *parameter = parameter->detach().contiguous().requires_grad_(true);
+    parameters_.emplace_back(name, *parameter);
+  }
+}
+
+TrainableParameters::~TrainableParameters() {
+  for (auto& [name, parameter] : parameters_) {
+    parameter.mutable_grad().reset();
+    parameter.requires_grad_(false);
+  }
+}
+
+void TrainableParameters::zero_gradients() {
+  for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
+}
+
+double TrainableParameters::clip_gradients(double limit) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters_) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  std::vector<at::Tensor> norms = at::_foreach_norm(gradients, 2);
+  const double norm = at::stack(norms).to(at::kDouble).norm().item<double>();
+  if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);
+  return norm;
+}
+
+}  // namespace mla

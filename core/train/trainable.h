@@ -1,0 +1,35 @@
+// Which parameters of a model are trained.
+#pragma once
+
+#include <string>
+
+#include "core/model/decoder.h"
+#include "core/train/adamw.h"
+
+namespace mla {
+
+/// The parameters that `selection` names require gradients as long as this object lives; afterwards they do not, and
+/// their gradients are freed. `selection` is "all", "attention" (the attention's weights), "attention_and_norms" (what
+/// MHA2MLA trains when everything else is frozen), or a regular expression (ECMAScript) searched for in Hugging Face
+/// parameter names. A non-contiguous parameter is replaced by a contiguous copy.
+class TrainableParameters {
+ public:
+  /// Throws ConfigError ("<path>: …") when `selection` is no regular expression or matches no parameter, and when a
+  /// matching parameter is held in another dtype than the decoder computes in, or in less than float32.
+  TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path);
+  ~TrainableParameters();
+  TrainableParameters(const TrainableParameters&) = delete;
+  TrainableParameters& operator=(const TrainableParameters&) = delete;
+
+  const NamedTensors& named() const { return parameters_; }
+
+  void zero_gradients();
+
+  /// The 2-norm of all gradients together. Where it exceeds `limit` (> 0; 0: no limit), they are scaled down to it.
+  double clip_gradients(double limit);
+
+ private:
+  NamedTensors parameters_;
+};
+
+}  // namespace mla

@@ -1,0 +1,90 @@
+// The one training loop.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/model/decoder.h"
+#include "core/train/adamw.h"
+#include "core/train/batches.h"
+#include "core/train/schedule.h"
+
+namespace mla {
+
+struct TrainOptions {
+  std::int64_t steps = 300;
+  std::int64_t batch_rows = 8;
+  std::int64_t accumulation = 1;
+  std::int64_t sequence_length = 256;
+  double learning_rate = 1e-4;
+  ScheduleOptions schedule;
+  AdamWOptions optimizer;
+  double gradient_clip = 1;
+  std::uint64_t seed = 42;
+  std::string trainable = "all";
+  double divergence_factor = 3;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("steps", self.steps, "updates of the parameters");
+    visit("batch_rows", self.batch_rows, "sequences of one forward and backward pass");
+    visit("accumulation", self.accumulation, "passes per update; an update sees batch_rows * accumulation sequences");
+    visit("sequence_length", self.sequence_length, "tokens of a packed sequence (for whoever makes the batch source)");
+    visit("learning_rate", self.learning_rate, "peak of the schedule");
+    visit("schedule", self.schedule, "learning rate over the steps");
+    visit("optimizer", self.optimizer, "AdamW");
+    visit("gradient_clip", self.gradient_clip, "largest 2-norm of the gradient; 0: no limit");
+    visit("seed", self.seed, "of the order of packed sequences (for whoever makes the batch source)");
+    visit("trainable", self.trainable, "all, attention, attention_and_norms, or a regular expression for names");
+    visit("divergence_factor", self.divergence_factor,
+          "a loss above this multiple of the first one ends the run; 0: only one that is not finite does");
+  }
+
+  /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
+  void validate(const std::string& path) const;
+};
+
+enum class TrainingStatus { kComplete, kDiverged, kInterrupted };
+std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus);
+
+/// One step, counted from 0. The loss is that before the step's update.
+struct TrainingStep {
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;  ///< scored up to here, this step included
+  double loss = 0;          ///< mean over the step's scored tokens, nats
+  double learning_rate = 0;
+  double gradient_norm = 0;  ///< before clipping
+};
+
+/// What a run did, step by step. All series have the same length.
+struct TrainingReport {
+  TrainingStatus status = TrainingStatus::kComplete;
+  std::string message;  ///< why the run ended early; else empty
+  std::vector<std::int64_t> step, tokens;
+  std::vector<double> loss, learning_rate, gradient_norm;
+  double seconds = 0;  ///< of the steps, the observer's time left out
+  double tokens_per_second() const {
+    return tokens.empty() || seconds <= 0 ? 0 : static_cast<double>(tokens.back()) / seconds;
+  }
+};
+
+/// Told of every step after its update: for progress, checkpoints and early ends.
+class TrainingObserver {
+ public:
+  virtual ~TrainingObserver() = default;
+  /// Returning false ends the run with status kInterrupted; updates made so far stay.
+  virtual bool after_step(const TrainingStep& step, const AdamW& optimizer) = 0;
+};
+
+/// Minimises the mean cross-entropy of next tokens with AdamW. The parameters named by `trainable` are updated in place
+/// and require gradients only during the call. The gradient of a step is that of the mean over all tokens it scores,
+/// however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a loss above
+/// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
+/// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
+/// bit for bit. Throws ConfigError for options that do not fit the model.
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
+                     TrainingObserver* observer = nullptr);
+
+}  // namespace mla

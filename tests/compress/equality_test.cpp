@@ -1,0 +1,226 @@
+// What must not change when a model is converted, cached, absorbed or saved; on every kind of source model.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/registry.h"
+#include "core/compress/pass.h"
+#include "tests/support/errors.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_models.h"
+
+namespace mla {
+namespace {
+
+constexpr double kDoubleTolerance = 1e-10;
+constexpr double kFloatTolerance = 1e-4;
+constexpr std::int64_t kLength = 24;
+
+Json mha2mla(const Json& rope, const Json& low_rank) { return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}; }
+
+std::vector<std::vector<std::int32_t>> calibration_rows(const Geometry& geometry) {
+  const at::Tensor ids = test::random_ids(geometry, 4, 20, 11);
+  std::vector<std::vector<std::int32_t>> rows;
+  for (std::int64_t i = 0; i < ids.size(0); ++i) {
+    const std::int64_t* row = ids.const_data_ptr<std::int64_t>() + i * ids.size(1);
+    rows.emplace_back(row, row + ids.size(1));
+  }
+  return rows;
+}
+
+Decoder converted(const Decoder& source, const Json& config, CompressionReport* report = nullptr) {
+  const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
+  CalibrationStatistics statistics;
+  PassInputs inputs;
+  inputs.arithmetic = source.compute_dtype;
+  if (pass->needs_statistics()) {
+    statistics = calibrate(source, calibration_rows(source.geometry), {}, {});
+    inputs.statistics = &statistics;
+  }
+  Decoder decoder = source.clone();
+  CompressionReport result = pass->apply(decoder, inputs);
+  if (report) *report = std::move(result);
+  return decoder;
+}
+
+/// Logits of the last position after feeding `ids` through the cache in chunks of the given sizes.
+at::Tensor through_cache(const Decoder& decoder, const at::Tensor& ids, const std::vector<std::int64_t>& chunks, DecodePath path) {
+  DecoderCache cache = decoder.make_cache(ids.size(0));
+  at::Tensor logits;
+  std::int64_t at_token = 0;
+  for (const std::int64_t count : chunks) {
+    logits = decoder.forward_cached(ids.narrow(1, at_token, count), cache, path);
+    at_token += count;
+  }
+  EXPECT_EQ(at_token, ids.size(1));
+  return logits;
+}
+
+class Equality : public testing::TestWithParam<std::string> {
+ protected:
+  Equality() : source(test::tiny_decoder(test::tiny_geometry(GetParam()))), ids(test::random_ids(source.geometry, 2, kLength)) {}
+  bool qk_norm() const { return source.geometry.qk_norm; }
+  /// Elements per KV head of a latent that loses nothing with `pairs` pairs kept.
+  std::int64_t full_joint(std::int64_t pairs) const {
+    const Geometry& g = source.geometry;
+    return std::min(g.hidden, g.kv_heads * (2 * g.head_dim - 2 * pairs)) / g.kv_heads;
+  }
+  double difference(const Decoder& other) const { return test::largest_difference(source.forward(ids), other.forward(ids)); }
+
+  Decoder source;
+  at::Tensor ids;
+  c10::InferenceMode inference;
+};
+
+TEST_P(Equality, AllPairsWithoutLowRankIsTheSourceModel) {
+  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", "none"}}))), kDoubleTolerance);
+}
+
+TEST_P(Equality, AllPairsAndFullRankIsTheSourceModel) {
+  const std::int64_t pairs = source.geometry.head_dim / 2;
+  const std::string method = qk_norm() ? "value_svd" : "joint_svd";
+  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))), kDoubleTolerance);
+}
+
+TEST_P(Equality, FullRankIsPartialRopeAlone) {
+  for (const std::int64_t pairs : {0, 1, 3}) {
+    for (const char* rope : {"high", "low", "uniform", "two_norm"}) {
+      const Json selection = {{"name", rope}, {"pairs", pairs}};
+      const Decoder partial = converted(source, mha2mla(selection, {{"name", "none"}}));
+      EXPECT_GT(difference(partial), 1e-3) << "dropping rotations must change something";
+      if (qk_norm()) {
+        const Decoder full = converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", source.geometry.head_dim}}));
+        EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kDoubleTolerance) << rope << pairs;
+        continue;
+      }
+      const Decoder full = converted(source, mha2mla(selection, {{"name", "joint_svd"}, {"d_kv", full_joint(pairs)}}));
+      EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kDoubleTolerance) << rope << pairs;
+    }
+  }
+}
+
+TEST_P(Equality, CachedIsUncachedOnEveryPath) {
+  std::vector<Json> conversions = {mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "none"}}),
+                                   mha2mla({{"name", "two_norm"}, {"pairs", 2}}, {{"name", "value_svd"}, {"d_kv", 3}}),
+                                   mha2mla({{"name", "two_norm"}, {"pairs", 0}}, {{"name", "value_svd"}, {"d_kv", 3}})};
+  if (!qk_norm()) {
+    for (const std::int64_t pairs : {0, 1, 2, 4}) {
+      conversions.push_back(mha2mla({{"name", "two_norm"}, {"pairs", pairs}}, {{"name", "joint_svd"}, {"d_kv", 3}}));
+      conversions.push_back(mha2mla({{"name", "uniform"}, {"pairs", pairs}}, {{"name", "split_svd"}, {"d_kv", 5}}));
+    }
+  }
+  const std::vector<std::vector<std::int64_t>> chunkings = {{kLength}, {10, 9, 5}, std::vector<std::int64_t>(kLength, 1)};
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    const double tolerance = dtype == at::kDouble ? kDoubleTolerance : kFloatTolerance;
+    const Decoder model = test::tiny_decoder(source.geometry, dtype);
+    for (const Json& conversion : conversions) {
+      const Decoder latent = converted(model, conversion);
+      const at::Tensor expected = latent.forward(ids).select(1, kLength - 1);
+      for (const auto& chunks : chunkings) {
+        for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
+          EXPECT_LT(test::largest_difference(through_cache(latent, ids, chunks, path), expected), tolerance)
+              << conversion.dump() << " chunks " << chunks.size() << " path " << static_cast<int>(path);
+        }
+      }
+    }
+    EXPECT_LT(test::largest_difference(through_cache(model, ids, {10, 9, 5}, DecodePath::kAuto), model.forward(ids).select(1, kLength - 1)), tolerance);
+  }
+}
+
+TEST_P(Equality, PredictedBytesAndParametersAreWhatTheModelHolds) {
+  std::vector<Json> ranks = {{{"name", "none"}}, {{"name", "value_svd"}, {"d_kv", 3}}};
+  if (!qk_norm()) ranks.insert(ranks.end(), {{{"name", "joint_svd"}, {"d_kv", Json{3, 5}}}, {{"name", "split_svd"}, {"d_kv", 4}}});
+  for (const Json& low_rank : ranks) {
+    for (const char* rope : {"high", "two_norm"}) {
+      CompressionReport report;
+      const Decoder latent = converted(source, mha2mla({{"name", rope}, {"pairs", 2}}, low_rank), &report);
+      DecoderCache cache = latent.make_cache(2);
+      latent.forward_cached(ids, cache);
+      EXPECT_EQ(cache.bytes(), 2 * kLength * report.plan.cached_elements() * static_cast<std::int64_t>(sizeof(double)));
+      EXPECT_EQ(latent.parameter_count(), report.plan.parameters) << low_rank.dump() << rope;
+      const auto elements = latent.cached_elements();
+      for (std::size_t i = 0; i < elements.size(); ++i) EXPECT_EQ(elements[i], report.plan.layers[i].cached_elements);
+    }
+  }
+}
+
+TEST_P(Equality, SavedAndLoadedIsTheSame) {
+  Checkpoint checkpoint = test::tiny_checkpoint(GetParam());
+  checkpoint.decoder = converted(checkpoint.decoder, mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "split_svd"}, {"d_kv", 4}}));
+  const test::TemporaryFolder folder;
+  save_checkpoint(checkpoint, folder.path());
+  LoadOptions options;
+  options.dtype = at::kDouble;
+  const Checkpoint loaded = load_checkpoint(folder.path(), options);
+  EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), checkpoint.decoder.forward(ids)));
+  EXPECT_EQ(loaded.decoder.cached_elements(), checkpoint.decoder.cached_elements());
+}
+
+TEST_P(Equality, ConvertingTwiceIsRefused) {
+  const Json config = mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "none"}});
+  Decoder decoder = converted(source, config);
+  const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
+  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->apply(decoder, {}); }), testing::HasSubstr("layer 0 is converted already"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Equality, testing::ValuesIn(test::tiny_kinds()));
+
+TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
+  const c10::InferenceMode inference;
+  const Decoder grouped = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Geometry geometry = grouped.geometry;
+  geometry.kv_heads = geometry.heads;
+  // The same function as MHA: each KV head stands once for every query head of its group.
+  WeightMap weights;
+  const_cast<Decoder&>(grouped).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+    const bool repeated = name.ends_with("k_proj.weight") || name.ends_with("v_proj.weight");
+    weights[name] = repeated ? tensor.view({grouped.geometry.kv_heads, 1, geometry.head_dim, -1})
+                                   .expand({-1, 2, -1, -1}).reshape({geometry.heads * geometry.head_dim, -1})
+                             : tensor;
+  });
+  LoadOptions options;
+  options.dtype = at::kDouble;
+  const Decoder repeated = build_decoder(geometry, Json::object(), weights, "repeated", options);
+  const at::Tensor ids = test::random_ids(geometry, 2, kLength);
+  ASSERT_LT(test::largest_difference(grouped.forward(ids), repeated.forward(ids)), kDoubleTolerance);
+  for (const char* method : {"joint_svd", "split_svd"}) {
+    for (const char* rope : {"high", "low", "uniform"}) {
+      const Json selection = {{"name", rope}, {"pairs", 2}};
+      const Decoder a = converted(grouped, mha2mla(selection, {{"name", method}, {"d_kv", 6}}));
+      const Decoder b = converted(repeated, mha2mla(selection, {{"name", method}, {"d_kv", 3}}));
+      EXPECT_LT(test::largest_difference(a.forward(ids), b.forward(ids)), kDoubleTolerance) << method << rope;
+    }
+  }
+}
+
+TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
+  const c10::InferenceMode inference;
+  const Decoder source = test::tiny_decoder(test::tiny_geometry("mha"));
+  const at::Tensor ids = test::random_ids(source.geometry, 1, kLength);
+  DecompositionStore store;
+  std::vector<std::unique_ptr<Pass>> passes;
+  for (const std::int64_t width : {2, 4, 6}) {
+    passes.push_back(Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "joint_svd"}, {"d_kv", width}}), "compress[0]"));
+    passes.back()->announce(source.geometry, store);
+  }
+  for (const auto& pass : passes) {
+    PassInputs inputs;
+    inputs.arithmetic = at::kDouble;
+    Decoder apart = source.clone(), shared = source.clone();
+    pass->apply(apart, inputs);
+    inputs.store = &store;
+    pass->apply(shared, inputs);
+    EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
+  }
+  EXPECT_EQ(store.computed(), source.geometry.layers);
+}
+
+TEST(QkNorm, LowRankKeysAreRefusedWithWhatIsExact) {
+  const Geometry geometry = test::tiny_geometry("qk_norm");
+  const auto pass = Registry<Pass>::instance().make(mha2mla({{"name", "high"}}, {{"name", "joint_svd"}, {"d_kv", 4}}), "compress[0]");
+  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->plan(geometry); }),
+              testing::AllOf(testing::HasSubstr("compress[0].low_rank.name = joint_svd"), testing::HasSubstr("QK-norm"), testing::HasSubstr("exact here: none, value_svd")));
+}
+
+}  // namespace
+}  // namespace mla

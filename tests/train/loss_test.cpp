@@ -1,0 +1,127 @@
+// The loss's value and gradient, through source and latent attention.
+#include "core/train/loss.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/attention/latent.h"
+#include "core/base/random.h"
+#include "core/train/trainable.h"
+#include "tests/support/tiny_models.h"
+
+namespace mla {
+namespace {
+
+constexpr double kRounding = 1e-11;
+constexpr double kStep = 1e-5;                 // of the central difference, whose error is of the order kStep^2
+constexpr double kDifferenceTolerance = 1e-6;  // relative to max(1, |gradient|); gradients here are about 1
+constexpr int kProbesPerParameter = 4;
+
+Batch unequal_batch() {
+  RowBatches source({{3, 14, 15, 9, 26, 5, 35, 8}, {9, 7, 9, 3, 2}, {38, 46, 26, 43, 38, 32}});
+  return source.next(3);
+}
+
+/// The definition: all logits at once.
+at::Tensor plain_loss(const Decoder& decoder, const Batch& batch) {
+  return at::cross_entropy_loss(decoder.forward(batch.ids).flatten(0, 1), batch.targets.flatten(), {},
+                                at::Reduction::Sum, kIgnoredTarget);
+}
+
+Projection random_projection(RandomStream& stream, std::int64_t rows, std::int64_t columns) {
+  at::Tensor weight = at::empty({rows, columns}, at::kDouble);
+  for (std::int64_t i = 0; i < weight.numel(); ++i) weight.mutable_data_ptr<double>()[i] = 0.3 * stream.normal();
+  return {weight, {}};
+}
+
+/// MHA2MLA's layout with other pairs in each KV head: a latent shared by keys and values, or split between them.
+Decoder latent_decoder(bool split) {
+  const Geometry geometry = test::tiny_geometry("gqa");
+  Decoder decoder = test::tiny_decoder(geometry);
+  RandomStream stream(11, "latent");
+  for (std::size_t i = 0; i < decoder.layers.size(); ++i) {
+    const AttentionGeometry shape = geometry.attention(static_cast<std::int64_t>(i));
+    LatentLayout layout;
+    layout.kept = {{0}, {2}};
+    layout.content_width = 6;
+    layout.value_width = 8;
+    layout.latent_width = 7;
+    layout.key = split ? LatentSlice{0, 3} : LatentSlice{0, 7};
+    layout.value = split ? LatentSlice{3, 4} : LatentSlice{0, 7};
+    LatentAttention::Weights weights;
+    weights.query = random_projection(stream, shape.heads * 8, shape.hidden);
+    weights.rope_key = random_projection(stream, shape.kv_heads * 2, shape.hidden);
+    weights.down = random_projection(stream, 7, shape.hidden);
+    weights.key_up = random_projection(stream, shape.kv_heads * 6, layout.key.width);
+    weights.value_up = random_projection(stream, shape.kv_heads * 8, layout.value.width);
+    weights.output = random_projection(stream, shape.hidden, shape.heads * 8);
+    decoder.layers[i].attention = std::make_unique<LatentAttention>(shape, layout, std::move(weights));
+  }
+  return decoder;
+}
+
+Decoder make_decoder(const std::string& kind) {
+  if (kind == "latent_joint" || kind == "latent_split") return latent_decoder(kind == "latent_split");
+  return test::tiny_decoder(test::tiny_geometry(kind));
+}
+
+double central_difference(const Decoder& decoder, const Batch& batch, double& element) {
+  const at::NoGradGuard no_grad;
+  const double value = element;
+  element = value + kStep;
+  const double above = plain_loss(decoder, batch).item<double>();
+  element = value - kStep;
+  const double below = plain_loss(decoder, batch).item<double>();
+  element = value;
+  return (above - below) / (2 * kStep);
+}
+
+class LossGradient : public testing::TestWithParam<std::string> {};
+
+TEST_P(LossGradient, AgreesWithFiniteDifferences) {
+  Decoder decoder = make_decoder(GetParam());
+  const Batch batch = unequal_batch();
+  TrainableParameters parameters(decoder, "all", "test");
+  accumulate_gradients(decoder, batch, 1);
+  RandomStream stream(1, "probes");
+  for (const auto& [name, parameter] : parameters.named()) {
+    ASSERT_TRUE(parameter.grad().defined()) << name;
+    const at::Tensor gradient = parameter.grad().contiguous(), values = parameter.detach();
+    for (int probe = 0; probe < kProbesPerParameter; ++probe) {
+      const std::uint64_t index = stream.below(static_cast<std::uint64_t>(values.numel()));
+      const double found = gradient.const_data_ptr<double>()[index];
+      const double expected = central_difference(decoder, batch, values.mutable_data_ptr<double>()[index]);
+      EXPECT_NEAR(found, expected, kDifferenceTolerance * std::max(1.0, std::abs(expected))) << name << " " << index;
+    }
+  }
+}
+
+TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
+  Decoder decoder = make_decoder(GetParam());
+  const Batch batch = unequal_batch();
+  TrainableParameters parameters(decoder, "all", "test");
+  const at::Tensor plain = plain_loss(decoder, batch);
+  (plain * 0.5).backward();
+  std::vector<at::Tensor> expected;
+  for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
+  for (const std::int64_t positions : {1, 4, 1000}) {
+    parameters.zero_gradients();
+    const double loss = accumulate_gradients(decoder, batch, 0.5, positions * decoder.geometry.vocabulary);
+    EXPECT_NEAR(loss, plain.item<double>(), kRounding * std::abs(loss));
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kRounding)
+          << parameters.named()[i].first << ", " << positions << " positions at once";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, LossGradient,
+                         testing::Values("mha", "gqa", "biases", "qk_norm", "window", "latent_joint", "latent_split"),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace mla

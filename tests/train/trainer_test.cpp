@@ -1,0 +1,207 @@
+// The training loop as a whole, on tiny models.
+#include "core/train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "tests/support/errors.h"
+#include "tests/support/tiny_models.h"
+
+namespace mla {
+namespace {
+
+constexpr double kRounding = 1e-10;  // of losses in float64 after a few updates
+
+std::vector<std::vector<std::int32_t>> random_rows(const std::vector<std::int64_t>& lengths) {
+  std::vector<std::vector<std::int32_t>> rows;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    const at::Tensor ids = test::random_ids(test::tiny_geometry("gqa"), 1, lengths[i], 100 + i);
+    rows.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + lengths[i]);
+  }
+  return rows;
+}
+
+TrainOptions short_run(std::int64_t steps) {
+  TrainOptions options;
+  options.steps = steps;
+  options.batch_rows = 4;
+  options.learning_rate = 1e-2;
+  options.schedule.warmup_steps = 0;
+  options.schedule.decay_steps = 0;
+  return options;
+}
+
+TEST(Train, OverfitsOneBatch) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  RowBatches source(random_rows({17, 12, 17, 9}));
+  const TrainingReport report = train(decoder, source, short_run(120));
+  EXPECT_EQ(report.status, TrainingStatus::kComplete) << report.message;
+  ASSERT_EQ(report.loss.size(), 120U);
+  EXPECT_GT(report.loss.front(), std::log(50.0));  // a random model knows nothing
+  EXPECT_LT(report.loss.back(), 0.1);
+  EXPECT_GT(report.tokens_per_second(), 0);
+}
+
+TEST(Train, ReportsEverySeries) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  RowBatches source(random_rows({17, 12, 17, 9}));
+  TrainOptions options = short_run(5);
+  options.schedule.warmup_steps = 2;
+  const TrainingReport report = train(decoder, source, options);
+  EXPECT_EQ(report.step, std::vector<std::int64_t>({0, 1, 2, 3, 4}));
+  EXPECT_EQ(report.tokens, std::vector<std::int64_t>({51, 102, 153, 204, 255}));
+  EXPECT_EQ(report.learning_rate, std::vector<double>({0.005, 0.01, 0.01, 0.01, 0.01}));
+  EXPECT_EQ(report.gradient_norm.size(), 5U);
+}
+
+TEST(Train, GradientNormIsThatOfTheMeanLoss) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha")), copy = decoder.clone();
+  const std::vector<std::vector<std::int32_t>> rows = random_rows({15, 15, 15, 15});
+  RowBatches source(rows), same(rows);
+  const TrainingReport report = train(decoder, source, short_run(1));
+  std::vector<at::Tensor> parameters;
+  copy.visit_parameters(
+      [&](const std::string&, at::Tensor& tensor) { parameters.push_back(tensor.requires_grad_(true)); });
+  const Batch batch = same.next(4);
+  const at::Tensor loss = at::cross_entropy_loss(copy.forward(batch.ids).flatten(0, 1), batch.targets.flatten());
+  loss.backward();
+  double squares = 0;
+  for (const at::Tensor& parameter : parameters) squares += parameter.grad().square().sum().item<double>();
+  EXPECT_NEAR(report.loss[0], loss.item<double>(), kRounding);
+  EXPECT_NEAR(report.gradient_norm[0], std::sqrt(squares), kRounding);
+}
+
+TEST(Train, SameSeedSameLossesBitForBit) {
+  const auto run = [](std::uint64_t seed) {
+    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+    PackedBatches source(random_rows({200, 150, 90}), 12, seed);
+    return train(decoder, source, short_run(8)).loss;
+  };
+  EXPECT_EQ(run(1), run(1));
+  EXPECT_NE(run(1), run(2));
+}
+
+// Rows of unequal length: a mean of the passes' means would differ.
+TEST(Train, AccumulationEqualsALargerBatch) {
+  const auto run = [](std::int64_t rows, std::int64_t accumulation) {
+    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+    RowBatches source(random_rows({17, 3, 12, 25, 4, 9, 30}));
+    TrainOptions options = short_run(6);
+    options.batch_rows = rows;
+    options.accumulation = accumulation;
+    return train(decoder, source, options).loss;
+  };
+  const std::vector<double> whole = run(4, 1);
+  EXPECT_THAT(run(1, 4), testing::Pointwise(testing::DoubleNear(kRounding), whole));
+  EXPECT_THAT(run(2, 2), testing::Pointwise(testing::DoubleNear(kRounding), whole));
+}
+
+TEST(Train, TrainsOnlyWhatWasSelectedAndReleasesIt) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa")), before = decoder.clone();
+  RowBatches source(random_rows({17, 12}));
+  TrainOptions options = short_run(3);
+  options.trainable = "attention";
+  train(decoder, source, options);
+  std::vector<at::Tensor> old;
+  before.visit_parameters([&](const std::string&, at::Tensor& tensor) { old.push_back(tensor); });
+  std::size_t i = 0;
+  decoder.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+    EXPECT_EQ(tensor.equal(old.at(i++)), name.find("self_attn.") == std::string::npos) << name;
+    EXPECT_FALSE(tensor.requires_grad());
+    EXPECT_FALSE(tensor.grad().defined());
+  });
+}
+
+TEST(Train, AnAbsurdLearningRateIsADivergedRunOfAFiniteModel) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  RowBatches source(random_rows({17, 12, 17, 9}));
+  TrainOptions options = short_run(50);
+  options.learning_rate = 100;
+  const TrainingReport report = train(decoder, source, options);
+  EXPECT_EQ(report.status, TrainingStatus::kDiverged);
+  EXPECT_FALSE(report.message.empty());
+  EXPECT_LT(report.loss.size(), 50U);
+  decoder.visit_parameters(
+      [](const std::string& name, at::Tensor& tensor) { EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name; });
+}
+
+TEST(Train, ALossFarAboveTheFirstDiverges) {
+  const auto run = [](double factor) {
+    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+    RowBatches source(random_rows({17, 12, 17, 9}));
+    TrainOptions options = short_run(6);
+    options.learning_rate = 1;
+    options.divergence_factor = factor;
+    return train(decoder, source, options);
+  };
+  const TrainingReport free = run(0), stopped = run(1.5);
+  ASSERT_EQ(free.status, TrainingStatus::kComplete);
+  std::size_t first_above = 0;
+  while (free.loss.at(first_above) <= 1.5 * free.loss.front()) ++first_above;
+  EXPECT_EQ(stopped.status, TrainingStatus::kDiverged);
+  EXPECT_THAT(stopped.message, testing::HasSubstr("more than 1.5 times the first"));
+  EXPECT_EQ(stopped.loss.size(), first_above + 1);
+}
+
+TEST(Train, ALossThatIsNotFiniteDivergesWhateverTheFactor) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  decoder.final_norm[0] = std::nan("");
+  RowBatches source(random_rows({17, 12}));
+  TrainOptions options = short_run(5);
+  options.divergence_factor = 0;
+  const TrainingReport report = train(decoder, source, options);
+  EXPECT_EQ(report.status, TrainingStatus::kDiverged);
+  EXPECT_EQ(report.message, "step 0: the loss is not finite");
+  EXPECT_EQ(report.loss.size(), 1U);
+}
+
+class StopAfter : public TrainingObserver {
+ public:
+  explicit StopAfter(std::int64_t step) : last_(step) {}
+  bool after_step(const TrainingStep& step, const AdamW&) override {
+    losses.push_back(step.loss);
+    return step.step < last_;
+  }
+  std::vector<double> losses;
+
+ private:
+  std::int64_t last_;
+};
+
+TEST(Train, AnObserverSeesEveryStepAndMayEndTheRun) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  RowBatches source(random_rows({17, 12}));
+  StopAfter observer(2);
+  const TrainingReport report = train(decoder, source, short_run(10), &observer);
+  EXPECT_EQ(report.status, TrainingStatus::kInterrupted);
+  EXPECT_EQ(report.message, "stopped after step 2");
+  EXPECT_EQ(report.loss.size(), 3U);
+  EXPECT_EQ(observer.losses, report.loss);
+}
+
+TEST(TrainOptions, ReadsNestedFieldsAndRefusesImpossibleOnes) {
+  TrainOptions options;
+  read_fields(Json{{"steps", 100}, {"optimizer", {{"beta2", 0.99}}}, {"schedule", {{"shape", "linear"}}}}, "train",
+              options);
+  EXPECT_EQ(options.optimizer.beta2, 0.99);
+  EXPECT_EQ(options.schedule.shape, ScheduleShape::kLinear);
+  const auto message = [](auto change) {
+    TrainOptions bad;
+    change(bad);
+    return test::message_of<ConfigError>([&] { bad.validate("train"); });
+  };
+  EXPECT_EQ(message([](TrainOptions&) {}), "no error");
+  EXPECT_EQ(message([](TrainOptions& o) { o.steps = 0; }), "train.steps: 0 is less than 1");
+  EXPECT_EQ(message([](TrainOptions& o) { o.accumulation = -1; }), "train.accumulation: -1 is less than 1");
+  EXPECT_EQ(message([](TrainOptions& o) { o.learning_rate = -1; }), "train.learning_rate: -1 is not a number >= 0");
+  EXPECT_EQ(message([](TrainOptions& o) { o.schedule.warmup_steps = 400; }),
+            "train.schedule: warm-up (400 steps) and decay (30 steps) do not fit into 300 steps");
+}
+
+}  // namespace
+}  // namespace mla
