@@ -1,0 +1,50 @@
+#include "experiments/experiment_config.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+
+namespace mla {
+namespace {
+
+void check_choice(const std::string& path, const std::string& value, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) == known.end()) {
+    throw ConfigError(cat(path, ": ", unknown_name(value, known)));
+  }
+}
+
+}  // namespace
+
+void ExperimentConfig::validate() const {
+  if (model.path.empty()) throw ConfigError("model.path: name a model folder or a llama2.c .bin file");
+  check_choice("arithmetic", arithmetic, {"float32", "float64"});
+  if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
+  if (calibration) calibration->validate("calibration");
+  if (train) {
+    train->options.validate("train");
+    train->data.validate("train.data");
+    check_choice("train.packing", train->packing, {"packed", "rows"});
+  }
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < evaluate.size(); ++i) {
+    const std::string path = cat("evaluate[", i, "]");
+    check_choice(path + ".task", evaluate[i].task, {"perplexity"});
+    evaluate[i].data.validate(path + ".data");
+    evaluate[i].options.validate(path);
+    const std::string label = evaluate[i].name.empty() ? evaluate[i].task : evaluate[i].name;
+    if (label.find('/') != std::string::npos) throw ConfigError(cat(path, ".name = ", label, ": may not hold '/'"));
+    if (std::find(names.begin(), names.end(), label) != names.end()) {
+      throw ConfigError(cat(path, ".name = ", label, ": two evaluations have this name"));
+    }
+    names.push_back(label);
+  }
+}
+
+Json identity_of(const Json& config) {
+  Json identity = config;
+  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline"}) identity.erase(key);
+  return identity;
+}
+
+}  // namespace mla

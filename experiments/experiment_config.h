@@ -1,0 +1,93 @@
+// What an experiment's config file says, as one typed value.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+#include "core/evaluate/perplexity.h"
+#include "core/train/trainer.h"
+#include "experiments/token_data.h"
+
+namespace mla {
+
+/// The source model.
+struct ModelConfig {
+  std::string path;
+  std::string tokenizer;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("path", self.path, "a Hugging Face folder, or a llama2.c .bin file");
+    visit("tokenizer", self.tokenizer, "a tokenizer file or folder; empty: the one beside the model");
+  }
+};
+
+/// Fine-tuning: the options of the training loop, and what it reads.
+struct TrainConfig {
+  TrainOptions options;
+  std::string packing = "packed";
+  DataOptions data;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    TrainOptions::fields(self.options, visit);
+    visit("packing", self.packing, "packed: documents end to end, shuffled | rows: one document a row, in the order given");
+    visit("data", self.data, "text to train on");
+  }
+};
+
+/// One evaluation; `task` decides what is measured.
+struct EvaluationConfig {
+  std::string task = "perplexity";
+  std::string name;
+  DataOptions data;
+  PerplexityOptions options;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("task", self.task, "perplexity");
+    visit("name", self.name, "the name under which scores are recorded; empty: the task's");
+    visit("data", self.data, "text to evaluate on");
+    PerplexityOptions::fields(self.options, visit);
+  }
+};
+
+struct ExperimentConfig {
+  std::string name;
+  std::string description;
+  ModelConfig model;
+  std::optional<DataOptions> calibration;
+  Json compress = Json::array();
+  std::string arithmetic = "float32";
+  std::optional<TrainConfig> train;
+  std::vector<EvaluationConfig> evaluate;
+  std::string results = "results";
+  std::string save_model;
+  std::uint64_t seed = 0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
+    visit("description", self.description, "for people");
+    visit("model", self.model, "the source model");
+    visit("calibration", self.calibration, "data for statistics, where a strategy needs them");
+    visit("compress", self.compress, "passes in order: [{\"name\": …}]; empty: the source model as it is");
+    visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
+    visit("train", self.train, "fine-tuning after compression; absent: none");
+    visit("evaluate", self.evaluate, "what to measure, before compression, after it and after fine-tuning");
+    visit("results", self.results, "folder of all records");
+    visit("save_model", self.save_model, "folder for the resulting model; empty: not kept");
+    visit("seed", self.seed, "of all random streams");
+  }
+
+  /// Throws ConfigError for values that make no sense, whatever the model.
+  void validate() const;
+};
+
+/// The part of a resolved config that results depend on: without names, descriptions and places of output.
+Json identity_of(const Json& config);
+
+}  // namespace mla

@@ -1,0 +1,31 @@
+// The mlaforge program: see experiments/command_line.h.
+#include <poll.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+
+#include "experiments/command_line.h"
+
+namespace {
+
+/// Whether whoever read our output has gone away; `mlaforge list | head -1` is no error.
+bool reader_left() {
+  pollfd out{STDOUT_FILENO, POLLOUT, 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
+}  // namespace
+
+int main(int argument_count, char** arguments) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::ios::sync_with_stdio(false);
+  const mla::ExitCode code =
+      mla::run_main({arguments + 1, arguments + argument_count}, {std::cin, std::cout, std::cerr});
+  std::cout.flush();
+  if (!std::cout && !reader_left()) {
+    std::cerr << "mlaforge: standard output cannot be written" << std::endl;
+    return static_cast<int>(mla::ExitCode::kData);
+  }
+  return static_cast<int>(code);
+}

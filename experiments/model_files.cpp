@@ -1,0 +1,20 @@
+#include "experiments/model_files.h"
+
+#include "core/base/error.h"
+
+namespace mla {
+
+std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& model,
+                                                const std::optional<std::filesystem::path>& given,
+                                                const Geometry& geometry) {
+  const std::filesystem::path folder = std::filesystem::is_directory(model) ? model : model.parent_path();
+  const std::filesystem::path path = given ? *given : folder.empty() ? "." : folder;
+  std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(path);
+  if (tokenizer->vocabulary_size() > geometry.vocabulary) {
+    throw DataError(cat(path.string(), ": the tokenizer has ", tokenizer->vocabulary_size(), " ids, but the model ",
+                        model.string(), " has embeddings for ", geometry.vocabulary));
+  }
+  return tokenizer;
+}
+
+}  // namespace mla

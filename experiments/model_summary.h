@@ -1,0 +1,43 @@
+// What a model is made of: shapes, parameters by group, and what each layer caches.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+#include "core/model/checkpoint.h"
+
+namespace mla {
+
+/// One layer's attention.
+struct LayerSummary {
+  std::int64_t layer = 0;
+  std::string attention;                     ///< "grouped_query" or "latent"
+  std::int64_t pairs = 0;                    ///< rotation pairs per key
+  std::optional<std::int64_t> latent_width;  ///< elements of the latent per token; absent for grouped_query
+  std::int64_t window = 0;                   ///< sliding window in tokens; 0: none
+  std::int64_t cached_elements = 0;          ///< per token
+};
+
+struct ModelSummary {
+  std::string model;
+  Geometry geometry;
+  std::string weights_dtype;
+  ParameterCount parameters, source_parameters;  ///< as it is, and before any conversion
+  std::vector<LayerSummary> layers;
+
+  std::int64_t cached_elements() const;         ///< per token, all layers
+  std::int64_t source_cached_elements() const;  ///< the same before any conversion
+};
+
+/// Looks at shapes only; weights are not read.
+ModelSummary summarize_model(const Checkpoint& checkpoint);
+
+/// `cache_dtype`: number type in which the cache is held, for bytes.
+Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype);
+void print(const ModelSummary& summary, at::ScalarType cache_dtype, std::ostream& out);
+
+}  // namespace mla

@@ -1,0 +1,111 @@
+// The options of one command: bound to typed variables, parsed and shown by Boost.Program_options.
+#pragma once
+
+#include <boost/program_options.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "core/base/error.h"
+
+namespace mla {
+
+namespace detail {
+template <class T>
+constexpr bool kIsList = false;
+template <class T>
+constexpr bool kIsList<std::vector<T>> = true;
+template <class T>
+constexpr bool kMayLack = false;
+template <class T>
+constexpr bool kMayLack<std::optional<T>> = true;
+}  // namespace detail
+
+/// Collects options, each bound to a variable that holds its default: strings, paths, numbers, std::optional of these
+/// (absent unless given) and std::vector of these (the option may be repeated). parse() writes the variables.
+class OptionList {
+ public:
+  OptionList() { section("options"); }
+
+  /// `--name VALUE`. `value` stands for the value in help, for example "N"; `name` may be "output,o" for a short form.
+  template <class T>
+  void add(const std::string& name, T& target, const std::string& value, const std::string& help) {
+    declare(name, bind(target, value), help);
+  }
+
+  /// A whole number with a smallest permitted value.
+  void add_count(const std::string& name, std::int64_t& target, std::int64_t least, const std::string& help);
+  void add_count(const std::string& name, std::optional<std::int64_t>& target, std::int64_t least,
+                 const std::string& help);
+
+  /// `--name` without a value.
+  void flag(const std::string& name, bool& target, const std::string& help);
+
+  /// `--name VALUE` that must be given.
+  template <class T>
+  void require(const std::string& name, T& target, const std::string& value, const std::string& help) {
+    declare(name, bind(target, value)->required(), help);
+    usage_ += cat(" --", name, " ", value);
+  }
+
+  /// An argument without a name in front, in the order of these calls; `--name` works too. One bound to std::optional
+  /// may be left out, one bound to std::vector takes all that are left.
+  template <class T>
+  void argument(const std::string& name, T& target, const std::string& value, const std::string& help) {
+    constexpr bool may_lack = detail::kMayLack<T>;
+    auto* semantic = bind(target, value);
+    declare(name, may_lack ? semantic : semantic->required(), help);
+    positions_.add(name.c_str(), detail::kIsList<T> ? -1 : 1);
+    arguments_ += may_lack ? cat(" [", value, "]") : cat(" ", value);
+  }
+
+  /// Options declared from here on stand under `title` in the help text.
+  void section(const std::string& title);
+
+  /// Parses `arguments` and writes the variables. Returns false, and writes nothing, when --help is among them.
+  /// Throws ConfigError for an option nobody declared, boost::program_options::error for values that do not fit.
+  bool parse(const std::vector<std::string>& arguments);
+
+  /// " MODEL --ids FILE [options]": what follows the command's name.
+  std::string usage() const { return arguments_ + usage_ + " [options]"; }
+  /// All options with their defaults.
+  std::string help() const;
+
+ private:
+  template <class T>
+  static boost::program_options::typed_value<T>* bind(T& target, const std::string& value) {
+    auto* semantic = boost::program_options::value<T>(&target)->value_name(value);
+    if constexpr (detail::kIsList<T>) {
+      semantic->composing();
+    } else if constexpr (std::is_arithmetic_v<T>) {
+      semantic->default_value(target, cat(target));
+    } else if (!target.empty()) {
+      semantic->default_value(target);
+    }
+    return semantic;
+  }
+  template <class T>
+  static boost::program_options::typed_value<T>* bind(std::optional<T>& target, const std::string& value) {
+    return boost::program_options::value<T>()->value_name(value)->notifier([&](const T& given) { target = given; });
+  }
+  // The stream operator of paths would split them at white space.
+  static boost::program_options::typed_value<std::string>* bind(std::filesystem::path& target,
+                                                                const std::string& value);
+  static boost::program_options::typed_value<std::string>* bind(std::optional<std::filesystem::path>& target,
+                                                                const std::string& value);
+
+  void declare(const std::string& name, const boost::program_options::value_semantic* semantic,
+               const std::string& help);
+  std::vector<std::string> names() const;
+  boost::program_options::options_description all() const;
+
+  std::vector<std::unique_ptr<boost::program_options::options_description>> sections_;
+  boost::program_options::positional_options_description positions_;
+  std::string arguments_, usage_;
+};
+
+}  // namespace mla

@@ -1,0 +1,53 @@
+#include "experiments/plan_table.h"
+
+#include "core/base/error.h"
+#include "experiments/table.h"
+
+namespace mla {
+namespace {
+
+/// Bytes of one cached element in the usual serving dtype, bfloat16.
+constexpr std::int64_t kCacheBytes = 2;
+
+std::int64_t cached_elements(const CellPlan& cell) {
+  return cell.compression ? cell.compression->cached_elements() : cell.geometry.layers * cell.geometry.cached_elements();
+}
+
+std::int64_t parameters(const CellPlan& cell) {
+  return cell.compression ? cell.compression->parameters : count_parameters(cell.geometry).total();
+}
+
+double cache_ratio(const CellPlan& cell) { return cell.compression ? cell.compression->cache_ratio() : 1; }
+
+/// At most: rows may be shorter than the sequence length.
+std::int64_t training_tokens(const CellPlan& cell) {
+  if (!cell.options.train) return 0;
+  const TrainOptions& train = cell.options.train->options;
+  return train.steps * train.batch_rows * train.accumulation * train.sequence_length;
+}
+
+}  // namespace
+
+void print_plan(const ExperimentPlan& plan, std::ostream& out) {
+  out << "experiment " << plan.name << ": " << plan.cells.size() << (plan.cells.size() == 1 ? " cell\n" : " cells\n");
+  Table table({"cell", "cached elements/token", "cache bytes/token (bf16)", "cache left", "parameters", "training tokens"});
+  for (const CellPlan& cell : plan.cells) {
+    table.add({cell.name, grouped(cached_elements(cell)), grouped(kCacheBytes * cached_elements(cell)),
+               cat(rounded(100 * cache_ratio(cell), 4), " %"), grouped(parameters(cell)), grouped(training_tokens(cell))});
+  }
+  table.print(out);
+}
+
+Json plan_to_json(const ExperimentPlan& plan) {
+  Json cells = Json::array();
+  for (const CellPlan& cell : plan.cells) {
+    cells.push_back({{"cell", cell.name}, {"overrides", cell.overrides}, {"record", cell.record.string()},
+                     {"cached_elements_per_token", cached_elements(cell)},
+                     {"cached_bytes_per_token_bfloat16", kCacheBytes * cached_elements(cell)},
+                     {"cache_ratio", cache_ratio(cell)}, {"parameters", parameters(cell)},
+                     {"training_tokens", training_tokens(cell)}});
+  }
+  return {{"experiment", plan.name}, {"cells", cells}};
+}
+
+}  // namespace mla

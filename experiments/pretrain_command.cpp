@@ -1,0 +1,104 @@
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/fields.h"
+#include "core/base/interrupt.h"
+#include "core/base/log.h"
+#include "core/model/checkpoint.h"
+#include "core/model/initialize.h"
+#include "experiments/command.h"
+#include "experiments/model_files.h"
+#include "experiments/pretrain_config.h"
+#include "experiments/table.h"
+#include "experiments/training.h"
+
+namespace mla {
+namespace {
+
+/// Steps that the final loss is averaged over: a single batch's loss is noisy.
+constexpr std::size_t kFinalSteps = 10;
+
+double mean_of_last(const std::vector<double>& values) {
+  const std::size_t count = std::min(kFinalSteps, values.size());
+  return std::accumulate(values.end() - static_cast<std::ptrdiff_t>(count), values.end(), 0.0) / static_cast<double>(count);
+}
+
+/// Trains a new model from nothing and writes it as a Hugging Face folder.
+class Pretrain final : public Command {
+ public:
+  void declare(OptionList& options) override {
+    options.argument("config", config_, "CONFIG", "JSON file: output, config (of the model), tokenizer, train, seed");
+    options.add("set", set_, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
+  }
+
+  ExitCode run(Console& console) override {
+    install_interrupt_handler();
+    PretrainConfig config = read_pretrain_config(config_, set_);
+    const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
+    name_special_tokens(*tokenizer, config.config);
+    const TokenRows tokens = load_rows(config.train.data, tokenizer.get(), console.workers());
+    check_lengths(tokens, config);
+    std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
+
+    Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
+                     std::filesystem::absolute(config.tokenizer)};
+    const TrainingReport report = train_on(tokens, config.train, model.decoder, "pretrain");
+    if (report.status == TrainingStatus::kInterrupted) throw Interrupted(cat(report.message, "; no model is written"));
+    const bool complete = report.status == TrainingStatus::kComplete;
+    if (complete) {
+      save_checkpoint(model, config.output);
+    } else {
+      log_error(cat(report.message, "; no model is written"));
+    }
+    print(report, model, config.output, console);
+    return complete ? ExitCode::kDone : ExitCode::kCellsFailed;
+  }
+
+ private:
+  /// Throws ConfigError for sequences longer than the model's positions.
+  static void check_lengths(const TokenRows& tokens, const PretrainConfig& config) {
+    std::int64_t longest = config.train.options.sequence_length;
+    if (config.train.packing == "rows") {
+      longest = 0;
+      for (const auto& row : tokens.rows) longest = std::max(longest, std::ssize(row));
+    }
+    if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
+      throw ConfigError(cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));
+    }
+  }
+
+  /// The ids that begin and end a text, where the config leaves them open.
+  static void name_special_tokens(const Tokenizer& tokenizer, Json& config) {
+    if (tokenizer.bos() && !config.contains("bos_token_id")) config["bos_token_id"] = *tokenizer.bos();
+    if (tokenizer.eos() && !config.contains("eos_token_id")) config["eos_token_id"] = *tokenizer.eos();
+  }
+
+  static void print(const TrainingReport& report, const Checkpoint& model, const std::string& output, Console& console) {
+    const double final_loss = mean_of_last(report.loss);
+    console.report({{"output", output},
+                    {"status", write_fields(report.status)},
+                    {"message", report.message},
+                    {"parameters", model.decoder.parameter_count()},
+                    {"steps", report.step.size()},
+                    {"tokens", report.tokens.back()},
+                    {"first_loss", report.loss.front()},
+                    {"final_loss", final_loss},
+                    {"seconds", report.seconds},
+                    {"tokens_per_second", report.tokens_per_second()}});
+    console.text() << grouped(model.decoder.parameter_count()) << " parameters, " << report.step.size() << " steps, "
+                   << grouped(report.tokens.back()) << " tokens, " << rounded(report.tokens_per_second(), 3)
+                   << " tokens/s; loss " << rounded(report.loss.front(), 4) << " -> " << rounded(final_loss, 4)
+                   << " nats per token (mean of the last " << std::min(kFinalSteps, report.loss.size()) << " steps)\n";
+    if (report.status == TrainingStatus::kComplete) console.text() << "written to " << output << "\n";
+  }
+
+  std::filesystem::path config_;
+  std::vector<std::string> set_;
+};
+
+const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
+                                              {"mlaforge pretrain configs/demo/pretrain.json",
+                                               "mlaforge pretrain configs/demo/pretrain.json --set train.steps=1000"});
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,45 @@
+// What the config file of `mlaforge pretrain` says, as one typed value.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+#include "experiments/experiment_config.h"
+
+namespace mla {
+
+struct PretrainConfig {
+  std::string description;
+  std::string output;
+  Json config = Json::object();
+  std::string tokenizer;
+  TrainConfig train;
+  std::uint64_t seed = 0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("description", self.description, "for people");
+    visit("output", self.output, "folder for the model");
+    visit("config", self.config, "the model's shape: a Hugging Face config.json object");
+    visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
+    visit("train", self.train, "the training");
+    visit("seed", self.seed, "of the initial weights");
+  }
+
+  /// Throws ConfigError for what is missing and for values that make no sense, whatever the tokenizer.
+  void validate() const;
+
+  /// The shape that `config` states. Throws ConfigError for one that no model here can have.
+  Geometry geometry() const;
+
+  /// The standard deviation of initial weights: `config`'s initializer_range, or 0.02, as in Hugging Face.
+  double initializer_range() const;
+};
+
+/// The config file with its bases, `assignments` ("train.steps=10") and environment variables; validated.
+PretrainConfig read_pretrain_config(const std::filesystem::path& file, const std::vector<std::string>& assignments);
+
+}  // namespace mla

@@ -1,0 +1,179 @@
+#include "experiments/run_cell.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <chrono>
+
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "core/train/trainer.h"
+#include "experiments/dtype.h"
+
+namespace mla {
+namespace {
+
+/// Adds the seconds from its making to its end to a record's timing.
+class StageTimer {
+ public:
+  StageTimer(RunRecord& record, std::string stage) : record_(record), stage_(std::move(stage)) {}
+  ~StageTimer() {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
+    record_.seconds.emplace_back(stage_, passed.count());
+  }
+  StageTimer(const StageTimer&) = delete;
+  StageTimer& operator=(const StageTimer&) = delete;
+
+ private:
+  RunRecord& record_;
+  std::string stage_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+RunRecord new_record(const CellPlan& cell, Session& session, const Provenance& provenance) {
+  RunRecord record;
+  record.head.experiment = cell.options.name;
+  record.head.cell = cell.name;
+  record.head.content_hash = content_hash(cell, session);
+  record.head.created = utc_now();
+  record.config = cell.config;
+  record.overrides = cell.overrides;
+  record.provenance = provenance;
+  record.provenance.seed = cell.options.seed;
+  record.provenance.threads = at::get_num_threads();
+  record.provenance.data_hashes = session.data_hashes(cell.options);
+  return record;
+}
+
+std::vector<LayerRecord> to_records(const CompressionReport& report, const Geometry& geometry) {
+  std::vector<LayerRecord> layers;
+  for (const LayerReport& from : report.layers) {
+    LayerRecord layer;
+    layer.pairs = from.kept;
+    layer.singular_values = from.singular_values;
+    layer.value_singular_values = from.value_singular_values;
+    layer.joint_error = from.error.joint;
+    layer.key_error = from.error.key;
+    layer.value_error = from.error.value;
+    layer.latent_width = from.plan.latent_width;
+    layer.cached_elements = from.plan.cached_elements;
+    layer.cached_elements_before = geometry.cached_elements();
+    layer.parameters = from.plan.parameters;
+    layer.parameters_before = attention_parameters(geometry) + (geometry.qk_norm ? 2 * geometry.head_dim : 0);
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
+  const StageTimer timer(record, "compress");
+  for (const auto& pass : cell.passes) {
+    PassInputs inputs;
+    if (pass->needs_statistics()) inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
+    inputs.store = &session.decompositions(cell.options.model);
+    inputs.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
+    Progress bar("compress", decoder.geometry.layers, "layers");
+    inputs.progress = [&](std::int64_t) {
+      bar.advance();
+      check_interrupt();
+    };
+    record.compression = to_records(pass->apply(decoder, inputs), decoder.geometry);
+  }
+}
+
+/// Shows the course of training, and ends it at a signal.
+class TrainingProgress final : public TrainingObserver {
+ public:
+  explicit TrainingProgress(std::int64_t steps) : bar_("fine-tune", steps, "steps") {}
+  bool after_step(const TrainingStep& step, const AdamW&) override {
+    bar_.advance(1, [&] { return cat("loss ", step.loss); });
+    return !interrupted();
+  }
+
+ private:
+  Progress bar_;
+};
+
+void fine_tune(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
+  const StageTimer timer(record, "train");
+  const TrainConfig& train = *cell.options.train;
+  const TokenRows& tokens = session.rows(cell.options.model, train.data);
+  std::unique_ptr<BatchSource> batches;
+  if (train.packing == "rows") {
+    batches = std::make_unique<RowBatches>(tokens.rows);
+  } else {
+    batches = std::make_unique<PackedBatches>(tokens.rows, train.options.sequence_length, train.options.seed);
+  }
+  TrainingProgress progress(train.options.steps);
+  TrainingReport report = mla::train(decoder, *batches, train.options, &progress);
+  check_interrupt();
+  record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
+                     std::move(report.learning_rate), std::move(report.gradient_norm)};
+  if (report.status == TrainingStatus::kDiverged) {
+    record.head.status = RunStatus::kDiverged;
+    record.head.message = report.message;
+  }
+}
+
+/// Bytes that the model's cache holds after some tokens: predicted from shapes, and counted in its buffers.
+CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
+  const c10::InferenceMode inference;
+  CacheRecord cache;
+  cache.stage = stage;
+  cache.tokens = std::min<std::int64_t>(64, decoder.geometry.max_positions);
+  for (const std::int64_t elements : decoder.cached_elements()) cache.predicted_bytes += elements;
+  cache.predicted_bytes *= cache.tokens * static_cast<std::int64_t>(c10::elementSize(decoder.compute_dtype));
+  DecoderCache buffers = decoder.make_cache(1);
+  decoder.forward_cached(at::zeros({1, cache.tokens}, at::kLong), buffers);
+  cache.counted_bytes = buffers.bytes();
+  expects(cache.counted_bytes == cache.predicted_bytes, "the cache's buffers hold another number of bytes than predicted");
+  return cache;
+}
+
+}  // namespace
+
+std::string content_hash(const CellPlan& cell, Session& session) {
+  Json identity = identity_of(cell.config);
+  identity["data_hashes"] = session.data_hashes(cell.options);
+  return hash_json(identity);
+}
+
+RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance) {
+  const ExperimentConfig& options = cell.options;
+  RunRecord record = new_record(cell, session, provenance);
+  const auto evaluate = [&](const Decoder& decoder, const std::string& stage) {
+    const StageTimer timer(record, "evaluate_" + stage);
+    const auto scores = session.evaluate(decoder, stage, options.model, options.evaluate);
+    record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+    record.cache.push_back(measure_cache(decoder, stage));
+  };
+
+  const Checkpoint& source = session.source(options.model);
+  {
+    const StageTimer timer(record, "evaluate_source");
+    record.evaluation = session.source_scores(options.model, options.evaluate);
+    record.cache.push_back(measure_cache(source.decoder, "source"));
+  }
+  Checkpoint model{source.decoder.clone(), source.config, source.source};
+  if (!cell.passes.empty()) {
+    compress(cell, session, model.decoder, record);
+    evaluate(model.decoder, "converted");
+  }
+  if (options.train) {
+    fine_tune(cell, session, model.decoder, record);
+    evaluate(model.decoder, "fine_tuned");
+  }
+  if (!options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
+  return record;
+}
+
+RunRecord failed_record(const CellPlan& cell, Session& session, const Provenance& provenance, const std::string& message) {
+  RunRecord record = new_record(cell, session, provenance);
+  record.head.status = RunStatus::kFailed;
+  record.head.message = message;
+  return record;
+}
+
+}  // namespace mla

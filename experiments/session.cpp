@@ -1,0 +1,167 @@
+#include "experiments/session.h"
+
+#include <ATen/Parallel.h>
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/hash.h"
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "experiments/model_files.h"
+
+namespace mla {
+namespace {
+
+template <class Options>
+std::string key_of(const ModelConfig& model, const Options& options) {
+  return hash_json({write_fields(model), write_fields(options)});
+}
+
+ScoreRecord score(const std::string& stage, const std::string& task, const std::string& metric, double value,
+                  std::int64_t count, const std::string& unit) {
+  ScoreRecord record;
+  record.stage = stage;
+  record.task = task;
+  record.metric = metric;
+  record.value = value;
+  record.n = count;
+  record.higher_is_better = false;
+  record.unit = unit;
+  return record;
+}
+
+/// Perplexity's three faces; the per-token values stand under the first. The others' errors follow from its by the
+/// delta method.
+std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
+  std::vector<ScoreRecord> scores;
+  scores.push_back(score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token"));
+  scores.back().standard_error = result.standard_error;
+  scores.back().per_sample = result.nll;
+  scores.push_back(score(stage, task, "perplexity", result.perplexity, result.scored_tokens, ""));
+  scores.back().standard_error = result.perplexity * result.standard_error;
+  if (result.bits_per_byte) {
+    scores.push_back(score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens, "bits per byte"));
+    scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
+  }
+  return scores;
+}
+
+}  // namespace
+
+Session::Session(const std::vector<CellPlan>& cells) : cells_(cells) {}
+
+const Checkpoint& Session::source(const ModelConfig& model) {
+  auto found = sources_.find(model.path);
+  if (found == sources_.end()) found = sources_.emplace(model.path, load_checkpoint(model.path)).first;
+  return found->second;
+}
+
+const Tokenizer& Session::tokenizer(const ModelConfig& model) {
+  auto& tokenizer = tokenizers_[hash_json(write_fields(model))];
+  if (!tokenizer) {
+    std::optional<std::filesystem::path> given;
+    if (!model.tokenizer.empty()) given = model.tokenizer;
+    tokenizer = load_model_tokenizer(model.path, given, source(model).decoder.geometry);
+  }
+  return *tokenizer;
+}
+
+const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data) {
+  const std::string key = key_of(model, data);
+  auto found = rows_.find(key);
+  if (found == rows_.end()) {
+    found = rows_.emplace(key, load_rows(data, &tokenizer(model), at::get_num_threads())).first;
+  }
+  return found->second;
+}
+
+const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
+  const std::string key = key_of(model, data);
+  auto found = statistics_.find(key);
+  if (found == statistics_.end()) {
+    const TokenRows& tokens = rows(model, data);
+    std::int64_t total = 0;
+    for (const auto& row : tokens.rows) total += std::ssize(row);
+    Progress bar("calibrate", total, "tokens");
+    found = statistics_.emplace(key, calibrate(source(model).decoder, tokens.rows, {}, [&](std::int64_t count) {
+                          bar.advance(count);
+                          check_interrupt();
+                        })).first;
+  }
+  return found->second;
+}
+
+DecompositionStore& Session::decompositions(const ModelConfig& model) {
+  const auto [found, is_new] = decompositions_.try_emplace(model.path);
+  if (is_new) {
+    for (const CellPlan& cell : cells_) {
+      if (cell.options.model.path != model.path) continue;
+      for (const auto& pass : cell.passes) pass->announce(cell.geometry, found->second);
+    }
+  }
+  return found->second;
+}
+
+const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks) {
+  Json described = Json::array();
+  for (const EvaluationConfig& task : tasks) described.push_back(write_fields(task));
+  const std::string key = hash_json({write_fields(model), described});
+  auto found = source_scores_.find(key);
+  if (found == source_scores_.end()) {
+    found = source_scores_.emplace(key, evaluate(source(model).decoder, "source", model, tasks)).first;
+  }
+  return found->second;
+}
+
+std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                           const std::vector<EvaluationConfig>& tasks) {
+  std::vector<ScoreRecord> scores;
+  for (const EvaluationConfig& task : tasks) {
+    const TokenRows& tokens = rows(model, task.data);
+    std::int64_t total = 0;
+    for (const auto& row : tokens.rows) total += std::ssize(row) - 1;
+    Progress bar(cat("evaluate ", stage), total, "tokens");
+    std::optional<std::int64_t> bytes;
+    if (tokens.bytes > 0) bytes = tokens.bytes;
+    const PerplexityResult result = perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
+      bar.advance(count);
+      check_interrupt();
+    });
+    for (ScoreRecord& record : to_scores(stage, task.name.empty() ? task.task : task.name, result)) {
+      scores.push_back(std::move(record));
+    }
+  }
+  return scores;
+}
+
+const std::string& Session::file_hash(const std::filesystem::path& file) {
+  auto& hash = file_hashes_[file.string()];
+  if (hash.empty()) hash = hash_file(file);
+  return hash;
+}
+
+Json Session::data_hashes(const ExperimentConfig& config) {
+  Json hashes = Json::object();
+  const std::filesystem::path model = config.model.path;
+  if (std::filesystem::is_directory(model)) {
+    std::map<std::string, std::filesystem::path> files;  // in order of name, whatever the file system's
+    for (const auto& entry : std::filesystem::directory_iterator(model)) {
+      const std::string extension = entry.path().extension().string();
+      if (extension == ".safetensors" || extension == ".json" || extension == ".model" || extension == ".txt") {
+        files[entry.path().filename().string()] = entry.path();
+      }
+    }
+    for (const auto& [name, path] : files) hashes["model/" + name] = file_hash(path);
+  } else {
+    hashes["model"] = file_hash(model);
+  }
+  const auto add = [&](const std::string& role, const DataOptions& data) {
+    for (std::size_t i = 0; i < data.files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(data.files[i]);
+  };
+  if (config.calibration) add("calibration", *config.calibration);
+  if (config.train) add("train", config.train->data);
+  for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].data);
+  return hashes;
+}
+
+}  // namespace mla

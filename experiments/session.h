@@ -1,0 +1,58 @@
+// Results that the cells of an experiment share, computed once.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/compress/calibrate.h"
+#include "core/compress/decomposition_store.h"
+#include "core/evaluate/perplexity.h"
+#include "core/model/checkpoint.h"
+#include "core/store/record.h"
+#include "core/text/tokenizer.h"
+#include "experiments/experiment_config.h"
+#include "experiments/plan.h"
+
+namespace mla {
+
+/// Source models, token data, statistics, decompositions and scores of source models, each under the hash of what it
+/// depends on. Belongs to one thread.
+class Session {
+ public:
+  /// `cells`: everything that will run, so that each layer is decomposed once for the widest of them.
+  explicit Session(const std::vector<CellPlan>& cells);
+
+  /// The source model in float32, with its tokenizer.
+  const Checkpoint& source(const ModelConfig& model);
+  const Tokenizer& tokenizer(const ModelConfig& model);
+  const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
+
+  const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
+  DecompositionStore& decompositions(const ModelConfig& model);
+
+  /// The source model's scores, stage "source".
+  const std::vector<ScoreRecord>& source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks);
+
+  /// Scores of a model derived from `model`, under another stage.
+  std::vector<ScoreRecord> evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                    const std::vector<EvaluationConfig>& tasks);
+
+  /// Content hashes of all files that a cell reads, and of its resolved config.
+  Json data_hashes(const ExperimentConfig& config);
+
+ private:
+  const std::string& file_hash(const std::filesystem::path& file);
+
+  const std::vector<CellPlan>& cells_;
+  std::map<std::string, Checkpoint> sources_;
+  std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
+  std::map<std::string, TokenRows> rows_;
+  std::map<std::string, CalibrationStatistics> statistics_;
+  std::map<std::string, DecompositionStore> decompositions_;
+  std::map<std::string, std::vector<ScoreRecord>> source_scores_;
+  std::map<std::string, std::string> file_hashes_;
+};
+
+}  // namespace mla

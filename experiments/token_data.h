@@ -1,0 +1,45 @@
+// The text that calibration, training and evaluation read, as an experiment's config states it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/text/corpus.h"
+#include "core/text/tokenizer.h"
+
+namespace mla {
+
+/// Files of text (or of token ids), how they are cut into documents, and how documents become rows of tokens.
+struct DataOptions {
+  std::vector<std::string> files;
+  DocumentOptions documents;
+  bool bos = true;
+  std::int64_t length = 0;
+  std::string long_documents = "cut";
+  std::int64_t min_tokens = 0;
+  std::int64_t max_rows = 0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("files", self.files, "text, .jsonl, .json (array of strings), or .json with {\"ids\": [[…]]}, in this order");
+    visit("documents", self.documents, "how files are cut into documents");
+    visit("bos", self.bos, "begin each document with the tokenizer's special tokens, where it has such a rule");
+    visit("length", self.length, "tokens of a row at most; 0: whole documents");
+    visit("long_documents", self.long_documents, "cut: keep the first `length` tokens | split: into several rows");
+    visit("min_tokens", self.min_tokens, "rows with fewer tokens are left out");
+    visit("max_rows", self.max_rows, "only the first rows; 0: all");
+  }
+  /// Throws ConfigError for no files, a negative number, or an unknown rule for long documents.
+  void validate(const std::string& path) const;
+};
+
+/// Whether a file holds rows of token ids, which need no tokenizer.
+bool holds_token_ids(const std::filesystem::path& file);
+
+/// The rows that the options describe; `bytes` counts the text of all documents only when none was cut or left out.
+/// `tokenizer` may be null when all files hold ids. Throws DataError for unreadable files, or when no row is left.
+TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int threads);
+
+}  // namespace mla
