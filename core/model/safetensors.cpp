@@ -1,14 +1,11 @@
 #include "core/model/safetensors.h"
 
 #include <ATen/ATen.h>
-#include <unistd.h>
-
 #include <array>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <memory>
 
+#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -112,41 +109,6 @@ at::Tensor view_of(const std::shared_ptr<MappedFile>& file, std::size_t at_byte,
   return at::from_blob(data, entry.shape, [file](void*) {}, options);
 }
 
-/// A file that is removed again unless it was renamed to its final name.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::filesystem::path& target) : target_(target), name_(temporary_name(target)) {
-    file_ = std::fopen(name_.c_str(), "wb");
-    if (!file_) fail();
-  }
-  ~TemporaryFile() {
-    if (file_) std::fclose(file_);
-    std::error_code ignored;
-    if (!renamed_) std::filesystem::remove(name_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  void write(const void* bytes, std::size_t count) {
-    if (count > 0 && std::fwrite(bytes, 1, count, file_) != count) fail();
-  }
-  void finish(const std::function<void()>& before_rename) {
-    if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail();
-    const int closed = std::fclose(file_);
-    file_ = nullptr;
-    if (closed != 0) fail();
-    if (before_rename) before_rename();
-    if (::rename(name_.c_str(), target_.c_str()) != 0) fail();
-    renamed_ = true;
-  }
-
- private:
-  [[noreturn]] void fail() const { throw DataError(cat(target_.string(), ": cannot be written: ", std::strerror(errno))); }
-  std::filesystem::path target_, name_;
-  std::FILE* file_ = nullptr;
-  bool renamed_ = false;
-};
-
 }  // namespace
 
 WeightMap read_safetensors(const std::filesystem::path& path) {
@@ -178,7 +140,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<std:
   text.append((kLengthBytes - text.size() % kLengthBytes) % kLengthBytes, ' ');  // keeps the data aligned
   const std::uint64_t length = text.size();
 
-  TemporaryFile file(path);
+  AtomicWriter file(path);
   file.write(&length, kLengthBytes);
   file.write(text.data(), text.size());
   for (const auto& [name, tensor] : tensors) {
