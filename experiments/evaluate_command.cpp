@@ -49,13 +49,14 @@ class Evaluate final : public Command {
     const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, geometry, console.workers());
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
-    Json report = to_json(result, options, text.rows.size());
+    const Json report = to_json(result, options, text.rows.size());
+    if (output_) {
+      Json detailed = report;
+      detailed["nll"] = nll_rows(result);
+      write_json(*output_, detailed, -1);
+    }
     print(result, report, console.text());
     console.report(report);
-    if (output_) {
-      report["nll"] = nll_rows(result);
-      write_json(*output_, report, -1);
-    }
     return ExitCode::kDone;
   }
 
@@ -64,7 +65,7 @@ class Evaluate final : public Command {
     PerplexityOptions options;
     options.context = context_.value_or(std::min(geometry.max_positions, kLongestDefaultContext));
     options.stride = stride_.value_or(options.context);
-    options.validate("--perplexity");
+    options.validate("evaluate");
     return options;
   }
 

@@ -14,7 +14,7 @@ inline constexpr const char* kToyBos = "<|story|>";
 /// Ends a story; the tokenizer's EOS.
 inline constexpr const char* kToyEos = "<|end|>";
 
-/// One story of 50 to 90 words, decided by the stream alone: who owns what and where it lies, an aside, then questions
+/// One story of 60 to 78 words, decided by the stream alone: who owns what and where it lies, an aside, then questions
 /// and statements that recall each of those facts. Recalling needs content (which owner, which colour, which place) and
 /// order (what stood beside it); verbs, articles and pronouns agree in number with owners and things that are singular
 /// or plural independently of each other.
