@@ -1,0 +1,43 @@
+// Every shipped experiment resolves, constructs and fits its model.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "core/base/fields.h"
+#include "experiments/plan.h"
+#include "tests/support/shared_data.h"
+
+namespace mla {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Configs, ExperimentsOnRealModelsArePlanned) {
+  MLA_NEEDS_SHARED("data/weights");
+  ::setenv("MLA_SHARED", test::shared_folder().c_str(), 1);
+  std::size_t planned = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "configs/experiments")) {
+    SCOPED_TRACE(entry.path().filename().string());
+    const ExperimentPlan plan = plan_experiment(entry.path(), {});
+    EXPECT_GE(plan.cells.size(), 2u);
+    for (const CellPlan& cell : plan.cells) {
+      EXPECT_LE(cell.compression ? cell.compression->cache_ratio() : 1, 1) << cell.name;
+    }
+    ++planned;
+  }
+  EXPECT_GE(planned, 5u);
+}
+
+TEST(Configs, TheDemoIsWellFormed) {
+  const Json config = resolve_experiment(fs::path(MLA_SOURCE_DIR) / "configs/demo/mha2mla.json", {});
+  Json options = config;
+  for (const char* key : {"grid", "baseline"}) options.erase(key);
+  ExperimentConfig read;
+  read_fields(options, "", read);
+  EXPECT_NO_THROW(read.validate());
+  EXPECT_FALSE(config["grid"].empty());
+}
+
+}  // namespace
+}  // namespace mla
