@@ -21,6 +21,8 @@ namespace mla {
 namespace {
 
 constexpr const char* kReportFile = "conversion.json";
+/// Rows of calibration text, as in MHA2MLA's appendix A.
+constexpr std::int64_t kCalibrationRows = 1024;
 
 std::vector<std::int64_t> parse_widths(const std::string& text) {
   std::vector<std::int64_t> widths;
@@ -58,7 +60,7 @@ class Convert final : public Command {
   void declare(OptionList& options) override {
     options.add("model", model_, "DIR", "the source model: a Hugging Face folder, or a llama2.c .bin file");
     options.require("output", output_, "DIR", "folder for the converted model");
-    options.add("config", config_, "FILE", "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
+    options.argument("config", config_, "CONFIG", "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
     options.add("norm-score", norm_score_, "RULE", "two_norm: product | sum of mean norms");
@@ -69,7 +71,7 @@ class Convert final : public Command {
     options.add("placement", placement_, "WHERE", "singular values in: up | sqrt | down");
     options.add("svd", svd_, "METHOD", "auto | exact | gram | randomized");
     options.add("calibration", calibration_, "FILE", "for two_norm: text, or JSON {\"ids\": [[…]]}");
-    options.add_count("calibration-rows", calibration_rows_, 1, "rows of calibration text at most");
+    options.add_count("calibration-rows", calibration_rows_, 1, "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");
     options.add("dtype", dtype_, "TYPE", "precision of the decomposition and of the new weights: float32 | float64; default: "
@@ -181,7 +183,7 @@ class Convert final : public Command {
       data.files = {calibration_->string()};
       data.length = std::min(calibration_length_, decoder.geometry.max_positions);
       data.long_documents = "split";
-      data.max_rows = calibration_rows_;
+      data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0 : kCalibrationRows);
     }
     data.validate("calibration");
     const bool ids = data.files.size() == 1 && holds_token_ids(data.files.front());
@@ -268,12 +270,14 @@ class Convert final : public Command {
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
   std::optional<std::string> dtype_;
-  std::int64_t calibration_rows_ = 1024, calibration_length_ = 2048;
+  std::optional<std::int64_t> calibration_rows_;
+  std::int64_t calibration_length_ = 2048;
 };
 
 const CommandRegistration<Convert> kConvert(
     "convert", "convert a model's attention to multi-head latent attention",
     {"mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
+     "mlaforge convert configs/experiments/tinystories-656k.json --output OUT",
      "mlaforge convert --model MODEL --output OUT --rope two_norm --pairs 4 --calibration text.txt --low-rank joint_svd --d-kv 8,16,32"});
 
 }  // namespace

@@ -25,6 +25,7 @@ class Run final : public Command {
 
   ExitCode run(Console& console) override {
     install_interrupt_handler();
+    for (const std::string& word : console.command_line()) command_ += (command_.empty() ? "" : " ") + word;
     ExperimentPlan plan = plan_experiment(config_, overrides_);
     print_plan(plan, console.text());
     if (dry_run_) {
@@ -78,7 +79,7 @@ class Run final : public Command {
       write_record(cell.record, record);
       return record;
     } catch (const Interrupted&) {
-      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept; to go on: mlaforge run ", config_.string()));
+      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept; to go on: ", command_));
     } catch (const std::exception&) {
       // One cell's failure is its own; a record that cannot be written ends the run, since none could be.
       const std::string message = current_failure().message;
@@ -103,6 +104,7 @@ class Run final : public Command {
 
   std::filesystem::path config_;
   ConfigOverrides overrides_;
+  std::string command_;  ///< as typed, for telling how to go on
   bool dry_run_ = false, force_ = false;
 };
 
