@@ -21,4 +21,5 @@ if [[ ! $folder/model/config.json -nt $pretrain || ! $folder/model/config.json -
 fi
 step "3/3 convert, fine-tune, evaluate"
 "$mlaforge" run configs/demo/mha2mla.json
-printf '\nrecords: %s\nrun again: cells whose record is complete are skipped; rm -r %s starts afresh\n' "$folder/mha2mla/*.h5" $folder
+printf '\nrecords: %s\n' "$folder/mha2mla/*.h5"
+printf 'run again: cells whose record is complete are skipped; rm -r %s starts afresh\n' $folder

@@ -20,7 +20,8 @@ constexpr std::size_t kFinalSteps = 10;
 
 double mean_of_last(const std::vector<double>& values) {
   const std::size_t count = std::min(kFinalSteps, values.size());
-  return std::accumulate(values.end() - static_cast<std::ptrdiff_t>(count), values.end(), 0.0) / static_cast<double>(count);
+  return std::accumulate(values.end() - static_cast<std::ptrdiff_t>(count), values.end(), 0.0) /
+         static_cast<double>(count);
 }
 
 /// Trains a new model from nothing and writes it as a Hugging Face folder.
@@ -63,7 +64,8 @@ class Pretrain final : public Command {
       for (const auto& row : tokens.rows) longest = std::max(longest, std::ssize(row));
     }
     if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
-      throw ConfigError(cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));
+      throw ConfigError(
+          cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));
     }
   }
 
@@ -73,7 +75,8 @@ class Pretrain final : public Command {
     if (tokenizer.eos() && !config.contains("eos_token_id")) config["eos_token_id"] = *tokenizer.eos();
   }
 
-  static void print(const TrainingReport& report, const Checkpoint& model, const std::string& output, Console& console) {
+  static void print(const TrainingReport& report, const Checkpoint& model, const std::string& output,
+                    Console& console) {
     const double final_loss = mean_of_last(report.loss);
     console.report({{"output", output},
                     {"status", write_fields(report.status)},

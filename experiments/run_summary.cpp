@@ -13,7 +13,8 @@ constexpr const char* kPreferredMetric = "perplexity";
 constexpr const char* kStages[] = {"source", "converted", "fine_tuned"};
 
 TaskSummary& task_of(std::vector<TaskSummary>& tasks, const ScoreRecord& score) {
-  const auto found = std::find_if(tasks.begin(), tasks.end(), [&](const TaskSummary& task) { return task.task == score.task; });
+  const auto found =
+      std::find_if(tasks.begin(), tasks.end(), [&](const TaskSummary& task) { return task.task == score.task; });
   return found != tasks.end() ? *found : tasks.emplace_back(TaskSummary{score.task, score.metric, {}});
 }
 
@@ -22,14 +23,16 @@ std::vector<std::string> stages_of(const std::vector<CellSummary>& cells) {
   std::vector<std::string> reached;
   for (const char* stage : kStages) {
     const bool any = std::any_of(cells.begin(), cells.end(), [&](const CellSummary& cell) {
-      return std::any_of(cell.tasks.begin(), cell.tasks.end(), [&](const TaskSummary& task) { return task.by_stage.contains(stage); });
+      return std::any_of(cell.tasks.begin(), cell.tasks.end(),
+                         [&](const TaskSummary& task) { return task.by_stage.contains(stage); });
     });
     if (any) reached.emplace_back(stage);
   }
   return reached;
 }
 
-std::vector<std::string> row_of(const CellSummary& cell, const TaskSummary& task, const std::vector<std::string>& stages) {
+std::vector<std::string> row_of(const CellSummary& cell, const TaskSummary& task,
+                                const std::vector<std::string>& stages) {
   const std::string measure = task.task == task.metric ? task.task : cat(task.task, " ", task.metric);
   std::vector<std::string> row = {cell.cell, cat(rounded(100 * cell.cache_ratio, 4), " %"), measure};
   for (const std::string& stage : stages) {

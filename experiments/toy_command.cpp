@@ -26,9 +26,14 @@ class Toy final : public Command {
     const Json tokenizer = toy_tokenizer();
     write_json(output_ / "tokenizer.json", tokenizer);  // last: a folder with one is complete
     const std::size_t vocabulary = tokenizer["model"]["vocab"].size() + tokenizer["added_tokens"].size();
-    console.report({{"output", output_.string()}, {"seed", seed_}, {"stories", stories_}, {"held_out", held_out_}, {"vocabulary", vocabulary}});
-    console.text() << grouped(stories_) << " stories to train on, " << grouped(held_out_) << " held out, and a tokenizer of "
-                   << vocabulary << " tokens, written to " << output_.string() << "\n";
+    console.report({{"output", output_.string()},
+                    {"seed", seed_},
+                    {"stories", stories_},
+                    {"held_out", held_out_},
+                    {"vocabulary", vocabulary}});
+    console.text() << grouped(stories_) << " stories to train on, " << grouped(held_out_)
+                   << " held out, and a tokenizer of " << vocabulary << " tokens, written to " << output_.string()
+                   << "\n";
     return ExitCode::kDone;
   }
 
@@ -36,7 +41,8 @@ class Toy final : public Command {
   void write_stories(const std::string& name, std::int64_t count) const {
     RandomStream stream(seed_, "toy." + name);
     std::string text;
-    for (std::int64_t i = 0; i < count; ++i) text += cat(i > 0 ? cat(kSeparator, "\n") : "", toy_story(stream), kToyEos, "\n");
+    for (std::int64_t i = 0; i < count; ++i)
+      text += cat(i > 0 ? cat(kSeparator, "\n") : "", toy_story(stream), kToyEos, "\n");
     write_file_atomically(output_ / (name + ".txt"), text);
   }
 

@@ -41,7 +41,8 @@ void validate_training(const TrainConfig& config, const std::string& path) {
   }
 }
 
-TrainingReport train_on(const TokenRows& tokens, const TrainConfig& config, Decoder& decoder, const std::string& label) {
+TrainingReport train_on(const TokenRows& tokens, const TrainConfig& config, Decoder& decoder,
+                        const std::string& label) {
   const auto batches = make_batches(tokens, config);
   TrainingProgress progress(label, config.options.steps);
   return train(decoder, *batches, config.options, &progress);

@@ -66,7 +66,10 @@ std::unique_ptr<LatentAttention> assemble_latent(const GroupedQueryAttention& so
   const AttentionGeometry& geometry = source.geometry();
   const GroupedQueryAttention::Weights& from = source.weights();
   const at::ScalarType dtype = weights.value_or(from.key.weight.scalar_type());
-  const auto converted = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.to(dtype).contiguous() : tensor; };
+  // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get trained.
+  const auto converted = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true).contiguous() : tensor;
+  };
 
   LatentLayout layout;
   layout.kept = kept;

@@ -21,7 +21,8 @@ class WeightMaker {
     RandomStream stream(seed_, name);
     at::Tensor tensor = at::empty({rows, columns}, at::kFloat);
     float* data = tensor.mutable_data_ptr<float>();
-    for (std::int64_t i = 0; i < tensor.numel(); ++i) data[i] = static_cast<float>(scale * deviation_ * stream.normal());
+    for (std::int64_t i = 0; i < tensor.numel(); ++i)
+      data[i] = static_cast<float>(scale * deviation_ * stream.normal());
     weights_[name] = tensor;
   }
   void projection(const std::string& name, std::int64_t rows, std::int64_t columns, bool bias, double scale = 1) {
@@ -64,7 +65,8 @@ Decoder initialize_decoder(const Geometry& geometry, std::uint64_t seed, double 
   make.matrix("model.embed_tokens.weight", geometry.vocabulary, geometry.hidden);
   make.norm("model.norm", geometry.hidden);
   if (!geometry.tied_embeddings) make.matrix("lm_head.weight", geometry.vocabulary, geometry.hidden);
-  for (std::int64_t layer = 0; layer < geometry.layers; ++layer) make_layer(make, geometry, cat("model.layers.", layer, "."));
+  for (std::int64_t layer = 0; layer < geometry.layers; ++layer)
+    make_layer(make, geometry, cat("model.layers.", layer, "."));
   return build_decoder(geometry, Json::object(), make.take(), "a new model", {});
 }
 

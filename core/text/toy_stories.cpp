@@ -29,7 +29,8 @@ const std::map<std::string, Words>& choices() {
       {"is", {"is", "are"}},
       {"it", {"it", "them"}},
       {"It", {"It", "They"}},
-      {"place", {"in the garden", "under the table", "near the river", "behind the house", "on the hill", "in the box"}},
+      {"place",
+       {"in the garden", "under the table", "near the river", "behind the house", "on the hill", "in the box"}},
       {"mood", {"happy", "sad", "tired", "hungry"}},
       {"goal", {"school", "shop", "farm", "lake"}},
   };

@@ -27,8 +27,8 @@ void add_word(const std::string& word, Json& vocabulary, Json& merges) {
 }
 
 Json special_token(const char* content, std::size_t id) {
-  return {{"id", id},         {"content", content},  {"single_word", false}, {"lstrip", false},
-          {"rstrip", false},  {"normalized", false}, {"special", true}};
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", true}};
 }
 
 /// `text` with kToyBos in front.
@@ -45,7 +45,9 @@ Json post_processor(std::size_t bos) {
           {"special_tokens", {{kToyBos, token}}}};
 }
 
-Json byte_level() { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}; }
+Json byte_level() {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+}
 
 }  // namespace
 

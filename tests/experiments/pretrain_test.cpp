@@ -40,7 +40,8 @@ class PretrainTest : public testing::Test {
                  "num_attention_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": true},
       "train": {"steps": 25, "batch_rows": 4, "sequence_length": 32, "learning_rate": 1e-2,
                 "data": {"documents": {"separator": "<|endoftext|>", "normalize_whitespace": true}}}
-    })", "the test's config");
+    })",
+                         "the test's config");
     config_["output"] = model().string();
     config_["tokenizer"] = (data() / "tokenizer.json").string();
     config_["train"]["data"]["files"] = {(data() / "train.txt").string()};
@@ -117,7 +118,9 @@ TEST_F(PretrainTest, WritesNoModelWhenItDiverges) {
 TEST(ToyCommand, WritesTheSameFilesForTheSameSeed) {
   const test::TemporaryFolder folder;
   for (const auto& [name, seed] : {std::pair{"a", "1"}, {"b", "1"}, {"c", "2"}}) {
-    ASSERT_EQ(run({"toy", "--output", (folder / name).string(), "--seed", seed, "--stories", "5", "--held-out", "2"}).code, ExitCode::kDone);
+    ASSERT_EQ(
+        run({"toy", "--output", (folder / name).string(), "--seed", seed, "--stories", "5", "--held-out", "2"}).code,
+        ExitCode::kDone);
   }
   const auto text = [&](const std::string& name) { return read_file(folder / name); };
   EXPECT_EQ(text("a/train.txt"), text("b/train.txt"));

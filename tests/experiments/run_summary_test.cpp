@@ -17,7 +17,8 @@ ScoreRecord score(const std::string& stage, const std::string& task, const std::
   return record;
 }
 
-CellSummary summary_of(const std::string& name, double cache_ratio, const std::vector<ScoreRecord>& scores, RunStatus status = RunStatus::kComplete) {
+CellSummary summary_of(const std::string& name, double cache_ratio, const std::vector<ScoreRecord>& scores,
+                       RunStatus status = RunStatus::kComplete) {
   CellPlan cell;
   cell.name = name;
   if (cache_ratio != 1) {
@@ -39,10 +40,12 @@ std::string table_of(const std::vector<CellSummary>& cells) {
 }
 
 TEST(RunSummary, ShowsPerplexityOfEachStage) {
-  const auto converted = summary_of("high", 0.25,
-                                    {score("source", "stories", "nll", 1), score("source", "stories", "perplexity", 2.718),
-                                     score("converted", "stories", "nll", 2), score("converted", "stories", "perplexity", 7.389)});
-  const auto baseline = summary_of("baseline", 1, {score("source", "stories", "nll", 1), score("source", "stories", "perplexity", 2.718)});
+  const auto converted =
+      summary_of("high", 0.25,
+                 {score("source", "stories", "nll", 1), score("source", "stories", "perplexity", 2.718),
+                  score("converted", "stories", "nll", 2), score("converted", "stories", "perplexity", 7.389)});
+  const auto baseline = summary_of(
+      "baseline", 1, {score("source", "stories", "nll", 1), score("source", "stories", "perplexity", 2.718)});
   EXPECT_EQ(table_of({baseline, converted}),
             "\n"
             "cell      cache left  measure             source  converted  status\n"
@@ -51,7 +54,8 @@ TEST(RunSummary, ShowsPerplexityOfEachStage) {
 }
 
 TEST(RunSummary, TakesTheFirstMetricOfATaskWithoutPerplexity) {
-  const auto cell = summary_of("high", 1, {score("fine_tuned", "quiz", "accuracy", 0.5), score("fine_tuned", "quiz", "f1", 0.7)});
+  const auto cell =
+      summary_of("high", 1, {score("fine_tuned", "quiz", "accuracy", 0.5), score("fine_tuned", "quiz", "f1", 0.7)});
   ASSERT_EQ(cell.tasks.size(), 1U);
   EXPECT_EQ(cell.tasks[0].metric, "accuracy");
   EXPECT_THAT(cell.tasks[0].by_stage, testing::ElementsAre(testing::Pair("fine_tuned", 0.5)));

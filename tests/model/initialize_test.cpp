@@ -63,7 +63,8 @@ TEST(InitializeDecoder, DrawsEachTensorAtItsScale) {
       EXPECT_TRUE(tensor.equal(at::zeros_like(tensor))) << name;
     } else {
       const bool residual = name.find("o_proj") != std::string::npos || name.find("down_proj") != std::string::npos;
-      const double expected = residual ? kInitializerRange / 4 : kInitializerRange;  // 2 * 8 layers write to the residual stream
+      const double expected =
+          residual ? kInitializerRange / 4 : kInitializerRange;  // 2 * 8 layers write to the residual stream
       const double numbers = static_cast<double>(tensor.numel());
       EXPECT_NEAR(tensor.std().item<double>() / expected, 1, kStandardErrors / std::sqrt(2 * numbers)) << name;
       EXPECT_NEAR(tensor.mean().item<double>() / expected, 0, kStandardErrors / std::sqrt(numbers)) << name;
@@ -81,6 +82,14 @@ TEST(InitializeDecoder, IsDecidedBySeedAndName) {
   }
   EXPECT_FALSE(once.at("model.layers.0.mlp.gate_proj.weight").equal(once.at("model.layers.0.mlp.up_proj.weight")));
   EXPECT_FALSE(once.at("model.layers.0.mlp.up_proj.weight").equal(once.at("model.layers.1.mlp.up_proj.weight")));
+}
+
+TEST(InitializeDecoder, ScalesWithTheDeviation) {
+  const Geometry geometry = test::tiny_geometry("mha");
+  const Decoder narrow = initialize_decoder(geometry, 5), wide = initialize_decoder(geometry, 5, 2 * kInitializerRange);
+  EXPECT_TRUE(wide.embedding.equal(2 * narrow.embedding));
+  EXPECT_TRUE(wide.layers[1].down.weight.equal(2 * narrow.layers[1].down.weight));
+  EXPECT_TRUE(wide.final_norm.equal(narrow.final_norm));
 }
 
 }  // namespace
