@@ -41,8 +41,8 @@ struct RowProjection {
 /// exact: LAPACK's gesdd in the dtype of the matrix. gram: eigenvectors of W^T W or W W^T, whichever is smaller, in
 /// float64. randomized: Halko, Martinsson, Tropp (2011), algorithm 4.4; inaccurate for flat spectra. auto: the
 /// cheapest of gram in float32 (for float32 input), gram in float64 and exact in float64 whose truncation error is
-/// within a factor 1 + 1e-6 of the smallest possible, or the dtype's rounding of it, by a bound on the rounding errors
-/// that is evaluated for this matrix and rank.
+/// within a factor 1 + 1e-6 of the smallest possible, or the dtype's rounding of it, by an estimate with a margin of
+/// what rounding costs for this spectrum and rank.
 /// Throws DataError when the matrix holds a value that is not finite.
 RowProjection project_rows(const at::Tensor& matrix, std::int64_t rank, const SvdOptions& options);
 

@@ -15,13 +15,13 @@ struct RightBasis {
   // Filled in by gram_basis alone:
   double energy = 0;       ///< squared Frobenius norm of the matrix
   double tail_energy = 0;  ///< squared error of the exact truncation
-  double lost_energy = 0;  ///< bound on what rounding adds to the squared error; gram.cpp derives it
+  double lost_energy = 0;  ///< what rounding may add to the squared error; gram.cpp derives it
 };
 
 /// LAPACK's gesdd in the dtype of the matrix.
 RightBasis exact_basis(const at::Tensor& matrix, std::int64_t rank);
 
-/// Eigenvectors of the smaller Gram matrix, in the dtype of the matrix, with bounds on the rounding error.
+/// Eigenvectors of the smaller Gram matrix, in the dtype of the matrix, with an estimate of the rounding error.
 RightBasis gram_basis(const at::Tensor& matrix, std::int64_t rank);
 
 /// Randomized range finder for the rows with power iterations; the seeded sketch is the same on every machine.

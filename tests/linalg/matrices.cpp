@@ -21,6 +21,19 @@ std::vector<double> geometric(std::size_t count, double smallest) {
   return values;
 }
 
+std::vector<double> power_law(std::size_t count) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < count; ++i) values.push_back(1 / std::sqrt(static_cast<double>(i + 1)));
+  return values;
+}
+
+/// One direction a hundred times louder than the rest, which spoils the rest in float32.
+std::vector<double> one_loud(std::size_t count) {
+  std::vector<double> values = geometric(count, 0.1);
+  values[0] = 100;
+  return values;
+}
+
 /// `steps` groups of equal values, each a tenth of the one before.
 std::vector<double> clustered(std::size_t count, std::size_t steps) {
   std::vector<double> values;
@@ -56,6 +69,8 @@ std::vector<SpectrumCase> make_cases(at::ScalarType dtype) {
                                   {"gaussian_small", at::randn({40, 24}, generator, at::kDouble), {}},
                                   {"all_equal", matrix_with_spectrum(180, 140, std::vector<double>(140, 3.0), 2), {}},
                                   {"decaying", matrix_with_spectrum(180, 140, geometric(140, 1e-2), 3), {}},
+                                  {"power_law", matrix_with_spectrum(180, 140, power_law(140), 10), {}},
+                                  {"one_loud", matrix_with_spectrum(180, 140, one_loud(140), 11), {}},
                                   {"steep_tall", matrix_with_spectrum(180, 140, geometric(140, 1e-12), 4), {}},
                                   {"steep_wide", matrix_with_spectrum(140, 180, geometric(140, 1e-12), 5), {}},
                                   {"clustered_tall", matrix_with_spectrum(180, 140, clustered(140, 5), 6), {}},

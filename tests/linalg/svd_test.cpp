@@ -189,6 +189,10 @@ TEST(Svd, AutoTakesTheCheapestSafeMethod) {
   const at::Tensor flat = gaussian(at::kDouble);
   EXPECT_EQ(project_rows(flat.to(at::kFloat), 40, {}).method, "gram_float32");
   EXPECT_EQ(project_rows(flat, 40, {}).method, "gram_float64");
+  const auto& cases = testing::spectrum_cases(at::kFloat);
+  const auto power_law =
+      std::find_if(cases.begin(), cases.end(), [](const auto& item) { return item.name == "power_law"; });
+  EXPECT_EQ(project_rows(power_law->matrix, 70, {}).method, "gram_float32");
   // A loud direction and a faint rest: in float32 the Gram matrix would lose the rest.
   std::vector<double> values(150, 1e-3);
   values[0] = 1;
