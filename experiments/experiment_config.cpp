@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
+#include "experiments/training.h"
 
 namespace mla {
 namespace {
@@ -21,10 +22,9 @@ void ExperimentConfig::validate() const {
   check_choice("arithmetic", arithmetic, {"float32", "float64"});
   if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
   if (calibration) calibration->validate("calibration");
-  if (train) {
-    train->options.validate("train");
-    train->data.validate("train.data");
-    check_choice("train.packing", train->packing, {"packed", "rows"});
+  if (train) validate_training(*train, "train");
+  if (!(checkpoint_seconds >= 0)) {
+    throw ConfigError(cat("checkpoint_seconds = ", checkpoint_seconds, ": must not be negative"));
   }
   std::vector<std::string> names;
   for (std::size_t i = 0; i < evaluate.size(); ++i) {
@@ -43,7 +43,7 @@ void ExperimentConfig::validate() const {
 
 Json identity_of(const Json& config) {
   Json identity = config;
-  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline"}) identity.erase(key);
+  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"}) identity.erase(key);
   return identity;
 }
 

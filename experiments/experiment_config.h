@@ -67,6 +67,7 @@ struct ExperimentConfig {
   std::string results = "results";
   std::string save_model;
   std::uint64_t seed = 0;
+  double checkpoint_seconds = 60;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -81,6 +82,7 @@ struct ExperimentConfig {
     visit("results", self.results, "folder of all records");
     visit("save_model", self.save_model, "folder for the resulting model; empty: not kept");
     visit("seed", self.seed, "of all random streams");
+    visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
 
   /// Throws ConfigError for values that make no sense, whatever the model.

@@ -36,6 +36,9 @@ void print_plan(const ExperimentPlan& plan, std::ostream& out) {
                cat(rounded(100 * cache_ratio(cell), 4), " %"), grouped(parameters(cell)), grouped(training_tokens(cell))});
   }
   table.print(out);
+  for (const InvalidCell& cell : plan.invalid) out << "left out: " << cell.name << ": " << cell.reason << "\n";
+  if (!plan.invalid.empty()) out << plan.invalid.size() << " of " << plan.invalid.size() + plan.cells.size() << " cells make no sense and are left out\n";
+  out.flush();  // the work may take long
 }
 
 Json plan_to_json(const ExperimentPlan& plan) {
@@ -47,7 +50,9 @@ Json plan_to_json(const ExperimentPlan& plan) {
                      {"cache_ratio", cache_ratio(cell)}, {"parameters", parameters(cell)},
                      {"training_tokens", training_tokens(cell)}});
   }
-  return {{"experiment", plan.name}, {"cells", cells}};
+  Json invalid = Json::array();
+  for (const InvalidCell& cell : plan.invalid) invalid.push_back({{"cell", cell.name}, {"reason", cell.reason}});
+  return {{"experiment", plan.name}, {"cells", cells}, {"skipped_invalid", invalid}};
 }
 
 }  // namespace mla

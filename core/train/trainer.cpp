@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "core/base/error.h"
 #include "core/train/loss.h"
@@ -11,6 +12,7 @@ namespace mla {
 namespace {
 
 constexpr const char* kPath = "train";
+constexpr const char* kParameterPrefix = "parameter.";
 
 void check_at_least_one(const std::string& path, std::int64_t value) {
   if (value < 1) throw ConfigError(cat(path, ": ", value, " is less than 1"));
@@ -57,6 +59,75 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+class Run final : public TrainingRun {
+ public:
+  Run(Decoder& decoder, BatchSource& source, const TrainOptions& options)
+      : decoder_(decoder),
+        source_(source),
+        options_(options),
+        parameters_(decoder, options.trainable, cat(kPath, ".trainable")),
+        optimizer_(parameters_.named(), options.optimizer) {}
+
+  const TrainingReport& report() const override { return report_; }
+
+  TrainingState state() const override {
+    TrainingState state{report_, source_.position(), optimizer_.state()};
+    for (const auto& [name, parameter] : parameters_.named()) {
+      state.tensors.emplace_back(kParameterPrefix + name, parameter.detach());
+    }
+    return state;
+  }
+
+  void restore(const TrainingState& state) {
+    std::map<std::string, at::Tensor> tensors(state.tensors.begin(), state.tensors.end());
+    optimizer_.restore(tensors);
+    parameters_.restore(tensors, kParameterPrefix);
+    source_.seek(state.position);
+    report_ = state.report;
+    expects(!report_.step.empty(), "a training state is that after a step");
+    step_.step = report_.step.back() + 1;
+    step_.tokens = report_.tokens.back();
+  }
+
+  TrainingReport finish(TrainingObserver* observer) {
+    for (; step_.step < options_.steps && report_.status == TrainingStatus::kComplete; ++step_.step) {
+      make_step();
+      if (report_.status != TrainingStatus::kComplete || observer == nullptr) continue;
+      if (!observer->after_step(step_, *this)) {
+        report_.status = TrainingStatus::kInterrupted;
+        report_.message = cat("stopped after step ", step_.step);
+      }
+    }
+    return std::move(report_);
+  }
+
+ private:
+  /// One update, or the finding that the run has diverged.
+  void make_step() {
+    const auto start = std::chrono::steady_clock::now();
+    parameters_.zero_gradients();
+    step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
+    step_.loss = backpropagate(decoder_, source_, options_, step_.tokens);
+    step_.gradient_norm = parameters_.clip_gradients(options_.gradient_clip);
+    append(report_, step_);
+    report_.message = divergence(step_, report_.loss.front(), options_.divergence_factor);
+    if (report_.message.empty()) {
+      optimizer_.step(step_.learning_rate);
+    } else {
+      report_.status = TrainingStatus::kDiverged;
+    }
+    report_.seconds += seconds_since(start);
+  }
+
+  Decoder& decoder_;
+  BatchSource& source_;
+  const TrainOptions& options_;
+  TrainableParameters parameters_;
+  AdamW optimizer_;
+  TrainingReport report_;
+  TrainingStep step_;
+};
+
 }  // namespace
 
 void TrainOptions::validate(const std::string& path) const {
@@ -77,33 +148,12 @@ std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
           {"interrupted", TrainingStatus::kInterrupted}};
 }
 
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer) {
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer,
+                     const TrainingState* start) {
   options.validate(kPath);
-  TrainableParameters parameters(decoder, options.trainable, cat(kPath, ".trainable"));
-  AdamW optimizer(parameters.named(), options.optimizer);
-  TrainingReport report;
-  TrainingStep step;
-  for (; step.step < options.steps; ++step.step) {
-    const auto start = std::chrono::steady_clock::now();
-    parameters.zero_gradients();
-    step.learning_rate = options.learning_rate * learning_rate_factor(options.schedule, step.step, options.steps);
-    step.loss = backpropagate(decoder, source, options, step.tokens);
-    step.gradient_norm = parameters.clip_gradients(options.gradient_clip);
-    append(report, step);
-    report.message = divergence(step, report.loss.front(), options.divergence_factor);
-    if (report.message.empty()) optimizer.step(step.learning_rate);
-    report.seconds += seconds_since(start);
-    if (!report.message.empty()) {
-      report.status = TrainingStatus::kDiverged;
-      break;
-    }
-    if (observer != nullptr && !observer->after_step(step, optimizer)) {
-      report.status = TrainingStatus::kInterrupted;
-      report.message = cat("stopped after step ", step.step);
-      break;
-    }
-  }
-  return report;
+  Run run(decoder, source, options);
+  if (start != nullptr) run.restore(*start);
+  return run.finish(observer);
 }
 
 }  // namespace mla
