@@ -1,6 +1,7 @@
 #include "experiments/plan_table.h"
 
 #include "core/base/error.h"
+#include "experiments/sweep/estimate.h"
 #include "experiments/table.h"
 
 namespace mla {
@@ -38,6 +39,7 @@ void print_plan(const ExperimentPlan& plan, std::ostream& out) {
   table.print(out);
   for (const InvalidCell& cell : plan.invalid) out << "left out: " << cell.name << ": " << cell.reason << "\n";
   if (!plan.invalid.empty()) out << plan.invalid.size() << " of " << plan.invalid.size() + plan.cells.size() << " cells make no sense and are left out\n";
+  print_shared_work(shared_work(plan), out);
   out.flush();  // the work may take long
 }
 
@@ -52,7 +54,7 @@ Json plan_to_json(const ExperimentPlan& plan) {
   }
   Json invalid = Json::array();
   for (const InvalidCell& cell : plan.invalid) invalid.push_back({{"cell", cell.name}, {"reason", cell.reason}});
-  return {{"experiment", plan.name}, {"cells", cells}, {"skipped_invalid", invalid}};
+  return {{"experiment", plan.name}, {"cells", cells}, {"skipped_invalid", invalid}, {"shared", to_json(shared_work(plan))}};
 }
 
 }  // namespace mla

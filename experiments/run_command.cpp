@@ -7,6 +7,7 @@
 #include "experiments/command.h"
 #include "experiments/plan_table.h"
 #include "experiments/run_summary.h"
+#include "experiments/sweep/estimate.h"
 #include "experiments/sweep/status.h"
 #include "experiments/sweep/sweep.h"
 #include "experiments/sweep/workers.h"
@@ -38,10 +39,7 @@ class Run final : public Command {
     ExperimentPlan plan = plan_experiment(config_, overrides_);
     select_cells(plan, sweep_.only);
     print_plan(plan, console.text());
-    if (dry_run_) {
-      console.report(plan_to_json(plan));
-      return ExitCode::kDone;
-    }
+    if (dry_run_) return describe(plan, console);
     const std::filesystem::path folder = plan.cells.front().record.parent_path();
     make_results_folder(folder);
     sweep_.started = started_ ? file_time(*started_) : time_in(folder);
@@ -49,6 +47,7 @@ class Run final : public Command {
     if (worker_) end_with_parent();
     Session session(plan.cells);
     if (!worker_) write_plan_file(plan, session);
+    if (!worker_ && !console.quiet) print_estimate(estimate_cost(plan, session), console.text());
     try {
       if (jobs_ > 1) work_together(plan, folder, console);
       check_interrupt();
@@ -60,6 +59,16 @@ class Run final : public Command {
   }
 
  private:
+  static ExitCode describe(const ExperimentPlan& plan, Console& console) {
+    Session session(plan.cells);
+    const CostEstimate estimate = estimate_cost(plan, session);
+    print_estimate(estimate, console.text());
+    Json report = plan_to_json(plan);
+    report["estimate"] = mla::to_json(estimate);
+    console.report(report);
+    return ExitCode::kDone;
+  }
+
   static std::filesystem::file_time_type file_time(std::int64_t nanoseconds) {
     return std::filesystem::file_time_type(std::filesystem::file_time_type::duration(nanoseconds));
   }
