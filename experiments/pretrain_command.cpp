@@ -24,6 +24,14 @@ double mean_of_last(const std::vector<double>& values) {
          static_cast<double>(count);
 }
 
+std::int64_t longest_document(const TokenStream& tokens) {
+  std::int64_t longest = 0;
+  for (std::int64_t i = 0; i < tokens.documents(); ++i) {
+    longest = std::max(longest, tokens.document_begin(i + 1) - tokens.document_begin(i));
+  }
+  return longest;
+}
+
 /// Trains a new model from nothing and writes it as a Hugging Face folder.
 class Pretrain final : public Command {
  public:
@@ -37,13 +45,18 @@ class Pretrain final : public Command {
     PretrainConfig config = read_pretrain_config(config_, set_);
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
     name_special_tokens(*tokenizer, config.config);
-    const TokenRows tokens = load_rows(config.train.data, tokenizer.get(), console.workers());
-    check_lengths(tokens, config);
+    std::int64_t longest_row = 0;
+    const auto batches = make_batches(config.train, [&](const DataOptions& data) {
+      const auto tokens = open_tokens(data, *tokenizer, console.workers());
+      longest_row = std::max(longest_row, longest_document(*tokens));
+      return tokens;
+    });
+    check_lengths(longest_row, config);
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
     Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
                      std::filesystem::absolute(config.tokenizer)};
-    const TrainingReport report = train_on(tokens, config.train, model.decoder, "pretrain");
+    const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain");
     if (report.status == TrainingStatus::kInterrupted) throw Interrupted(cat(report.message, "; no model is written"));
     const bool complete = report.status == TrainingStatus::kComplete;
     if (complete) {
@@ -57,12 +70,8 @@ class Pretrain final : public Command {
 
  private:
   /// Throws ConfigError for sequences longer than the model's positions.
-  static void check_lengths(const TokenRows& tokens, const PretrainConfig& config) {
-    std::int64_t longest = config.train.options.sequence_length;
-    if (config.train.packing == "rows") {
-      longest = 0;
-      for (const auto& row : tokens.rows) longest = std::max(longest, std::ssize(row));
-    }
+  static void check_lengths(std::int64_t longest_row, const PretrainConfig& config) {
+    const std::int64_t longest = config.train.packing == "rows" ? longest_row : config.train.options.sequence_length;
     if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
       throw ConfigError(
           cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));

@@ -9,8 +9,8 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
-#include "core/train/trainer.h"
 #include "experiments/dtype.h"
+#include "experiments/training.h"
 
 namespace mla {
 namespace {
@@ -83,31 +83,11 @@ void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecor
   }
 }
 
-/// Shows the course of training, and ends it at a signal.
-class TrainingProgress final : public TrainingObserver {
- public:
-  explicit TrainingProgress(std::int64_t steps) : bar_("fine-tune", steps, "steps") {}
-  bool after_step(const TrainingStep& step, const AdamW&) override {
-    bar_.advance(1, [&] { return cat("loss ", step.loss); });
-    return !interrupted();
-  }
-
- private:
-  Progress bar_;
-};
-
 void fine_tune(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
   const StageTimer timer(record, "train");
   const TrainConfig& train = *cell.options.train;
-  const TokenRows& tokens = session.rows(cell.options.model, train.data);
-  std::unique_ptr<BatchSource> batches;
-  if (train.packing == "rows") {
-    batches = std::make_unique<RowBatches>(tokens.rows);
-  } else {
-    batches = std::make_unique<PackedBatches>(tokens.rows, train.options.sequence_length, train.options.seed);
-  }
-  TrainingProgress progress(train.options.steps);
-  TrainingReport report = mla::train(decoder, *batches, train.options, &progress);
+  const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
+  TrainingReport report = train_on(*batches, train, decoder, "fine-tune");
   check_interrupt();
   record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
                      std::move(report.learning_rate), std::move(report.gradient_norm)};

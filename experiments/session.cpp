@@ -7,6 +7,7 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "core/text/token_shard.h"
 #include "experiments/model_files.h"
 
 namespace mla {
@@ -75,6 +76,12 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   return found->second;
 }
 
+std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
+  auto& tokens = tokens_[key_of(model, data)];
+  if (!tokens) tokens = open_tokens(data, tokenizer(model), at::get_num_threads());
+  return tokens;
+}
+
 const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
   const std::string key = key_of(model, data);
   auto found = statistics_.find(key);
@@ -136,7 +143,8 @@ std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::st
 
 const std::string& Session::file_hash(const std::filesystem::path& file) {
   auto& hash = file_hashes_[file.string()];
-  if (hash.empty()) hash = hash_file(file);
+  // A shard may be larger than one wants to read through: it states the hash of what it holds.
+  if (hash.empty()) hash = is_token_shard(file) ? TokenShard(file).header().content_hash : hash_file(file);
   return hash;
 }
 
@@ -159,7 +167,9 @@ Json Session::data_hashes(const ExperimentConfig& config) {
     for (std::size_t i = 0; i < data.files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(data.files[i]);
   };
   if (config.calibration) add("calibration", *config.calibration);
-  if (config.train) add("train", config.train->data);
+  if (config.train) {
+    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, *data);
+  }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].data);
   return hashes;
 }

@@ -1,17 +1,11 @@
 #include "experiments/training.h"
 
-#include <memory>
-
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
-#include "core/base/suggest.h"
 
 namespace mla {
 namespace {
-
-constexpr const char* kPacked = "packed";
-constexpr const char* kRows = "rows";
 
 /// Shows the course of training, and ends it at a signal.
 class TrainingProgress final : public TrainingObserver {
@@ -26,26 +20,22 @@ class TrainingProgress final : public TrainingObserver {
   Progress bar_;
 };
 
-std::unique_ptr<BatchSource> make_batches(const TokenRows& tokens, const TrainConfig& config) {
-  if (config.packing == kRows) return std::make_unique<RowBatches>(tokens.rows);
-  return std::make_unique<PackedBatches>(tokens.rows, config.options.sequence_length, config.options.seed);
-}
-
 }  // namespace
 
-void validate_training(const TrainConfig& config, const std::string& path) {
-  config.options.validate(path);
-  config.data.validate(path + ".data");
-  if (config.packing != kPacked && config.packing != kRows) {
-    throw ConfigError(cat(path, ".packing: ", unknown_name(config.packing, {kPacked, kRows})));
+std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open) {
+  if (config.packing == "rows") return std::make_unique<RowBatches>(open(config.data));
+  std::vector<WeightedTokens> sources;
+  for (const auto& [path, data] : config.sources("train")) {
+    const double weight = config.mixture.empty() ? 1 : config.mixture[sources.size()].weight;
+    sources.push_back({open(*data), weight, path});
   }
+  return std::make_unique<PackedBatches>(std::move(sources), config.options.sequence_length, config.options.seed,
+                                         config.document_boundaries);
 }
 
-TrainingReport train_on(const TokenRows& tokens, const TrainConfig& config, Decoder& decoder,
-                        const std::string& label) {
-  const auto batches = make_batches(tokens, config);
+TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label) {
   TrainingProgress progress(label, config.options.steps);
-  return train(decoder, *batches, config.options, &progress);
+  return train(decoder, batches, config.options, &progress);
 }
 
 }  // namespace mla

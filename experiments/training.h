@@ -1,20 +1,25 @@
 // Training as a config states it, with progress, for whatever model.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "core/model/decoder.h"
-#include "core/text/corpus.h"
+#include "core/text/token_stream.h"
 #include "core/train/trainer.h"
 #include "experiments/experiment_config.h"
 
 namespace mla {
 
-/// Throws ConfigError naming `path` for training options, data or a packing that make no sense whatever the model.
-void validate_training(const TrainConfig& config, const std::string& path);
+/// Opens the tokens of one of the config's data options.
+using TokenOpener = std::function<std::shared_ptr<const TokenStream>(const DataOptions&)>;
 
-/// Trains `decoder` in place on `tokens`, packed or row by row as `config` says, and shows progress under `label`.
-/// A signal ends the run after its step, with status kInterrupted.
-TrainingReport train_on(const TokenRows& tokens, const TrainConfig& config, Decoder& decoder, const std::string& label);
+/// What `config` trains on: packed, mixed or row by row. Throws DataError for data that cannot be used.
+std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open);
+
+/// Trains `decoder` in place on `batches` and shows progress under `label`. A signal ends the run after its step, with
+/// status kInterrupted.
+TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label);
 
 }  // namespace mla

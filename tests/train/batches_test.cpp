@@ -66,7 +66,7 @@ TEST(PackedBatches, RefusesTooShortATextAndNoLength) {
               PackedBatches({{1, 2}, {3}}, 3, 0);
             }),
             "training text: expected at least 4 tokens for one sequence, found 3");
-  EXPECT_EQ(test::message_of<DataError>([] { PackedBatches({}, 3, 0); }),
+  EXPECT_EQ(test::message_of<DataError>([] { PackedBatches(std::vector<std::vector<std::int32_t>>{}, 3, 0); }),
             "training text: expected at least 4 tokens for one sequence, found 0");
   EXPECT_EQ(test::message_of<ConfigError>([] {
               PackedBatches({{1, 2, 3}}, 0, 0);
