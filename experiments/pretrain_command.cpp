@@ -40,6 +40,8 @@ class Pretrain final : public Command {
     options.add("set", set_, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
   }
 
+  bool shares_work() const override { return true; }
+
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     PretrainConfig config = read_pretrain_config(config_, set_);
@@ -59,9 +61,9 @@ class Pretrain final : public Command {
     const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain");
     if (report.status == TrainingStatus::kInterrupted) throw Interrupted(cat(report.message, "; no model is written"));
     const bool complete = report.status == TrainingStatus::kComplete;
-    if (complete) {
+    if (complete && world().first()) {
       save_checkpoint(model, config.output);
-    } else {
+    } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
     print(report, model, config.output, console);
@@ -110,7 +112,8 @@ class Pretrain final : public Command {
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
                                               {"mlaforge pretrain configs/demo/pretrain.json",
-                                               "mlaforge pretrain configs/demo/pretrain.json --set train.steps=1000"});
+                                               "mlaforge pretrain configs/demo/pretrain.json --set train.steps=1000",
+                                               "mpirun -n 2 mlaforge pretrain configs/demo/pretrain.json"});
 
 }  // namespace
 }  // namespace mla

@@ -88,7 +88,7 @@ void fine_tune(const CellPlan& cell, Session& session, Decoder& decoder, RunReco
   const TrainConfig& train = *cell.options.train;
   const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
   TrainingReport report = train_on(*batches, train, decoder, "fine-tune");
-  check_interrupt();
+  if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
   record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
                      std::move(report.learning_rate), std::move(report.gradient_norm)};
   if (report.status == TrainingStatus::kDiverged) {
@@ -123,7 +123,10 @@ std::string content_hash(const CellPlan& cell, Session& session) {
 RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance) {
   const ExperimentConfig& options = cell.options;
   RunRecord record = new_record(cell, session, provenance);
+  // Training is shared between processes, evaluation is not: rank 0 alone does it, and alone keeps the record.
+  const bool evaluates = world().first();
   const auto evaluate = [&](const Decoder& decoder, const std::string& stage) {
+    if (!evaluates) return;
     const StageTimer timer(record, "evaluate_" + stage);
     const auto scores = session.evaluate(decoder, stage, options.model, options.evaluate);
     record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
@@ -131,7 +134,7 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   };
 
   const Checkpoint& source = session.source(options.model);
-  {
+  if (evaluates) {
     const StageTimer timer(record, "evaluate_source");
     record.evaluation = session.source_scores(options.model, options.evaluate);
     record.cache.push_back(measure_cache(source.decoder, "source"));
@@ -145,7 +148,7 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
     fine_tune(cell, session, model.decoder, record);
     evaluate(model.decoder, "fine_tuned");
   }
-  if (!options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
+  if (evaluates && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;
 }
 

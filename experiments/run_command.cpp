@@ -6,6 +6,7 @@
 #include "experiments/command.h"
 #include "experiments/failure.h"
 #include "experiments/plan_table.h"
+#include "experiments/processes.h"
 #include "experiments/run_cell.h"
 #include "experiments/run_summary.h"
 
@@ -22,6 +23,8 @@ class Run final : public Command {
     options.flag("dry-run", dry_run_, "print the plan and stop");
     options.flag("force", force_, "run cells again whose record is complete");
   }
+
+  bool shares_work() const override { return true; }
 
   ExitCode run(Console& console) override {
     install_interrupt_handler();
@@ -65,27 +68,34 @@ class Run final : public Command {
     if (::access(folder.c_str(), W_OK) != 0) throw DataError(cat(folder.string(), ": the results folder cannot be written"));
   }
 
+  /// Whether the cell's record is there and complete. Rank 0 looks: the others may see another disk.
+  bool is_complete(const CellPlan& cell, Session& session) const {
+    if (force_ || !world().first() || !std::filesystem::exists(cell.record)) return false;
+    const RecordHead head = read_record_head(cell.record);
+    return head.status != RunStatus::kFailed && head.content_hash == content_hash(cell, session);
+  }
+
   RunRecord run_or_skip(const CellPlan& cell, Session& session, const Provenance& provenance) const {
-    if (!force_ && std::filesystem::exists(cell.record)) {
-      const RecordHead head = read_record_head(cell.record);
-      if (head.status != RunStatus::kFailed && head.content_hash == content_hash(cell, session)) {
-        log_info(cat(cell.name, ": complete already"));
-        return read_record(cell.record);
-      }
+    if (world().any(is_complete(cell, session))) {
+      log_info(cat(cell.name, ": complete already"));
+      return world().first() ? read_record(cell.record) : RunRecord{};
     }
     log_info(cat(cell.name, ": started"));
     try {
       RunRecord record = run_cell(cell, session, provenance);
-      write_record(cell.record, record);
+      if (world().first()) write_record(cell.record, record);
       return record;
     } catch (const Interrupted&) {
       throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept; to go on: ", command_));
     } catch (const std::exception&) {
       // One cell's failure is its own; a record that cannot be written ends the run, since none could be.
-      const std::string message = current_failure().message;
-      log_error(cat(cell.name, ": ", message));
-      RunRecord record = failed_record(cell, session, provenance, message);
-      write_record(cell.record, record);
+      const Failure failure = current_failure();
+      const auto tell = [&] { log_error(cat(cell.name, ": ", failure.message)); };
+      RunRecord record = failed_record(cell, session, provenance, failure.message);
+      if (tells_failure(world(), failure.code, tell)) {
+        tell();
+        write_record(cell.record, record);
+      }
       return record;
     }
   }
@@ -110,7 +120,8 @@ class Run final : public Command {
 
 const CommandRegistration<Run> kRun("run", "run an experiment: convert, fine-tune, evaluate, one record per cell",
                                     {"mlaforge run configs/experiments/tinystories-656k.json",
-                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4"});
+                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4",
+                                     "mpirun -n 2 mlaforge run configs/experiments/tinystories-656k.json"});
 
 }  // namespace
 }  // namespace mla

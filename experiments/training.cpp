@@ -35,7 +35,7 @@ std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const Token
 
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label) {
   TrainingProgress progress(label, config.options.steps);
-  return train(decoder, batches, config.options, &progress);
+  return train(decoder, batches, config.options, &progress, world());
 }
 
 }  // namespace mla

@@ -18,8 +18,8 @@ using TokenOpener = std::function<std::shared_ptr<const TokenStream>(const DataO
 /// What `config` trains on: packed, mixed or row by row. Throws DataError for data that cannot be used.
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open);
 
-/// Trains `decoder` in place on `batches` and shows progress under `label`. A signal ends the run after its step, with
-/// status kInterrupted.
+/// Trains `decoder` in place on `batches`, together with the processes that mpirun started, and shows progress under
+/// `label`. A signal to any of them ends the run after its step, with status kInterrupted.
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label);
 
 }  // namespace mla

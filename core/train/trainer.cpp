@@ -1,5 +1,6 @@
 #include "core/train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -20,18 +21,47 @@ void check_not_negative(const std::string& path, double value) {
   if (!(std::isfinite(value) && value >= 0)) throw ConfigError(cat(path, ": ", value, " is not a number >= 0"));
 }
 
-/// Backpropagates one step's batches; returns their mean loss and counts their tokens.
-double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, std::int64_t& tokens) {
+std::int64_t rows_per_step(const TrainOptions& options) { return options.batch_rows * options.accumulation; }
+
+/// This process's share of one step's rows, in passes of at most batch_rows; `source` moves on by the whole step.
+std::vector<Batch> next_batches(BatchSource& source, const TrainOptions& options, const Collective& processes) {
+  const std::int64_t start = source.position(), rows = rows_per_step(options);
+  const std::int64_t begin = rows * processes.rank() / processes.size();
+  const std::int64_t end = rows * (processes.rank() + 1) / processes.size();
   std::vector<Batch> batches;
-  std::int64_t scored = 0;
-  for (std::int64_t i = 0; i < options.accumulation; ++i) {
-    batches.push_back(source.next(options.batch_rows));
-    scored += batches.back().scored;
+  source.seek(start + begin);
+  for (std::int64_t row = begin; row < end; row += options.batch_rows) {
+    batches.push_back(source.next(std::min(options.batch_rows, end - row)));
   }
+  source.seek(start + rows);
+  return batches;
+}
+
+/// Backpropagates one step's batches; returns their mean loss and counts their tokens, those of all processes.
+double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, Collective& processes,
+                     std::int64_t& tokens) {
+  const std::vector<Batch> batches = next_batches(source, options, processes);
+  double scored = 0;
+  for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
+  scored = processes.sum(scored);
   double sum = 0;
-  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / static_cast<double>(scored));
-  tokens += scored;
-  return sum / static_cast<double>(scored);
+  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored);
+  tokens += static_cast<std::int64_t>(scored);
+  return processes.sum(sum) / scored;
+}
+
+std::vector<at::Tensor> values_of(const TrainableParameters& parameters) {
+  std::vector<at::Tensor> values;
+  for (const auto& [name, parameter] : parameters.named()) values.push_back(parameter);
+  return values;
+}
+
+std::vector<at::Tensor> gradients_of(const TrainableParameters& parameters) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters.named()) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  return gradients;
 }
 
 /// Why a step says that the run has diverged; empty when it has not.
@@ -77,9 +107,15 @@ std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
           {"interrupted", TrainingStatus::kInterrupted}};
 }
 
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer) {
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer,
+                     Collective& processes) {
   options.validate(kPath);
+  if (rows_per_step(options) < processes.size()) {
+    throw ConfigError(cat(kPath, ": batch_rows * accumulation = ", rows_per_step(options), " rows a step cannot be shared by ",
+                          processes.size(), " processes"));
+  }
   TrainableParameters parameters(decoder, options.trainable, cat(kPath, ".trainable"));
+  broadcast(processes, values_of(parameters));
   AdamW optimizer(parameters.named(), options.optimizer);
   TrainingReport report;
   TrainingStep step;
@@ -87,7 +123,8 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
     const auto start = std::chrono::steady_clock::now();
     parameters.zero_gradients();
     step.learning_rate = options.learning_rate * learning_rate_factor(options.schedule, step.step, options.steps);
-    step.loss = backpropagate(decoder, source, options, step.tokens);
+    step.loss = backpropagate(decoder, source, options, processes, step.tokens);
+    sum_in_place(processes, gradients_of(parameters));
     step.gradient_norm = parameters.clip_gradients(options.gradient_clip);
     append(report, step);
     report.message = divergence(step, report.loss.front(), options.divergence_factor);
@@ -97,7 +134,8 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
       report.status = TrainingStatus::kDiverged;
       break;
     }
-    if (observer != nullptr && !observer->after_step(step, optimizer)) {
+    const bool stop = observer != nullptr && !observer->after_step(step, optimizer);
+    if (processes.any(stop)) {
       report.status = TrainingStatus::kInterrupted;
       report.message = cat("stopped after step ", step.step);
       break;

@@ -9,6 +9,7 @@
 #include "core/model/decoder.h"
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
+#include "core/train/collective.h"
 #include "core/train/schedule.h"
 
 namespace mla {
@@ -84,7 +85,12 @@ class TrainingObserver {
 /// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
 /// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
 /// bit for bit. Throws ConfigError for options that do not fit the model.
+///
+/// Several processes train one model: `source` is the same in each, every step's rows are divided among them, and
+/// gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's parameters
+/// are those that training begins with. When the observer of any process ends the run, it ends in all after that step.
+/// Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-                     TrainingObserver* observer = nullptr);
+                     TrainingObserver* observer = nullptr, Collective& processes = single_process());
 
 }  // namespace mla
