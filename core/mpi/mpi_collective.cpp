@@ -1,4 +1,4 @@
-// Compiled only where MPI was found, and the only file that knows it.
+// The processes of MPI: compiled only where MPI was found, and the only file that knows it.
 #include <ATen/ATen.h>
 #include <mpi.h>
 
