@@ -5,6 +5,7 @@ packages=(
   g++ cmake ninja-build make pkg-config ca-certificates
   libhdf5-dev libboost-program-options-dev nlohmann-json3-dev libeigen3-dev libfmt-dev libspdlog-dev
   libpcre2-dev libicu-dev libsentencepiece-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libopenmpi-dev openmpi-bin  # training by several processes
   python3-h5py  # one test reads a record with it
   slurm-wlm munge  # one test submits a job array
 )

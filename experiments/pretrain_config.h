@@ -18,6 +18,7 @@ struct PretrainConfig {
   std::string tokenizer;
   TrainConfig train;
   std::uint64_t seed = 0;
+  double checkpoint_seconds = 60;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -27,6 +28,7 @@ struct PretrainConfig {
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");
+    visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
 
   /// Throws ConfigError for what is missing and for values that make no sense, whatever the tokenizer.

@@ -83,24 +83,12 @@ void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecor
   }
 }
 
-/// Keeps a cell's training state in its folder.
-class CellTraining final : public TrainingKeeper {
- public:
-  CellTraining(const CellFolder& folder, double interval) : folder_(folder), interval_(interval) {}
-  std::optional<TrainingState> load() override { return folder_.training_state(); }
-  void save(const TrainingState& state) override { folder_.keep_training_state(state); }
-  double interval() const override { return interval_; }
-
- private:
-  const CellFolder& folder_;
-  double interval_;
-};
-
 void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, Decoder& decoder, RunRecord& record) {
   const TrainConfig& train = *cell.options.train;
+  const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
   CellTraining keeper(folder, cell.options.checkpoint_seconds);
-  TrainingReport report = train_on(session.rows(cell.options.model, train.data), train, decoder, "fine-tune", &keeper);
-  check_interrupt();
+  TrainingReport report = train_on(*batches, train, decoder, "fine-tune", &keeper);
+  if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
   record.seconds.emplace_back("train", report.seconds);
   record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
                      std::move(report.learning_rate), std::move(report.gradient_norm)};
@@ -127,14 +115,17 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
 
 void evaluate(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
               RunRecord& record) {
+  if (!world().first()) return;
   const StageTimer timer(record, "evaluate_" + stage);
   const auto scores = session.evaluate(decoder, stage, cell.options.model, cell.options.evaluate);
   record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
   record.cache.push_back(measure_cache(decoder, stage));
 }
 
-/// Everything that is measured before training.
+/// Everything that is measured before training. Training is shared between processes, evaluation is not: rank 0 alone
+/// does it, and alone keeps the record.
 void measure_untrained(const CellPlan& cell, Session& session, const Decoder& converted, RunRecord& record) {
+  if (!world().first()) return;
   {
     const StageTimer timer(record, "evaluate_source");
     record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
@@ -169,13 +160,13 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
     take_over(std::move(*earlier), record);
   } else {
     measure_untrained(cell, session, model.decoder, record);
-    if (options.train) folder.keep_partial_record(record);
+    if (options.train && world().first()) folder.keep_partial_record(record);
   }
   if (options.train) {
     fine_tune(cell, session, folder, model.decoder, record);
     evaluate(cell, session, model.decoder, "fine_tuned", record);
   }
-  if (!options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
+  if (world().first() && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;
 }
 

@@ -6,6 +6,7 @@
 #include "core/base/progress.h"
 #include "experiments/command.h"
 #include "experiments/plan_table.h"
+#include "experiments/processes.h"
 #include "experiments/run_summary.h"
 #include "experiments/sweep/estimate.h"
 #include "experiments/sweep/status.h"
@@ -34,6 +35,8 @@ class Run final : public Command {
     options.add("started", started_, "NS", "with --force or --retry-failed: results younger than this file time are kept");
   }
 
+  bool shares_work() const override { return true; }
+
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     ExperimentPlan plan = plan_experiment(config_, overrides_);
@@ -41,12 +44,12 @@ class Run final : public Command {
     print_plan(plan, console.text());
     if (dry_run_) return describe(plan, console);
     const std::filesystem::path folder = plan.cells.front().record.parent_path();
-    make_results_folder(folder);
-    sweep_.started = started_ ? file_time(*started_) : time_in(folder);
+    if (world().first()) make_results_folder(folder);
+    if (world().first()) sweep_.started = started_ ? file_time(*started_) : time_in(folder);
     sweep_.wait = !worker_;
     if (worker_) end_with_parent();
     Session session(plan.cells);
-    if (!worker_) write_plan_file(plan, session);
+    if (!worker_ && world().first()) write_plan_file(plan, session);
     if (!worker_ && !console.quiet) print_estimate(estimate_cost(plan, session), console.text());
     try {
       if (jobs_ > 1) work_together(plan, folder, console);
@@ -110,6 +113,7 @@ class Run final : public Command {
 
   /// Lets workers do the cells, and shows how far they are.
   void work_together(const ExperimentPlan& plan, const std::filesystem::path& folder, const Console& console) const {
+    if (world().size() > 1) throw ConfigError("--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the two");
     if (sweep_.limit > 0) throw ConfigError("--limit counts the cells of one process; it cannot be had with --jobs");
     Progress bar("cells", static_cast<std::int64_t>(plan.cells.size()), "cells");
     const auto killed = run_workers(jobs_, worker_arguments(console), folder / "logs", [&] { show_status(folder, bar); });
@@ -171,7 +175,8 @@ class Run final : public Command {
 
 const CommandRegistration<Run> kRun("run", "run an experiment: convert, fine-tune, evaluate, one record per cell",
                                     {"mlaforge run configs/experiments/tinystories-656k.json",
-                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4 --jobs 2"});
+                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4 --jobs 2",
+                                     "mpirun -n 2 mlaforge run configs/experiments/tinystories-656k.json"});
 
 }  // namespace
 }  // namespace mla

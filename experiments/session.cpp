@@ -75,6 +75,12 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   return found->second;
 }
 
+std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
+  auto& tokens = tokens_[key_of(model, data)];
+  if (!tokens) tokens = open_tokens(data, tokenizer(model), at::get_num_threads());
+  return tokens;
+}
+
 const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
   const std::string key = key_of(model, data);
   auto found = statistics_.find(key);
@@ -136,7 +142,7 @@ std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::st
 
 const std::string& Session::file_hash(const std::filesystem::path& file) {
   auto& hash = file_hashes_[file.string()];
-  if (hash.empty()) hash = hash_file(file);
+  if (hash.empty()) hash = hash_data_file(file);
   return hash;
 }
 
@@ -159,7 +165,9 @@ Json Session::data_hashes(const ExperimentConfig& config) {
     for (std::size_t i = 0; i < data.files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(data.files[i]);
   };
   if (config.calibration) add("calibration", *config.calibration);
-  if (config.train) add("train", config.train->data);
+  if (config.train) {
+    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, *data);
+  }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].data);
   return hashes;
 }

@@ -28,6 +28,8 @@ class Session {
   const Checkpoint& source(const ModelConfig& model);
   const Tokenizer& tokenizer(const ModelConfig& model);
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
+  /// The same to train on.
+  std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
 
   const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
   DecompositionStore& decompositions(const ModelConfig& model);
@@ -49,6 +51,7 @@ class Session {
   std::map<std::string, Checkpoint> sources_;
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;
+  std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
   std::map<std::string, CalibrationStatistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;

@@ -9,6 +9,7 @@
 #include "core/model/decoder.h"
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
+#include "core/train/collective.h"
 #include "core/train/schedule.h"
 
 namespace mla {
@@ -101,7 +102,13 @@ class TrainingObserver {
 /// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
 /// bit for bit, also when a run is continued from `start`, the state of an earlier one after some step.
 /// Throws ConfigError for options that do not fit the model, DataError for a state that does not.
+///
+/// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
+/// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
+/// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
+/// that step. Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-                     TrainingObserver* observer = nullptr, const TrainingState* start = nullptr);
+                     TrainingObserver* observer = nullptr, const TrainingState* start = nullptr,
+                     Collective& processes = single_process());
 
 }  // namespace mla

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/store/record.h"
-#include "core/train/trainer.h"
+#include "experiments/training.h"
 
 namespace mla {
 
@@ -45,6 +45,19 @@ class CellFolder {
 
  private:
   std::filesystem::path results_, path_;
+};
+
+/// Keeps the state of a training run in a cell's folder.
+class CellTraining final : public TrainingKeeper {
+ public:
+  CellTraining(const CellFolder& folder, double interval) : folder_(folder), interval_(interval) {}
+  std::optional<TrainingState> load() override { return folder_.training_state(); }
+  void save(const TrainingState& state) override { folder_.keep_training_state(state); }
+  double interval() const override { return interval_; }
+
+ private:
+  const CellFolder& folder_;
+  double interval_;
 };
 
 }  // namespace mla

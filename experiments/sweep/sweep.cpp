@@ -15,6 +15,7 @@
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "experiments/failure.h"
+#include "experiments/processes.h"
 #include "experiments/run_summary.h"
 #include "experiments/sweep/claim.h"
 
@@ -43,7 +44,7 @@ void remove_leftovers_of(const path& record) {
 class ActivityShown {
  public:
   explicit ActivityShown(const CellFolder& folder) {
-    progress_style().listener = [&folder](const std::string& line) { folder.show_activity(line); };
+    if (world().first()) progress_style().listener = [&folder](const std::string& line) { folder.show_activity(line); };
   }
   ~ActivityShown() { progress_style().listener = nullptr; }
   ActivityShown(const ActivityShown&) = delete;
@@ -70,36 +71,54 @@ class Sweep {
   }
 
  private:
+  /// What there is to do about a cell.
+  enum class Task { kNothing, kRun, kLater };
+
+  /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
+  Task decide(CellOutcome& outcome, const std::string& hash, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
+    if (found(outcome, hash)) return Task::kNothing;
+    if (options_.limit > 0 && ran_ >= options_.limit) return Task::kNothing;
+    claim = Claim::attempt(folder.path());
+    if (!claim) {
+      say_waiting(outcome);
+      return Task::kLater;
+    }
+    if (found(outcome, hash)) return Task::kNothing;  // it ended between the look and the claim
+    folder.remove_leftovers();
+    remove_leftovers_of(outcome.cell->record);
+    return Task::kRun;
+  }
+
   /// Whether nothing is left to be done here about a cell.
   bool close(CellOutcome& outcome) {
     check_interrupt();
     const CellPlan& cell = *outcome.cell;
     const std::string hash = content_hash(cell, session_);
     const CellFolder folder(cell.options.results, hash);
-    if (found(outcome, hash)) return true;
-    if (options_.limit > 0 && ran_ >= options_.limit) return true;
-    const auto claim = Claim::attempt(folder.path());
-    if (!claim) {
-      say_waiting(outcome);
-      return false;
-    }
-    if (found(outcome, hash)) return true;  // it ended between the look and the claim
-    folder.remove_leftovers();
-    remove_leftovers_of(cell.record);
+    std::unique_ptr<Claim> claim;
+    const bool decides = world().first();
+    const auto task = static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(outcome, hash, folder, claim)) : 0)));
+    stopped_ = world().any(stopped_);
+    if (task != Task::kRun) return task == Task::kNothing;
     outcome.record = run_or_record_failure(cell, folder);
-    if (claim->lost()) {
+    const bool lost = world().any(claim && claim->lost());
+    if (lost) {
       log_warning(cat(cell.name, ": another process took this cell over; its result is kept, not this one's"));
       outcome.record.reset();
       return false;
     }
-    write_record(cell.record, *outcome.record);
-    folder.remember_record(cell.record);
-    folder.remove_progress();
+    if (decides) keep(outcome, folder);
     ++ran_;
-    stopped_ = options_.fail_fast && outcome.record->head.status == RunStatus::kFailed;
+    stopped_ = world().any(options_.fail_fast && outcome.record->head.status == RunStatus::kFailed);
     print_outcome(cell, *outcome.record, text_);
     say_time_left();
     return true;
+  }
+
+  static void keep(const CellOutcome& outcome, const CellFolder& folder) {
+    write_record(outcome.cell->record, *outcome.record);
+    folder.remember_record(outcome.cell->record);
+    folder.remove_progress();
   }
 
   /// A record of content `hash` that need not be made again.
@@ -153,9 +172,10 @@ class Sweep {
       throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept, this one goes on where it was"));
     } catch (const std::exception&) {
       // One cell's failure is its own.
-      const std::string message = current_failure().message;
-      log_error(cat(cell.name, ": ", message));
-      return failed_record(cell, session_, provenance_, message);
+      const Failure failure = current_failure();
+      const auto tell = [&] { log_error(cat(cell.name, ": ", failure.message)); };
+      if (tells_failure(world(), failure.code, tell)) tell();
+      return failed_record(cell, session_, provenance_, failure.message);
     }
   }
 
