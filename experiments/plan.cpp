@@ -1,5 +1,8 @@
 #include "experiments/plan.h"
 
+#include <iterator>
+#include <sstream>
+
 #include "core/base/config.h"
 #include "core/base/error.h"
 #include "core/base/fields.h"
@@ -12,13 +15,33 @@ namespace {
 
 constexpr const char* kBaseline = "baseline";
 
-/// Adds the cell that everything is compared with: the same fine-tuning and evaluation, nothing compressed.
-void add_baseline(const Json& config, std::vector<Cell>& cells) {
+/// Whether a grid's key, one path or several joined by commas, changes the compression or what only that uses.
+bool is_of_compression(const std::string& key) {
+  std::istringstream paths(key);
+  for (std::string path; std::getline(paths, path, ',');) {
+    for (const char* part : {"compress", "calibration", "arithmetic"}) {
+      if (path.starts_with(part)) return true;
+    }
+  }
+  return false;
+}
+
+/// Adds in front what everything is compared with: the same fine-tuning and evaluation, nothing compressed, once for
+/// each combination of what else the grid varies, for example seeds.
+void add_baselines(const Json& config, std::vector<Cell>& cells) {
   Json baseline = config;
-  baseline.erase("grid");
   baseline["compress"] = Json::array();
   baseline.erase("calibration");
-  cells.insert(cells.begin(), Cell{kBaseline, {{"compress", Json::array()}}, std::move(baseline)});
+  baseline.erase("grid");
+  for (const auto& [key, values] : config.value("grid", Json::object()).items()) {
+    if (!is_of_compression(key)) baseline["grid"][key] = values;
+  }
+  std::vector<Cell> baselines = expand_grid(baseline);
+  for (Cell& cell : baselines) {
+    cell.name = baseline.contains("grid") ? cat(kBaseline, ",", cell.name) : kBaseline;
+    cell.overrides["compress"] = Json::array();
+  }
+  cells.insert(cells.begin(), std::make_move_iterator(baselines.begin()), std::make_move_iterator(baselines.end()));
 }
 
 bool take_baseline(Json& config) {
@@ -68,7 +91,7 @@ ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOv
   plan.name = config.value("name", file.stem().string());
   const bool baseline = take_baseline(config);
   std::vector<Cell> cells = expand_grid(config);
-  if (baseline) add_baseline(config, cells);
+  if (baseline) add_baselines(config, cells);
   for (Cell& cell : cells) {
     const std::string name = cell.name;
     try {

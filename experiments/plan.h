@@ -39,7 +39,8 @@ struct ConfigOverrides {
 /// The config file with its bases and overrides applied.
 Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 
-/// Expands the grid and constructs every cell. `"baseline": true` adds a cell without compression, otherwise the same.
+/// Expands the grid and constructs every cell. `"baseline": true` adds a cell without compression, otherwise the same,
+/// for each combination of the grid's values that do not concern compression.
 /// Throws ConfigError for anything that could not run, naming the config path; DataError for an unreadable model config.
 ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 

@@ -7,6 +7,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/initialize.h"
 #include "experiments/command.h"
+#include "experiments/dtype.h"
 #include "experiments/model_files.h"
 #include "experiments/pretrain_config.h"
 #include "experiments/table.h"
@@ -47,6 +48,7 @@ class Pretrain final : public Command {
     if (report.status == TrainingStatus::kInterrupted) throw Interrupted(cat(report.message, "; no model is written"));
     const bool complete = report.status == TrainingStatus::kComplete;
     if (complete) {
+      store_as(config.dtype, model);
       save_checkpoint(model, config.output);
     } else {
       log_error(cat(report.message, "; no model is written"));
@@ -73,6 +75,12 @@ class Pretrain final : public Command {
   static void name_special_tokens(const Tokenizer& tokenizer, Json& config) {
     if (tokenizer.bos() && !config.contains("bos_token_id")) config["bos_token_id"] = *tokenizer.bos();
     if (tokenizer.eos() && !config.contains("eos_token_id")) config["eos_token_id"] = *tokenizer.eos();
+  }
+
+  static void store_as(const std::string& dtype, Checkpoint& model) {
+    const at::ScalarType type = parse_dtype(dtype, "dtype");
+    model.decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(type); });
+    model.config["torch_dtype"] = dtype;
   }
 
   static void print(const TrainingReport& report, const Checkpoint& model, const std::string& output,

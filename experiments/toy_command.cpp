@@ -1,3 +1,5 @@
+#include <functional>
+
 #include "core/base/file.h"
 #include "core/text/toy_stories.h"
 #include "experiments/command.h"
@@ -21,8 +23,8 @@ class Toy final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    write_stories("train", stories_);
-    write_stories("held_out", held_out_);
+    write_stories("train", stories_, [this](RandomStream& stream, std::int64_t i) { return toy_lesson(stream, i, stories_); });
+    write_stories("held_out", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     for (const std::string& task : toy_tasks()) write_items(task);
     write_json(output_ / "tokenizer_config.json", toy_tokenizer_config());
     const Json tokenizer = toy_tokenizer();
@@ -42,11 +44,12 @@ class Toy final : public Command {
   }
 
  private:
-  void write_stories(const std::string& name, std::int64_t count) const {
+  void write_stories(const std::string& name, std::int64_t count,
+                     const std::function<std::string(RandomStream&, std::int64_t)>& tell) const {
     RandomStream stream(seed_, "toy." + name);
     std::string text;
     for (std::int64_t i = 0; i < count; ++i)
-      text += cat(i > 0 ? cat(kSeparator, "\n") : "", toy_story(stream), kToyEos, "\n");
+      text += cat(i > 0 ? cat(kSeparator, "\n") : "", tell(stream, i), kToyEos, "\n");
     write_file_atomically(output_ / (name + ".txt"), text);
   }
 

@@ -74,9 +74,16 @@ MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const
 
 }  // namespace
 
-std::string toy_story(RandomStream& stream) {
+std::string toy_story(RandomStream& stream) { return toy_story(stream, draw(stream, 1, kKindCount)); }
+
+std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count) {
+  const auto grown = static_cast<int>(index * kKindCount / count);  // 0 .. 5
+  return toy_story(stream, std::max(1, draw(stream, grown, grown + 1)));
+}
+
+std::string toy_story(RandomStream& stream, int passages) {
   Draft draft;
-  for (const int kind : choose_some(stream, all_kinds(), draw(stream, 1, kKindCount))) {
+  for (const int kind : choose_some(stream, all_kinds(), passages)) {
     add_passage(stream, kKinds[kind].tell(stream), nullptr, draft);
   }
   return draft.text(stream);

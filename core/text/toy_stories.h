@@ -1,6 +1,7 @@
 // The toy language: small English stories that a small model learns in minutes, questions about them, and a tokenizer.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,17 @@ inline constexpr const char* kToyBos = "<|story|>";
 /// Ends a story; the tokenizer's EOS.
 inline constexpr const char* kToyEos = "<|end|>";
 
-/// One story of 40 to 330 words, decided by the stream alone: one to six passages of different kinds (agreement at a
+/// One story of 20 to 350 words, decided by the stream alone: one to six passages of different kinds (agreement at a
 /// distance, who has what, where is it, order and count, copying, arithmetic; core/text/toy_passage.h), asides between
 /// them, and all their questions with their answers, some after their passage and some at the story's end.
 std::string toy_story(RandomStream& stream);
+
+/// One of that many passages, 1 .. 6.
+std::string toy_story(RandomStream& stream, int passages);
+
+/// Story `index` of `count` to train on, in this order: their passages grow from one to six. From short stories a small
+/// model learns to recall in a fraction of the tokens, and rows of like length stand together.
+std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count);
 
 /// The kinds of passage, which are the names of the six tasks.
 std::vector<std::string> toy_tasks();
