@@ -15,16 +15,17 @@ constexpr const char* kSeparator = "<|endoftext|>";
 class Toy final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("output", output_, "DIR", "folder for train.txt, held_out.txt, the tokenizer and tasks/NAME.jsonl");
+    options.require("output", output_, "DIR", "folder for train.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
     options.add("seed", seed_, "S", "of stories and questions");
     options.add_count("stories", stories_, 1, "stories in train.txt");
-    options.add_count("held-out", held_out_, 1, "stories in held_out.txt, drawn from a stream of their own");
-    options.add_count("items", items_, 1, "questions of each task, likewise");
+    options.add_count("held-out", held_out_, 1, "stories in held_out.txt and in calibration.txt, each from a stream of its own");
+    options.add_count("items", items_, 1, "questions of each task, about stories of a stream of their own");
   }
 
   ExitCode run(Console& console) override {
     write_stories("train", stories_, [this](RandomStream& stream, std::int64_t i) { return toy_lesson(stream, i, stories_); });
     write_stories("held_out", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
+    write_stories("calibration", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     for (const std::string& task : toy_tasks()) write_items(task);
     write_json(output_ / "tokenizer_config.json", toy_tokenizer_config());
     const Json tokenizer = toy_tokenizer();
