@@ -1,24 +1,42 @@
 // mlaforge-report: reads records, never writes into them; no tensor library in the process.
 #include <boost/program_options.hpp>
+#include <algorithm>
 #include <iostream>
 
+#include "analysis/results_table.h"
 #include "analysis/summary.h"
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 
 namespace {
 
 namespace po = boost::program_options;
 
 constexpr const char* kUsage =
-    "usage: mlaforge-report summary RESULTS… [--json]\n\n"
-    "Prints status and scores of every record under the given folders or files.\n\n"
-    "Example:\n  mlaforge-report summary results/demo\n";
+    "usage: mlaforge-report summary RESULTS… [--json]\n"
+    "       mlaforge-report table RESULTS… [--stage STAGE] [--metric METRIC] [--json]\n\n"
+    "summary  prints status and scores of every record under the given folders or files.\n"
+    "table    prints methods against tasks: means and standard errors over seeds, and the cache saved.\n"
+    "         STAGE: source, converted or fine_tuned (by default the last one of each record);\n"
+    "         METRIC of multiple choice: accuracy_normalized (the default), accuracy or accuracy_per_byte.\n\n"
+    "Examples:\n  mlaforge-report summary results/demo\n  mlaforge-report table results/demo/ablation\n";
+
+/// Prints `report` as JSON or as text.
+template <class Report>
+void show(const Report& report, bool json) {
+  if (json) {
+    std::cout << mla::to_json(report).dump() << "\n";
+  } else {
+    mla::print(report, std::cout);
+  }
+}
 
 int run(int argc, char** argv) {
   po::options_description options("options");
   std::vector<std::string> words;
+  mla::ResultsTableOptions table;
   options.add_options()("help", "show this text")("json", "print one JSON object on stdout")(
-      "words", po::value<std::vector<std::string>>(&words), "");
+      "stage", po::value(&table.stage))("metric", po::value(&table.metric))("words", po::value<std::vector<std::string>>(&words), "");
   po::positional_options_description positions;
   positions.add("words", -1);
   po::variables_map given;
@@ -28,15 +46,18 @@ int run(int argc, char** argv) {
     std::cout << kUsage;
     return 0;
   }
-  if (words.empty() || words.front() != "summary") {
-    throw mla::ConfigError(words.empty() ? "name a command; known: summary" : "no '" + words.front() + "'; known: summary");
+  const std::vector<std::string> known = {"summary", "table"};
+  if (words.empty()) throw mla::ConfigError("name a command; known: " + mla::join(known));
+  const std::string command = words.front();
+  if (std::find(known.begin(), known.end(), command) == known.end()) {
+    throw mla::ConfigError(mla::unknown_name(command, known));
   }
-  if (words.size() < 2) throw mla::ConfigError("summary: name at least one results folder or record");
+  if (words.size() < 2) throw mla::ConfigError(command + ": name at least one results folder or record");
   const mla::Summary summary = mla::summarize({words.begin() + 1, words.end()});
-  if (given.contains("json")) {
-    std::cout << mla::to_json(summary).dump() << "\n";
+  if (command == "summary") {
+    show(summary, given.contains("json"));
   } else {
-    mla::print(summary, std::cout);
+    show(mla::make_results_table(summary, table), given.contains("json"));
   }
   return 0;
 }

@@ -26,16 +26,6 @@ std::vector<fs::path> records_under(const fs::path& path) {
 
 std::string status_of(const SummaryEntry& entry) { return detail::write_enum(entry.record.head.status); }
 
-/// Cached elements per token after compression over before; 1 for a model that was not compressed.
-double cache_ratio(const RunRecord& record) {
-  double before = 0, after = 0;
-  for (const LayerRecord& layer : record.compression) {
-    before += static_cast<double>(layer.cached_elements_before);
-    after += static_cast<double>(layer.cached_elements);
-  }
-  return before > 0 ? after / before : 1;
-}
-
 /// The score of one stage as text with its error, or "" where there is none.
 std::string score_text(const RunRecord& record, const std::string& stage, const std::string& task, const std::string& metric) {
   for (const ScoreRecord& score : record.evaluation) {
@@ -46,6 +36,15 @@ std::string score_text(const RunRecord& record, const std::string& stage, const 
 }
 
 }  // namespace
+
+double cache_ratio(const RunRecord& record) {
+  double before = 0, after = 0;
+  for (const LayerRecord& layer : record.compression) {
+    before += static_cast<double>(layer.cached_elements_before);
+    after += static_cast<double>(layer.cached_elements);
+  }
+  return before > 0 ? after / before : 1;
+}
 
 Summary summarize(const std::vector<fs::path>& paths) {
   Summary summary;

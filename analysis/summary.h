@@ -26,6 +26,9 @@ struct Summary {
 /// problem. Throws DataError for a path that does not exist.
 Summary summarize(const std::vector<std::filesystem::path>& paths);
 
+/// Cached elements per token after compression over before; 1 for a model that was not compressed.
+double cache_ratio(const RunRecord& record);
+
 /// A table of cells against stages, one block per task and metric, and the number of records skipped.
 void print(const Summary& summary, std::ostream& out);
 Json to_json(const Summary& summary);

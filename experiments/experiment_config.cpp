@@ -44,6 +44,17 @@ void TrainConfig::validate(const std::string& path) const {
   }
 }
 
+void EvaluationConfig::validate(const std::string& path) const {
+  check_choice(path + ".task", task, {"multiple_choice", "perplexity"});
+  options.validate(path);
+  if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
+  if (task == "perplexity") {
+    data.validate(path + ".data");
+  } else if (items.empty()) {
+    throw ConfigError(cat(path, ".items: name a .jsonl file of multiple-choice items"));
+  }
+}
+
 void ExperimentConfig::validate() const {
   if (model.path.empty()) throw ConfigError("model.path: name a model folder or a llama2.c .bin file");
   check_choice("arithmetic", arithmetic, {"float32", "float64"});
@@ -56,10 +67,8 @@ void ExperimentConfig::validate() const {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < evaluate.size(); ++i) {
     const std::string path = cat("evaluate[", i, "]");
-    check_choice(path + ".task", evaluate[i].task, {"perplexity"});
-    evaluate[i].data.validate(path + ".data");
-    evaluate[i].options.validate(path);
-    const std::string label = evaluate[i].name.empty() ? evaluate[i].task : evaluate[i].name;
+    evaluate[i].validate(path);
+    const std::string& label = evaluate[i].label();
     if (label.find('/') != std::string::npos) throw ConfigError(cat(path, ".name = ", label, ": may not hold '/'"));
     if (std::find(names.begin(), names.end(), label) != names.end()) {
       throw ConfigError(cat(path, ".name = ", label, ": two evaluations have this name"));

@@ -68,15 +68,25 @@ struct EvaluationConfig {
   std::string task = "perplexity";
   std::string name;
   DataOptions data;
+  std::string items;
+  std::int64_t max_items = 0;
   PerplexityOptions options;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("task", self.task, "perplexity");
+    visit("task", self.task, "perplexity, of `data` | multiple_choice, on `items`");
     visit("name", self.name, "the name under which scores are recorded; empty: the task's");
     visit("data", self.data, "text to evaluate on");
+    visit("items", self.items, "a .jsonl file of {\"context\": …, \"choices\": […], \"answer\": 0} lines");
+    visit("max_items", self.max_items, "only the first items; 0: all");
     PerplexityOptions::fields(self.options, visit);
   }
+
+  /// The name under which scores are recorded.
+  const std::string& label() const { return name.empty() ? task : name; }
+  /// The files it reads.
+  std::vector<std::string> files() const { return task == "multiple_choice" ? std::vector{items} : data.files; }
+  void validate(const std::string& path) const;
 };
 
 struct ExperimentConfig {

@@ -15,9 +15,9 @@ namespace {
 
 constexpr const char* kBaseline = "baseline";
 
-/// Whether a grid's path is about compression, which a baseline has none of.
+/// Whether a grid's path is about compression, or what only that uses: a baseline has none of it.
 bool is_about_compression(const std::string& path) {
-  return path.starts_with("compress") || path.starts_with("calibration");
+  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic");
 }
 
 /// The cell that `cell` is compared with: the same fine-tuning and evaluation, nothing compressed.

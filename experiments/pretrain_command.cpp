@@ -8,6 +8,7 @@
 #include "core/model/checkpoint.h"
 #include "core/model/initialize.h"
 #include "experiments/command.h"
+#include "experiments/dtype.h"
 #include "experiments/model_files.h"
 #include "experiments/pretrain_config.h"
 #include "experiments/sweep/cell_folder.h"
@@ -69,6 +70,7 @@ class Pretrain final : public Command {
     if (world().first()) std::filesystem::remove_all(folder.path().parent_path());
     const bool complete = report.status == TrainingStatus::kComplete;
     if (complete && world().first()) {
+      store_as(config.dtype, model);
       save_checkpoint(model, config.output);
     } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
@@ -101,6 +103,12 @@ class Pretrain final : public Command {
   static void name_special_tokens(const Tokenizer& tokenizer, Json& config) {
     if (tokenizer.bos() && !config.contains("bos_token_id")) config["bos_token_id"] = *tokenizer.bos();
     if (tokenizer.eos() && !config.contains("eos_token_id")) config["eos_token_id"] = *tokenizer.eos();
+  }
+
+  static void store_as(const std::string& dtype, Checkpoint& model) {
+    const at::ScalarType type = parse_dtype(dtype, "dtype");
+    model.decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(type); });
+    model.config["torch_dtype"] = dtype;
   }
 
   static void print(const TrainingReport& report, const Checkpoint& model, const std::string& output,

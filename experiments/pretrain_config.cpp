@@ -5,11 +5,13 @@
 #include "core/base/fields.h"
 #include "core/model/family.h"
 #include "core/model/initialize.h"
+#include "experiments/dtype.h"
 
 namespace mla {
 void PretrainConfig::validate() const {
   if (output.empty()) throw ConfigError("output: name a folder for the model");
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
+  parse_dtype(dtype, "dtype");
   train.validate("train");
   geometry();  // refuses a shape that no model can have
   initializer_range();

@@ -16,6 +16,7 @@ struct PretrainConfig {
   std::string output;
   Json config = Json::object();
   std::string tokenizer;
+  std::string dtype = "float32";
   TrainConfig train;
   std::uint64_t seed = 0;
   double checkpoint_seconds = 60;
@@ -26,6 +27,7 @@ struct PretrainConfig {
     visit("output", self.output, "folder for the model");
     visit("config", self.config, "the model's shape: a Hugging Face config.json object");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
+    visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");
     visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");

@@ -8,6 +8,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "experiments/model_files.h"
+#include "experiments/multiple_choice_scores.h"
 
 namespace mla {
 namespace {
@@ -81,6 +82,16 @@ std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, con
   return tokens;
 }
 
+const MultipleChoiceTask& Session::items(const ModelConfig& model, const EvaluationConfig& task) {
+  const std::string key = key_of(model, task);
+  auto found = items_.find(key);
+  if (found == items_.end()) {
+    found = items_.emplace(key, make_multiple_choice(read_multiple_choice_items(task.items, task.max_items),
+                                                     tokenizer(model), at::get_num_threads())).first;
+  }
+  return found->second;
+}
+
 const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
   const std::string key = key_of(model, data);
   auto found = statistics_.find(key);
@@ -119,21 +130,41 @@ const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
   return found->second;
 }
 
+std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const std::string& stage,
+                                                const ModelConfig& model, const EvaluationConfig& task) {
+  const TokenRows& tokens = rows(model, task.data);
+  std::int64_t total = 0;
+  for (const auto& row : tokens.rows) total += std::ssize(row) - 1;
+  Progress bar(cat("evaluate ", stage), total, "tokens");
+  std::optional<std::int64_t> bytes;
+  if (tokens.bytes > 0) bytes = tokens.bytes;
+  return to_scores(stage, task.label(), perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
+                     bar.advance(count);
+                     check_interrupt();
+                   }));
+}
+
+std::vector<ScoreRecord> Session::evaluate_items(const Decoder& decoder, const std::string& stage,
+                                                 const ModelConfig& model, const EvaluationConfig& task) {
+  const MultipleChoiceTask& choices = items(model, task);
+  std::int64_t total = 0;
+  for (const ContinuationGroup& group : choices.tokens) total += std::ssize(group);
+  Progress bar(cat("evaluate ", stage, " ", task.label()), total, "choices");
+  LikelihoodOptions options;
+  options.batch_tokens = task.options.batch_tokens;
+  return multiple_choice_scores(stage, task.label(), multiple_choice(decoder, choices, options, [&](std::int64_t count) {
+                                  bar.advance(count);
+                                  check_interrupt();
+                                }));
+}
+
 std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                            const std::vector<EvaluationConfig>& tasks) {
   std::vector<ScoreRecord> scores;
   for (const EvaluationConfig& task : tasks) {
-    const TokenRows& tokens = rows(model, task.data);
-    std::int64_t total = 0;
-    for (const auto& row : tokens.rows) total += std::ssize(row) - 1;
-    Progress bar(cat("evaluate ", stage), total, "tokens");
-    std::optional<std::int64_t> bytes;
-    if (tokens.bytes > 0) bytes = tokens.bytes;
-    const PerplexityResult result = perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
-      bar.advance(count);
-      check_interrupt();
-    });
-    for (ScoreRecord& record : to_scores(stage, task.name.empty() ? task.task : task.name, result)) {
+    const bool choices = task.task == "multiple_choice";
+    for (ScoreRecord& record :
+         choices ? evaluate_items(decoder, stage, model, task) : evaluate_text(decoder, stage, model, task)) {
       scores.push_back(std::move(record));
     }
   }
@@ -161,14 +192,14 @@ Json Session::data_hashes(const ExperimentConfig& config) {
   } else {
     hashes["model"] = file_hash(model);
   }
-  const auto add = [&](const std::string& role, const DataOptions& data) {
-    for (std::size_t i = 0; i < data.files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(data.files[i]);
+  const auto add = [&](const std::string& role, const std::vector<std::string>& files) {
+    for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };
-  if (config.calibration) add("calibration", *config.calibration);
+  if (config.calibration) add("calibration", config.calibration->files);
   if (config.train) {
-    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, *data);
+    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, data->files);
   }
-  for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].data);
+  for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;
 }
 

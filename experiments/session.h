@@ -8,6 +8,7 @@
 
 #include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
+#include "core/evaluate/multiple_choice.h"
 #include "core/evaluate/perplexity.h"
 #include "core/model/checkpoint.h"
 #include "core/store/record.h"
@@ -30,6 +31,7 @@ class Session {
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
   /// The same to train on.
   std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
+  const MultipleChoiceTask& items(const ModelConfig& model, const EvaluationConfig& task);
 
   const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
   DecompositionStore& decompositions(const ModelConfig& model);
@@ -45,6 +47,10 @@ class Session {
   Json data_hashes(const ExperimentConfig& config);
 
  private:
+  std::vector<ScoreRecord> evaluate_text(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                         const EvaluationConfig& task);
+  std::vector<ScoreRecord> evaluate_items(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                          const EvaluationConfig& task);
   const std::string& file_hash(const std::filesystem::path& file);
 
   const std::vector<CellPlan>& cells_;
@@ -52,6 +58,7 @@ class Session {
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
+  std::map<std::string, MultipleChoiceTask> items_;
   std::map<std::string, CalibrationStatistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;

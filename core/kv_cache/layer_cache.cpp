@@ -57,6 +57,14 @@ std::int64_t LayerCache::allocated_bytes() const {
   return total;
 }
 
+LayerCache LayerCache::select(const at::Tensor& rows) const {
+  LayerCache selected = *this;
+  for (Stream& stream : selected.streams_) {
+    stream.buffer = stream.buffer.narrow(2, 0, stream.length).index_select(0, rows);
+  }
+  return selected;
+}
+
 void LayerCache::reset() {
   for (Stream& stream : streams_) stream.length = 0;
 }

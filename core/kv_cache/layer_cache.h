@@ -40,6 +40,9 @@ class LayerCache {
   /// Bytes that the buffers occupy, growth reserve included.
   std::int64_t allocated_bytes() const;
 
+  /// A cache whose sequence i is a copy of sequence rows[i] of this one; rows is int64.
+  LayerCache select(const at::Tensor& rows) const;
+
   /// Forgets all tokens; keeps the buffers.
   void reset();
 

@@ -23,6 +23,12 @@ void DecoderCache::reset() {
   for (LayerCache& layer : layers_) layer.reset();
 }
 
+DecoderCache DecoderCache::select(const at::Tensor& rows) const {
+  std::vector<LayerCache> layers;
+  for (const LayerCache& layer : layers_) layers.push_back(layer.select(rows));
+  return DecoderCache(std::move(layers));
+}
+
 Decoder::Decoder(Geometry shape) : geometry(std::move(shape)), rotary_(geometry.rotary()) {
   layers.resize(static_cast<std::size_t>(geometry.layers));
 }
@@ -55,6 +61,10 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) const {
 at::Tensor Decoder::forward(const at::Tensor& ids) const { return logits(hidden_states(ids)); }
 
 at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path) const {
+  return logits(hidden_states_cached(ids, cache, path).select(1, ids.size(1) - 1));
+}
+
+at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path) const {
   const std::int64_t first = cache.length(), count = ids.size(1);
   at::Tensor x = embed(ids);
   const RotaryTable rotary = rotary_table(first, count, first + count);
@@ -64,7 +74,7 @@ at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, D
                                             cache.layer(i), path);
     x = x + feed_forward(layer, rms_norm(x, layer.mlp_norm, geometry.norm_epsilon));
   }
-  return logits(rms_norm(x.select(1, count - 1), final_norm, geometry.norm_epsilon));
+  return rms_norm(x, final_norm, geometry.norm_epsilon);
 }
 
 DecoderCache Decoder::make_cache(std::int64_t batch) const {

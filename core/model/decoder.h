@@ -31,6 +31,9 @@ class DecoderCache {
   std::int64_t bytes() const;
   void reset();
 
+  /// A cache whose sequence i is a copy of sequence rows[i] of this one; rows is int64.
+  DecoderCache select(const at::Tensor& rows) const;
+
  private:
   std::vector<LayerCache> layers_;
 };
@@ -51,6 +54,10 @@ class Decoder {
 
   /// Feeds ids [batch, length] after what the cache holds; returns the logits of the last position, [batch, vocabulary].
   at::Tensor forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto) const;
+
+  /// The same, but returns the final, normalised hidden states of all the new positions, [batch, length, hidden].
+  at::Tensor hidden_states_cached(const at::Tensor& ids, DecoderCache& cache,
+                                  DecodePath path = DecodePath::kAuto) const;
 
   DecoderCache make_cache(std::int64_t batch) const;
 

@@ -1,157 +1,129 @@
 #include "core/text/toy_stories.h"
 
 #include <algorithm>
-#include <iterator>
-#include <map>
 #include <set>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/text/toy_passage.h"
+#include "core/text/toy_words.h"
 
 namespace mla {
 namespace {
 
-using Words = std::vector<std::string>;
-using Slots = std::map<std::string, std::string>;
+using namespace toy;
 
-constexpr std::size_t kFacts = 2;
-constexpr std::size_t kRecallsPerFact = 2;
-
-/// What a slot of a sentence can hold. Where number decides, the singular stands before its plural.
-const std::map<std::string, Words>& choices() {
-  static const std::map<std::string, Words> all = {
-      {"name", {"Tom", "Anna", "Ben", "Mia", "Max", "Lily", "Leo", "Zoe"}},  // he and she in turn
-      {"and", {"and"}},
-      {"They", {"He", "She", "They"}},
-      {"has", {"has", "have"}},
-      {"be", {"is", "are"}},
-      {"walk", {"walks", "walk"}},
-      {"a", {"a", "two"}},
-      {"colour", {"red", "blue", "green", "yellow", "white", "black"}},
-      {"thing", {"ball", "balls", "kite", "kites", "hat", "hats", "drum", "drums", "boat", "boats", "book", "books"}},
-      {"is", {"is", "are"}},
-      {"it", {"it", "them"}},
-      {"It", {"It", "They"}},
-      {"place",
-       {"in the garden", "under the table", "near the river", "behind the house", "on the hill", "in the box"}},
-      {"mood", {"happy", "sad", "tired", "hungry"}},
-      {"goal", {"school", "shop", "farm", "lake"}},
-  };
-  return all;
-}
-
-constexpr const char* kOwns = "{who} {has} {a} {colour} {thing}.";
-constexpr const char* kLies = "The {colour} {thing} {is} {place}.";
-constexpr const char* kAside = "{who} {be} {mood}. {They} {walk} to the {goal}.";
-constexpr const char* kRecalls[] = {
-    "{who} still {has} the {colour} {thing}.",
-    "The {colour} {thing} {is} still {place}.",
-    "Who has the {colour} {thing}? {who} {has} {it}.",
-    "Where {is} the {colour} {thing}? {It} {is} {place}.",
+struct Kind {
+  const char* name;
+  Passage (*tell)(RandomStream&);
 };
 
-std::size_t draw(RandomStream& stream, std::size_t count) { return static_cast<std::size_t>(stream.below(count)); }
+constexpr Kind kKinds[] = {
+    {"agreement", agreement},     {"who_has_what", who_has_what}, {"where_is_it", where_is_it},
+    {"order_and_count", order_and_count}, {"copying", copying},           {"arithmetic", arithmetic},
+};
+constexpr int kKindCount = static_cast<int>(std::size(kKinds));
 
-std::string choose(RandomStream& stream, const std::string& slot) {
-  const Words& words = choices().at(slot);
-  return words[draw(stream, words.size())];
+constexpr int kMostAsides = 2;       ///< between two passages
+constexpr int kAskedAtOnceOdds = 2;  ///< one question in that many follows its passage; the others wait for the end
+
+std::string aside(RandomStream& stream) { return cat(choose(stream, names()), " is ", choose(stream, moods()), "."); }
+
+std::string answered(const Question& question) {
+  return cat(question.prompt, " ", question.choices.front(), question.ending);
 }
 
-/// `sentence` with each {slot} replaced.
-std::string fill(std::string sentence, const Slots& slots) {
-  for (std::size_t begin = sentence.find('{'); begin != std::string::npos; begin = sentence.find('{', begin)) {
-    const std::size_t end = sentence.find('}', begin);
-    const std::string& word = slots.at(sentence.substr(begin + 1, end - begin - 1));
-    sentence.replace(begin, end - begin + 1, word);
-    begin += word.size();
+/// A story in the making: sentences, and answered questions that are still to come.
+struct Draft {
+  std::vector<std::string> sentences;
+  std::vector<std::string> waiting;
+
+  std::string text(RandomStream& stream) {
+    stream.shuffle(waiting);
+    sentences.insert(sentences.end(), waiting.begin(), waiting.end());
+    waiting.clear();
+    return spaced(sentences);
   }
-  return sentence;
-}
+};
 
-/// One name, or sometimes two; takes them from the end of `names`, which are indices.
-void set_owner(RandomStream& stream, std::vector<std::size_t>& names, Slots& slots) {
-  const auto take = [&] {
-    const std::size_t name = names.back();
-    names.pop_back();
-    return name;
-  };
-  const std::size_t first = take();
-  const bool plural = draw(stream, 3) == 0;
-  slots["who"] = choices().at("name")[first];
-  if (plural) slots["who"] += " and " + choices().at("name")[take()];
-  for (const char* verb : {"has", "be", "walk"}) slots[verb] = choices().at(verb)[plural];
-  slots["They"] = choices().at("They")[plural ? 2 : first % 2];
-}
-
-/// `item`: a colour and a kind of thing, as one number.
-void set_item(RandomStream& stream, std::size_t item, Slots& slots) {
-  const Words& things = choices().at("thing");
-  const std::size_t kinds = things.size() / 2;
-  const bool plural = draw(stream, 2) == 0;
-  slots["colour"] = choices().at("colour")[item / kinds];
-  slots["thing"] = things[2 * (item % kinds) + (plural ? 1 : 0)];
-  for (const char* word : {"a", "is", "it", "It"}) slots[word] = choices().at(word)[plural];
-}
-
-std::vector<std::size_t> shuffled(RandomStream& stream, std::size_t count) {
-  std::vector<std::size_t> order(count);
-  for (std::size_t i = 0; i < count; ++i) order[i] = i;
-  stream.shuffle(order);
-  return order;
-}
-
-/// Facts whose owners share no name and whose items differ in colour or kind, so that every question has one answer.
-std::vector<Slots> draw_facts(RandomStream& stream) {
-  std::vector<std::size_t> names = shuffled(stream, choices().at("name").size());
-  const auto items = shuffled(stream, choices().at("colour").size() * choices().at("thing").size() / 2);
-  std::vector<Slots> facts(kFacts);
-  for (std::size_t i = 0; i < kFacts; ++i) {
-    set_owner(stream, names, facts[i]);
-    set_item(stream, items[i], facts[i]);
-    for (const char* slot : {"place", "mood", "goal"}) facts[i][slot] = choose(stream, slot);
+/// Tells one passage and its questions, all but `kept_back`.
+void add_passage(RandomStream& stream, Passage passage, const Question* kept_back, Draft& draft) {
+  draft.sentences.insert(draft.sentences.end(), passage.statements.begin(), passage.statements.end());
+  stream.shuffle(passage.questions);
+  for (const Question& question : passage.questions) {
+    if (kept_back && question.prompt == kept_back->prompt) continue;
+    (once_in(stream, kAskedAtOnceOdds) ? draft.sentences : draft.waiting).push_back(answered(question));
   }
-  return facts;
+  for (int i = draw(stream, 0, kMostAsides); i > 0; --i) draft.sentences.push_back(aside(stream));
 }
 
-/// The words of `text`, without marks and without slots.
-void collect_words(const std::string& text, std::set<std::string>& words) {
-  std::size_t begin = 0;
-  while (begin < text.size()) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    std::string word = text.substr(begin, end - begin);
-    while (!word.empty() && (word.back() == '.' || word.back() == '?')) word.pop_back();
-    if (word.find('{') == std::string::npos) words.insert(word);
-    begin = end + 1;
-  }
+std::vector<int> all_kinds() {
+  std::vector<int> kinds;
+  for (int i = 0; i < kKindCount; ++i) kinds.push_back(i);
+  return kinds;
+}
+
+MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const Question& question) {
+  MultipleChoiceItem item{story.empty() ? question.prompt : cat(story, " ", question.prompt), {}, 0};
+  for (const std::string& choice : question.choices) item.choices.push_back(" " + choice);
+  const std::string right = item.choices.front();
+  stream.shuffle(item.choices);
+  item.answer = std::find(item.choices.begin(), item.choices.end(), right) - item.choices.begin();
+  return item;
 }
 
 }  // namespace
 
-std::string toy_story(RandomStream& stream) {
-  std::vector<Slots> facts = draw_facts(stream);
-  Words sentences;
-  for (const Slots& fact : facts) {
-    sentences.push_back(fill(kOwns, fact));
-    sentences.push_back(fill(kLies, fact));
+std::string toy_story(RandomStream& stream) { return toy_story(stream, draw(stream, 1, kKindCount)); }
+
+std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count) {
+  const auto grown = static_cast<int>(index * kKindCount / count);  // 0 .. 5
+  return toy_story(stream, std::max(1, draw(stream, grown, grown + 1)));
+}
+
+std::string toy_story(RandomStream& stream, int passages) {
+  Draft draft;
+  for (const int kind : choose_some(stream, all_kinds(), passages)) {
+    add_passage(stream, kKinds[kind].tell(stream), nullptr, draft);
   }
-  stream.shuffle(sentences);
-  sentences.push_back(fill(kAside, facts[draw(stream, kFacts)]));
-  Words recalls;
-  for (const Slots& fact : facts) {
-    const auto forms = shuffled(stream, std::size(kRecalls));
-    for (std::size_t i = 0; i < kRecallsPerFact; ++i) recalls.push_back(fill(kRecalls[forms[i]], fact));
+  return draft.text(stream);
+}
+
+std::vector<std::string> toy_tasks() {
+  std::vector<std::string> tasks;
+  for (const Kind& kind : kKinds) tasks.emplace_back(kind.name);
+  return tasks;
+}
+
+MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream) {
+  const auto asked = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& kind) { return kind.name == task; });
+  expects(asked != std::end(kKinds), "a task of the toy language");
+  const Passage passage = asked->tell(stream);
+  const Question question = choose(stream, passage.questions);
+  const auto asked_index = static_cast<int>(asked - std::begin(kKinds));
+  std::vector<int> kinds = all_kinds();
+  std::erase(kinds, asked_index);
+  kinds = choose_some(stream, std::move(kinds), draw(stream, 1, kKindCount - 1));
+  kinds.push_back(asked_index);
+  stream.shuffle(kinds);
+  Draft draft;
+  for (const int kind : kinds) {
+    const bool is_asked = kind == asked_index;
+    add_passage(stream, is_asked ? passage : kKinds[kind].tell(stream), is_asked ? &question : nullptr, draft);
   }
-  stream.shuffle(recalls);
-  sentences.insert(sentences.end(), recalls.begin(), recalls.end());
-  std::string story;
-  for (const std::string& sentence : sentences) story += (story.empty() ? "" : " ") + sentence;
-  return story;
+  const std::string story = draft.text(stream);
+  return to_item(stream, story, question);
 }
 
 std::vector<std::string> toy_lexicon() {
-  std::set<std::string> words;
-  for (const auto& [slot, texts] : choices()) {
-    for (const std::string& text : texts) collect_words(text, words);
+  std::set<std::string> words(function_words().begin(), function_words().end());
+  for (const Words* list : {&names(), &colours(), &places(), &adjectives(), &moods(), &syllables(), &numbers()}) {
+    for (const std::string& phrase : *list) {
+      std::istringstream in(phrase);
+      for (std::string word; in >> word;) words.insert(word);
+    }
   }
-  for (const char* sentence : {kOwns, kLies, kAside}) collect_words(sentence, words);
-  for (const char* sentence : kRecalls) collect_words(sentence, words);
+  for (const std::string& thing : things()) words.insert({in_number(thing, false), in_number(thing, true)});
   return {words.begin(), words.end()};
 }
 

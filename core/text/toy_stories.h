@@ -1,11 +1,13 @@
-// The toy language: small English stories that a small model learns in seconds, and a tokenizer made for them.
+// The toy language: small English stories that a small model learns in minutes, questions about them, and a tokenizer.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/base/json.h"
 #include "core/base/random.h"
+#include "core/text/multiple_choice_item.h"
 
 namespace mla {
 
@@ -14,13 +16,26 @@ inline constexpr const char* kToyBos = "<|story|>";
 /// Ends a story; the tokenizer's EOS.
 inline constexpr const char* kToyEos = "<|end|>";
 
-/// One story of 60 to 78 words, decided by the stream alone: who owns what and where it lies, an aside, then questions
-/// and statements that recall each of those facts. Recalling needs content (which owner, which colour, which place) and
-/// order (what stood beside it); verbs, articles and pronouns agree in number with owners and things that are singular
-/// or plural independently of each other.
+/// One story of 20 to 350 words, decided by the stream alone: one to six passages of different kinds (agreement at a
+/// distance, who has what, where is it, order and count, copying, arithmetic; core/text/toy_passage.h), asides between
+/// them, and all their questions with their answers, some after their passage and some at the story's end.
 std::string toy_story(RandomStream& stream);
 
-/// Every word of the language, as it is spelt in stories, sorted. Stories hold besides only spaces, '.' and '?'.
+/// One of that many passages, 1 .. 6.
+std::string toy_story(RandomStream& stream, int passages);
+
+/// Story `index` of `count` to train on, in this order: their passages grow from one to six. From short stories a small
+/// model learns to recall in a fraction of the tokens, and rows of like length stand together.
+std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count);
+
+/// The kinds of passage, which are the names of the six tasks.
+std::vector<std::string> toy_tasks();
+
+/// A question of the kind `task` about a story that ends with it; the story's other questions stand before it with
+/// their answers. Its form is that of questions in stories. The right choice stands anywhere with equal odds.
+MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream);
+
+/// Every word of the language, as it is spelt in stories, sorted. Stories hold besides only spaces and ". , : ?".
 std::vector<std::string> toy_lexicon();
 
 /// A Hugging Face tokenizer.json: byte-level BPE whose merges spell each word of the lexicon, so that a word with its

@@ -80,8 +80,15 @@ class Counter {
   }
   bool once(const char* what, const Json& model, const Json& inputs) { return seen_.insert(hash_json({what, model, inputs})).second; }
 
-  /// Windows that overlap are computed again.
+  /// Windows that overlap are computed again. At most: choices may share the work on their context.
   double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
+    if (task.task == "multiple_choice") {
+      double tokens = 0;
+      for (const ContinuationGroup& group : session_.items(model, task).tokens) {
+        for (const Continuation& row : group) tokens += static_cast<double>(row.tokens.size());
+      }
+      return tokens;
+    }
     const double overlap = task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
     return overlap * tokens_in(session_.rows(model, task.data));
   }

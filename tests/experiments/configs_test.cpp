@@ -3,10 +3,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <tuple>
 
-#include "core/base/fields.h"
+#include "core/base/json.h"
 #include "experiments/plan.h"
 #include "tests/support/shared_data.h"
+#include "tests/support/temporary_folder.h"
 
 namespace mla {
 namespace {
@@ -29,14 +31,58 @@ TEST(Configs, ExperimentsOnRealModelsArePlanned) {
   EXPECT_GE(planned, 5u);
 }
 
-TEST(Configs, TheDemoIsWellFormed) {
-  const Json config = resolve_experiment(fs::path(MLA_SOURCE_DIR) / "configs/demo/mha2mla.json", {});
-  Json options = config;
-  for (const char* key : {"grid", "baseline"}) options.erase(key);
-  ExperimentConfig read;
-  read_fields(options, "", read);
-  EXPECT_NO_THROW(read.validate());
-  EXPECT_FALSE(config["grid"].empty());
+TEST(Configs, ThoseOnToyModelsArePlanned) {
+  const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
+  for (const char* model : {"toy_mha", "toy_gqa"}) {
+    ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data" / model).c_str(), 1);
+    for (const char* config : {"demo/ablation.json", "paper/toy_table1.json", "paper/toy_table3.json", "paper/toy_table5.json"}) {
+      SCOPED_TRACE(config);
+      EXPECT_GE(plan_experiment(configs / config, {}).cells.size(), 10u);
+    }
+  }
+  ::unsetenv("TOY_MODEL");
+}
+
+TEST(Configs, TheDemoComparesJointAndSplitAtEqualCache) {
+  ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);
+  const ExperimentPlan plan = plan_experiment(fs::path(MLA_SOURCE_DIR) / "configs/demo/ablation.json", {});
+  ::unsetenv("TOY_MODEL");
+  ASSERT_EQ(plan.cells.size(), 13u);  // the source fine-tuned, and 3 x 4
+  for (const CellPlan& cell : plan.cells) {
+    if (!cell.compression) continue;
+    const bool whole = cell.options.compress[0]["low_rank"]["name"] == "none";
+    EXPECT_EQ(cell.compression->cache_ratio(), whole ? 1 : 0.1875) << cell.name;
+  }
+}
+
+/// A model folder that holds nothing but a config.json: enough to plan with.
+void write_geometry(const fs::path& folder, std::int64_t hidden, std::int64_t intermediate, std::int64_t layers,
+                    std::int64_t heads, std::int64_t kv_heads, std::int64_t vocabulary, std::int64_t positions) {
+  write_json(folder / "config.json",
+             {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", hidden},
+              {"intermediate_size", intermediate}, {"num_hidden_layers", layers}, {"num_attention_heads", heads},
+              {"num_key_value_heads", kv_heads}, {"vocab_size", vocabulary}, {"max_position_embeddings", positions},
+              {"rms_norm_eps", 1e-5}, {"hidden_act", "silu"}, {"tie_word_embeddings", vocabulary == 49152}});
+}
+
+TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
+  const test::TemporaryFolder models;
+  write_geometry(models / "135m", 576, 1536, 30, 9, 3, 49152, 2048);
+  write_geometry(models / "360m", 960, 2560, 32, 15, 5, 49152, 2048);
+  write_geometry(models / "1.7b", 2048, 8192, 24, 32, 32, 49152, 2048);
+  write_geometry(models / "7b", 4096, 11008, 32, 32, 32, 32000, 4096);
+  const double paper_ratios[] = {0.3125, 0.1875, 0.125};  // what Table 1 says is left of the cache
+  for (const auto& [config, variable, folder] :
+       {std::tuple{"smollm_135m", "SMOLLM_135M", "135m"}, {"smollm_360m", "SMOLLM_360M", "360m"},
+        {"smollm_1.7b", "SMOLLM_1_7B", "1.7b"}, {"llama2_7b", "LLAMA2_7B", "7b"}}) {
+    SCOPED_TRACE(config);
+    ::setenv(variable, (models / folder).c_str(), 1);
+    const ExperimentPlan plan =
+        plan_experiment(fs::path(MLA_SOURCE_DIR) / "configs/paper" / (std::string(config) + ".json"), {});
+    ::unsetenv(variable);
+    ASSERT_EQ(plan.cells.size(), 4u);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(plan.cells[i + 1].compression->cache_ratio(), paper_ratios[i]);
+  }
 }
 
 }  // namespace

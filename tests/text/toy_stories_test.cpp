@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
 #include <set>
 #include <sstream>
@@ -30,7 +31,7 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 std::string without_mark(std::string word) {
-  if (word.ends_with('.') || word.ends_with('?')) word.pop_back();
+  if (std::string(".?,:").find(word.back()) != std::string::npos) word.pop_back();
   return word;
 }
 
@@ -56,44 +57,20 @@ TEST(ToyStories, UseTheWholeLexiconAndNothingElse) {
   std::set<std::string> seen;
   for (const std::string& story : stories(3, "words")) {
     const auto words = words_of(story);
-    EXPECT_GE(words.size(), 60U) << story;
-    EXPECT_LE(words.size(), 78U) << story;
+    EXPECT_GE(words.size(), 20U) << story;
+    EXPECT_LE(words.size(), 350U) << story;
     for (const std::string& word : words) seen.insert(without_mark(word));
   }
   EXPECT_THAT(seen, testing::UnorderedElementsAreArray(lexicon));
 }
 
-TEST(ToyStories, VerbsAgreeWithTheirSubjects) {
-  int checked = 0;
-  for (const std::string& story : stories(4, "agreement")) {
-    const auto words = words_of(story);
-    for (std::size_t i = 1; i < words.size(); ++i) {
-      if (words[i] != "has" && words[i] != "have") continue;
-      // "Anna has", "Anna still has", "Anna and Tom have", "Who has"
-      const std::size_t subject = words[i - 1] == "still" ? i - 2 : i - 1;
-      const bool plural = subject >= 2 && words[subject - 1] == "and";
-      EXPECT_EQ(words[i], plural ? "have" : "has") << story;
-      ++checked;
-    }
-  }
-  EXPECT_GT(checked, kStories);
-}
-
-TEST(ToyStories, RecallWhatWasSaid) {
-  int answers = 0;
-  for (const std::string& story : stories(5, "recall")) {
-    const std::size_t question = story.find("Where ");
-    if (question == std::string::npos) continue;
-    const std::string asked = story.substr(question, story.find('?', question) - question);  // Where is the red ball
-    const std::string item = asked.substr(asked.find(" the ") + 5);
-    const std::size_t verb = story.find(' ', question) + 1;
-    const std::string is = story.substr(verb, story.find(' ', verb) - verb);
-    const std::size_t answer = story.find(" " + is + " ", question + asked.size());
-    const std::string place = story.substr(answer, story.find('.', answer) - answer);  // " is under the table"
-    EXPECT_NE(story.find("The " + item + place + "."), std::string::npos) << story;
-    ++answers;
-  }
-  EXPECT_GT(answers, kStories / 4);
+TEST(ToyStories, GrowFromLessonToLesson) {
+  RandomStream stream(4, "lessons");
+  constexpr int kLessons = 600;
+  std::vector<std::size_t> words(6, 0);
+  for (int i = 0; i < kLessons; ++i) words[static_cast<std::size_t>(i / 100)] += words_of(toy_lesson(stream, i, kLessons)).size();
+  EXPECT_TRUE(std::is_sorted(words.begin(), words.end()));
+  EXPECT_GT(words.back(), 4 * words.front());
 }
 
 TEST(ToyTokenizer, HasOneTokenForEachWord) {
@@ -105,7 +82,8 @@ TEST(ToyTokenizer, HasOneTokenForEachWord) {
     }
   }
   for (const std::string& story : stories(6, "tokens")) {
-    const auto marks = std::count(story.begin(), story.end(), '.') + std::count(story.begin(), story.end(), '?');
+    const auto is_mark = [](char c) { return std::string(".?,:").find(c) != std::string::npos; };
+    const auto marks = std::count_if(story.begin(), story.end(), is_mark);
     EXPECT_EQ(std::ssize(tokenizer->encode(story)), std::ssize(words_of(story)) + marks) << story;
   }
 }

@@ -1,0 +1,91 @@
+#include "core/evaluate/continuation_rows.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace mla {
+namespace {
+
+/// Sharing must save this factor of tokens: a shared beginning costs more passes, and smaller ones.
+constexpr std::int64_t kLeastSaving = 2;
+
+std::int64_t common_beginning(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+/// The continuation without what does not fit; `inputs_less` tokens of it are not fed.
+ScoredContinuation fit(const Continuation& continuation, std::int64_t positions, std::int64_t inputs_less,
+                       std::int64_t& truncated) {
+  expects(continuation.context >= 1 && continuation.context < std::ssize(continuation.tokens),
+          "a continuation has a token, and one before it");
+  const std::span<const std::int32_t> tokens = continuation.tokens;
+  const std::int64_t surplus = std::max<std::int64_t>(0, std::ssize(tokens) - inputs_less - positions);
+  if (surplus >= continuation.context) {
+    throw DataError(cat("a continuation of ", std::ssize(tokens) - continuation.context,
+                        " tokens leaves no room for its context: the model has ", positions, " positions"));
+  }
+  truncated += surplus > 0;
+  return {0, 0, tokens.subspan(static_cast<std::size_t>(surplus)), continuation.context - surplus};
+}
+
+/// The rows of one group.
+std::vector<ContinuationRow> rows_of(const ContinuationGroup& group, std::size_t index, std::int64_t positions,
+                                     bool whole_rows, std::int64_t& truncated) {
+  const std::int64_t inputs_less = whole_rows ? 0 : 1;
+  std::vector<ScoredContinuation> continuations;
+  for (std::size_t choice = 0; choice < group.size(); ++choice) {
+    continuations.push_back(fit(group[choice], positions, inputs_less, truncated));
+    continuations.back().group = index;
+    continuations.back().choice = choice;
+  }
+  std::stable_sort(continuations.begin(), continuations.end(),
+                   [](const auto& a, const auto& b) { return a.tokens.size() > b.tokens.size(); });
+  std::vector<ContinuationRow> rows;
+  for (const ScoredContinuation& continuation : continuations) {
+    const auto inputs = continuation.tokens.first(continuation.tokens.size() - static_cast<std::size_t>(inputs_less));
+    const auto begins = [&](const ContinuationRow& row) {
+      const bool may_be_longer = !whole_rows || row.inputs.size() == inputs.size();
+      return may_be_longer && common_beginning(inputs, row.inputs) == std::ssize(inputs);
+    };
+    auto row = std::find_if(rows.begin(), rows.end(), begins);
+    if (row == rows.end()) row = rows.insert(rows.end(), {inputs, index, 0, {}});
+    row->scored.push_back(continuation);
+  }
+  return rows;
+}
+
+/// What all rows begin with, where computing that once pays; at least one token of each row is fed after it.
+std::int64_t worth_sharing(const std::vector<ContinuationRow>& rows) {
+  if (rows.size() < 2) return 0;
+  std::int64_t shared = rows.front().length(), all = 0;
+  for (const ContinuationRow& row : rows) {
+    shared = std::min({shared, common_beginning(rows.front().inputs, row.inputs), row.length() - 1});
+    all += row.length();
+  }
+  const std::int64_t apart = all - std::ssize(rows) * shared;
+  return shared > 0 && kLeastSaving * (shared + apart) <= all ? shared : 0;
+}
+
+}  // namespace
+
+ContinuationPlan plan_continuations(const std::vector<ContinuationGroup>& groups, std::int64_t positions,
+                                    bool whole_rows, bool share) {
+  ContinuationPlan plan;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    std::vector<ContinuationRow> rows = rows_of(groups[i], i, positions, whole_rows, plan.truncated);
+    const std::int64_t shared = share ? worth_sharing(rows) : 0;
+    for (ContinuationRow& row : rows) {
+      row.shared = shared;
+      plan.rows.push_back(std::move(row));
+    }
+  }
+  // Groups that share stay together: within one value of `shared` the order by group is kept.
+  std::stable_sort(plan.rows.begin(), plan.rows.end(), [](const ContinuationRow& a, const ContinuationRow& b) {
+    if (a.shared != b.shared || a.shared > 0) return a.shared > b.shared;
+    return a.length() > b.length();
+  });
+  return plan;
+}
+
+}  // namespace mla

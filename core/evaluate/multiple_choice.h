@@ -1,0 +1,46 @@
+// Accuracy on multiple choice: which continuation of a context a model finds likeliest.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/evaluate/continuation.h"
+#include "core/text/multiple_choice_item.h"
+
+namespace mla {
+
+/// Items as tokens, and what their scores are divided by.
+struct MultipleChoiceTask {
+  std::vector<MultipleChoiceItem> items;
+  std::vector<ContinuationGroup> tokens;  ///< one group per item
+};
+
+/// Encodes the items on up to `threads` threads. Throws DataError for an item with nothing to condition on.
+MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer,
+                                        int threads = 1);
+
+/// The share of items whose right choice scores highest.
+struct Accuracy {
+  double value = 0;
+  double standard_error = 0;     ///< sqrt(p (1 - p) / (n - 1)); 0 for a single item
+  std::vector<double> per_item;  ///< 1: right, 0: wrong
+};
+
+struct MultipleChoiceResult {
+  Accuracy accuracy;             ///< by the sum of log-likelihoods of the choice's tokens
+  Accuracy accuracy_normalized;  ///< by the sum over unicode characters, a leading space not counted
+  Accuracy accuracy_per_byte;    ///< by the sum over bytes of UTF-8, a leading space not counted
+  std::vector<std::vector<double>> log_likelihood;  ///< [item][choice], nats
+  std::int64_t truncated = 0;    ///< choices whose context was cut on the left to fit the model
+};
+
+/// Scores every choice by its log-likelihood given the context (core/evaluate/continuation.h). Of equal scores the
+/// first counts; an item with a score that is not a number is wrong. The normalisation is lighteval's
+/// loglikelihood_acc_norm_nospace, which MHA2MLA reports. `progress`, if given, is told of choices done.
+/// Throws DataError for a choice longer than the model's positions.
+MultipleChoiceResult multiple_choice(const Decoder& decoder, const MultipleChoiceTask& task,
+                                     const LikelihoodOptions& options,
+                                     const std::function<void(std::int64_t)>& progress = {});
+
+}  // namespace mla

@@ -1,0 +1,60 @@
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/text/toy_passage.h"
+#include "core/text/toy_words.h"
+
+namespace mla::toy {
+namespace {
+
+Words new_song(RandomStream& stream, int length) {
+  Words song;
+  while (std::ssize(song) < length) {
+    const std::string& next = choose(stream, syllables());
+    if (song.empty() || next != song.back()) song.push_back(next);
+  }
+  return song;
+}
+
+/// Two neighbours in exchanged order, or one syllable replaced.
+Words spoilt(RandomStream& stream, Words song) {
+  const auto at = static_cast<std::size_t>(draw(stream, 0, static_cast<int>(song.size()) - 2));
+  if (once_in(stream, 2)) {
+    std::swap(song[at], song[at + 1]);  // never equal
+  } else {
+    Words others = syllables();
+    std::erase(others, song[at]);
+    song[at] = choose(stream, others);
+  }
+  return song;
+}
+
+}  // namespace
+
+Passage copying(RandomStream& stream) {
+  const int length = draw(stream, 4, 6);
+  const Words singers = choose_some(stream, names(), draw(stream, 2, 3));
+  Passage passage;
+  std::vector<std::string> songs;
+  for (const std::string& singer : singers) {
+    const Words song = new_song(stream, length);
+    songs.push_back(spaced(song));
+    passage.statements.push_back(cat(singer, " sings ", songs.back(), "."));
+    Question question{cat("Again ", singer, " sings"), {songs.back()}};
+    while (question.choices.size() < 3) {
+      const std::string wrong = spaced(spoilt(stream, song));
+      if (std::find(question.choices.begin(), question.choices.end(), wrong) == question.choices.end()) {
+        question.choices.push_back(wrong);
+      }
+    }
+    passage.questions.push_back(std::move(question));
+  }
+  for (std::size_t i = 0; i < songs.size(); ++i) {
+    const std::string& other = songs[(i + 1) % songs.size()];
+    auto& choices = passage.questions[i].choices;
+    if (std::find(choices.begin(), choices.end(), other) == choices.end()) choices.push_back(other);
+  }
+  return passage;
+}
+
+}  // namespace mla::toy

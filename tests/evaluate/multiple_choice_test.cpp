@@ -1,0 +1,90 @@
+#include "core/evaluate/multiple_choice.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/text/tokenizer.h"
+#include "tests/support/direct_likelihood.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_models.h"
+#include "tests/text/tiny_tokenizers.h"
+
+namespace mla {
+namespace {
+
+constexpr double kRounding = 1e-10;
+
+class MultipleChoice : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_.write("tokenizer.json", test::tiny_sentencepiece_like().dump());
+    tokenizer_ = load_tokenizer(folder_.path());
+    Geometry geometry = test::tiny_geometry("mha");
+    geometry.vocabulary = tokenizer_->vocabulary_size();
+    decoder_.emplace(test::tiny_decoder(geometry));
+  }
+
+  std::vector<MultipleChoiceItem> items() const {
+    std::vector<MultipleChoiceItem> items;
+    const std::vector<std::string> choices = {" a", " abc cab abba", " Größe", "b"};
+    for (int i = 0; i < 24; ++i) items.push_back({std::string(static_cast<std::size_t>(1 + i), "abc"[i % 3]), choices, i % 4});
+    return items;
+  }
+
+  /// The share of items whose answer has the largest sum over length.
+  double direct_accuracy(double (*length)(const std::string&)) const {
+    double right = 0;
+    const MultipleChoiceTask task = make_multiple_choice(items(), *tokenizer_);
+    for (std::size_t i = 0; i < task.items.size(); ++i) {
+      std::int64_t best = 0;
+      double best_score = -INFINITY;
+      for (std::size_t choice = 0; choice < task.tokens[i].size(); ++choice) {
+        const double score = test::direct_log_likelihood(*decoder_, task.tokens[i][choice]) / length(task.items[i].choices[choice]);
+        if (score > best_score) {
+          best_score = score;
+          best = static_cast<std::int64_t>(choice);
+        }
+      }
+      right += best == task.items[i].answer;
+    }
+    return right / static_cast<double>(task.items.size());
+  }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<Decoder> decoder_;
+};
+
+TEST_F(MultipleChoice, NormalisesAsStated) {
+  const auto result = multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {});
+  EXPECT_EQ(result.accuracy.value, direct_accuracy([](const std::string&) { return 1.0; }));
+  EXPECT_EQ(result.accuracy_normalized.value, direct_accuracy([](const std::string& choice) {
+              return choice == " Größe" ? 5.0 : choice == " a" || choice == "b" ? 1.0 : 12.0;  // characters, no first space
+            }));
+  EXPECT_EQ(result.accuracy_per_byte.value, direct_accuracy([](const std::string& choice) {
+              return choice == " Größe" ? 7.0 : choice == " a" || choice == "b" ? 1.0 : 12.0;
+            }));
+}
+
+TEST_F(MultipleChoice, StatesItsErrorAndItsItems) {
+  const auto result = multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {});
+  const double p = result.accuracy.value;
+  double sum = 0;
+  for (const double right : result.accuracy.per_item) sum += right;
+  ASSERT_EQ(result.accuracy.per_item.size(), 24U);
+  EXPECT_NEAR(sum / 24, p, kRounding);
+  EXPECT_NEAR(result.accuracy.standard_error, std::sqrt(p * (1 - p) / 23), kRounding);
+  EXPECT_EQ(result.truncated, 0);
+}
+
+TEST_F(MultipleChoice, AModelThatYieldsNoNumbersIsWrong) {
+  decoder_->final_norm.fill_(NAN);
+  const auto result = multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {});
+  EXPECT_EQ(result.accuracy.value, 0);
+  EXPECT_EQ(result.accuracy_normalized.value, 0);
+}
+
+}  // namespace
+}  // namespace mla
