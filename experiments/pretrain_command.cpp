@@ -108,8 +108,8 @@ class Pretrain final : public Command {
 };
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
-                                              {"mlaforge pretrain configs/demo/pretrain.json",
-                                               "mlaforge pretrain configs/demo/pretrain.json --set train.steps=1000"});
+                                              {"mlaforge pretrain configs/toy/pretrain_mha.json",
+                                               "mlaforge pretrain configs/toy/pretrain_mha.json --set train.steps=1000"});
 
 }  // namespace
 }  // namespace mla
