@@ -136,9 +136,9 @@ class Pretrain final : public Command {
 };
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
-                                              {"mlaforge pretrain configs/demo/pretrain.json",
-                                               "mlaforge pretrain configs/demo/pretrain.json --set train.steps=1000",
-                                               "mpirun -n 2 mlaforge pretrain configs/demo/pretrain.json"});
+                                              {"mlaforge pretrain configs/toy/pretrain_mha.json",
+                                               "mlaforge pretrain configs/toy/pretrain_mha.json --set train.steps=1000",
+                                               "mpirun -n 2 mlaforge pretrain configs/toy/pretrain_mha.json"});
 
 }  // namespace
 }  // namespace mla

@@ -63,11 +63,11 @@ class Toy final : public Command {
 
   std::filesystem::path output_;
   std::uint64_t seed_ = 0;
-  std::int64_t stories_ = 8000, held_out_ = 200, items_ = 200;
+  std::int64_t stories_ = 16000, held_out_ = 200, items_ = 200;
 };
 
 const CommandRegistration<Toy> kToy("toy", "write stories of a toy language, questions about them, and a tokenizer",
-                                    {"mlaforge toy --output results/demo/data --stories 8000 --held-out 200"});
+                                    {"mlaforge toy --output results/toy/data --stories 16000"});
 
 }  // namespace
 }  // namespace mla

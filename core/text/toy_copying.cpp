@@ -7,23 +7,14 @@
 namespace mla::toy {
 namespace {
 
-Words new_song(RandomStream& stream, int length) {
-  Words song;
-  while (std::ssize(song) < length) {
-    const std::string& next = choose(stream, syllables());
-    if (song.empty() || next != song.back()) song.push_back(next);
-  }
-  return song;
-}
-
 /// Two neighbours in exchanged order, or one syllable replaced.
 Words spoilt(RandomStream& stream, Words song) {
   const auto at = static_cast<std::size_t>(draw(stream, 0, static_cast<int>(song.size()) - 2));
   if (once_in(stream, 2)) {
-    std::swap(song[at], song[at + 1]);  // never equal
+    std::swap(song[at], song[at + 1]);
   } else {
     Words others = syllables();
-    std::erase(others, song[at]);
+    std::erase_if(others, [&](const auto& other) { return std::find(song.begin(), song.end(), other) != song.end(); });
     song[at] = choose(stream, others);
   }
   return song;
@@ -37,7 +28,7 @@ Passage copying(RandomStream& stream) {
   Passage passage;
   std::vector<std::string> songs;
   for (const std::string& singer : singers) {
-    const Words song = new_song(stream, length);
+    const Words song = choose_some(stream, syllables(), length);
     songs.push_back(spaced(song));
     passage.statements.push_back(cat(singer, " sings ", songs.back(), "."));
     Question question{cat("Again ", singer, " sings"), {songs.back()}};

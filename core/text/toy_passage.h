@@ -36,7 +36,7 @@ Passage where_is_it(RandomStream& stream);
 /// Who stands before or after whom in a row, first or last, and how often a thing occurs in a list. Four choices.
 Passage order_and_count(RandomStream& stream);
 
-/// Songs of four to six syllables, sung again. Wrong choices: two syllables exchanged, one replaced, another's song.
+/// Songs of four to six different syllables, sung again. Wrong choices: two syllables exchanged, one replaced, another's song.
 Passage copying(RandomStream& stream);
 
 /// Sums, differences and sums of three within 1 .. 18, in words; known by heart, not from the story. Four choices.

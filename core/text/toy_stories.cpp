@@ -77,7 +77,7 @@ MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const
 std::string toy_story(RandomStream& stream) { return toy_story(stream, draw(stream, 1, kKindCount)); }
 
 std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count) {
-  const auto grown = static_cast<int>(index * kKindCount / count);  // 0 .. 5
+  const auto grown = static_cast<int>(index * index * kKindCount / (count * count));  // 0 .. 5
   return toy_story(stream, std::max(1, draw(stream, grown, grown + 1)));
 }
 

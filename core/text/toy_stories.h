@@ -24,8 +24,8 @@ std::string toy_story(RandomStream& stream);
 /// One of that many passages, 1 .. 6.
 std::string toy_story(RandomStream& stream, int passages);
 
-/// Story `index` of `count` to train on, in this order: their passages grow from one to six. From short stories a small
-/// model learns to recall in a fraction of the tokens, and rows of like length stand together.
+/// Story `index` of `count` to train on, in this order: their passages grow from one to six, slowly at first. From short
+/// stories a small model learns to recall in a fraction of the tokens, and rows of like length stand together.
 std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count);
 
 /// The kinds of passage, which are the names of the six tasks.

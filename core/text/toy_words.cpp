@@ -42,7 +42,8 @@ const Words& moods() {
 }
 
 const Words& syllables() {
-  static const Words words = {"la", "ti", "do", "mi", "so", "fa", "re", "ba"};
+  static const Words words = {"la", "ti", "do", "mi", "so", "fa", "re", "ba",
+                              "ku", "ne", "po", "wi", "zu", "ge", "lo", "va"};
   return words;
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "core/base/random.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/evaluate/continuation_rows.h"

@@ -55,7 +55,7 @@ class Member final : public Collective {
     table_.meet.arrive_and_wait();
     values.copy_(table_.total);
     table_.meet.arrive_and_wait();
-    if (first()) table_.total = {};
+    if (first()) table_.total.reset();
     table_.meet.arrive_and_wait();
   }
 
@@ -100,7 +100,7 @@ std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& optio
     const auto source = make_source();
     Member member(table, static_cast<std::int64_t>(rank), size);
     Outcome& outcome = outcomes[rank];
-    outcome.report = train(decoder, *source, options, observers.empty() ? nullptr : observers[rank], member);
+    outcome.report = train(decoder, *source, options, observers.empty() ? nullptr : observers[rank], nullptr, member);
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { outcome.parameters.push_back(tensor); });
     outcome.messages = member.messages;
   };
@@ -148,7 +148,7 @@ TEST(Processes, GradientsTravelInOneMessage) {
 class StopAt final : public TrainingObserver {
  public:
   explicit StopAt(std::int64_t step) : last_(step) {}
-  bool after_step(const TrainingStep& step, const AdamW&) override { return step.step < last_; }
+  bool after_step(const TrainingStep& step, const TrainingRun&) override { return step.step < last_; }
 
  private:
   std::int64_t last_;
@@ -167,7 +167,7 @@ TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
   Member one_of_five(table, 0, 5);
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
   RowBatches source(documents());
-  EXPECT_EQ(test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), nullptr, one_of_five); }),
+  EXPECT_EQ(test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), nullptr, nullptr, one_of_five); }),
             "train: batch_rows * accumulation = 4 rows a step cannot be shared by 5 processes");
 }
 
