@@ -15,9 +15,11 @@ void prepare_process(const Collective& processes, const CommandInfo& info, const
 /// the others go on, `tell` is called and all processes are ended.
 template <class Tell>
 bool tells_failure(Collective& processes, ExitCode code, const Tell& tell) {
-  if (processes.all_failed()) return processes.first();
-  tell();
-  processes.abort(static_cast<int>(code));
+  if (!processes.all_failed()) {
+    tell();
+    processes.abort(static_cast<int>(code));
+  }
+  return processes.first();
 }
 
 }  // namespace mla

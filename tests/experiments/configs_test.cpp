@@ -6,6 +6,7 @@
 
 #include "core/base/fields.h"
 #include "experiments/plan.h"
+#include "experiments/pretrain_config.h"
 #include "tests/support/shared_data.h"
 
 namespace mla {
@@ -37,6 +38,14 @@ TEST(Configs, TheDemoIsWellFormed) {
   read_fields(options, "", read);
   EXPECT_NO_THROW(read.validate());
   EXPECT_FALSE(config["grid"].empty());
+}
+
+TEST(Configs, ModelsTrainedFromNothingAreWellFormed) {
+  const fs::path demo = fs::path(MLA_SOURCE_DIR) / "configs/demo";
+  EXPECT_EQ(read_pretrain_config(demo / "pretrain.json", {}).train.sources("train").size(), 1u);
+  const PretrainConfig mixture = read_pretrain_config(demo / "pretrain_mixture.json", {});
+  EXPECT_EQ(mixture.train.sources("train").size(), 2u);
+  EXPECT_EQ(mixture.train.document_boundaries, DocumentBoundaries::kMasked);
 }
 
 }  // namespace
