@@ -50,13 +50,14 @@ class Pretrain final : public Command {
     PretrainConfig config = read_pretrain_config(config_, set_);
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
     name_special_tokens(*tokenizer, config.config);
-    std::int64_t longest_row = 0;
+    const bool rows = config.train.packing == "rows";
+    std::int64_t longest = config.train.options.sequence_length;
     const auto batches = make_batches(config.train, [&](const DataOptions& data) {
       const auto tokens = open_tokens(data, *tokenizer, console.workers());
-      longest_row = std::max(longest_row, longest_document(*tokens));
+      if (rows) longest = longest_document(*tokens);
       return tokens;
     });
-    check_lengths(longest_row, config);
+    check_length(longest, config);
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
     Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
@@ -91,8 +92,7 @@ class Pretrain final : public Command {
   }
 
   /// Throws ConfigError for sequences longer than the model's positions.
-  static void check_lengths(std::int64_t longest_row, const PretrainConfig& config) {
-    const std::int64_t longest = config.train.packing == "rows" ? longest_row : config.train.options.sequence_length;
+  static void check_length(std::int64_t longest, const PretrainConfig& config) {
     if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
       throw ConfigError(
           cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));

@@ -23,7 +23,8 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core/attention", {"core/base", "core/partial_rope", "core/low_rank", "core/kv_cache"}},
     {"core/model", {"core/base", "core/attention", "core/partial_rope", "core/low_rank", "core/kv_cache"}},
     {"core/compress", {"core/base", "core/linalg", "core/partial_rope", "core/low_rank", "core/attention", "core/model"}},
-    {"core/train", {"core/base", "core/attention", "core/model"}},
+    {"core/train", {"core/base", "core/text", "core/attention", "core/model"}},
+    {"core/mpi", {"core/base", "core/train"}},
     {"core/evaluate", {"core/base", "core/attention", "core/model"}},
     {"analysis", {"core/base", "core/store"}},
 };

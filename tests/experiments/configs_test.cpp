@@ -7,6 +7,7 @@
 
 #include "core/base/json.h"
 #include "experiments/plan.h"
+#include "experiments/pretrain_config.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temporary_folder.h"
 
@@ -83,6 +84,14 @@ TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
     ASSERT_EQ(plan.cells.size(), 4u);
     for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(plan.cells[i + 1].compression->cache_ratio(), paper_ratios[i]);
   }
+}
+
+TEST(Configs, ModelsTrainedFromNothingAreWellFormed) {
+  const fs::path demo = fs::path(MLA_SOURCE_DIR) / "configs/demo";
+  EXPECT_EQ(read_pretrain_config(demo / "pretrain.json", {}).train.sources("train").size(), 1u);
+  const PretrainConfig mixture = read_pretrain_config(demo / "pretrain_mixture.json", {});
+  EXPECT_EQ(mixture.train.sources("train").size(), 2u);
+  EXPECT_EQ(mixture.train.document_boundaries, DocumentBoundaries::kMasked);
 }
 
 }  // namespace
