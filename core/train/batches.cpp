@@ -17,7 +17,9 @@ Batch make_batch(const std::vector<std::span<const std::int32_t>>& rows) {
   std::size_t longest = 0;
   for (const auto& row : rows) longest = std::max(longest, row.size());
   const std::int64_t count = static_cast<std::int64_t>(rows.size()), length = static_cast<std::int64_t>(longest) - 1;
-  Batch batch{at::zeros({count, length}, at::kLong), at::full({count, length}, kIgnoredTarget, at::kLong)};
+  Batch batch;
+  batch.ids = at::zeros({count, length}, at::kLong);
+  batch.targets = at::full({count, length}, kIgnoredTarget, at::kLong);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto begin = static_cast<std::ptrdiff_t>(i) * length;
     std::copy(rows[i].begin(), rows[i].end() - 1, batch.ids.mutable_data_ptr<std::int64_t>() + begin);

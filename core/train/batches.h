@@ -16,6 +16,8 @@ struct Batch {
   at::Tensor ids;           ///< [rows, length], int64
   at::Tensor targets;       ///< [rows, length], int64: the next token, or kIgnoredTarget
   std::int64_t scored = 0;  ///< positions with a target
+  at::Tensor documents;     ///< [rows, length], int64: where in the row the token's document begins; undefined: rows are
+                            ///< not divided, and every token sees all earlier ones
 };
 
 /// An endless sequence of rows. Its position is the number of rows handed out, so that a run can be continued.

@@ -110,7 +110,7 @@ TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
   for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
   for (const std::int64_t positions : {1, 4, 1000}) {
     parameters.zero_gradients();
-    const double loss = accumulate_gradients(decoder, batch, 0.5, positions * decoder.geometry.vocabulary);
+    const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.geometry.vocabulary);
     EXPECT_NEAR(loss, plain.item<double>(), kRounding * std::abs(loss));
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kRounding)
