@@ -1,12 +1,20 @@
 #include "core/ops/causal_attention.h"
 
 #include <ATen/Functions.h>
-#include <ATen/native/CPUBlas.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
 #include <memory>
 
 #include "core/ops/vector_math.h"
+
+// The BLAS that LibTorch brings; inside a loop over threads its products run on the caller's thread.
+extern "C" {
+void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const float* alpha, const float* a,
+            const int* lda, const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
+void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha, const double* a,
+            const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
+}
 
 namespace mla {
 namespace {
@@ -69,12 +77,15 @@ struct Matrix {
 template <class T>
 void product(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, std::int64_t rows, std::int64_t columns, std::int64_t inner,
              T alpha, T beta) {
-  const auto flag = [](bool transposed) {
-    return transposed ? at::native::TransposeType::Transpose : at::native::TransposeType::NoTranspose;
-  };
   // BLAS counts columns first: the transposed product.
-  at::native::cpublas::gemm(flag(b.transposed), flag(a.transposed), columns, rows, inner, alpha, b.data, b.stride, a.data,
-                            a.stride, beta, c.data, c.stride);
+  const char *first = b.transposed ? "T" : "N", *second = a.transposed ? "T" : "N";
+  const int m = static_cast<int>(columns), n = static_cast<int>(rows), k = static_cast<int>(inner);
+  const int lda = static_cast<int>(b.stride), ldb = static_cast<int>(a.stride), ldc = static_cast<int>(c.stride);
+  if constexpr (std::is_same_v<T, float>) {
+    sgemm_(first, second, &m, &n, &k, &alpha, b.data, &lda, a.data, &ldb, &beta, c.data, &ldc);
+  } else {
+    dgemm_(first, second, &m, &n, &k, &alpha, b.data, &lda, a.data, &ldb, &beta, c.data, &ldc);
+  }
 }
 
 template <class T>
