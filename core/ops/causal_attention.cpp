@@ -5,6 +5,9 @@
 
 #include <array>
 #include <memory>
+#include <optional>
+#include <type_traits>
+#include <vector>
 
 #include "core/ops/vector_math.h"
 
@@ -229,11 +232,12 @@ at::Tensor sum_groups(const at::Tensor& x, std::int64_t group) {
 
 struct CausalAttention : torch::autograd::Function<CausalAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, double scale, const at::Tensor& first) {
+                            const at::Tensor& v, double scale, const std::optional<at::Tensor>& first) {
     const Tensors t{q, k, v, heads_like(v, q.size(1), false),
-                    at::empty({q.size(0), q.size(1), q.size(2)}, q.options().requires_grad(false)), first};
+                    at::empty({q.size(0), q.size(1), q.size(2)}, q.options().requires_grad(false)),
+                    first.value_or(at::Tensor())};
     with_type(q, [&]<class T>(T*) { forward_all<T>(t, scale); });
-    context->save_for_backward({q, k, v, t.out, t.lse, first});
+    context->save_for_backward({q, k, v, t.out, t.lse, t.first});
     context->saved_data["scale"] = scale;
     return t.out;
   }
@@ -256,8 +260,9 @@ at::Tensor dense_rows(const at::Tensor& x) { return x.stride(3) == 1 ? x : x.con
 
 at::Tensor causal_self_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                                  const at::Tensor& first) {
-  return CausalAttention::apply(dense_rows(q), dense_rows(k), dense_rows(v), scale,
-                                first.defined() ? first.contiguous() : first);
+  std::optional<at::Tensor> given;  // autograd takes no undefined tensor
+  if (first.defined()) given = first.contiguous();
+  return CausalAttention::apply(dense_rows(q), dense_rows(k), dense_rows(v), scale, given);
 }
 
 }  // namespace mla
