@@ -21,7 +21,8 @@ void check_not_negative(const std::string& path, double value) {
 }
 
 /// Backpropagates one step's batches; returns their mean loss and counts their tokens.
-double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, std::int64_t& tokens) {
+double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource& source, const TrainOptions& options,
+                     std::int64_t& tokens) {
   std::vector<Batch> batches;
   std::int64_t scored = 0;
   for (std::int64_t i = 0; i < options.accumulation; ++i) {
@@ -29,7 +30,9 @@ double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOpt
     scored += batches.back().scored;
   }
   double sum = 0;
-  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / static_cast<double>(scored));
+  for (const Batch& batch : batches) {
+    sum += accumulate_gradients(decoder, batch, 1 / static_cast<double>(scored), options.loss, teacher);
+  }
   tokens += scored;
   return sum / static_cast<double>(scored);
 }
@@ -53,6 +56,22 @@ void append(TrainingReport& report, const TrainingStep& step) {
   report.gradient_norm.push_back(step.gradient_norm);
 }
 
+/// Sets the decoder's switch for the length of a run.
+class CheckpointedActivations {
+ public:
+  CheckpointedActivations(Decoder& decoder, bool on)
+      : switch_(decoder.checkpoint_activations), before_(switch_) {
+    switch_ = on;
+  }
+  ~CheckpointedActivations() { switch_ = before_; }
+  CheckpointedActivations(const CheckpointedActivations&) = delete;
+  CheckpointedActivations& operator=(const CheckpointedActivations&) = delete;
+
+ private:
+  bool& switch_;
+  bool before_;
+};
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -69,6 +88,7 @@ void TrainOptions::validate(const std::string& path) const {
   check_not_negative(path + ".divergence_factor", divergence_factor);
   schedule.validate(path + ".schedule", steps);
   optimizer.validate(path + ".optimizer");
+  loss.validate(path + ".loss");
 }
 
 std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
@@ -77,8 +97,13 @@ std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
           {"interrupted", TrainingStatus::kInterrupted}};
 }
 
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer) {
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer,
+                     const Decoder* teacher) {
   options.validate(kPath);
+  if (options.loss.needs_teacher() && teacher == nullptr) {
+    throw ConfigError(cat(kPath, ".loss: distillation and hidden_state compare with a teacher, and there is none"));
+  }
+  const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations);
   TrainableParameters parameters(decoder, options.trainable, cat(kPath, ".trainable"));
   AdamW optimizer(parameters.named(), options.optimizer);
   TrainingReport report;
@@ -87,7 +112,7 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
     const auto start = std::chrono::steady_clock::now();
     parameters.zero_gradients();
     step.learning_rate = options.learning_rate * learning_rate_factor(options.schedule, step.step, options.steps);
-    step.loss = backpropagate(decoder, source, options, step.tokens);
+    step.loss = backpropagate(decoder, teacher, source, options, step.tokens);
     step.gradient_norm = parameters.clip_gradients(options.gradient_clip);
     append(report, step);
     report.message = divergence(step, report.loss.front(), options.divergence_factor);

@@ -9,6 +9,7 @@
 #include "core/model/decoder.h"
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
+#include "core/train/loss.h"
 #include "core/train/schedule.h"
 
 namespace mla {
@@ -25,6 +26,8 @@ struct TrainOptions {
   std::uint64_t seed = 42;
   std::string trainable = "all";
   double divergence_factor = 3;
+  LossOptions loss;
+  bool checkpoint_activations = false;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -40,6 +43,9 @@ struct TrainOptions {
     visit("trainable", self.trainable, "all, attention, attention_and_norms, or a regular expression for names");
     visit("divergence_factor", self.divergence_factor,
           "a loss above this multiple of the first one ends the run; 0: only one that is not finite does");
+    visit("loss", self.loss, "what is minimised: a weighted sum");
+    visit("checkpoint_activations", self.checkpoint_activations,
+          "compute each layer again for its gradient: a third more work, a small part of the memory, the same numbers");
   }
 
   /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
@@ -78,13 +84,14 @@ class TrainingObserver {
   virtual bool after_step(const TrainingStep& step, const AdamW& optimizer) = 0;
 };
 
-/// Minimises the mean cross-entropy of next tokens with AdamW. The parameters named by `trainable` are updated in place
+/// Minimises options.loss, averaged over scored tokens, with AdamW. `teacher` is read by losses that compare with another
+/// model, and may otherwise be null. The parameters named by `trainable` are updated in place
 /// and require gradients only during the call. The gradient of a step is that of the mean over all tokens it scores,
 /// however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a loss above
 /// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
 /// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
 /// bit for bit. Throws ConfigError for options that do not fit the model.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-                     TrainingObserver* observer = nullptr);
+                     TrainingObserver* observer = nullptr, const Decoder* teacher = nullptr);
 
 }  // namespace mla
