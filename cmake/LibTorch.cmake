@@ -32,7 +32,10 @@ add_library(mla_libtorch INTERFACE)
 add_library(mla::libtorch ALIAS mla_libtorch)
 target_include_directories(mla_libtorch SYSTEM INTERFACE
   ${mla_torch_root}/include ${mla_torch_root}/include/torch/csrc/api/include)
-target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.so ${mla_torch_root}/lib/libc10.so)
+# Its own OpenMP runtime, where it brings one: a process should not hold two.
+file(GLOB mla_torch_openmp ${mla_torch_root}/lib/libgomp*.so*)
+target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.so ${mla_torch_root}/lib/libc10.so
+  $<IF:$<BOOL:${mla_torch_openmp}>,${mla_torch_openmp},gomp>)
 # The wheel's libtorch_cpu needs two small CUDA libraries by name, which lie beside it.
 set(mla_torch_runtime ${mla_torch_root}/../nvidia/cu13/lib)
 target_link_options(mla_libtorch INTERFACE

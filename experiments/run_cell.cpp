@@ -87,7 +87,7 @@ void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder,
   const TrainConfig& train = *cell.options.train;
   const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
   CellTraining keeper(folder, cell.options.checkpoint_seconds);
-  TrainingReport report = train_on(*batches, train, decoder, "fine-tune", &keeper);
+  TrainingReport report = train_on(*batches, train, decoder, "fine-tune", &keeper, &session.source(cell.options.model).decoder);
   if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
   record.seconds.emplace_back("train", report.seconds);
   record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),

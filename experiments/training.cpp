@@ -50,7 +50,7 @@ std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const Token
 }
 
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
-                        TrainingKeeper* keeper) {
+                        TrainingKeeper* keeper, const Decoder* teacher) {
   const std::optional<TrainingState> start = keeper != nullptr ? keeper->load() : std::nullopt;
   const std::int64_t done = start ? start->report.step.back() + 1 : 0;
   if (world().any(done * world().size() != std::llround(world().sum(static_cast<double>(done))))) {
@@ -58,7 +58,8 @@ TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder
   }
   if (done > 0) log_info(cat(label, ": goes on after ", done, " of ", config.options.steps, " steps"));
   TrainingWatch watch(label, config.options.steps - done, keeper);
-  return train(decoder, batches, config.options, &watch, start ? &*start : nullptr, world());
+  return train(decoder, batches, config.options,
+               {.observer = &watch, .start = start ? &*start : nullptr, .teacher = teacher, .processes = &world()});
 }
 
 }  // namespace mla

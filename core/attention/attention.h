@@ -44,8 +44,10 @@ class Attention {
 
   /// Causal attention over a whole sequence without a cache, for training and scoring.
   /// hidden [batch, length, hidden]; `rotary` holds the same length. Returns [batch, length, hidden].
-  /// `probe` may be empty.
-  virtual at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe) const = 0;
+  /// `probe` may be empty. `documents` int64 [batch, length] holds the first position that each token may look at;
+  /// undefined: position 0.
+  virtual at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
+                             const at::Tensor& documents) const = 0;
 
   /// Appends hidden's tokens to the cache and attends to all tokens in it. `rotary` holds the positions of the new
   /// tokens. Same result as forward() over the whole sequence.

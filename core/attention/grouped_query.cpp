@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "core/ops/rms_norm.h"
+#include "core/ops/rotary_embedding.h"
 
 namespace mla {
 
@@ -15,27 +17,27 @@ GroupedQueryAttention::Heads GroupedQueryAttention::project(const at::Tensor& hi
   Heads heads{split_heads(weights_.query(hidden), geometry_.heads), split_heads(weights_.key(hidden), geometry_.kv_heads),
               split_heads(weights_.value(hidden), geometry_.kv_heads)};
   if (weights_.query_norm.defined()) {
-    heads.query = rms_norm(heads.query, weights_.query_norm, geometry_.norm_epsilon);
-    heads.key = rms_norm(heads.key, weights_.key_norm, geometry_.norm_epsilon);
+    heads.query = rms_norm(heads.query, matching(weights_.query_norm, hidden), geometry_.norm_epsilon);
+    heads.key = rms_norm(heads.key, matching(weights_.key_norm, hidden), geometry_.norm_epsilon);
   }
   return heads;
 }
 
 at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary,
-                                          const QueryKeyProbe& probe) const {
+                                          const QueryKeyProbe& probe, const at::Tensor& documents) const {
   const Heads heads = project(hidden);
   if (probe) probe(heads.query, heads.key);
-  const at::Tensor query = rotate_pairs(heads.query, rotary.cosine, rotary.sine);
-  const at::Tensor key = rotate_pairs(heads.key, rotary.cosine, rotary.sine);
-  return weights_.output(
-      merge_heads(causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window)));
+  const at::Tensor query = rotate_heads(heads.query, rotary.cosine, rotary.sine);
+  const at::Tensor key = rotate_heads(heads.key, rotary.cosine, rotary.sine);
+  return weights_.output(merge_heads(
+      causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window, documents)));
 }
 
 at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
                                                  DecodePath) const {
   const Heads heads = project(hidden);
-  const at::Tensor query = rotate_pairs(heads.query, rotary.cosine, rotary.sine);
-  const at::Tensor key = cache.append(0, rotate_pairs(heads.key, rotary.cosine, rotary.sine));
+  const at::Tensor query = rotate_heads(heads.query, rotary.cosine, rotary.sine);
+  const at::Tensor key = cache.append(0, rotate_heads(heads.key, rotary.cosine, rotary.sine));
   const at::Tensor value = cache.append(1, heads.value);
   return weights_.output(merge_heads(causal_attention(query, key, value, geometry_.softmax_scale, geometry_.window)));
 }

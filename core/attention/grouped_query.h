@@ -20,7 +20,8 @@ class GroupedQueryAttention final : public Attention {
 
   GroupedQueryAttention(AttentionGeometry geometry, Weights weights);
 
-  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe) const override;
+  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
+                     const at::Tensor& documents) const override;
   at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
                             DecodePath path) const override;
   std::vector<StreamShape> cache_streams() const override;

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/ops/rms_norm.h"
+#include "core/ops/rotary_embedding.h"
 
 namespace mla {
 namespace {
@@ -60,7 +62,7 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
   if (weights_.query_norm.defined()) {
     // [heads, width] weights are aligned with [batch, heads, length, width].
     const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
-      return rms_norm(x, weight.dim() == 2 ? weight.unsqueeze(1) : weight, geometry_.norm_epsilon);
+      return rms_norm(x, matching(weight.dim() == 2 ? weight.unsqueeze(1) : weight, x), geometry_.norm_epsilon);
     };
     query = norm(query, weights_.query_norm);
     const at::Tensor keys = norm(at::cat({rope_key, content_keys(latent)}, -1), weights_.key_norm);
@@ -70,14 +72,8 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
     latent = at::cat({latent.narrow(2, 0, layout_.key.begin), normed,
                       latent.narrow(2, after, layout_.latent_width - after)}, 2);
   }
-  const RotaryTable key_table = gather(rotary);
-  RotaryTable query_table = key_table;
-  if (!same_pairs_) {
-    query_table = {key_table.cosine.repeat_interleave(geometry_.group(), 0),
-                   key_table.sine.repeat_interleave(geometry_.group(), 0)};
-  }
-  return {rotate_pairs(query.narrow(-1, 0, rope), query_table.cosine, query_table.sine), query.narrow(-1, rope, content),
-          rotate_pairs(rope_key, key_table.cosine, key_table.sine), latent};
+  const RotaryTable kept = gather(rotary);
+  return {rotate_heads(query, kept.cosine, kept.sine), rotate_heads(rope_key, kept.cosine, kept.sine), latent};
 }
 
 at::Tensor LatentAttention::content_keys(const at::Tensor& latent) const {
@@ -95,29 +91,31 @@ at::Tensor LatentAttention::values(const at::Tensor& latent) const {
 }
 
 at::Tensor LatentAttention::attend_expanded(const Projected& now, const at::Tensor& rope_key,
-                                            const at::Tensor& latent) const {
+                                            const at::Tensor& latent, const at::Tensor& documents) const {
   // With QK-norm the cached keys are already biased and normalised.
   const at::Tensor content =
       weights_.key_norm.defined()
           ? split_heads(latent.narrow(2, layout_.key.begin, layout_.key.width), geometry_.kv_heads)
           : content_keys(latent);
   const at::Tensor rope = rope_key.expand({-1, geometry_.kv_heads, -1, -1});
-  return causal_attention(at::cat({now.query_rope, now.query_content}, -1), at::cat({rope, content}, -1),
-                          values(latent), geometry_.softmax_scale, geometry_.window);
+  return causal_attention(now.query, at::cat({rope, content}, -1), values(latent), geometry_.softmax_scale,
+                          geometry_.window, documents);
 }
 
 at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tensor& rope_key,
                                             const at::Tensor& latent) const {
-  const std::int64_t batch = latent.size(0), keys = latent.size(1), queries = now.query_rope.size(2);
+  const std::int64_t batch = latent.size(0), keys = latent.size(1), queries = now.query.size(2);
   const std::int64_t heads = geometry_.heads, kv_heads = geometry_.kv_heads, rows = geometry_.group() * queries;
   const at::Tensor key_part = latent.narrow(2, layout_.key.begin, layout_.key.width);
   const at::Tensor value_part = latent.narrow(2, layout_.value.begin, layout_.value.width);
 
   const std::int64_t rope_heads = layout_.rope_heads(), rope_rows = heads / rope_heads * queries;
-  at::Tensor scores = at::matmul(now.query_rope.reshape({batch, rope_heads, rope_rows, layout_.rope_width()}),
+  const at::Tensor query_rope = now.query.narrow(-1, 0, layout_.rope_width());
+  at::Tensor scores = at::matmul(query_rope.reshape({batch, rope_heads, rope_rows, layout_.rope_width()}),
                                  rope_key.transpose(2, 3)).view({batch, heads, queries, keys});
   // A key bias adds the same amount to every logit of a query, so softmax does not see it.
-  const at::Tensor content = now.query_content.reshape({batch, kv_heads, rows, layout_.content_width});
+  const at::Tensor query_content = now.query.narrow(-1, layout_.rope_width(), layout_.content_width);
+  const at::Tensor content = query_content.reshape({batch, kv_heads, rows, layout_.content_width});
   if (has_key_up()) {
     const at::Tensor up = matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
     const at::Tensor absorbed = at::matmul(content, up).view({batch, heads * queries, layout_.key.width});
@@ -161,9 +159,10 @@ bool LatentAttention::absorbing_is_cheaper(std::int64_t queries, std::int64_t ke
   return absorbed < expanded;
 }
 
-at::Tensor LatentAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe&) const {
+at::Tensor LatentAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe&,
+                                    const at::Tensor& documents) const {
   const Projected now = project(hidden, rotary);
-  return weights_.output(merge_heads(attend_expanded(now, now.rope_key, now.latent)));
+  return weights_.output(merge_heads(attend_expanded(now, now.rope_key, now.latent, documents)));
 }
 
 at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
@@ -174,7 +173,7 @@ at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const Rotar
   const bool absorb = path == DecodePath::kAbsorbed ||
                       (path == DecodePath::kAuto && absorbing_is_cheaper(now.latent.size(1), latent.size(1)));
   return weights_.output(
-      merge_heads(absorb ? attend_absorbed(now, rope_key, latent) : attend_expanded(now, rope_key, latent)));
+      merge_heads(absorb ? attend_absorbed(now, rope_key, latent) : attend_expanded(now, rope_key, latent, {})));
 }
 
 std::vector<StreamShape> LatentAttention::cache_streams() const {

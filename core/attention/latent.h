@@ -46,7 +46,8 @@ class LatentAttention final : public Attention {
   /// Throws std::logic_error when shapes do not fit the layout.
   LatentAttention(AttentionGeometry geometry, LatentLayout layout, Weights weights);
 
-  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe) const override;
+  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
+                     const at::Tensor& documents) const override;
   at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
                             DecodePath path) const override;
   std::vector<StreamShape> cache_streams() const override;
@@ -61,16 +62,16 @@ class LatentAttention final : public Attention {
  private:
   /// What one token leaves behind and asks with, rotation done.
   struct Projected {
-    at::Tensor query_rope;     ///< [batch, heads, length, rope_width]
-    at::Tensor query_content;  ///< [batch, heads, length, content_width]
-    at::Tensor rope_key;       ///< [batch, rope_heads, length, rope_width]
-    at::Tensor latent;         ///< [batch, length, latent_width]
+    at::Tensor query;     ///< [batch, heads, length, rope_width + content_width]
+    at::Tensor rope_key;  ///< [batch, rope_heads, length, rope_width]
+    at::Tensor latent;    ///< [batch, length, latent_width]
   };
   Projected project(const at::Tensor& hidden, const RotaryTable& rotary) const;
   RotaryTable gather(const RotaryTable& rotary) const;
   at::Tensor content_keys(const at::Tensor& latent) const;
   at::Tensor values(const at::Tensor& latent) const;
-  at::Tensor attend_expanded(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent) const;
+  at::Tensor attend_expanded(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
+                             const at::Tensor& documents) const;
   at::Tensor attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent) const;
   bool absorbing_is_cheaper(std::int64_t queries, std::int64_t keys) const;
 

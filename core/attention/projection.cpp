@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "core/base/error.h"
+#include "core/ops/causal_attention.h"
+#include "core/ops/vector_math.h"
+
 namespace mla {
 
 at::Tensor Projection::operator()(const at::Tensor& x) const {
@@ -15,10 +19,6 @@ void Projection::visit(const std::string& name, const std::function<void(const s
 
 Projection Projection::clone() const {
   return {weight.defined() ? weight.detach().clone() : weight, bias.defined() ? bias.detach().clone() : bias};
-}
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-  return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * matching(weight, x);
 }
 
 at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) { return tensor.to(x.scalar_type()); }
@@ -45,11 +45,26 @@ at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t win
   return mask;
 }
 
+/// The first position that each query sees; undefined when that is always position 0.
+static at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Tensor& documents, std::int64_t batch) {
+  if (window == 0 || length <= window) return documents;
+  const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
+  return documents.defined() ? at::maximum(begin, documents) : begin;
+}
+
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                            std::int64_t window) {
-  const std::int64_t group = q.size(1) / k.size(1);
-  const bool plain = q.size(2) == k.size(2) && (window == 0 || k.size(2) <= window);
-  const at::Tensor mask = plain ? at::Tensor() : causal_mask(q.size(2), k.size(2), window, q.device());
+                            std::int64_t window, const at::Tensor& documents) {
+  const std::int64_t group = q.size(1) / k.size(1), queries = q.size(2), keys = k.size(2);
+  expects(!documents.defined() || queries == keys, "documents are separated within whole sequences only");
+  if (has_kernels(q) && queries == keys && queries > 1) {
+    return causal_self_attention(q, k, v, scale, first_visible(keys, window, documents, q.size(0)));
+  }
+  const bool plain = queries == keys && (window == 0 || keys <= window) && !documents.defined();
+  at::Tensor mask = plain ? at::Tensor() : causal_mask(queries, keys, window, q.device());
+  if (documents.defined() && mask.defined()) {
+    const at::Tensor key = at::arange(keys, documents.options());
+    mask = mask.logical_and(key.ge(documents.unsqueeze(2))).unsqueeze(1);
+  }
   std::optional<at::Tensor> given;
   if (mask.defined()) given = mask;
   return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), given, 0.0, plain, scale);

@@ -19,9 +19,6 @@ struct Projection {
   Projection clone() const;
 };
 
-/// x / sqrt(mean(x^2) + epsilon) * weight over the last dimension (arXiv 1910.07467).
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
-
 /// `tensor` in x's dtype; itself when it already is.
 at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x);
 
@@ -36,9 +33,11 @@ at::Tensor repeat_heads(const at::Tensor& x, std::int64_t group);
 
 /// softmax(scale q k^T + causal mask) v, where the queries are the last q.size(2) of k.size(2) positions.
 /// q [batch, heads, queries, width], k [batch, kv_heads, keys, width], v [batch, kv_heads, keys, value width], heads a
-/// multiple of kv_heads; window > 0 limits each query to that many last positions. Returns [batch, heads, queries, value width].
+/// multiple of kv_heads; window > 0 limits each query to that many last positions. `documents` may hold the first position
+/// that each query may look at, int64 [batch, queries] with as many queries as keys; undefined: position 0. Returns
+/// [batch, heads, queries, value width].
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                            std::int64_t window);
+                            std::int64_t window, const at::Tensor& documents = {});
 
 /// True where query i (one of the last `queries` of `keys` positions) may look at key j; bool [queries, keys].
 /// Undefined when every query may see every key.

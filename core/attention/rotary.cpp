@@ -93,10 +93,4 @@ RotaryTable Rotary::table(std::int64_t first, std::int64_t count, std::int64_t l
   return {angles.cos().to(like), angles.sin().to(like)};
 }
 
-at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
-  const std::vector<at::Tensor> halves = x.chunk(2, -1);
-  if (halves.size() < 2) return x;  // no rotated dims
-  return at::cat({halves[0] * cosine - halves[1] * sine, halves[1] * cosine + halves[0] * sine}, -1);
-}
-
 }  // namespace mla

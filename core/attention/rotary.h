@@ -57,8 +57,4 @@ class Rotary {
   double logit_scale_ = 1;
 };
 
-/// Rotates the pairs of `x` [..., length, width]: the first half of the width holds the pairs' first dims, the second
-/// half their partners; cosine and sine broadcast against [..., length, width / 2].
-at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine);
-
 }  // namespace mla

@@ -1,14 +1,24 @@
 #include "core/model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "core/base/error.h"
+#include "core/ops/checkpoint_block.h"
+#include "core/ops/feed_forward.h"
+#include "core/ops/rms_norm.h"
 
 namespace mla {
 namespace {
 
 at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x) {
-  return layer.down(at::silu(layer.gate(x)) * layer.up(x));
+  const bool biased = layer.gate.bias.defined() || layer.up.bias.defined() || layer.down.bias.defined();
+  if (biased) return layer.down(at::silu(layer.gate(x)) * layer.up(x));
+  return mla::feed_forward(x, matching(layer.gate.weight, x), matching(layer.up.weight, x), matching(layer.down.weight, x));
+}
+
+at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const Geometry& geometry) {
+  return rms_norm(x, matching(weight, x), geometry.norm_epsilon);
 }
 
 }  // namespace
@@ -40,18 +50,24 @@ RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::i
 }
 
 at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, const RotaryTable& rotary,
-                                const QueryKeyProbe& probe) const {
+                                const QueryKeyProbe& probe, const at::Tensor& documents) const {
   const DecoderLayer& layer = layers.at(index);
   const at::Tensor attended =
-      x + layer.attention->forward(rms_norm(x, layer.attention_norm, geometry.norm_epsilon), rotary, probe);
-  return attended + feed_forward(layer, rms_norm(attended, layer.mlp_norm, geometry.norm_epsilon));
+      x + layer.attention->forward(norm(x, layer.attention_norm, geometry), rotary, probe, documents);
+  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, geometry));
 }
 
-at::Tensor Decoder::hidden_states(const at::Tensor& ids) const {
+at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& documents) const {
   at::Tensor x = embed(ids);
   const RotaryTable rotary = rotary_table(0, ids.size(1), ids.size(1));
-  for (std::size_t i = 0; i < layers.size(); ++i) x = apply_layer(i, x, rotary, {});
-  return rms_norm(x, final_norm, geometry.norm_epsilon);
+  const bool checkpointed = checkpoint_activations && at::GradMode::is_enabled();
+  // A layer's parameters may be trained below an embedding that is not.
+  if (checkpointed && !x.requires_grad()) x = x.detach().requires_grad_(true);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto layer = [=, this](const at::Tensor& input) { return apply_layer(i, input, rotary, {}, documents); };
+    x = checkpointed ? checkpoint_block(x, layer) : layer(x);
+  }
+  return norm(x, final_norm, geometry);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
@@ -70,11 +86,11 @@ at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& ca
   const RotaryTable rotary = rotary_table(first, count, first + count);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& layer = layers[i];
-    x = x + layer.attention->forward_cached(rms_norm(x, layer.attention_norm, geometry.norm_epsilon), rotary,
+    x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), rotary,
                                             cache.layer(i), path);
-    x = x + feed_forward(layer, rms_norm(x, layer.mlp_norm, geometry.norm_epsilon));
+    x = x + feed_forward(layer, norm(x, layer.mlp_norm, geometry));
   }
-  return rms_norm(x, final_norm, geometry.norm_epsilon);
+  return norm(x, final_norm, geometry);
 }
 
 DecoderCache Decoder::make_cache(std::int64_t batch) const {
@@ -118,6 +134,7 @@ std::vector<std::int64_t> Decoder::cached_elements() const {
 Decoder Decoder::clone() const {
   Decoder copy(geometry);
   copy.compute_dtype = compute_dtype;
+  copy.checkpoint_activations = checkpoint_activations;
   const auto tensor = [](const at::Tensor& t) { return t.defined() ? t.detach().clone() : t; };
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& from = layers[i];

@@ -4,34 +4,124 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <vector>
+#include <cmath>
+
+#include "core/base/error.h"
+#include "core/ops/softmax_loss.h"
 
 namespace mla {
+namespace {
 
-double accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, std::int64_t logit_elements) {
-  const at::AutoGradMode with_gradients(true);
-  const at::Device device = decoder.embedding.device();
-  const at::Tensor hidden = decoder.hidden_states(batch.ids.to(device));
-  const at::Tensor all_targets = batch.targets.to(device).flatten();
-  const at::Tensor positions = all_targets.ne(kIgnoredTarget).nonzero().flatten();
-  const at::Tensor scored = hidden.flatten(0, 1).index_select(0, positions);
-  const at::Tensor targets = all_targets.index_select(0, positions);
+void check_weight(const std::string& path, double value) {
+  if (!(std::isfinite(value) && value >= 0)) throw ConfigError(cat(path, ": ", value, " is not a number >= 0"));
+}
 
-  const std::int64_t count = scored.size(0),
-                     chunk = std::max<std::int64_t>(1, logit_elements / decoder.geometry.vocabulary);
-  at::Tensor total = at::zeros({}, scored.options().dtype(at::kDouble).requires_grad(false));
-  std::vector<at::Tensor> gradients;
-  for (std::int64_t begin = 0; begin < count; begin += chunk) {
-    const std::int64_t size = std::min(chunk, count - begin);
-    const at::Tensor part = scored.detach().narrow(0, begin, size).requires_grad_(true);
-    const at::Tensor loss =
-        at::cross_entropy_loss(decoder.logits(part), targets.narrow(0, begin, size), {}, at::Reduction::Sum);
-    (loss * scale).backward();
-    total += loss.detach();
-    gradients.push_back(part.grad());
+void check_teacher(const Decoder& decoder, const LossOptions& options, const Decoder* teacher) {
+  if (!options.needs_teacher()) return;
+  expects(teacher != nullptr, "this loss needs a teacher");
+  if (teacher->geometry.vocabulary != decoder.geometry.vocabulary) {
+    throw ConfigError(cat("loss: the teacher has a vocabulary of ", teacher->geometry.vocabulary, ", the model of ",
+                          decoder.geometry.vocabulary));
   }
-  if (scored.requires_grad()) scored.backward(at::cat(gradients));
-  return total.item<double>();
+  if (options.hidden_state > 0 && teacher->geometry.hidden != decoder.geometry.hidden) {
+    throw ConfigError(cat("loss.hidden_state: the teacher's hidden states have ", teacher->geometry.hidden,
+                          " elements, the model's ", decoder.geometry.hidden));
+  }
+}
+
+const at::Tensor& output_matrix(const Decoder& decoder) {
+  return decoder.output.defined() ? decoder.output : decoder.embedding;
+}
+
+/// The scored positions of a batch and what comes after them.
+struct Scored {
+  at::Tensor positions, targets;
+  at::Tensor select(const at::Tensor& hidden) const { return hidden.flatten(0, 1).index_select(0, positions); }
+};
+
+Scored scored_positions(const Batch& batch, const at::Device& device) {
+  const at::Tensor targets = batch.targets.to(device).flatten();
+  const at::Tensor positions = targets.ne(kIgnoredTarget).nonzero().flatten();
+  return {positions, targets.index_select(0, positions)};
+}
+
+void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
+  if (gradient.defined()) {
+    gradient.addmm_(a, b);
+  } else {
+    gradient = at::mm(a, b);
+  }
+}
+
+/// Losses on logits: adds to the output matrix's gradient, writes that of the hidden states, returns the sum.
+double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden, const at::Tensor& teacher_hidden,
+                    const at::Tensor& targets, const LossOptions& options, double scale, std::int64_t chunk,
+                    const at::Tensor& gradient) {
+  const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
+  const at::Tensor& given = output_matrix(decoder);
+  const at::Tensor matrix = matching(given, hidden).detach();
+  double sum = 0;
+  at::Tensor buffer = at::empty({std::min(chunk, hidden.size(0)), matrix.size(0)}, hidden.options());
+  for (std::int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
+    const std::int64_t size = std::min(chunk, hidden.size(0) - begin);
+    const at::Tensor part = hidden.narrow(0, begin, size);
+    at::Tensor logits = buffer.narrow(0, 0, size), reference, into = gradient.narrow(0, begin, size);
+    at::mm_out(logits, part, matrix.t());
+    if (options.distillation > 0) reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
+    sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
+    at::mm_out(into, logits, matrix);
+    if (given.requires_grad()) add_product(given.mutable_grad(), logits.t(), part);
+  }
+  return sum;
+}
+
+/// Relative squared distance of hidden states; adds to their gradient, returns the sum.
+double hidden_state_loss(const at::Tensor& hidden, const at::Tensor& teacher_hidden, double weight, double scale,
+                         const at::Tensor& gradient) {
+  const at::Tensor reference = teacher_hidden.to(hidden.scalar_type());
+  const at::Tensor difference = hidden - reference;
+  const at::Tensor factor = reference.square().sum(1, true).reciprocal();
+  gradient.add_(difference * factor, 2 * weight * scale);
+  return weight * (difference.square() * factor).sum(at::kDouble).item<double>();
+}
+
+}  // namespace
+
+void LossOptions::validate(const std::string& path) const {
+  check_weight(path + ".cross_entropy", cross_entropy);
+  check_weight(path + ".distillation", distillation);
+  check_weight(path + ".hidden_state", hidden_state);
+  if (!(cross_entropy > 0 || needs_teacher())) throw ConfigError(cat(path, ": every weight is 0"));
+  if (!(std::isfinite(temperature) && temperature > 0)) {
+    throw ConfigError(cat(path, ".temperature: ", temperature, " is not a number > 0"));
+  }
+}
+
+double accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, const LossOptions& options,
+                            const Decoder* teacher, std::int64_t logit_elements) {
+  check_teacher(decoder, options, teacher);
+  const at::Device device = decoder.embedding.device();
+  const at::Tensor ids = batch.ids.to(device), documents = batch.documents.defined() ? batch.documents.to(device) : at::Tensor();
+  const Scored scored = scored_positions(batch, device);
+  at::Tensor output, teacher_hidden;
+  if (options.needs_teacher()) {
+    const at::NoGradGuard no_gradients;
+    teacher_hidden = scored.select(teacher->hidden_states(ids, documents));
+  }
+  {
+    const at::AutoGradMode with_gradients(true);
+    output = scored.select(decoder.hidden_states(ids, documents));
+  }
+  const at::NoGradGuard no_gradients;
+  const at::Tensor hidden = output.detach(), gradient = at::zeros_like(hidden);
+  double sum = 0;
+  if (options.cross_entropy > 0 || options.distillation > 0) {
+    const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.geometry.vocabulary);
+    sum += logit_losses(decoder, teacher, hidden, teacher_hidden, scored.targets, options, scale, chunk, gradient);
+  }
+  if (options.hidden_state > 0) sum += hidden_state_loss(hidden, teacher_hidden, options.hidden_state, scale, gradient);
+  if (output.requires_grad()) output.backward(gradient);
+  return sum;
 }
 
 }  // namespace mla

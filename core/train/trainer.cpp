@@ -40,14 +40,14 @@ std::vector<Batch> next_batches(BatchSource& source, const TrainOptions& options
 }
 
 /// Backpropagates one step's batches; returns their mean loss and counts their tokens, those of all processes.
-double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, Collective& processes,
-                     std::int64_t& tokens) {
+double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource& source, const TrainOptions& options,
+                     Collective& processes, std::int64_t& tokens) {
   const std::vector<Batch> batches = next_batches(source, options, processes);
   double scored = 0;
   for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
   scored = processes.sum(scored);
   double sum = 0;
-  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored);
+  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);
   tokens += static_cast<std::int64_t>(scored);
   return processes.sum(sum) / scored;
 }
@@ -85,17 +85,34 @@ void append(TrainingReport& report, const TrainingStep& step) {
   report.gradient_norm.push_back(step.gradient_norm);
 }
 
+/// Sets the decoder's switch for the length of a run.
+class CheckpointedActivations {
+ public:
+  CheckpointedActivations(Decoder& decoder, bool on)
+      : switch_(decoder.checkpoint_activations), before_(switch_) {
+    switch_ = on;
+  }
+  ~CheckpointedActivations() { switch_ = before_; }
+  CheckpointedActivations(const CheckpointedActivations&) = delete;
+  CheckpointedActivations& operator=(const CheckpointedActivations&) = delete;
+
+ private:
+  bool& switch_;
+  bool before_;
+};
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 class Run final : public TrainingRun {
  public:
-  Run(Decoder& decoder, BatchSource& source, const TrainOptions& options, Collective& processes)
+  Run(Decoder& decoder, BatchSource& source, const TrainOptions& options, const TrainingSurroundings& surroundings)
       : decoder_(decoder),
+        teacher_(surroundings.teacher),
         source_(source),
         options_(options),
-        processes_(processes),
+        processes_(*surroundings.processes),
         parameters_(decoder, options.trainable, cat(kPath, ".trainable")),
         optimizer_(parameters_.named(), options.optimizer) {
     broadcast(processes_, values_of(parameters_));
@@ -141,7 +158,7 @@ class Run final : public TrainingRun {
     const auto start = std::chrono::steady_clock::now();
     parameters_.zero_gradients();
     step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
-    step_.loss = backpropagate(decoder_, source_, options_, processes_, step_.tokens);
+    step_.loss = backpropagate(decoder_, teacher_, source_, options_, processes_, step_.tokens);
     sum_in_place(processes_, gradients_of(parameters_));
     step_.gradient_norm = parameters_.clip_gradients(options_.gradient_clip);
     append(report_, step_);
@@ -155,6 +172,7 @@ class Run final : public TrainingRun {
   }
 
   Decoder& decoder_;
+  const Decoder* teacher_;
   BatchSource& source_;
   const TrainOptions& options_;
   Collective& processes_;
@@ -176,6 +194,7 @@ void TrainOptions::validate(const std::string& path) const {
   check_not_negative(path + ".divergence_factor", divergence_factor);
   schedule.validate(path + ".schedule", steps);
   optimizer.validate(path + ".optimizer");
+  loss.validate(path + ".loss");
 }
 
 std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
@@ -184,16 +203,21 @@ std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
           {"interrupted", TrainingStatus::kInterrupted}};
 }
 
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer,
-                     const TrainingState* start, Collective& processes) {
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
+                     const TrainingSurroundings& surroundings) {
   options.validate(kPath);
-  if (rows_per_step(options) < processes.size()) {
+  const std::int64_t processes = surroundings.processes->size();
+  if (rows_per_step(options) < processes) {
     throw ConfigError(cat(kPath, ": batch_rows * accumulation = ", rows_per_step(options), " rows a step cannot be shared by ",
-                          processes.size(), " processes"));
+                          processes, " processes"));
   }
-  Run run(decoder, source, options, processes);
-  if (start != nullptr) run.restore(*start);
-  return run.finish(observer);
+  if (options.loss.needs_teacher() && surroundings.teacher == nullptr) {
+    throw ConfigError(cat(kPath, ".loss: distillation and hidden_state compare with a teacher, and there is none"));
+  }
+  const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations);
+  Run run(decoder, source, options, surroundings);
+  if (surroundings.start != nullptr) run.restore(*surroundings.start);
+  return run.finish(surroundings.observer);
 }
 
 }  // namespace mla

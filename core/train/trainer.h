@@ -10,6 +10,7 @@
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
 #include "core/train/collective.h"
+#include "core/train/loss.h"
 #include "core/train/schedule.h"
 
 namespace mla {
@@ -26,6 +27,8 @@ struct TrainOptions {
   std::uint64_t seed = 42;
   std::string trainable = "all";
   double divergence_factor = 3;
+  LossOptions loss;
+  bool checkpoint_activations = false;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -41,6 +44,9 @@ struct TrainOptions {
     visit("trainable", self.trainable, "all, attention, attention_and_norms, or a regular expression for names");
     visit("divergence_factor", self.divergence_factor,
           "a loss above this multiple of the first one ends the run; 0: only one that is not finite does");
+    visit("loss", self.loss, "what is minimised: a weighted sum");
+    visit("checkpoint_activations", self.checkpoint_activations,
+          "compute each layer again for its gradient: a third more work, a small part of the memory, the same numbers");
   }
 
   /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
@@ -95,20 +101,28 @@ class TrainingObserver {
   virtual bool after_step(const TrainingStep& step, const TrainingRun& run) = 0;
 };
 
-/// Minimises the mean cross-entropy of next tokens with AdamW. The parameters named by `trainable` are updated in place
-/// and require gradients only during the call. The gradient of a step is that of the mean over all tokens it scores,
+/// What a run is given besides its model, data and options.
+struct TrainingSurroundings {
+  TrainingObserver* observer = nullptr;         ///< may be null
+  const TrainingState* start = nullptr;         ///< the state of an earlier run after some step; null: from the start
+  const Decoder* teacher = nullptr;             ///< for losses that compare with another model
+  Collective* processes = &single_process();    ///< that train this model together
+};
+
+/// Minimises options.loss, averaged over scored tokens, with AdamW. The parameters named by `trainable` are updated in
+/// place and require gradients only during the call. The gradient of a step is that of the mean over all tokens it scores,
 /// however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a loss above
 /// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
-/// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
-/// bit for bit, also when a run is continued from `start`, the state of an earlier one after some step.
-/// Throws ConfigError for options that do not fit the model, DataError for a state that does not.
+/// that the model is as the last update left it. Same seed, data and thread count: same losses,
+/// bit for bit, also when a run is continued from the state of an earlier one.
+/// Throws ConfigError for options that do not fit the model or a missing teacher, DataError for a state that does not fit.
 ///
 /// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
 /// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
 /// that step. Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-                     TrainingObserver* observer = nullptr, const TrainingState* start = nullptr,
-                     Collective& processes = single_process());
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
+                     const TrainingSurroundings& surroundings = {});
 
 }  // namespace mla

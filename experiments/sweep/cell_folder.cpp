@@ -52,6 +52,7 @@ std::optional<TrainingState> CellFolder::training_state() const {
   return read_if_there(path_ / kTraining, read_training_state);
 }
 void CellFolder::keep_training_state(const TrainingState& state) const {
+  std::filesystem::create_directories(path_);
   write_training_state(path_ / kTraining, state);
 }
 

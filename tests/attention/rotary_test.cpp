@@ -75,14 +75,5 @@ TEST(Rotary, TableContinuesAtAnyPosition) {
   EXPECT_TRUE(at::equal(whole.sine.narrow(0, 13, 7), tail.sine));
 }
 
-TEST(Rotary, RotationKeepsNormsAndTurnsPairsByTheirAngle) {
-  const at::Tensor cosine = at::tensor({std::cos(0.3), std::cos(1.1)}, at::kDouble).view({1, 2});
-  const at::Tensor sine = at::tensor({std::sin(0.3), std::sin(1.1)}, at::kDouble).view({1, 2});
-  const at::Tensor x = at::tensor({1.0, 0.0, 0.0, 2.0}, at::kDouble).view({1, 4});  // pairs (1, 0) and (0, 2)
-  const at::Tensor y = rotate_pairs(x, cosine, sine);
-  const std::vector<double> expected = {std::cos(0.3), -2 * std::sin(1.1), std::sin(0.3), 2 * std::cos(1.1)};
-  for (std::int64_t i = 0; i < 4; ++i) EXPECT_NEAR(y[0][i].item<double>(), expected[static_cast<std::size_t>(i)], 1e-15);
-}
-
 }  // namespace
 }  // namespace mla

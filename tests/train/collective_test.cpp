@@ -100,7 +100,8 @@ std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& optio
     const auto source = make_source();
     Member member(table, static_cast<std::int64_t>(rank), size);
     Outcome& outcome = outcomes[rank];
-    outcome.report = train(decoder, *source, options, observers.empty() ? nullptr : observers[rank], nullptr, member);
+    outcome.report = train(decoder, *source, options,
+                           {.observer = observers.empty() ? nullptr : observers[rank], .processes = &member});
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { outcome.parameters.push_back(tensor); });
     outcome.messages = member.messages;
   };
@@ -167,7 +168,7 @@ TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
   Member one_of_five(table, 0, 5);
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
   RowBatches source(documents());
-  EXPECT_EQ(test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), nullptr, nullptr, one_of_five); }),
+  EXPECT_EQ(test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), {.processes = &one_of_five}); }),
             "train: batch_rows * accumulation = 4 rows a step cannot be shared by 5 processes");
 }
 

@@ -9,8 +9,10 @@
 #include <cmath>
 
 #include "core/attention/latent.h"
+#include "core/base/error.h"
 #include "core/base/random.h"
 #include "core/train/trainable.h"
+#include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"
 
 namespace mla {
@@ -110,13 +112,116 @@ TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
   for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
   for (const std::int64_t positions : {1, 4, 1000}) {
     parameters.zero_gradients();
-    const double loss = accumulate_gradients(decoder, batch, 0.5, positions * decoder.geometry.vocabulary);
+    const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.geometry.vocabulary);
     EXPECT_NEAR(loss, plain.item<double>(), kRounding * std::abs(loss));
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kRounding)
           << parameters.named()[i].first << ", " << positions << " positions at once";
     }
   }
+}
+
+TEST_P(LossGradient, CheckpointingChangesNoBit) {
+  Decoder decoder = make_decoder(GetParam());
+  const Batch batch = unequal_batch();
+  TrainableParameters parameters(decoder, "all", "test");
+  const double loss = accumulate_gradients(decoder, batch, 0.5);
+  std::vector<at::Tensor> expected;
+  for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
+  parameters.zero_gradients();
+  decoder.checkpoint_activations = true;
+  EXPECT_EQ(accumulate_gradients(decoder, batch, 0.5), loss);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_TRUE(at::equal(parameters.named()[i].second.grad(), expected[i])) << parameters.named()[i].first;
+  }
+}
+
+// One row of three documents, and each document alone: same loss, same gradients.
+TEST_P(LossGradient, DocumentsOfARowAreReadAsIfAlone) {
+  Decoder decoder = make_decoder(GetParam());
+  TrainableParameters parameters(decoder, "all", "test");
+  const std::vector<std::vector<std::int32_t>> texts = {{3, 14, 15, 9, 26}, {9, 7}, {38, 46, 26, 43, 38, 32}};
+  std::vector<std::int64_t> ids, targets, documents;
+  double separate = 0;
+  for (const auto& text : texts) {
+    RowBatches source({text});
+    separate += accumulate_gradients(decoder, source.next(1), 1);
+    const auto begin = static_cast<std::int64_t>(ids.size());
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      ids.push_back(text[i]);
+      targets.push_back(i + 1 < text.size() ? text[i + 1] : kIgnoredTarget);
+      documents.push_back(begin);
+    }
+  }
+  std::vector<at::Tensor> expected;
+  for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
+  parameters.zero_gradients();
+  Batch packed;
+  packed.ids = at::tensor(ids, at::kLong).unsqueeze(0);
+  packed.targets = at::tensor(targets, at::kLong).unsqueeze(0);
+  EXPECT_GT(std::abs(accumulate_gradients(decoder, packed, 1) - separate), 1e-3);  // undivided, it is another text
+  parameters.zero_gradients();
+  packed.documents = at::tensor(documents, at::kLong).unsqueeze(0);
+  EXPECT_NEAR(accumulate_gradients(decoder, packed, 1), separate, kRounding * separate);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), 10 * kRounding)
+        << parameters.named()[i].first;
+  }
+}
+
+TEST_P(LossGradient, OfAMixtureWithATeacherAgreesWithFiniteDifferences) {
+  Decoder decoder = make_decoder(GetParam());
+  const Decoder teacher = test::tiny_decoder(test::tiny_geometry("mha"), at::kDouble, 5);
+  const Batch batch = unequal_batch();
+  const LossOptions options{0.3, 0.6, 1.7, 0.8};
+  const auto loss = [&] { return accumulate_gradients(decoder, batch, 1, options, &teacher); };
+  std::vector<at::Tensor> gradients, values;
+  {
+    TrainableParameters parameters(decoder, "all", "test");
+    loss();
+    for (const auto& [name, parameter] : parameters.named()) {
+      gradients.push_back(parameter.grad().contiguous());
+      values.push_back(parameter.detach());
+    }
+  }
+  RandomStream stream(2, "probes");
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::uint64_t index = stream.below(static_cast<std::uint64_t>(values[i].numel()));
+    double& element = values[i].mutable_data_ptr<double>()[index];
+    const double value = element, found = gradients[i].const_data_ptr<double>()[index];
+    element = value + kStep;
+    const double above = loss();
+    element = value - kStep;
+    const double expected = (above - loss()) / (2 * kStep);
+    element = value;
+    EXPECT_NEAR(found, expected, kDifferenceTolerance * std::max(1.0, std::abs(expected))) << "parameter " << i;
+  }
+}
+
+TEST_P(LossGradient, OfDistillingFromItselfIsZero) {
+  Decoder decoder = make_decoder(GetParam());
+  const Decoder teacher = decoder.clone();
+  TrainableParameters parameters(decoder, "all", "test");
+  EXPECT_NEAR(accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 2, 1}, &teacher), 0, kRounding);
+  for (const auto& [name, parameter] : parameters.named()) {
+    EXPECT_LT(parameter.grad().abs().max().item<double>(), kRounding) << name;
+  }
+}
+
+TEST(LossOptions, RefusesWhatCannotBeMinimised) {
+  const auto message = [](LossOptions options) { return test::message_of<ConfigError>([&] { options.validate("loss"); }); };
+  EXPECT_EQ(message({}), "no error");
+  EXPECT_EQ(message({0, 0, 1, 0}), "loss: every weight is 0");
+  EXPECT_EQ(message({1, -1, 1, 0}), "loss.distillation: -1 is not a number >= 0");
+  EXPECT_EQ(message({1, 1, 0, 0}), "loss.temperature: 0 is not a number > 0");
+}
+
+TEST(LossOptions, ATeacherMustSpeakTheSameVocabulary) {
+  Geometry other = test::tiny_geometry("mha");
+  other.vocabulary = 60;
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha")), teacher = test::tiny_decoder(other);
+  EXPECT_EQ(test::message_of<ConfigError>([&] { accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 1, 0}, &teacher); }),
+            "loss: the teacher has a vocabulary of 60, the model of 50");
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, LossGradient,

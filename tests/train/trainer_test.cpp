@@ -177,7 +177,7 @@ TEST(Train, AnObserverSeesEveryStepAndMayEndTheRun) {
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
   RowBatches source(random_rows({17, 12}));
   StopAfter observer(2);
-  const TrainingReport report = train(decoder, source, short_run(10), &observer);
+  const TrainingReport report = train(decoder, source, short_run(10), {.observer = &observer});
   EXPECT_EQ(report.status, TrainingStatus::kInterrupted);
   EXPECT_EQ(report.message, "stopped after step 2");
   EXPECT_EQ(report.loss.size(), 3U);
@@ -207,8 +207,8 @@ TEST(Train, GoesOnFromAStateBitForBit) {
   KeepState observer(4);
   Decoder whole = source_model.clone(), continued = source_model.clone();
   PackedBatches batches(rows, 12, 3), again(rows, 12, 3);
-  const TrainingReport report = train(whole, batches, short_run(11), &observer);
-  const TrainingReport rest = train(continued, again, short_run(11), nullptr, &observer.kept);
+  const TrainingReport report = train(whole, batches, short_run(11), {.observer = &observer});
+  const TrainingReport rest = train(continued, again, short_run(11), {.start = &observer.kept});
   EXPECT_EQ(rest.loss, report.loss);
   EXPECT_EQ(rest.gradient_norm, report.gradient_norm);
   EXPECT_EQ(rest.tokens, report.tokens);
@@ -223,8 +223,8 @@ TEST(Train, RefusesAStateOfAnotherModel) {
   Decoder first = test::tiny_decoder(test::tiny_geometry("gqa")), second = test::tiny_decoder(test::tiny_geometry("mha"));
   RowBatches source(random_rows({17, 12}));
   KeepState observer(1);
-  train(first, source, short_run(2), &observer);
-  EXPECT_THAT(test::message_of<DataError>([&] { train(second, source, short_run(4), nullptr, &observer.kept); }),
+  train(first, source, short_run(2), {.observer = &observer});
+  EXPECT_THAT(test::message_of<DataError>([&] { train(second, source, short_run(4), {.start = &observer.kept}); }),
               testing::HasSubstr("training state: model.layers.0.self_attn.k_proj.weight"));
 }
 

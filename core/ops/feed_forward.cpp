@@ -1,0 +1,107 @@
+#include "core/ops/feed_forward.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/ops/vector_math.h"
+
+namespace mla {
+namespace {
+
+template <class T>
+MLA_INLINE void forward_elements(const T* gate, const T* up, T* out, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) out[i] = gate[i] / (1 + vector_exp(-gate[i])) * up[i];
+}
+
+/// Given the gradient of the product in `dgate`, puts there and into `dup` those of its factors, and the product into
+/// `out`: silu'(g) = s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)).
+template <class T>
+MLA_INLINE void backward_elements(const T* gate, const T* up, T* dgate, T* dup, T* out, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T g = gate[i], u = up[i], d = dgate[i];
+    const T s = 1 / (1 + vector_exp(-g)), silu = g * s;
+    out[i] = silu * u;
+    dup[i] = d * silu;
+    dgate[i] = d * u * (s + silu * (1 - s));
+  }
+}
+
+MLA_VECTORISED void forward_kernel(const float* gate, const float* up, float* out, std::int64_t count) {
+  forward_elements(gate, up, out, count);
+}
+MLA_VECTORISED void forward_kernel(const double* gate, const double* up, double* out, std::int64_t count) {
+  forward_elements(gate, up, out, count);
+}
+MLA_VECTORISED void backward_kernel(const float* gate, const float* up, float* dgate, float* dup, float* out, std::int64_t count) {
+  backward_elements(gate, up, dgate, dup, out, count);
+}
+MLA_VECTORISED void backward_kernel(const double* gate, const double* up, double* dgate, double* dup, double* out,
+                                    std::int64_t count) {
+  backward_elements(gate, up, dgate, dup, out, count);
+}
+
+at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
+  if (!has_kernels(gate) || !gate.is_contiguous() || !up.is_contiguous()) return at::silu(gate) * up;
+  const at::Tensor out = at::empty_like(gate);
+  with_type(gate, [&]<class T>(T*) {
+    const T *g = gate.const_data_ptr<T>(), *u = up.const_data_ptr<T>();
+    T* o = out.mutable_data_ptr<T>();
+    at::parallel_for(0, gate.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      forward_kernel(g + begin, u + begin, o + begin, end - begin);
+    });
+  });
+  return out;
+}
+
+/// Takes the product's gradient, which it overwrites.
+struct GatedGradient {
+  at::Tensor gate, up, product;
+};
+GatedGradient gated_gradient(const at::Tensor& gate, const at::Tensor& up, at::Tensor dproduct) {
+  GatedGradient result{std::move(dproduct), at::empty_like(up), at::empty_like(up)};
+  with_type(gate, [&]<class T>(T*) {
+    const T *g = gate.const_data_ptr<T>(), *u = up.const_data_ptr<T>();
+    T *dg = result.gate.mutable_data_ptr<T>(), *du = result.up.mutable_data_ptr<T>(), *o = result.product.mutable_data_ptr<T>();
+    at::parallel_for(0, gate.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      backward_kernel(g + begin, u + begin, dg + begin, du + begin, o + begin, end - begin);
+    });
+  });
+  return result;
+}
+
+struct FeedForward : torch::autograd::Function<FeedForward> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& gate,
+                            const at::Tensor& up, const at::Tensor& down) {
+    const at::Tensor inner_gate = at::linear(x, gate), inner_up = at::linear(x, up);
+    context->save_for_backward({x, gate, up, down, inner_gate, inner_up});
+    return at::linear(gated(inner_gate, inner_up), down);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
+    const at::Tensor &gate = saved[1], &up = saved[2], &down = saved[3];
+    const at::Tensor dinner = at::mm(dy, down);
+    const GatedGradient inner =
+        gated_gradient(saved[4].flatten(0, -2), saved[5].flatten(0, -2), dinner);
+    at::Tensor dx, dgate, dup, ddown;
+    if (context->needs_input_grad(3)) ddown = at::mm(dy.t(), inner.product);
+    if (context->needs_input_grad(1)) dgate = at::mm(inner.gate.t(), x);
+    if (context->needs_input_grad(2)) dup = at::mm(inner.up.t(), x);
+    if (context->needs_input_grad(0)) dx = at::mm(inner.gate, gate).addmm_(inner.up, up).view_as(saved[0]);
+    return {dx, dgate, dup, ddown};
+  }
+};
+
+}  // namespace
+
+at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& down) {
+  if (has_kernels(x)) return FeedForward::apply(x, gate, up, down);
+  return at::linear(at::silu(at::linear(x, gate)) * at::linear(x, up), down);
+}
+
+}  // namespace mla

@@ -1,0 +1,109 @@
+#include "core/ops/rms_norm.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/ops/vector_math.h"
+
+namespace mla {
+namespace {
+
+template <class T>
+MLA_INLINE T inverse_root_mean_square(const T* x, std::int64_t width, T epsilon) {
+  T squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (std::int64_t i = 0; i < width; ++i) squares += x[i] * x[i];
+  return 1 / std::sqrt(squares / static_cast<T>(width) + epsilon);
+}
+
+template <class T>
+MLA_INLINE void forward_rows(const T* x, const T* weight, T* y, std::int64_t rows, std::int64_t width, T epsilon) {
+  for (std::int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    const T scale = inverse_root_mean_square(x, width, epsilon);
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) y[i] = x[i] * scale * weight[i];
+  }
+}
+
+/// With s = 1 / sqrt(mean(x^2) + epsilon): dx = s (w dy - x s^2 mean(w dy x)), dw = sum over rows of dy x s.
+template <class T>
+MLA_INLINE void backward_rows(const T* x, const T* weight, const T* dy, T* dx, T* dweight, std::int64_t rows,
+                              std::int64_t width, T epsilon) {
+  for (std::int64_t row = 0; row < rows; ++row, x += width, dy += width, dx += width) {
+    const T scale = inverse_root_mean_square(x, width, epsilon);
+    T dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (std::int64_t i = 0; i < width; ++i) dot += dy[i] * weight[i] * x[i];
+    const T along = dot * scale * scale / static_cast<T>(width);
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) {
+      dx[i] = scale * (dy[i] * weight[i] - x[i] * along);
+      dweight[i] += dy[i] * x[i] * scale;
+    }
+  }
+}
+
+MLA_VECTORISED void forward_kernel(const float* x, const float* w, float* y, std::int64_t rows, std::int64_t width, float epsilon) {
+  forward_rows(x, w, y, rows, width, epsilon);
+}
+MLA_VECTORISED void forward_kernel(const double* x, const double* w, double* y, std::int64_t rows, std::int64_t width, double epsilon) {
+  forward_rows(x, w, y, rows, width, epsilon);
+}
+MLA_VECTORISED void backward_kernel(const float* x, const float* w, const float* dy, float* dx, float* dw, std::int64_t rows,
+                                    std::int64_t width, float epsilon) {
+  backward_rows(x, w, dy, dx, dw, rows, width, epsilon);
+}
+MLA_VECTORISED void backward_kernel(const double* x, const double* w, const double* dy, double* dx, double* dw,
+                                    std::int64_t rows, std::int64_t width, double epsilon) {
+  backward_rows(x, w, dy, dx, dw, rows, width, epsilon);
+}
+
+struct RmsNorm : torch::autograd::Function<RmsNorm> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            double epsilon) {
+    const at::Tensor y = at::empty_like(x);
+    const std::int64_t width = x.size(-1);
+    with_type(x, [&]<class T>(T*) {
+      const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>();
+      T* out = y.mutable_data_ptr<T>();
+      for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
+        forward_kernel(in + begin * width, scale, out + begin * width, end - begin, width, static_cast<T>(epsilon));
+      });
+    });
+    context->save_for_backward({x, weight});
+    context->saved_data["epsilon"] = epsilon;
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], dy = gradients[0].contiguous(), dx = at::empty_like(x);
+    const std::int64_t width = x.size(-1);
+    // One partial sum per thread.
+    const at::Tensor partial = at::zeros({at::get_num_threads(), width}, weight.options().requires_grad(false));
+    const double epsilon = context->saved_data["epsilon"].toDouble();
+    with_type(x, [&]<class T>(T*) {
+      const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>(), *out = dy.const_data_ptr<T>();
+      T *din = dx.mutable_data_ptr<T>(), *dscale = partial.mutable_data_ptr<T>();
+      for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t at = begin * width;
+        backward_kernel(in + at, scale, out + at, din + at, dscale + at::get_thread_num() * width, end - begin, width,
+                        static_cast<T>(epsilon));
+      });
+    });
+    return {dx, partial.sum(0), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  if (has_kernels(x) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous()) {
+    return RmsNorm::apply(x, weight, epsilon);
+  }
+  return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * weight;
+}
+
+}  // namespace mla

@@ -1,0 +1,20 @@
+// Losses on logits, with their gradient computed in place.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace mla {
+
+/// What a row of logits is compared with, and how much each comparison counts.
+struct SoftmaxLoss {
+  double cross_entropy = 1;  ///< weight of -log p(target)
+  double distillation = 0;   ///< weight of T^2 KL(teacher || student) at temperature T (arXiv 1503.02531)
+  double temperature = 1;
+};
+
+/// Sum over rows of the weighted losses, of `logits` [rows, vocabulary] against `targets` int64 [rows] and, where
+/// distillation counts, `teacher` logits of the same shape. Overwrites `logits` with `scale` times the sum's gradient.
+double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
+                             const SoftmaxLoss& loss, double scale);
+
+}  // namespace mla

@@ -1,0 +1,63 @@
+// What the loops of the CPU kernels share: the instruction sets they are compiled for, exp, and the split over threads.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define MLA_VECTORISED [[gnu::target_clones("default", "arch=haswell", "arch=skylake-avx512")]]
+#else
+#define MLA_VECTORISED
+#endif
+/// Kernel bodies are inlined into each clone, so that they are compiled for its instruction set.
+#define MLA_INLINE [[gnu::always_inline]] inline
+
+namespace mla {
+
+/// exp to about one unit in the last place (Cephes' polynomial); below -87 and above 88 it stays at their values.
+MLA_INLINE float vector_exp(float x) {
+  constexpr float kToInteger = 12582912.0F;  // 1.5 * 2^23: adding it rounds to whole numbers
+  x = x < -87.0F ? -87.0F : x;
+  x = x > 88.0F ? 88.0F : x;
+  const float shifted = x * 1.44269504088896341F + kToInteger;
+  const float n = shifted - kToInteger;
+  const float r = x - n * 0.693359375F + n * 2.12194440e-4F;
+  float p = 1.9875691500e-4F;
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  p = p * r * r + r + 1.0F;
+  return p * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3F800000U);
+}
+MLA_INLINE double vector_exp(double x) { return std::exp(x); }
+
+/// Whether the kernels of this folder serve the tensor; others are left to ATen.
+inline bool has_kernels(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble);
+}
+
+/// Calls work(begin, end) for parts of `rows` rows, each of about `operations` operations, on all threads.
+template <class Work>
+void for_rows(std::int64_t rows, std::int64_t operations, const Work& work) {
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, operations)), work);
+}
+
+/// Calls work with a null pointer of the tensor's element type.
+template <class Work>
+void with_type(const at::Tensor& x, const Work& work) {
+  if (x.scalar_type() == at::kFloat) {
+    work(static_cast<float*>(nullptr));
+  } else {
+    work(static_cast<double*>(nullptr));
+  }
+}
+
+}  // namespace mla

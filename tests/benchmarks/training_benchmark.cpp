@@ -1,0 +1,196 @@
+// Tokens per second, share of the machine's matrix product rate and peak memory of training steps and calibration in
+// float32. huggingface_training.py measures the same steps of PyTorch with transformers.
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "core/base/error.h"
+#include "core/base/registry.h"
+#include "core/compress/calibrate.h"
+#include "core/compress/pass.h"
+#include "core/model/initialize.h"
+#include "core/train/loss.h"
+#include "core/train/trainable.h"
+
+namespace mla {
+namespace {
+
+struct Case {
+  std::string model;  ///< "smollm_135m" or "small_3m"
+  bool converted = false;
+  bool checkpointed = false;
+  std::int64_t rows = 1, length = 2048;
+  std::string name() const {
+    return cat(model, converted ? "/joint" : "/source", checkpointed ? "/checkpointed/" : "/", rows, "x", length);
+  }
+};
+
+Geometry geometry_of(const std::string& model) {
+  Geometry geometry;
+  geometry.family = "llama";
+  geometry.norm_epsilon = 1e-5;
+  geometry.tied_embeddings = true;
+  if (model == "smollm_135m") {
+    geometry.vocabulary = 49152;
+    geometry.hidden = 576;
+    geometry.intermediate = 1536;
+    geometry.layers = 30;
+    geometry.heads = 9;
+    geometry.kv_heads = 3;
+    geometry.head_dim = 64;
+  } else {
+    geometry.vocabulary = 4096;
+    geometry.hidden = 192;
+    geometry.intermediate = 512;
+    geometry.layers = 6;
+    geometry.heads = geometry.kv_heads = 6;
+    geometry.head_dim = 32;
+  }
+  return geometry;
+}
+
+/// A quarter of the pairs rotated, a latent of half the key and value width: the paper's mildest setting.
+Decoder make_decoder(const Case& given) {
+  Decoder decoder = initialize_decoder(geometry_of(given.model), 1);
+  if (given.converted) {
+    const std::int64_t head_dim = decoder.geometry.head_dim;
+    const Json config = {{"name", "mha2mla"},
+                         {"rope", {{"name", "uniform"}, {"pairs", head_dim / 16}}},
+                         {"low_rank", {{"name", "joint_svd"}, {"width", head_dim / 2}}}};
+    Registry<Pass>::instance().make(config, "compress[0]")->apply(decoder, {});
+  }
+  decoder.checkpoint_activations = given.checkpointed;
+  return decoder;
+}
+
+Batch random_batch(const Case& given, std::int64_t vocabulary) {
+  const at::Tensor ids = at::randint(vocabulary, {given.rows, given.length + 1}, at::detail::createCPUGenerator(3), at::kLong);
+  Batch batch;
+  batch.ids = ids.narrow(1, 0, given.length).contiguous();
+  batch.targets = ids.narrow(1, 1, given.length).contiguous();
+  batch.scored = given.rows * given.length;
+  return batch;
+}
+
+double seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Floating-point operations a second of a large float32 product, the best of several.
+double product_rate() {
+  const at::Tensor a = at::rand({2048, 2048}), b = at::rand({2048, 2048});
+  at::Tensor c = at::mm(a, b);
+  double best = 1e9;
+  for (int i = 0; i < 6; ++i) best = std::min(best, seconds([&] { at::mm_out(c, a, b); }));
+  return 2 * 2048.0 * 2048.0 * 2048.0 / best;
+}
+
+/// Operations of the matrix products of one token's forward pass: two for each weight but the table of embeddings,
+/// which serves as output matrix, and causal attention, which sees half the sequence.
+double forward_operations(const Decoder& decoder, std::int64_t length) {
+  const Geometry& geometry = decoder.geometry;
+  return 2 * static_cast<double>(decoder.parameter_count()) +
+         2 * static_cast<double>(geometry.layers * geometry.heads * geometry.head_dim * length);
+}
+
+/// The process's largest memory since the last call with `reset`, in bytes.
+double peak_memory(bool reset) {
+  if (reset) std::ofstream("/proc/self/clear_refs") << "5";
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kibibytes = 0;
+    if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
+  }
+  return 0;
+}
+
+/// Runs `step` until the benchmark ends; returns the processor seconds, of all threads, of the fastest.
+double run(benchmark::State& state, const std::function<void()>& step) {
+  double best = 1e9;
+  for (auto iteration : state) {
+    const std::clock_t start = std::clock();
+    step();
+    best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+  }
+  return best;
+}
+
+void report(benchmark::State& state, double tokens, double operations_per_token, double rate) {
+  state.counters["tokens/s"] = benchmark::Counter(tokens, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["of_product_rate"] =
+      benchmark::Counter(tokens * operations_per_token / rate, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["product_rate"] = rate;
+  state.counters["peak_GB"] = peak_memory(false) / 1e9;
+}
+
+void training_step(benchmark::State& state, const Case& given) {
+  Decoder decoder = make_decoder(given);
+  const double rate = product_rate();
+  const Batch batch = random_batch(given, decoder.geometry.vocabulary);
+  TrainableParameters parameters(decoder, "all", "benchmark");
+  AdamW optimizer(parameters.named(), {});
+  const auto step = [&] {
+    parameters.zero_gradients();
+    benchmark::DoNotOptimize(accumulate_gradients(decoder, batch, 1 / static_cast<double>(batch.scored)));
+    parameters.clip_gradients(1);
+    optimizer.step(1e-4);
+  };
+  peak_memory(true);
+  step();
+  const double processor = run(state, step);
+  state.counters["least_processor_s"] = processor;
+  report(state, static_cast<double>(batch.scored), 3 * forward_operations(decoder, given.length), rate);
+}
+
+void calibration(benchmark::State& state, const Case& given) {
+  const Decoder decoder = make_decoder(given);
+  const double rate = product_rate();
+  const at::Tensor ids = random_batch(given, decoder.geometry.vocabulary).ids.to(at::kInt);
+  const std::int32_t* first = ids.const_data_ptr<std::int32_t>();
+  std::vector<std::vector<std::int32_t>> rows;
+  for (std::int64_t i = 0; i < given.rows; ++i) rows.emplace_back(first + i * given.length, first + (i + 1) * given.length);
+  peak_memory(true);
+  calibrate(decoder, rows, {}, {});
+  state.counters["least_processor_s"] = run(state, [&] { benchmark::DoNotOptimize(calibrate(decoder, rows, {}, {})); });
+  const double logits = 2 * static_cast<double>(decoder.embedding.numel());  // which calibration does not need
+  report(state, static_cast<double>(ids.numel()), forward_operations(decoder, given.length) - logits, rate);
+}
+
+void register_case(const std::string& name, std::int64_t iterations, const std::function<void(benchmark::State&)>& run) {
+  benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kSecond)->MeasureProcessCPUTime()->UseRealTime()->Iterations(iterations);
+}
+
+void register_all() {
+  for (const std::string model : {"smollm_135m", "small_3m"}) {
+    const std::int64_t iterations = model == "small_3m" ? 20 : 2;
+    for (const bool converted : {false, true}) {
+      for (const bool checkpointed : {false, true}) {
+        for (const auto& [rows, length] : {std::pair<int, int>{4, 512}, {1, 2048}}) {
+          const Case given{model, converted, checkpointed, rows, length};
+          register_case("train/" + given.name(), iterations, [=](benchmark::State& state) { training_step(state, given); });
+        }
+      }
+    }
+    const Case given{model, false, false, 2, 2048};
+    register_case("calibrate/" + given.name(), iterations, [=](benchmark::State& state) { calibration(state, given); });
+  }
+}
+
+}  // namespace
+}  // namespace mla
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  mla::register_all();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
