@@ -7,6 +7,17 @@
 #include "core/ops/vector_math.h"
 
 namespace mla {
+namespace {
+
+/// The first position that each query sees; undefined when that is always position 0.
+at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Tensor& documents,
+                         std::int64_t batch) {
+  if (window == 0 || length <= window) return documents;
+  const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
+  return documents.defined() ? at::maximum(begin, documents) : begin;
+}
+
+}  // namespace
 
 at::Tensor Projection::operator()(const at::Tensor& x) const {
   return at::linear(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
@@ -43,13 +54,6 @@ at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t win
   at::Tensor mask = key.le(query);
   if (windowed) mask = mask.logical_and(key.gt(query - window));
   return mask;
-}
-
-/// The first position that each query sees; undefined when that is always position 0.
-static at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Tensor& documents, std::int64_t batch) {
-  if (window == 0 || length <= window) return documents;
-  const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
-  return documents.defined() ? at::maximum(begin, documents) : begin;
 }
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,

@@ -13,16 +13,19 @@
 
 // The BLAS that LibTorch brings; inside a loop over threads its products run on the caller's thread.
 extern "C" {
-void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const float* alpha, const float* a,
-            const int* lda, const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
-void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha, const double* a,
-            const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
+void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const float* alpha,
+            const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
+            const int* ldc);
+void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha,
+            const double* a, const int* lda, const double* b, const int* ldb, const double* beta, double* c,
+            const int* ldc);
 }
 
 namespace mla {
 namespace {
 
-/// Queries of one block: enough for matrix products to run at full speed, few enough to waste little above the diagonal.
+/// Queries of one block: enough for matrix products to run at full speed, few enough to waste little above the
+/// diagonal.
 constexpr std::int64_t kBlock = 128;
 
 template <class T>
@@ -57,12 +60,17 @@ MLA_INLINE void gradient(T* row, T* drow, std::int64_t count, T lse, T delta, T 
     drow[j] = row[j] * (drow[j] - delta) * scale;
   }
 }
-MLA_VECTORISED void softmax_kernel(float* row, std::int64_t count, float& most, float& sum) { softmax(row, count, most, sum); }
-MLA_VECTORISED void softmax_kernel(double* row, std::int64_t count, double& most, double& sum) { softmax(row, count, most, sum); }
+MLA_VECTORISED void softmax_kernel(float* row, std::int64_t count, float& most, float& sum) {
+  softmax(row, count, most, sum);
+}
+MLA_VECTORISED void softmax_kernel(double* row, std::int64_t count, double& most, double& sum) {
+  softmax(row, count, most, sum);
+}
 MLA_VECTORISED void gradient_kernel(float* row, float* drow, std::int64_t count, float lse, float delta, float scale) {
   gradient(row, drow, count, lse, delta, scale);
 }
-MLA_VECTORISED void gradient_kernel(double* row, double* drow, std::int64_t count, double lse, double delta, double scale) {
+MLA_VECTORISED void gradient_kernel(double* row, double* drow, std::int64_t count, double lse, double delta,
+                                    double scale) {
   gradient(row, drow, count, lse, delta, scale);
 }
 
@@ -78,8 +86,8 @@ struct Matrix {
 
 /// c [rows, columns] = alpha a b + beta c, inner width `inner`.
 template <class T>
-void product(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, std::int64_t rows, std::int64_t columns, std::int64_t inner,
-             T alpha, T beta) {
+void product(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, std::int64_t rows, std::int64_t columns,
+             std::int64_t inner, T alpha, T beta) {
   // BLAS counts columns first: the transposed product.
   const char *first = b.transposed ? "T" : "N", *second = a.transposed ? "T" : "N";
   const int m = static_cast<int>(columns), n = static_cast<int>(rows), k = static_cast<int>(inner);
@@ -137,8 +145,8 @@ void forward_block(const Tensors& t, std::int64_t batch, std::int64_t head, cons
   const std::int64_t rows = block.rows(), keys = block.keys(), width = t.q.size(3), value_width = t.v.size(3);
   const std::int64_t kv_head = head / t.group();
   const Matrix<T> scores{logits, keys}, out = writable_head<T>(t.out, batch, head).rows_from(block.begin);
-  product<T>(head_of<T>(t.q, batch, head).rows_from(block.begin), head_of<T>(t.k, batch, kv_head).rows_from(block.low).t(),
-             scores, rows, keys, width, scale, 0);
+  product<T>(head_of<T>(t.q, batch, head).rows_from(block.begin),
+             head_of<T>(t.k, batch, kv_head).rows_from(block.low).t(), scores, rows, keys, width, scale, 0);
   T* lse = t.lse.mutable_data_ptr<T>() + (batch * t.q.size(1) + head) * t.q.size(2) + block.begin;
   std::array<T, kBlock> sums;
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -163,7 +171,8 @@ void forward_all(const Tensors& t, double scale) {
     const std::unique_ptr<T[]> logits(new T[static_cast<std::size_t>(std::min(kBlock, length) * length)]);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t batch = i / (heads * blocks), head = i / blocks % heads;
-      forward_block(t, batch, head, block_at(i % blocks, length, t.first_of(batch)), static_cast<T>(scale), logits.get());
+      forward_block(t, batch, head, block_at(i % blocks, length, t.first_of(batch)), static_cast<T>(scale),
+                    logits.get());
     }
   });
 }
@@ -182,20 +191,24 @@ T dot(const T* a, const T* b, std::int64_t count) {
 }
 
 template <class T>
-void backward_block(const Tensors& t, const Gradients& g, std::int64_t batch, std::int64_t head, const Block& block, T scale,
-                    T* logits, T* dlogits) {
+void backward_block(const Tensors& t, const Gradients& g, std::int64_t batch, std::int64_t head, const Block& block,
+                    T scale, T* logits, T* dlogits) {
   const std::int64_t rows = block.rows(), keys = block.keys(), width = t.q.size(3), value_width = t.v.size(3);
   const std::int64_t kv_head = head / t.group();
-  const Matrix<const T> q = head_of<T>(t.q, batch, head).rows_from(block.begin), k = head_of<T>(t.k, batch, kv_head).rows_from(block.low),
-                        v = head_of<T>(t.v, batch, kv_head).rows_from(block.low), out = head_of<T>(t.out, batch, head).rows_from(block.begin),
-                        dout = head_of<T>(g.dout, batch, head).rows_from(block.begin), p{logits, keys}, dp{dlogits, keys};
+  const Matrix<const T> q = head_of<T>(t.q, batch, head).rows_from(block.begin),
+                        k = head_of<T>(t.k, batch, kv_head).rows_from(block.low),
+                        v = head_of<T>(t.v, batch, kv_head).rows_from(block.low),
+                        out = head_of<T>(t.out, batch, head).rows_from(block.begin),
+                        dout = head_of<T>(g.dout, batch, head).rows_from(block.begin), p{logits, keys},
+                        dp{dlogits, keys};
   product<T>(q, k.t(), {logits, keys}, rows, keys, width, scale, 0);
   product<T>(dout, v.t(), {dlogits, keys}, rows, keys, value_width, 1, 0);
   const T* lse = t.lse.const_data_ptr<T>() + (batch * t.q.size(1) + head) * t.q.size(2) + block.begin;
   for (std::int64_t row = 0; row < rows; ++row) {
     T *line = logits + row * keys, *dline = dlogits + row * keys;
     const T delta = dot(out.data + row * out.stride, dout.data + row * dout.stride, value_width);
-    gradient_kernel(line + block.first_key(row), dline + block.first_key(row), block.visible(row), lse[row], delta, scale);
+    gradient_kernel(line + block.first_key(row), dline + block.first_key(row), block.visible(row), lse[row], delta,
+                    scale);
     clear_hidden(line, block, row);
     clear_hidden(dline, block, row);
   }
@@ -212,8 +225,8 @@ void backward_all(const Tensors& t, const Gradients& g, double scale) {
     const std::unique_ptr<T[]> logits(new T[room]), dlogits(new T[room]);
     for (std::int64_t i = begin; i < end; ++i) {
       for (std::int64_t block = 0; block < blocks; ++block) {
-        backward_block(t, g, i / heads, i % heads, block_at(block, length, t.first_of(i / heads)), static_cast<T>(scale),
-                       logits.get(), dlogits.get());
+        backward_block(t, g, i / heads, i % heads, block_at(block, length, t.first_of(i / heads)),
+                       static_cast<T>(scale), logits.get(), dlogits.get());
       }
     }
   });
@@ -233,7 +246,10 @@ at::Tensor sum_groups(const at::Tensor& x, std::int64_t group) {
 struct CausalAttention : torch::autograd::Function<CausalAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, double scale, const std::optional<at::Tensor>& first) {
-    const Tensors t{q, k, v, heads_like(v, q.size(1), false),
+    const Tensors t{q,
+                    k,
+                    v,
+                    heads_like(v, q.size(1), false),
                     at::empty({q.size(0), q.size(1), q.size(2)}, q.options().requires_grad(false)),
                     first.value_or(at::Tensor())};
     with_type(q, [&]<class T>(T*) { forward_all<T>(t, scale); });
@@ -247,8 +263,8 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     const auto saved = context->get_saved_variables();
     const Tensors t{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
     const std::int64_t heads = t.q.size(1);
-    const Gradients g{gradients[0].stride(3) == 1 ? gradients[0] : gradients[0].contiguous(), heads_like(t.q, heads, false),
-                      heads_like(t.k, heads, true), heads_like(t.v, heads, true)};
+    const Gradients g{gradients[0].stride(3) == 1 ? gradients[0] : gradients[0].contiguous(),
+                      heads_like(t.q, heads, false), heads_like(t.k, heads, true), heads_like(t.v, heads, true)};
     with_type(t.q, [&]<class T>(T*) { backward_all<T>(t, g, context->saved_data["scale"].toDouble()); });
     return {g.dq, sum_groups(g.dk, t.group()), sum_groups(g.dv, t.group()), at::Tensor(), at::Tensor()};
   }

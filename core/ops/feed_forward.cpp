@@ -35,7 +35,8 @@ MLA_VECTORISED void forward_kernel(const float* gate, const float* up, float* ou
 MLA_VECTORISED void forward_kernel(const double* gate, const double* up, double* out, std::int64_t count) {
   forward_elements(gate, up, out, count);
 }
-MLA_VECTORISED void backward_kernel(const float* gate, const float* up, float* dgate, float* dup, float* out, std::int64_t count) {
+MLA_VECTORISED void backward_kernel(const float* gate, const float* up, float* dgate, float* dup, float* out,
+                                    std::int64_t count) {
   backward_elements(gate, up, dgate, dup, out, count);
 }
 MLA_VECTORISED void backward_kernel(const double* gate, const double* up, double* dgate, double* dup, double* out,
@@ -64,7 +65,8 @@ GatedGradient gated_gradient(const at::Tensor& gate, const at::Tensor& up, at::T
   GatedGradient result{std::move(dproduct), at::empty_like(up), at::empty_like(up)};
   with_type(gate, [&]<class T>(T*) {
     const T *g = gate.const_data_ptr<T>(), *u = up.const_data_ptr<T>();
-    T *dg = result.gate.mutable_data_ptr<T>(), *du = result.up.mutable_data_ptr<T>(), *o = result.product.mutable_data_ptr<T>();
+    T *dg = result.gate.mutable_data_ptr<T>(), *du = result.up.mutable_data_ptr<T>(),
+      *o = result.product.mutable_data_ptr<T>();
     at::parallel_for(0, gate.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
       backward_kernel(g + begin, u + begin, dg + begin, du + begin, o + begin, end - begin);
     });
@@ -86,8 +88,7 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
     const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
     const at::Tensor &gate = saved[1], &up = saved[2], &down = saved[3];
     const at::Tensor dinner = at::mm(dy, down);
-    const GatedGradient inner =
-        gated_gradient(saved[4].flatten(0, -2), saved[5].flatten(0, -2), dinner);
+    const GatedGradient inner = gated_gradient(saved[4].flatten(0, -2), saved[5].flatten(0, -2), dinner);
     at::Tensor dx, dgate, dup, ddown;
     if (context->needs_input_grad(3)) ddown = at::mm(dy.t(), inner.product);
     if (context->needs_input_grad(1)) dgate = at::mm(inner.gate.t(), x);

@@ -44,14 +44,16 @@ MLA_INLINE void backward_rows(const T* x, const T* weight, const T* dy, T* dx, T
   }
 }
 
-MLA_VECTORISED void forward_kernel(const float* x, const float* w, float* y, std::int64_t rows, std::int64_t width, float epsilon) {
+MLA_VECTORISED void forward_kernel(const float* x, const float* w, float* y, std::int64_t rows, std::int64_t width,
+                                   float epsilon) {
   forward_rows(x, w, y, rows, width, epsilon);
 }
-MLA_VECTORISED void forward_kernel(const double* x, const double* w, double* y, std::int64_t rows, std::int64_t width, double epsilon) {
+MLA_VECTORISED void forward_kernel(const double* x, const double* w, double* y, std::int64_t rows, std::int64_t width,
+                                   double epsilon) {
   forward_rows(x, w, y, rows, width, epsilon);
 }
-MLA_VECTORISED void backward_kernel(const float* x, const float* w, const float* dy, float* dx, float* dw, std::int64_t rows,
-                                    std::int64_t width, float epsilon) {
+MLA_VECTORISED void backward_kernel(const float* x, const float* w, const float* dy, float* dx, float* dw,
+                                    std::int64_t rows, std::int64_t width, float epsilon) {
   backward_rows(x, w, dy, dx, dw, rows, width, epsilon);
 }
 MLA_VECTORISED void backward_kernel(const double* x, const double* w, const double* dy, double* dx, double* dw,

@@ -11,7 +11,8 @@ namespace {
 
 /// direction 1 rotates forward, -1 back.
 template <class T>
-MLA_INLINE void rotate(const T* x, const T* cosine, const T* sine, T* y, std::int64_t pairs, std::int64_t width, T direction) {
+MLA_INLINE void rotate(const T* x, const T* cosine, const T* sine, T* y, std::int64_t pairs, std::int64_t width,
+                       T direction) {
 #pragma omp simd
   for (std::int64_t k = 0; k < pairs; ++k) {
     const T first = x[k], second = x[pairs + k], s = direction * sine[k];
@@ -30,22 +31,27 @@ template <class T>
 MLA_INLINE void rotate_token(const T* x, const T* cosine, const T* sine, T* y, const Shape& shape, T direction) {
   for (std::int64_t head = 0; head < shape.heads; ++head) {
     const std::int64_t table = head / shape.group * shape.table_stride;
-    rotate(x + head * shape.x_stride, cosine + table, sine + table, y + head * shape.width, shape.pairs, shape.width, direction);
+    rotate(x + head * shape.x_stride, cosine + table, sine + table, y + head * shape.width, shape.pairs, shape.width,
+           direction);
   }
 }
-MLA_VECTORISED void kernel(const float* x, const float* c, const float* s, float* y, const Shape& shape, float direction) {
+MLA_VECTORISED void kernel(const float* x, const float* c, const float* s, float* y, const Shape& shape,
+                           float direction) {
   rotate_token(x, c, s, y, shape, direction);
 }
-MLA_VECTORISED void kernel(const double* x, const double* c, const double* s, double* y, const Shape& shape, double direction) {
+MLA_VECTORISED void kernel(const double* x, const double* c, const double* s, double* y, const Shape& shape,
+                           double direction) {
   rotate_token(x, c, s, y, shape, direction);
 }
 
 at::Tensor rotated(const at::Tensor& given, const at::Tensor& cosine, const at::Tensor& sine, double direction) {
   const at::Tensor x = given.stride(3) == 1 ? given : given.contiguous();
-  const std::int64_t batch = x.size(0), heads = x.size(1), length = x.size(2), width = x.size(3), pairs = cosine.size(-1);
+  const std::int64_t batch = x.size(0), heads = x.size(1), length = x.size(2), width = x.size(3),
+                     pairs = cosine.size(-1);
   const at::Tensor y = at::empty({batch, length, heads, width}, x.options().requires_grad(false));
   const bool shared = cosine.dim() == 2;
-  const Shape shape{heads, width, pairs, x.stride(1), shared ? heads : heads / cosine.size(0), shared ? 0 : length * pairs};
+  const Shape shape{
+      heads, width, pairs, x.stride(1), shared ? heads : heads / cosine.size(0), shared ? 0 : length * pairs};
   with_type(x, [&]<class T>(T*) {
     const T *in = x.const_data_ptr<T>(), *c = cosine.const_data_ptr<T>(), *s = sine.const_data_ptr<T>();
     T* out = y.mutable_data_ptr<T>();

@@ -41,7 +41,8 @@ MLA_INLINE double cross_entropy(T* row, std::int64_t target, std::int64_t count,
 
 /// Both losses; with p = softmax(s / T) and q = softmax(t / T), d(T^2 KL(q || p)) / ds = T (p - q).
 template <class T>
-MLA_INLINE double mixture(T* row, const T* teacher, std::int64_t target, std::int64_t count, const SoftmaxLoss& loss, T scale) {
+MLA_INLINE double mixture(T* row, const T* teacher, std::int64_t target, std::int64_t count, const SoftmaxLoss& loss,
+                          T scale) {
   const T inverse = static_cast<T>(1 / loss.temperature), lse = log_sum_exp(row, count, T(1));
   const T student_lse = log_sum_exp(row, count, inverse), teacher_lse = log_sum_exp(teacher, count, inverse);
   const T entropy_factor = static_cast<T>(loss.cross_entropy) * scale;
@@ -75,14 +76,16 @@ MLA_VECTORISED double mixture_kernel(double* row, const double* teacher, std::in
 }
 
 /// Through ATen, for other devices and dtypes.
-double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss, double scale) {
+double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
+                double scale) {
   const at::Tensor logs = logits.log_softmax(1), index = targets.unsqueeze(1);
   at::Tensor gradient = logs.exp();
   gradient.scatter_add_(1, index, at::full_like(index, -1, gradient.options()));
   gradient.mul_(loss.cross_entropy);
   double sum = -loss.cross_entropy * logs.gather(1, index).sum(at::kDouble).item<double>();
   if (loss.distillation != 0) {
-    const at::Tensor student = (logits / loss.temperature).log_softmax(1), reference = (teacher / loss.temperature).log_softmax(1);
+    const at::Tensor student = (logits / loss.temperature).log_softmax(1),
+                     reference = (teacher / loss.temperature).log_softmax(1);
     const at::Tensor probabilities = reference.exp();
     sum += loss.distillation * loss.temperature * loss.temperature *
            (probabilities * (reference - student)).sum(at::kDouble).item<double>();
@@ -94,8 +97,8 @@ double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor&
 
 }  // namespace
 
-double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
-                             double scale) {
+double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
+                             const SoftmaxLoss& loss, double scale) {
   if (!has_kernels(logits)) return composed(logits, targets, teacher, loss, scale);
   const std::int64_t rows = logits.size(0), count = logits.size(1);
   std::vector<double> sums(static_cast<std::size_t>(rows));

@@ -54,9 +54,9 @@ void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b)
 }
 
 /// Losses on logits: adds to the output matrix's gradient, writes that of the hidden states, returns the sum.
-double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden, const at::Tensor& teacher_hidden,
-                    const at::Tensor& targets, const LossOptions& options, double scale, std::int64_t chunk,
-                    const at::Tensor& gradient) {
+double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden,
+                    const at::Tensor& teacher_hidden, const at::Tensor& targets, const LossOptions& options,
+                    double scale, std::int64_t chunk, const at::Tensor& gradient) {
   const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
   const at::Tensor& given = output_matrix(decoder);
   const at::Tensor matrix = matching(given, hidden).detach();
@@ -67,7 +67,8 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
     const at::Tensor part = hidden.narrow(0, begin, size);
     at::Tensor logits = buffer.narrow(0, 0, size), reference, into = gradient.narrow(0, begin, size);
     at::mm_out(logits, part, matrix.t());
-    if (options.distillation > 0) reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
+    if (options.distillation > 0)
+      reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
     sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
     at::mm_out(into, logits, matrix);
     if (given.requires_grad()) add_product(given.mutable_grad(), logits.t(), part);
@@ -101,7 +102,8 @@ double accumulate_gradients(const Decoder& decoder, const Batch& batch, double s
                             const Decoder* teacher, std::int64_t logit_elements) {
   check_teacher(decoder, options, teacher);
   const at::Device device = decoder.embedding.device();
-  const at::Tensor ids = batch.ids.to(device), documents = batch.documents.defined() ? batch.documents.to(device) : at::Tensor();
+  const at::Tensor ids = batch.ids.to(device),
+                   documents = batch.documents.defined() ? batch.documents.to(device) : at::Tensor();
   const Scored scored = scored_positions(batch, device);
   at::Tensor output, teacher_hidden;
   if (options.needs_teacher()) {

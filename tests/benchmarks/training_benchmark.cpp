@@ -71,7 +71,8 @@ Decoder make_decoder(const Case& given) {
 }
 
 Batch random_batch(const Case& given, std::int64_t vocabulary) {
-  const at::Tensor ids = at::randint(vocabulary, {given.rows, given.length + 1}, at::detail::createCPUGenerator(3), at::kLong);
+  const at::Tensor ids =
+      at::randint(vocabulary, {given.rows, given.length + 1}, at::detail::createCPUGenerator(3), at::kLong);
   Batch batch;
   batch.ids = ids.narrow(1, 0, given.length).contiguous();
   batch.targets = ids.narrow(1, 1, given.length).contiguous();
@@ -157,7 +158,8 @@ void calibration(benchmark::State& state, const Case& given) {
   const at::Tensor ids = random_batch(given, decoder.geometry.vocabulary).ids.to(at::kInt);
   const std::int32_t* first = ids.const_data_ptr<std::int32_t>();
   std::vector<std::vector<std::int32_t>> rows;
-  for (std::int64_t i = 0; i < given.rows; ++i) rows.emplace_back(first + i * given.length, first + (i + 1) * given.length);
+  for (std::int64_t i = 0; i < given.rows; ++i)
+    rows.emplace_back(first + i * given.length, first + (i + 1) * given.length);
   peak_memory(true);
   calibrate(decoder, rows, {}, {});
   state.counters["least_processor_s"] = run(state, [&] { benchmark::DoNotOptimize(calibrate(decoder, rows, {}, {})); });
@@ -165,8 +167,13 @@ void calibration(benchmark::State& state, const Case& given) {
   report(state, static_cast<double>(ids.numel()), forward_operations(decoder, given.length) - logits, rate);
 }
 
-void register_case(const std::string& name, std::int64_t iterations, const std::function<void(benchmark::State&)>& run) {
-  benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kSecond)->MeasureProcessCPUTime()->UseRealTime()->Iterations(iterations);
+void register_case(const std::string& name, std::int64_t iterations,
+                   const std::function<void(benchmark::State&)>& run) {
+  benchmark::RegisterBenchmark(name.c_str(), run)
+      ->Unit(benchmark::kSecond)
+      ->MeasureProcessCPUTime()
+      ->UseRealTime()
+      ->Iterations(iterations);
 }
 
 void register_all() {
@@ -176,7 +183,8 @@ void register_all() {
       for (const bool checkpointed : {false, true}) {
         for (const auto& [rows, length] : {std::pair<int, int>{4, 512}, {1, 2048}}) {
           const Case given{model, converted, checkpointed, rows, length};
-          register_case("train/" + given.name(), iterations, [=](benchmark::State& state) { training_step(state, given); });
+          register_case("train/" + given.name(), iterations,
+                        [=](benchmark::State& state) { training_step(state, given); });
         }
       }
     }

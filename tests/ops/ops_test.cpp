@@ -73,11 +73,10 @@ TEST_P(Ops, RmsNorm) {
 }
 
 TEST_P(Ops, FeedForward) {
-  expect_same([](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3]); },
-              [](const Tensors& t) {
-                return at::linear(at::silu(at::linear(t[0], t[1])) * at::linear(t[0], t[2]), t[3]);
-              },
-              {random({2, 5, 13}), random({21, 13}) * 0.3, random({21, 13}) * 0.3, random({13, 21}) * 0.3});
+  expect_same(
+      [](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3]); },
+      [](const Tensors& t) { return at::linear(at::silu(at::linear(t[0], t[1])) * at::linear(t[0], t[2]), t[3]); },
+      {random({2, 5, 13}), random({21, 13}) * 0.3, random({21, 13}) * 0.3, random({13, 21}) * 0.3});
 }
 
 /// Pairs (k, pairs + k) turned by complex multiplication.
@@ -127,7 +126,8 @@ TEST_P(Ops, CausalAttention) {
 TEST_P(Ops, CausalAttentionWithinDocuments) {
   constexpr std::int64_t kLength = 300;
   const at::Tensor position = at::arange(kLength);
-  const at::Tensor documents = at::where(position.lt(200), position.ge(3).to(at::kLong) * 3, at::full({}, 200, at::kLong));
+  const at::Tensor documents =
+      at::where(position.lt(200), position.ge(3).to(at::kLong) * 3, at::full({}, 200, at::kLong));
   const at::Tensor window = (position - 20).clamp_min(0);
   const at::Tensor first = at::stack({documents, window});
   expect_same([&](const Tensors& t) { return causal_self_attention(t[0], t[1], t[2], 0.4, first); },
@@ -136,19 +136,22 @@ TEST_P(Ops, CausalAttentionWithinDocuments) {
 }
 
 TEST_P(Ops, CausalAttentionReadsStridedHeads) {
-  expect_same([](const Tensors& t) {
-                const at::Tensor heads = t[0].view({2, 9, 4, 8}).transpose(1, 2);
-                return causal_self_attention(heads.narrow(1, 0, 2), heads.narrow(1, 2, 1), heads.narrow(1, 3, 1), 1, {});
-              },
-              [](const Tensors& t) {
-                const at::Tensor heads = t[0].view({2, 9, 4, 8}).transpose(1, 2);
-                return plain_attention({heads.narrow(1, 0, 2), heads.narrow(1, 2, 1), heads.narrow(1, 3, 1)}, 1, {});
-              },
-              {random({2, 9, 32})});
+  expect_same(
+      [](const Tensors& t) {
+        const at::Tensor heads = t[0].view({2, 9, 4, 8}).transpose(1, 2);
+        return causal_self_attention(heads.narrow(1, 0, 2), heads.narrow(1, 2, 1), heads.narrow(1, 3, 1), 1, {});
+      },
+      [](const Tensors& t) {
+        const at::Tensor heads = t[0].view({2, 9, 4, 8}).transpose(1, 2);
+        return plain_attention({heads.narrow(1, 0, 2), heads.narrow(1, 2, 1), heads.narrow(1, 3, 1)}, 1, {});
+      },
+      {random({2, 9, 32})});
 }
 
-at::Tensor plain_loss(const at::Tensor& logits, const at::Tensor& teacher, const at::Tensor& targets, const SoftmaxLoss& loss) {
-  const at::Tensor student = (logits / loss.temperature).log_softmax(1), reference = (teacher / loss.temperature).log_softmax(1);
+at::Tensor plain_loss(const at::Tensor& logits, const at::Tensor& teacher, const at::Tensor& targets,
+                      const SoftmaxLoss& loss) {
+  const at::Tensor student = (logits / loss.temperature).log_softmax(1),
+                   reference = (teacher / loss.temperature).log_softmax(1);
   const at::Tensor divergence = (reference.exp() * (reference - student)).sum();
   return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum) * loss.cross_entropy +
          divergence * (loss.distillation * loss.temperature * loss.temperature);
@@ -157,7 +160,8 @@ at::Tensor plain_loss(const at::Tensor& logits, const at::Tensor& teacher, const
 TEST_P(Ops, SoftmaxLosses) {
   const at::AutoGradMode with_gradients(true);
   const at::Tensor targets = at::tensor({0, 40, 17}, at::kLong);
-  for (const SoftmaxLoss& loss : {SoftmaxLoss{}, SoftmaxLoss{0.5, 0, 1}, SoftmaxLoss{0, 1, 2}, SoftmaxLoss{0.3, 0.7, 0.5}}) {
+  for (const SoftmaxLoss& loss :
+       {SoftmaxLoss{}, SoftmaxLoss{0.5, 0, 1}, SoftmaxLoss{0, 1, 2}, SoftmaxLoss{0.3, 0.7, 0.5}}) {
     const at::Tensor teacher = random({3, 41}) * 2, logits = random({3, 41}).mul_(3).requires_grad_(true);
     const at::Tensor expected = plain_loss(logits, teacher, targets, loss);
     (expected * 0.25).backward();
