@@ -5,7 +5,9 @@ packages=(
   g++ cmake ninja-build make pkg-config ca-certificates
   libhdf5-dev libboost-program-options-dev nlohmann-json3-dev libeigen3-dev libfmt-dev libspdlog-dev
   libpcre2-dev libicu-dev libsentencepiece-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libopenmpi-dev openmpi-bin  # training by several processes
   python3-h5py  # one test reads a record with it
+  slurm-wlm munge  # one test submits a job array
 )
 # Only to unpack LibTorch's wheel, when no other LibTorch is given.
 [[ -n ${LIBTORCH:-} ]] || packages+=(python3 python3-pip unzip)

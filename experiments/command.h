@@ -21,6 +21,9 @@ class Command {
   /// Binds the command's own options; those common to all commands are added after it.
   virtual void declare(OptionList& options) = 0;
 
+  /// Whether several processes started by mpirun share the command's work.
+  virtual bool shares_work() const { return false; }
+
   /// Runs with the options as parsed. Errors are thrown; see core/base/error.h.
   virtual ExitCode run(Console& console) = 0;
 };

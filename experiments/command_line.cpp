@@ -11,6 +11,7 @@
 #include "core/base/suggest.h"
 #include "experiments/command.h"
 #include "experiments/failure.h"
+#include "experiments/processes.h"
 
 namespace mla {
 namespace {
@@ -74,7 +75,7 @@ class ProcessSettings {
 };
 
 ExitCode run_command(const CommandInfo& info, const std::vector<std::string>& arguments, Console& console,
-                     std::ostream& out) {
+                     std::ostream& out, const Collective& processes) {
   const std::unique_ptr<Command> command = info.make();
   OptionList options;
   bool help = false;
@@ -84,6 +85,7 @@ ExitCode run_command(const CommandInfo& info, const std::vector<std::string>& ar
     print_help(info, options, out);
     return ExitCode::kDone;
   }
+  prepare_process(processes, info, *command, console);
   const ProcessSettings settings(console);
   return command->run(console);
 }
@@ -106,6 +108,8 @@ std::map<std::string, CommandInfo>& commands() {
 
 ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
   std::string who = kProgram;
+  std::ostream nowhere(nullptr);
+  Collective* processes = &single_process();
   try {
     const std::string first = arguments.empty() ? "" : arguments.front();
     if (first == "--help" || first == "-h" || first == "help") {
@@ -121,12 +125,17 @@ ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
     who += " " + info.name;
     std::vector<std::string> command_line = {kProgram};
     command_line.insert(command_line.end(), arguments.begin(), arguments.end());
-    Console console(streams, std::move(command_line));
-    return run_command(info, {arguments.begin() + 1, arguments.end()}, console, streams.out);
+    processes = &world();
+    const Streams shown = processes->first() ? streams : Streams{streams.in, nowhere, nowhere};
+    Console console(shown, std::move(command_line));
+    return run_command(info, {arguments.begin() + 1, arguments.end()}, console, shown.out, *processes);
   } catch (...) {
     const Failure failure = current_failure();
-    Progress::hide();
-    streams.err << who << ": " << failure.message << std::endl;
+    const auto tell = [&] {
+      Progress::hide();
+      streams.err << who << ": " << failure.message << std::endl;
+    };
+    if (tells_failure(*processes, failure.code, tell)) tell();
     return failure.code;
   }
 }

@@ -14,7 +14,35 @@ void check_choice(const std::string& path, const std::string& value, const std::
   }
 }
 
+void check_weights(const std::vector<MixtureSource>& mixture, const std::string& path) {
+  std::vector<double> weights;
+  for (const MixtureSource& source : mixture) weights.push_back(source.weight);
+  MixtureSchedule::check_weights(weights, path);
+}
+
 }  // namespace
+
+std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(const std::string& path) const {
+  if (mixture.empty()) return {{path + ".data", &data}};
+  std::vector<std::pair<std::string, const DataOptions*>> all;
+  for (std::size_t i = 0; i < mixture.size(); ++i) all.emplace_back(cat(path, ".mixture[", i, "].data"), &mixture[i].data);
+  return all;
+}
+
+void TrainConfig::validate(const std::string& path) const {
+  options.validate(path);
+  check_choice(path + ".packing", packing, {"packed", "rows"});
+  if (!mixture.empty() && !data.files.empty()) {
+    throw ConfigError(cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
+  }
+  for (const auto& [where, source] : sources(path)) source->validate(where);
+  if (!mixture.empty()) check_weights(mixture, path + ".mixture");
+  if (packing != "rows") return;
+  if (!mixture.empty()) throw ConfigError(cat(path, ".mixture: rows come in the order given; use packing = packed"));
+  if (document_boundaries == DocumentBoundaries::kMasked) {
+    throw ConfigError(cat(path, ".document_boundaries = masked: rows hold one document each; use packing = packed"));
+  }
+}
 
 void EvaluationConfig::validate(const std::string& path) const {
   check_choice(path + ".task", task, {"multiple_choice", "perplexity"});
@@ -32,10 +60,9 @@ void ExperimentConfig::validate() const {
   check_choice("arithmetic", arithmetic, {"float32", "float64"});
   if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
   if (calibration) calibration->validate("calibration");
-  if (train) {
-    train->options.validate("train");
-    train->data.validate("train.data");
-    check_choice("train.packing", train->packing, {"packed", "rows"});
+  if (train) train->validate("train");
+  if (!(checkpoint_seconds >= 0)) {
+    throw ConfigError(cat("checkpoint_seconds = ", checkpoint_seconds, ": must not be negative"));
   }
   std::vector<std::string> names;
   for (std::size_t i = 0; i < evaluate.size(); ++i) {
@@ -52,7 +79,7 @@ void ExperimentConfig::validate() const {
 
 Json identity_of(const Json& config) {
   Json identity = config;
-  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline"}) identity.erase(key);
+  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"}) identity.erase(key);
   return identity;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/json.h"
@@ -25,18 +26,41 @@ struct ModelConfig {
   }
 };
 
+/// One source of a weighted mixture.
+struct MixtureSource {
+  double weight = 1;
+  DataOptions data;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("weight", self.weight, "share of the sequences, and so of the tokens, relative to the other sources'");
+    visit("data", self.data, "text of this source");
+  }
+};
+
 /// Fine-tuning: the options of the training loop, and what it reads.
 struct TrainConfig {
   TrainOptions options;
   std::string packing = "packed";
+  DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
   DataOptions data;
+  std::vector<MixtureSource> mixture;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);
     visit("packing", self.packing, "packed: documents end to end, shuffled | rows: one document a row, in the order given");
+    visit("document_boundaries", self.document_boundaries,
+          "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
     visit("data", self.data, "text to train on");
+    visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
   }
+
+  /// All that is read, in order: the mixture's sources, or `data` alone. `path` is the config path of each.
+  std::vector<std::pair<std::string, const DataOptions*>> sources(const std::string& path) const;
+
+  /// Throws ConfigError naming `path` for training options, data, weights or a packing that make no sense.
+  void validate(const std::string& path) const;
 };
 
 /// One evaluation; `task` decides what is measured.
@@ -77,6 +101,7 @@ struct ExperimentConfig {
   std::string results = "results";
   std::string save_model;
   std::uint64_t seed = 0;
+  double checkpoint_seconds = 60;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -91,6 +116,7 @@ struct ExperimentConfig {
     visit("results", self.results, "folder of all records");
     visit("save_model", self.save_model, "folder for the resulting model; empty: not kept");
     visit("seed", self.seed, "of all random streams");
+    visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
 
   /// Throws ConfigError for values that make no sense, whatever the model.

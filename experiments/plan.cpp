@@ -1,7 +1,7 @@
 #include "experiments/plan.h"
 
+#include <algorithm>
 #include <iterator>
-#include <sstream>
 
 #include "core/base/config.h"
 #include "core/base/error.h"
@@ -15,42 +15,44 @@ namespace {
 
 constexpr const char* kBaseline = "baseline";
 
-/// Whether a grid's key, one path or several joined by commas, changes the compression or what only that uses.
-bool is_of_compression(const std::string& key) {
-  std::istringstream paths(key);
-  for (std::string path; std::getline(paths, path, ',');) {
-    for (const char* part : {"compress", "calibration", "arithmetic"}) {
-      if (path.starts_with(part)) return true;
-    }
-  }
-  return false;
+/// Whether a grid's path is about compression, or what only that uses: a baseline has none of it.
+bool is_about_compression(const std::string& path) {
+  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic");
 }
 
-/// Adds in front what everything is compared with: the same fine-tuning and evaluation, nothing compressed, once for
-/// each combination of what else the grid varies, for example seeds.
-void add_baselines(const Json& config, std::vector<Cell>& cells) {
-  Json baseline = config;
-  baseline["compress"] = Json::array();
-  baseline.erase("calibration");
-  baseline.erase("grid");
-  for (const auto& [key, values] : config.value("grid", Json::object()).items()) {
-    if (!is_of_compression(key)) baseline["grid"][key] = values;
+/// The cell that `cell` is compared with: the same fine-tuning and evaluation, nothing compressed.
+Cell baseline_of(const Cell& cell) {
+  Cell baseline{kBaseline, {{"compress", Json::array()}}, cell.config};
+  baseline.config["compress"] = Json::array();
+  baseline.config.erase("calibration");
+  for (const auto& [path, value] : cell.overrides.items()) {
+    if (is_about_compression(path)) continue;
+    baseline.overrides[path] = value;
+    baseline.name += cat(",", path.substr(path.rfind('.') + 1), "=", value.is_string() ? value.get<std::string>() : value.dump());
   }
-  std::vector<Cell> baselines = expand_grid(baseline);
-  for (Cell& cell : baselines) {
-    cell.name = baseline.contains("grid") ? cat(kBaseline, ",", cell.name) : kBaseline;
-    cell.overrides["compress"] = Json::array();
+  return baseline;
+}
+
+/// Puts the baselines in front, each once.
+void add_baselines(std::vector<Cell>& cells) {
+  std::vector<Cell> baselines;
+  for (const Cell& cell : cells) {
+    Cell baseline = baseline_of(cell);
+    const bool known = std::any_of(baselines.begin(), baselines.end(),
+                                   [&](const Cell& other) { return other.config == baseline.config; });
+    if (!known) baselines.push_back(std::move(baseline));
   }
   cells.insert(cells.begin(), std::make_move_iterator(baselines.begin()), std::make_move_iterator(baselines.end()));
 }
 
-bool take_baseline(Json& config) {
-  const auto found = config.find(kBaseline);
+/// Takes a true-or-false key out of a config that only the plan looks at.
+bool take_flag(Json& config, const char* key) {
+  const auto found = config.find(key);
   if (found == config.end()) return false;
-  if (!found->is_boolean()) throw ConfigError(cat("baseline: expected true or false, found ", found->dump()));
-  const bool wanted = found->get<bool>();
-  config.erase(kBaseline);
-  return wanted;
+  if (!found->is_boolean()) throw ConfigError(cat(key, ": expected true or false, found ", found->dump()));
+  const bool value = found->get<bool>();
+  config.erase(key);
+  return value;
 }
 
 CellPlan plan_cell(Cell cell, const std::string& experiment) {
@@ -89,16 +91,20 @@ ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOv
   Json config = resolve_experiment(file, overrides);
   ExperimentPlan plan;
   plan.name = config.value("name", file.stem().string());
-  const bool baseline = take_baseline(config);
+  const bool baseline = take_flag(config, kBaseline), skip_invalid = take_flag(config, "skip_invalid");
   std::vector<Cell> cells = expand_grid(config);
-  if (baseline) add_baselines(config, cells);
+  if (baseline) add_baselines(cells);
   for (Cell& cell : cells) {
     const std::string name = cell.name;
     try {
       plan.cells.push_back(plan_cell(std::move(cell), plan.name));
     } catch (const ConfigError& error) {
-      throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", name, ")") : "", ": ", error.what()));
+      if (!skip_invalid) throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", name, ")") : "", ": ", error.what()));
+      plan.invalid.push_back({name, error.what()});
     }
+  }
+  if (plan.cells.empty()) {
+    throw ConfigError(cat(file.string(), ": none of ", cells.size(), " cells can run; the first: ", plan.invalid.front().reason));
   }
   return plan;
 }

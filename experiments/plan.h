@@ -25,9 +25,15 @@ struct CellPlan {
   std::filesystem::path record;                ///< where its record goes
 };
 
+/// A cell that makes no sense and is left out, since the config says "skip_invalid".
+struct InvalidCell {
+  std::string name, reason;
+};
+
 struct ExperimentPlan {
   std::string name;
   std::vector<CellPlan> cells;
+  std::vector<InvalidCell> invalid;
 };
 
 /// Overrides from the command line.
@@ -40,7 +46,8 @@ struct ConfigOverrides {
 Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 
 /// Expands the grid and constructs every cell. `"baseline": true` adds a cell without compression, otherwise the same,
-/// for each combination of the grid's values that do not concern compression.
+/// for each setting of the grid that is not about compression. A cell that cannot run (a rank above the width, more pairs
+/// than a head has) is refused, or with `"skip_invalid": true` left out and listed.
 /// Throws ConfigError for anything that could not run, naming the config path; DataError for an unreadable model config.
 ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 

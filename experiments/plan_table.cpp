@@ -1,6 +1,7 @@
 #include "experiments/plan_table.h"
 
 #include "core/base/error.h"
+#include "experiments/sweep/estimate.h"
 #include "experiments/table.h"
 
 namespace mla {
@@ -36,6 +37,10 @@ void print_plan(const ExperimentPlan& plan, std::ostream& out) {
                cat(rounded(100 * cache_ratio(cell), 4), " %"), grouped(parameters(cell)), grouped(training_tokens(cell))});
   }
   table.print(out);
+  for (const InvalidCell& cell : plan.invalid) out << "left out: " << cell.name << ": " << cell.reason << "\n";
+  if (!plan.invalid.empty()) out << plan.invalid.size() << " of " << plan.invalid.size() + plan.cells.size() << " cells make no sense and are left out\n";
+  print_shared_work(shared_work(plan), out);
+  out.flush();  // the work may take long
 }
 
 Json plan_to_json(const ExperimentPlan& plan) {
@@ -47,7 +52,9 @@ Json plan_to_json(const ExperimentPlan& plan) {
                      {"cache_ratio", cache_ratio(cell)}, {"parameters", parameters(cell)},
                      {"training_tokens", training_tokens(cell)}});
   }
-  return {{"experiment", plan.name}, {"cells", cells}};
+  Json invalid = Json::array();
+  for (const InvalidCell& cell : plan.invalid) invalid.push_back({{"cell", cell.name}, {"reason", cell.reason}});
+  return {{"experiment", plan.name}, {"cells", cells}, {"skipped_invalid", invalid}, {"shared", to_json(shared_work(plan))}};
 }
 
 }  // namespace mla

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "core/base/fields.h"
+#include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/model/checkpoint.h"
@@ -10,6 +11,7 @@
 #include "experiments/dtype.h"
 #include "experiments/model_files.h"
 #include "experiments/pretrain_config.h"
+#include "experiments/sweep/cell_folder.h"
 #include "experiments/table.h"
 #include "experiments/training.h"
 
@@ -25,6 +27,14 @@ double mean_of_last(const std::vector<double>& values) {
          static_cast<double>(count);
 }
 
+std::int64_t longest_document(const TokenStream& tokens) {
+  std::int64_t longest = 0;
+  for (std::int64_t i = 0; i < tokens.documents(); ++i) {
+    longest = std::max(longest, tokens.document_begin(i + 1) - tokens.document_begin(i));
+  }
+  return longest;
+}
+
 /// Trains a new model from nothing and writes it as a Hugging Face folder.
 class Pretrain final : public Command {
  public:
@@ -33,24 +43,36 @@ class Pretrain final : public Command {
     options.add("set", set_, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
   }
 
+  bool shares_work() const override { return true; }
+
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     PretrainConfig config = read_pretrain_config(config_, set_);
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
     name_special_tokens(*tokenizer, config.config);
-    const TokenRows tokens = load_rows(config.train.data, tokenizer.get(), console.workers());
-    check_lengths(tokens, config);
+    std::int64_t longest_row = 0;
+    const auto batches = make_batches(config.train, [&](const DataOptions& data) {
+      const auto tokens = open_tokens(data, *tokenizer, console.workers());
+      longest_row = std::max(longest_row, longest_document(*tokens));
+      return tokens;
+    });
+    check_lengths(longest_row, config);
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
     Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
                      std::filesystem::absolute(config.tokenizer)};
-    const TrainingReport report = train_on(tokens, config.train, model.decoder, "pretrain");
-    if (report.status == TrainingStatus::kInterrupted) throw Interrupted(cat(report.message, "; no model is written"));
+    const CellFolder folder(config.output, content_hash(config));
+    CellTraining keeper(folder, config.checkpoint_seconds);
+    const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper);
+    if (report.status == TrainingStatus::kInterrupted) {
+      throw Interrupted(cat(report.message, "; its state is kept, the same command goes on from there"));
+    }
+    if (world().first()) std::filesystem::remove_all(folder.path().parent_path());
     const bool complete = report.status == TrainingStatus::kComplete;
-    if (complete) {
+    if (complete && world().first()) {
       store_as(config.dtype, model);
       save_checkpoint(model, config.output);
-    } else {
+    } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
     print(report, model, config.output, console);
@@ -58,13 +80,19 @@ class Pretrain final : public Command {
   }
 
  private:
-  /// Throws ConfigError for sequences longer than the model's positions.
-  static void check_lengths(const TokenRows& tokens, const PretrainConfig& config) {
-    std::int64_t longest = config.train.options.sequence_length;
-    if (config.train.packing == "rows") {
-      longest = 0;
-      for (const auto& row : tokens.rows) longest = std::max(longest, std::ssize(row));
+  /// Of everything that the trained model depends on.
+  static std::string content_hash(const PretrainConfig& config) {
+    Json identity = write_fields(config);
+    for (const char* key : {"description", "output", "checkpoint_seconds"}) identity.erase(key);
+    for (const auto& [role, data] : config.train.sources("train")) {
+      for (const std::string& file : data->files) identity["data_hashes"].push_back(hash_data_file(file));
     }
+    return hash_json(identity);
+  }
+
+  /// Throws ConfigError for sequences longer than the model's positions.
+  static void check_lengths(std::int64_t longest_row, const PretrainConfig& config) {
+    const std::int64_t longest = config.train.packing == "rows" ? longest_row : config.train.options.sequence_length;
     if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
       throw ConfigError(
           cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));
@@ -109,7 +137,8 @@ class Pretrain final : public Command {
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
                                               {"mlaforge pretrain configs/toy/pretrain_mha.json",
-                                               "mlaforge pretrain configs/toy/pretrain_mha.json --set train.steps=1000"});
+                                               "mlaforge pretrain configs/toy/pretrain_mha.json --set train.steps=1000",
+                                               "mpirun -n 2 mlaforge pretrain configs/toy/pretrain_mha.json"});
 
 }  // namespace
 }  // namespace mla

@@ -6,14 +6,13 @@
 #include "core/model/family.h"
 #include "core/model/initialize.h"
 #include "experiments/dtype.h"
-#include "experiments/training.h"
 
 namespace mla {
 void PretrainConfig::validate() const {
   if (output.empty()) throw ConfigError("output: name a folder for the model");
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
   parse_dtype(dtype, "dtype");
-  validate_training(train, "train");
+  train.validate("train");
   geometry();  // refuses a shape that no model can have
   initializer_range();
 }

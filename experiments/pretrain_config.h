@@ -19,6 +19,7 @@ struct PretrainConfig {
   std::string dtype = "float32";
   TrainConfig train;
   std::uint64_t seed = 0;
+  double checkpoint_seconds = 60;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -29,6 +30,7 @@ struct PretrainConfig {
     visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");
+    visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
 
   /// Throws ConfigError for what is missing and for values that make no sense, whatever the tokenizer.

@@ -9,8 +9,8 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
-#include "core/train/trainer.h"
 #include "experiments/dtype.h"
+#include "experiments/training.h"
 
 namespace mla {
 namespace {
@@ -83,32 +83,13 @@ void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecor
   }
 }
 
-/// Shows the course of training, and ends it at a signal.
-class TrainingProgress final : public TrainingObserver {
- public:
-  explicit TrainingProgress(std::int64_t steps) : bar_("fine-tune", steps, "steps") {}
-  bool after_step(const TrainingStep& step, const AdamW&) override {
-    bar_.advance(1, [&] { return cat("loss ", step.loss); });
-    return !interrupted();
-  }
-
- private:
-  Progress bar_;
-};
-
-void fine_tune(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
-  const StageTimer timer(record, "train");
+void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, Decoder& decoder, RunRecord& record) {
   const TrainConfig& train = *cell.options.train;
-  const TokenRows& tokens = session.rows(cell.options.model, train.data);
-  std::unique_ptr<BatchSource> batches;
-  if (train.packing == "rows") {
-    batches = std::make_unique<RowBatches>(tokens.rows);
-  } else {
-    batches = std::make_unique<PackedBatches>(tokens.rows, train.options.sequence_length, train.options.seed);
-  }
-  TrainingProgress progress(train.options.steps);
-  TrainingReport report = mla::train(decoder, *batches, train.options, &progress);
-  check_interrupt();
+  const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
+  CellTraining keeper(folder, cell.options.checkpoint_seconds);
+  TrainingReport report = train_on(*batches, train, decoder, "fine-tune", &keeper);
+  if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
+  record.seconds.emplace_back("train", report.seconds);
   record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
                      std::move(report.learning_rate), std::move(report.gradient_norm)};
   if (report.status == TrainingStatus::kDiverged) {
@@ -132,6 +113,35 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   return cache;
 }
 
+void evaluate(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
+              RunRecord& record) {
+  if (!world().first()) return;
+  const StageTimer timer(record, "evaluate_" + stage);
+  const auto scores = session.evaluate(decoder, stage, cell.options.model, cell.options.evaluate);
+  record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+  record.cache.push_back(measure_cache(decoder, stage));
+}
+
+/// Everything that is measured before training. Training is shared between processes, evaluation is not: rank 0 alone
+/// does it, and alone keeps the record.
+void measure_untrained(const CellPlan& cell, Session& session, const Decoder& converted, RunRecord& record) {
+  if (!world().first()) return;
+  {
+    const StageTimer timer(record, "evaluate_source");
+    record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
+    record.cache.push_back(measure_cache(session.source(cell.options.model).decoder, "source"));
+  }
+  if (!cell.passes.empty()) evaluate(cell, session, converted, "converted", record);
+}
+
+/// What an earlier run measured before training, for this run's record.
+void take_over(RunRecord earlier, RunRecord& record) {
+  record.seconds = std::move(earlier.seconds);
+  record.compression = std::move(earlier.compression);
+  record.evaluation = std::move(earlier.evaluation);
+  record.cache = std::move(earlier.cache);
+}
+
 }  // namespace
 
 std::string content_hash(const CellPlan& cell, Session& session) {
@@ -140,32 +150,23 @@ std::string content_hash(const CellPlan& cell, Session& session) {
   return hash_json(identity);
 }
 
-RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance) {
+RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance, const CellFolder& folder) {
   const ExperimentConfig& options = cell.options;
   RunRecord record = new_record(cell, session, provenance);
-  const auto evaluate = [&](const Decoder& decoder, const std::string& stage) {
-    const StageTimer timer(record, "evaluate_" + stage);
-    const auto scores = session.evaluate(decoder, stage, options.model, options.evaluate);
-    record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
-    record.cache.push_back(measure_cache(decoder, stage));
-  };
-
   const Checkpoint& source = session.source(options.model);
-  {
-    const StageTimer timer(record, "evaluate_source");
-    record.evaluation = session.source_scores(options.model, options.evaluate);
-    record.cache.push_back(measure_cache(source.decoder, "source"));
-  }
   Checkpoint model{source.decoder.clone(), source.config, source.source};
-  if (!cell.passes.empty()) {
-    compress(cell, session, model.decoder, record);
-    evaluate(model.decoder, "converted");
+  if (!cell.passes.empty()) compress(cell, session, model.decoder, record);
+  if (auto earlier = folder.partial_record()) {
+    take_over(std::move(*earlier), record);
+  } else {
+    measure_untrained(cell, session, model.decoder, record);
+    if (options.train && world().first()) folder.keep_partial_record(record);
   }
   if (options.train) {
-    fine_tune(cell, session, model.decoder, record);
-    evaluate(model.decoder, "fine_tuned");
+    fine_tune(cell, session, folder, model.decoder, record);
+    evaluate(cell, session, model.decoder, "fine_tuned", record);
   }
-  if (!options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
+  if (world().first() && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;
 }
 

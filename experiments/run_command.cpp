@@ -3,16 +3,21 @@
 #include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
+#include "core/base/progress.h"
 #include "experiments/command.h"
-#include "experiments/failure.h"
 #include "experiments/plan_table.h"
-#include "experiments/run_cell.h"
+#include "experiments/processes.h"
 #include "experiments/run_summary.h"
+#include "experiments/sweep/estimate.h"
+#include "experiments/sweep/status.h"
+#include "experiments/sweep/sweep.h"
+#include "experiments/sweep/workers.h"
 
 namespace mla {
 namespace {
 
-/// Runs every cell of an experiment and leaves one record each. Cells whose record is complete are skipped.
+/// Runs every cell of an experiment and leaves one record each. Cells whose record is complete are skipped; any number
+/// of processes may run the same experiment.
 class Run final : public Command {
  public:
   void declare(OptionList& options) override {
@@ -20,37 +25,63 @@ class Run final : public Command {
     options.add("set", overrides_.set, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
     options.add("grid", overrides_.grid, "KEY=A,B,…", "run once for each value; may be repeated");
     options.flag("dry-run", dry_run_, "print the plan and stop");
-    options.flag("force", force_, "run cells again whose record is complete");
+    options.add("only", sweep_.only, "PATTERN", "only cells whose name matches the shell pattern, or contains it");
+    options.add_count("limit", sweep_.limit, 0, "run at most this many cells; finished ones are not counted; 0: all");
+    options.add_count("jobs", jobs_, 1, "local processes to work with, which share the threads");
+    options.flag("fail-fast", sweep_.fail_fast, "stop at the first cell that fails");
+    options.flag("retry-failed", sweep_.retry_failed, "run cells again that failed before");
+    options.flag("force", sweep_.force, "run cells again whose record is complete");
+    options.flag("worker", worker_, "leave cells that other processes are working on to them, and end with the parent process");
+    options.add("started", started_, "NS", "with --force or --retry-failed: results younger than this file time are kept");
   }
+
+  bool shares_work() const override { return true; }
 
   ExitCode run(Console& console) override {
     install_interrupt_handler();
-    for (const std::string& word : console.command_line()) command_ += (command_.empty() ? "" : " ") + word;
     ExperimentPlan plan = plan_experiment(config_, overrides_);
+    select_cells(plan, sweep_.only);
     print_plan(plan, console.text());
-    if (dry_run_) {
-      console.report(plan_to_json(plan));
-      return ExitCode::kDone;
-    }
-    make_results_folder(plan.cells.front().record.parent_path());
+    if (dry_run_) return describe(plan, console);
+    const std::filesystem::path folder = plan.cells.front().record.parent_path();
+    if (world().first()) make_results_folder(folder);
+    if (world().first()) sweep_.started = started_ ? file_time(*started_) : time_in(folder);
+    sweep_.wait = !worker_;
+    if (worker_) end_with_parent();
     Session session(plan.cells);
-    const Provenance provenance = provenance_of(console);
-    std::size_t failed = 0;
-    Json cells = Json::array();
-    std::vector<CellSummary> summaries;
-    for (const CellPlan& cell : plan.cells) {
-      const RunRecord record = run_or_skip(cell, session, provenance);
-      if (record.head.status == RunStatus::kFailed) ++failed;
-      cells.push_back(to_json(cell, record));
-      summaries.push_back(summarize(cell, record));
-      print_outcome(cell, record, console.text());
+    if (!worker_ && world().first()) write_plan_file(plan, session);
+    if (!worker_ && !console.quiet) print_estimate(estimate_cost(plan, session), console.text());
+    try {
+      if (jobs_ > 1) work_together(plan, folder, console);
+      check_interrupt();
+      const auto outcomes = run_sweep(plan, session, provenance_of(console), sweep_, console.text());
+      return worker_ ? ExitCode::kDone : report(plan, outcomes, console);
+    } catch (const Interrupted& stop) {
+      throw Interrupted(cat(stop.what(), "; to go on: ", command_line(console)));
     }
-    print_summary(summaries, console.text());
-    console.report({{"experiment", plan.name}, {"cells", cells}, {"failed", failed}});
-    return failed > 0 ? ExitCode::kCellsFailed : ExitCode::kDone;
   }
 
  private:
+  static ExitCode describe(const ExperimentPlan& plan, Console& console) {
+    Session session(plan.cells);
+    const CostEstimate estimate = estimate_cost(plan, session);
+    print_estimate(estimate, console.text());
+    Json report = plan_to_json(plan);
+    report["estimate"] = mla::to_json(estimate);
+    console.report(report);
+    return ExitCode::kDone;
+  }
+
+  static std::filesystem::file_time_type file_time(std::int64_t nanoseconds) {
+    return std::filesystem::file_time_type(std::filesystem::file_time_type::duration(nanoseconds));
+  }
+
+  static std::string command_line(const Console& console) {
+    std::string text;
+    for (const std::string& word : console.command_line()) text += (text.empty() ? "" : " ") + word;
+    return text;
+  }
+
   static Provenance provenance_of(const Console& console) {
     std::vector<const char*> arguments;
     for (const std::string& argument : console.command_line()) arguments.push_back(argument.c_str());
@@ -65,29 +96,61 @@ class Run final : public Command {
     if (::access(folder.c_str(), W_OK) != 0) throw DataError(cat(folder.string(), ": the results folder cannot be written"));
   }
 
-  RunRecord run_or_skip(const CellPlan& cell, Session& session, const Provenance& provenance) const {
-    if (!force_ && std::filesystem::exists(cell.record)) {
-      const RecordHead head = read_record_head(cell.record);
-      if (head.status != RunStatus::kFailed && head.content_hash == content_hash(cell, session)) {
-        log_info(cat(cell.name, ": complete already"));
-        return read_record(cell.record);
+  /// The same command for a worker.
+  std::vector<std::string> worker_arguments(const Console& console) const {
+    std::vector<std::string> arguments = {"run", config_.string(), "--worker", "--quiet", "--jobs", "1"};
+    for (const std::string& assignment : overrides_.set) arguments.insert(arguments.end(), {"--set", assignment});
+    for (const std::string& assignment : overrides_.grid) arguments.insert(arguments.end(), {"--grid", assignment});
+    if (!sweep_.only.empty()) arguments.insert(arguments.end(), {"--only", sweep_.only});
+    if (sweep_.fail_fast) arguments.emplace_back("--fail-fast");
+    if (sweep_.retry_failed) arguments.emplace_back("--retry-failed");
+    if (sweep_.force) arguments.emplace_back("--force");
+    const auto started = sweep_.started.time_since_epoch().count();
+    arguments.insert(arguments.end(), {"--started", cat(started)});
+    arguments.insert(arguments.end(), {"--threads", cat(std::max<std::int64_t>(1, console.workers() / jobs_))});
+    return arguments;
+  }
+
+  /// Lets workers do the cells, and shows how far they are.
+  void work_together(const ExperimentPlan& plan, const std::filesystem::path& folder, const Console& console) const {
+    if (world().size() > 1) throw ConfigError("--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the two");
+    if (sweep_.limit > 0) throw ConfigError("--limit counts the cells of one process; it cannot be had with --jobs");
+    Progress bar("cells", static_cast<std::int64_t>(plan.cells.size()), "cells");
+    const auto killed = run_workers(jobs_, worker_arguments(console), folder / "logs", [&] { show_status(folder, bar); });
+    if (killed > 0) log_warning(cat(killed, " of ", jobs_, " workers were killed; this process does what they left"));
+  }
+
+  static void show_status(const std::filesystem::path& folder, Progress& bar) {
+    const ExperimentStatus status = read_status(folder).front();
+    std::string running;
+    std::int64_t done = 0;
+    for (const CellStatus& cell : status.cells) {
+      if (cell.state == CellState::kRunning) running += cat(running.empty() ? "" : "; ", cell.cell, ": ", cell.note);
+      done += cell.state == CellState::kComplete || cell.state == CellState::kDiverged || cell.state == CellState::kFailed;
+    }
+    bar.advance(done - bar.done(), running);
+  }
+
+  static ExitCode report(const ExperimentPlan& plan, const std::vector<CellOutcome>& outcomes, Console& console) {
+    std::size_t failed = 0, left = 0;
+    Json cells = Json::array();
+    std::vector<CellSummary> summaries;
+    for (const CellOutcome& outcome : outcomes) {
+      if (!outcome.record) {
+        ++left;
+        continue;
       }
+      if (outcome.record->head.status == RunStatus::kFailed) ++failed;
+      cells.push_back(to_json(*outcome.cell, *outcome.record));
+      summaries.push_back(summarize(*outcome.cell, *outcome.record));
     }
-    log_info(cat(cell.name, ": started"));
-    try {
-      RunRecord record = run_cell(cell, session, provenance);
-      write_record(cell.record, record);
-      return record;
-    } catch (const Interrupted&) {
-      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept; to go on: ", command_));
-    } catch (const std::exception&) {
-      // One cell's failure is its own; a record that cannot be written ends the run, since none could be.
-      const std::string message = current_failure().message;
-      log_error(cat(cell.name, ": ", message));
-      RunRecord record = failed_record(cell, session, provenance, message);
-      write_record(cell.record, record);
-      return record;
+    print_summary(summaries, console.text());
+    for (const CellOutcome& outcome : outcomes) {
+      if (outcome.record && outcome.record->head.status == RunStatus::kFailed) print_outcome(*outcome.cell, *outcome.record, console.text());
     }
+    if (left > 0) console.text() << left << (left == 1 ? " cell is" : " cells are") << " still to run\n";
+    console.report({{"experiment", plan.name}, {"cells", cells}, {"failed", failed}, {"left", left}, {"skipped_invalid", plan.invalid.size()}});
+    return failed > 0 ? ExitCode::kCellsFailed : ExitCode::kDone;
   }
 
   static Json to_json(const CellPlan& cell, const RunRecord& record) {
@@ -104,13 +167,16 @@ class Run final : public Command {
 
   std::filesystem::path config_;
   ConfigOverrides overrides_;
-  std::string command_;  ///< as typed, for telling how to go on
-  bool dry_run_ = false, force_ = false;
+  SweepOptions sweep_;
+  std::int64_t jobs_ = 1;
+  std::optional<std::int64_t> started_;
+  bool dry_run_ = false, worker_ = false;
 };
 
 const CommandRegistration<Run> kRun("run", "run an experiment: convert, fine-tune, evaluate, one record per cell",
                                     {"mlaforge run configs/experiments/tinystories-656k.json",
-                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4"});
+                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4 --jobs 2",
+                                     "mpirun -n 2 mlaforge run configs/experiments/tinystories-656k.json"});
 
 }  // namespace
 }  // namespace mla

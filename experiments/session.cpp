@@ -76,6 +76,12 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   return found->second;
 }
 
+std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
+  auto& tokens = tokens_[key_of(model, data)];
+  if (!tokens) tokens = open_tokens(data, tokenizer(model), at::get_num_threads());
+  return tokens;
+}
+
 const MultipleChoiceTask& Session::items(const ModelConfig& model, const EvaluationConfig& task) {
   const std::string key = key_of(model, task);
   auto found = items_.find(key);
@@ -167,7 +173,7 @@ std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::st
 
 const std::string& Session::file_hash(const std::filesystem::path& file) {
   auto& hash = file_hashes_[file.string()];
-  if (hash.empty()) hash = hash_file(file);
+  if (hash.empty()) hash = hash_data_file(file);
   return hash;
 }
 
@@ -190,7 +196,9 @@ Json Session::data_hashes(const ExperimentConfig& config) {
     for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };
   if (config.calibration) add("calibration", config.calibration->files);
-  if (config.train) add("train", config.train->data.files);
+  if (config.train) {
+    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, data->files);
+  }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;
 }

@@ -29,6 +29,8 @@ class Session {
   const Checkpoint& source(const ModelConfig& model);
   const Tokenizer& tokenizer(const ModelConfig& model);
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
+  /// The same to train on.
+  std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
   const MultipleChoiceTask& items(const ModelConfig& model, const EvaluationConfig& task);
 
   const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
@@ -55,6 +57,7 @@ class Session {
   std::map<std::string, Checkpoint> sources_;
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;
+  std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
   std::map<std::string, MultipleChoiceTask> items_;
   std::map<std::string, CalibrationStatistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;

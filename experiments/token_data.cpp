@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 #include "core/base/json.h"
 #include "core/base/suggest.h"
+#include "core/text/token_shard.h"
 
 namespace mla {
 namespace {
@@ -25,7 +27,73 @@ std::vector<std::vector<std::int32_t>> rows_of(std::vector<std::int32_t> tokens,
   return rows;
 }
 
+/// Gathers the rows that the options ask for, document by document.
+class RowCollector {
+ public:
+  explicit RowCollector(const DataOptions& options) : options_(options) {}
+
+  bool full() const { return options_.max_rows > 0 && std::ssize(result_.rows) >= options_.max_rows; }
+
+  void add(std::vector<std::int32_t> document) {
+    const std::size_t size = document.size();
+    std::size_t kept = 0;
+    for (auto& row : rows_of(std::move(document), options_)) {
+      if (full() || std::ssize(row) < options_.min_tokens) continue;
+      kept += row.size();
+      result_.rows.push_back(std::move(row));
+    }
+    whole_ = whole_ && kept == size;
+  }
+
+  /// `bytes` of text stand behind the documents of a file, 0: unknown; `all`: all of them were added.
+  void end_file(std::int64_t bytes, bool all) {
+    whole_ = whole_ && bytes > 0 && all;
+    result_.bytes += bytes;
+  }
+
+  TokenRows result() && {
+    if (!whole_) result_.bytes = 0;
+    if (result_.rows.empty()) {
+      throw DataError(cat(join(options_.files), ": no row of at least ", options_.min_tokens, " tokens"));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  const DataOptions& options_;
+  TokenRows result_;
+  bool whole_ = true;
+};
+
+std::shared_ptr<const TokenShard> open_shard(const std::string& file, const Tokenizer* tokenizer) {
+  auto shard = std::make_shared<const TokenShard>(file);
+  if (tokenizer != nullptr) shard->check_tokenizer(tokenizer->content_hash());
+  return shard;
+}
+
+void add_shard(const TokenShard& shard, RowCollector& rows) {
+  std::int64_t document = 0;
+  for (; document < shard.documents() && !rows.full(); ++document) {
+    const std::int64_t begin = shard.document_begin(document), end = shard.document_begin(document + 1);
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(std::max<std::int64_t>(0, end - begin)));
+    shard.read(begin, tokens);
+    rows.add(std::move(tokens));
+  }
+  rows.end_file(shard.header().text_bytes, document == shard.documents());
+}
+
+TokenRows tokenize_file(const std::string& file, const DataOptions& options, const Tokenizer* tokenizer, int threads) {
+  expects(tokenizer != nullptr, "text needs a tokenizer");
+  TokenRows tokens = tokenize_documents(*tokenizer, read_documents(file, options.documents), {.add_bos = options.bos}, threads);
+  if (!options.eos) return tokens;
+  if (!tokenizer->eos()) throw DataError(cat(file, ": eos = true, but the tokenizer names no EOS token"));
+  for (auto& row : tokens.rows) row.push_back(*tokenizer->eos());
+  return tokens;
+}
+
 }  // namespace
+
+bool is_token_shard(const std::filesystem::path& file) { return file.extension() == kShardExtension; }
 
 bool holds_token_ids(const std::filesystem::path& file) {
   if (file.extension() != ".json") return false;
@@ -45,33 +113,37 @@ void DataOptions::validate(const std::string& path) const {
 }
 
 TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int threads) {
-  TokenRows result;
-  bool whole = true;
+  RowCollector rows(options);
   for (const std::string& file : options.files) {
-    const bool ids = holds_token_ids(file);
-    expects(ids || tokenizer, "text needs a tokenizer");
-    TokenRows tokens = ids ? read_token_rows(file)
-                           : tokenize_documents(*tokenizer, read_documents(file, options.documents),
-                                                {.add_bos = options.bos}, threads);
-    whole = whole && tokens.bytes > 0;
-    result.bytes += tokens.bytes;
-    for (auto& document : tokens.rows) {
-      const std::size_t size = document.size();
-      std::size_t kept = 0;
-      for (auto& row : rows_of(std::move(document), options)) {
-        const bool full = options.max_rows > 0 && std::ssize(result.rows) >= options.max_rows;
-        if (full || std::ssize(row) < options.min_tokens) continue;
-        kept += row.size();
-        result.rows.push_back(std::move(row));
-      }
-      whole = whole && kept == size;
+    if (is_token_shard(file)) {
+      add_shard(*open_shard(file, tokenizer), rows);
+      continue;
+    }
+    TokenRows tokens = holds_token_ids(file) ? read_token_rows(file) : tokenize_file(file, options, tokenizer, threads);
+    for (auto& document : tokens.rows) rows.add(std::move(document));
+    rows.end_file(tokens.bytes, true);
+  }
+  return std::move(rows).result();
+}
+
+std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads) {
+  const bool whole = options.length == 0 && options.min_tokens == 0 && options.max_rows == 0;
+  if (!whole) return std::make_shared<MemoryTokens>(load_rows(options, &tokenizer, threads).rows);
+  std::vector<std::shared_ptr<const TokenStream>> parts;
+  for (const std::string& file : options.files) {
+    if (is_token_shard(file)) {
+      parts.push_back(open_shard(file, &tokenizer));
+    } else {
+      DataOptions one = options;
+      one.files = {file};
+      parts.push_back(std::make_shared<MemoryTokens>(load_rows(one, &tokenizer, threads).rows));
     }
   }
-  if (!whole) result.bytes = 0;
-  if (result.rows.empty()) {
-    throw DataError(cat(join(options.files), ": no row of at least ", options.min_tokens, " tokens"));
-  }
-  return result;
+  return parts.size() == 1 ? parts.front() : std::make_shared<JoinedTokens>(std::move(parts));
+}
+
+std::string hash_data_file(const std::filesystem::path& file) {
+  return is_token_shard(file) ? TokenShard(file).header().content_hash : hash_file(file);
 }
 
 }  // namespace mla

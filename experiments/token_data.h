@@ -3,19 +3,22 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/text/corpus.h"
+#include "core/text/token_stream.h"
 #include "core/text/tokenizer.h"
 
 namespace mla {
 
-/// Files of text (or of token ids), how they are cut into documents, and how documents become rows of tokens.
+/// Files of text (or of token ids, or token shards), how they are cut into documents, and how documents become rows of tokens.
 struct DataOptions {
   std::vector<std::string> files;
   DocumentOptions documents;
   bool bos = true;
+  bool eos = false;
   std::int64_t length = 0;
   std::string long_documents = "cut";
   std::int64_t min_tokens = 0;
@@ -23,9 +26,10 @@ struct DataOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("files", self.files, "text, .jsonl, .json (array of strings), or .json with {\"ids\": [[…]]}, in this order");
+    visit("files", self.files, "text, .jsonl, .json (array of strings, or {\"ids\": [[…]]}), or .mlat token shards; in this order");
     visit("documents", self.documents, "how files are cut into documents");
     visit("bos", self.bos, "begin each document with the tokenizer's special tokens, where it has such a rule");
+    visit("eos", self.eos, "end each document with the tokenizer's EOS token; what token ids hold is left as it is");
     visit("length", self.length, "tokens of a row at most; 0: whole documents");
     visit("long_documents", self.long_documents, "cut: keep the first `length` tokens | split: into several rows");
     visit("min_tokens", self.min_tokens, "rows with fewer tokens are left out");
@@ -38,8 +42,20 @@ struct DataOptions {
 /// Whether a file holds rows of token ids, which need no tokenizer.
 bool holds_token_ids(const std::filesystem::path& file);
 
+/// Whether a file is a token shard, by its extension.
+bool is_token_shard(const std::filesystem::path& file);
+
 /// The rows that the options describe; `bytes` counts the text of all documents only when none was cut or left out.
-/// `tokenizer` may be null when all files hold ids. Throws DataError for unreadable files, or when no row is left.
+/// `tokenizer` may be null when all files hold ids. Throws DataError for unreadable files, for a shard that was packed
+/// with another tokenizer, or when no row is left.
 TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int threads);
+
+/// The same for training, end to end. Shards stay where they are, mapped into memory, unless rows are cut or left out
+/// by `length`, `min_tokens` or `max_rows`; everything else is loaded.
+std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads);
+
+/// The content hash of a file that is read as data. A token shard may be larger than one wants to read through: it states
+/// the hash of what it holds.
+std::string hash_data_file(const std::filesystem::path& file);
 
 }  // namespace mla

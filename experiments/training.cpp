@@ -1,51 +1,64 @@
 #include "experiments/training.h"
 
-#include <memory>
+#include <chrono>
+#include <cmath>
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "core/base/log.h"
 #include "core/base/progress.h"
-#include "core/base/suggest.h"
 
 namespace mla {
 namespace {
 
-constexpr const char* kPacked = "packed";
-constexpr const char* kRows = "rows";
-
-/// Shows the course of training, and ends it at a signal.
-class TrainingProgress final : public TrainingObserver {
+/// Shows the course of training, keeps its state from time to time, and ends it at a signal to any process.
+class TrainingWatch final : public TrainingObserver {
  public:
-  TrainingProgress(const std::string& label, std::int64_t steps) : bar_(label, steps, "steps") {}
-  bool after_step(const TrainingStep& step, const AdamW&) override {
+  TrainingWatch(const std::string& label, std::int64_t steps, TrainingKeeper* keeper)
+      : bar_(label, steps, "steps"), keeper_(keeper) {}
+
+  bool after_step(const TrainingStep& step, const TrainingRun& run) override {
+    const bool stop = world().any(interrupted());
+    if (keeper_ != nullptr && world().first() && (stop || seconds_since_save() >= keeper_->interval())) {
+      keeper_->save(run.state());
+      saved_ = Clock::now();
+    }
     bar_.advance(1, [&] { return cat("loss ", step.loss); });
-    return !interrupted();
+    return !stop;
   }
 
  private:
-  Progress bar_;
-};
+  using Clock = std::chrono::steady_clock;
+  double seconds_since_save() const { return std::chrono::duration<double>(Clock::now() - saved_).count(); }
 
-std::unique_ptr<BatchSource> make_batches(const TokenRows& tokens, const TrainConfig& config) {
-  if (config.packing == kRows) return std::make_unique<RowBatches>(tokens.rows);
-  return std::make_unique<PackedBatches>(tokens.rows, config.options.sequence_length, config.options.seed);
-}
+  Progress bar_;
+  TrainingKeeper* keeper_;
+  Clock::time_point saved_ = Clock::now();
+};
 
 }  // namespace
 
-void validate_training(const TrainConfig& config, const std::string& path) {
-  config.options.validate(path);
-  config.data.validate(path + ".data");
-  if (config.packing != kPacked && config.packing != kRows) {
-    throw ConfigError(cat(path, ".packing: ", unknown_name(config.packing, {kPacked, kRows})));
+std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open) {
+  if (config.packing == "rows") return std::make_unique<RowBatches>(open(config.data));
+  std::vector<WeightedTokens> sources;
+  for (const auto& [path, data] : config.sources("train")) {
+    const double weight = config.mixture.empty() ? 1 : config.mixture[sources.size()].weight;
+    sources.push_back({open(*data), weight, path});
   }
+  return std::make_unique<PackedBatches>(std::move(sources), config.options.sequence_length, config.options.seed,
+                                         config.document_boundaries);
 }
 
-TrainingReport train_on(const TokenRows& tokens, const TrainConfig& config, Decoder& decoder,
-                        const std::string& label) {
-  const auto batches = make_batches(tokens, config);
-  TrainingProgress progress(label, config.options.steps);
-  return train(decoder, *batches, config.options, &progress);
+TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
+                        TrainingKeeper* keeper) {
+  const std::optional<TrainingState> start = keeper != nullptr ? keeper->load() : std::nullopt;
+  const std::int64_t done = start ? start->report.step.back() + 1 : 0;
+  if (world().any(done * world().size() != std::llround(world().sum(static_cast<double>(done))))) {
+    throw DataError(cat(label, ": the processes see different training states; they need one results folder"));
+  }
+  if (done > 0) log_info(cat(label, ": goes on after ", done, " of ", config.options.steps, " steps"));
+  TrainingWatch watch(label, config.options.steps - done, keeper);
+  return train(decoder, batches, config.options, &watch, start ? &*start : nullptr, world());
 }
 
 }  // namespace mla

@@ -75,6 +75,18 @@ void AtomicWriter::flush(std::size_t count) {
   filled_ = 0;
 }
 
+void AtomicWriter::overwrite(std::uint64_t offset, const void* bytes, std::size_t count) {
+  if (filled_ > 0) flush(filled_);
+  write_through_cache();
+  const auto* from = static_cast<const std::byte*>(bytes);
+  for (std::size_t done = 0; done < count;) {
+    const ssize_t written = ::pwrite(fd_, from + done, count - done, static_cast<off_t>(offset + done));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail();
+    done += static_cast<std::size_t>(written);
+  }
+}
+
 void AtomicWriter::finish(const std::function<void()>& before_rename) {
   if (filled_ > 0) flush(filled_);
   if (::fsync(fd_) != 0) fail();

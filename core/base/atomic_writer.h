@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -21,6 +22,9 @@ class AtomicWriter {
 
   /// Throws DataError naming the target and the system's reason, for example a full disk.
   void write(const void* bytes, std::size_t count);
+
+  /// Replaces bytes written before, for a header that counts what follows it; nothing is written after it.
+  void overwrite(std::uint64_t offset, const void* bytes, std::size_t count);
 
   /// Writes what is left, syncs, calls `before_rename` (may be empty) while the old file still stands, and renames.
   void finish(const std::function<void()>& before_rename);

@@ -62,8 +62,10 @@ std::string read_file(const std::filesystem::path& path) {
 
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<int> counter = 0;
+  char host[64] = {};  // Processes of several machines may write to one folder.
+  ::gethostname(host, sizeof host - 1);
   std::filesystem::path name = path;
-  name += cat(".", ::getpid(), ".", counter++, ".tmp");
+  name += cat(".", host, ".", ::getpid(), ".", counter++, ".tmp");
   return name;
 }
 

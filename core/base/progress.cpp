@@ -56,8 +56,14 @@ void put(const std::string& text) {
   std::fflush(progress_style().out);
 }
 
-double seconds_between(const ProgressStyle& style) {
-  return style.terminal ? style.seconds_between_draws : style.seconds_between_lines;
+std::chrono::steady_clock::time_point after(double seconds) {
+  const std::chrono::duration<double> wait(seconds);
+  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(wait);
+}
+
+std::chrono::steady_clock::time_point next_draw() {
+  const ProgressStyle& style = progress_style();
+  return after(style.terminal ? style.seconds_between_draws : style.seconds_between_lines);
 }
 
 }  // namespace
@@ -68,9 +74,7 @@ ProgressStyle& progress_style() {
 }
 
 Progress::Progress(std::string label, std::int64_t total, std::string unit)
-    : label_(std::move(label)), unit_(std::move(unit)), total_(total), start_(Clock::now()) {
-  plan_next();
-}
+    : label_(std::move(label)), unit_(std::move(unit)), total_(total), start_(Clock::now()), next_draw_(next_draw()), next_call_(start_) {}
 
 Progress::~Progress() {
   if (progress_style().quiet) return;
@@ -79,17 +83,25 @@ Progress::~Progress() {
   drawn = false;
 }
 
-void Progress::plan_next() {
-  const std::chrono::duration<double> wait(seconds_between(progress_style()));
-  next_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(wait);
+bool Progress::due() const {
+  const ProgressStyle& style = progress_style();
+  if (style.quiet && !style.listener) return false;
+  const Clock::time_point now = Clock::now();
+  return (style.listener && now >= next_call_) || (!style.quiet && (done_ == total_ || now >= next_draw_));
 }
-
-bool Progress::due() const { return !progress_style().quiet && (done_ == total_ || Clock::now() >= next_); }
 
 void Progress::show(std::string_view note) {
   note_ = note;
-  if (done_ == total_) return;  // The last line is about to be written.
-  plan_next();
+  if (progress_style().listener && Clock::now() >= next_call_) {
+    next_call_ = after(progress_style().seconds_between_calls);
+    progress_style().listener(line(false));
+  }
+  // With the last step done the last line is about to be written.
+  if (!progress_style().quiet && done_ != total_ && Clock::now() >= next_draw_) draw();
+}
+
+void Progress::draw() {
+  next_draw_ = next_draw();
   const std::lock_guard lock(screen);
   if (!progress_style().terminal) return put(line(false) + "\n");
   std::string text = line(false);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -17,6 +18,8 @@ struct ProgressStyle {
   bool quiet = false;                  ///< show nothing
   double seconds_between_lines = 10;   ///< where it is no terminal
   double seconds_between_draws = 0.1;  ///< on a terminal
+  std::function<void(const std::string& line)> listener{};  ///< told now and then, also when quiet; may be empty
+  double seconds_between_calls = 2;                       ///< of the listener
 };
 
 /// The style in use; `terminal` is set from isatty(stderr) at first use. Change it before making a Progress.
@@ -57,14 +60,14 @@ class Progress {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void plan_next();
   bool due() const;
   void show(std::string_view note);
+  void draw();
   std::string line(bool last) const;
 
   std::string label_, unit_, note_;
   std::int64_t total_ = 0, done_ = 0;
-  Clock::time_point start_, next_;
+  Clock::time_point start_, next_draw_, next_call_;
 };
 
 }  // namespace mla

@@ -110,7 +110,10 @@ Hdf5File open_record(const std::filesystem::path& path) {
 }  // namespace
 
 std::vector<std::pair<std::string, RunStatus>> enum_names(RunStatus) {
-  return {{"complete", RunStatus::kComplete}, {"diverged", RunStatus::kDiverged}, {"failed", RunStatus::kFailed}};
+  return {{"complete", RunStatus::kComplete},
+          {"diverged", RunStatus::kDiverged},
+          {"failed", RunStatus::kFailed},
+          {"interrupted", RunStatus::kInterrupted}};
 }
 
 void write_record(const std::filesystem::path& path, const RunRecord& record) {

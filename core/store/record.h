@@ -16,8 +16,8 @@ namespace mla {
 /// Version of the layout; a reader refuses records of another.
 constexpr std::int64_t kRecordVersion = 1;
 
-/// How a run ended. A diverged run is a result: its numbers stand, and tables mark it.
-enum class RunStatus { kComplete, kDiverged, kFailed };
+/// How a run ended. A diverged run is a result: its numbers stand, and tables mark it. An interrupted one will go on.
+enum class RunStatus { kComplete, kDiverged, kFailed, kInterrupted };
 std::vector<std::pair<std::string, RunStatus>> enum_names(RunStatus);
 
 /// What identifies a record; attributes of the file itself.
@@ -31,7 +31,7 @@ struct RecordHead {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("status", self.status, "complete, diverged or failed");
+    visit("status", self.status, "complete, diverged, failed or interrupted");
     visit("message", self.message, "why the run diverged or failed");
     visit("experiment", self.experiment, "name of the experiment");
     visit("cell", self.cell, "name of the grid's cell");

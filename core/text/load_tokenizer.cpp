@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/hash.h"
 #include "core/text/tokenizer_readers.h"
 
 namespace mla {
@@ -15,6 +17,16 @@ struct NamePair {
 };
 constexpr std::array<NamePair, 2> kPairs{{{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
 
+/// The vocabulary and merges that `path`, one of them, belongs to; nothing when it is another kind of file.
+std::vector<fs::path> pair_of(const fs::path& path) {
+  for (const NamePair& pair : kPairs) {
+    if (path.filename() == pair.vocabulary || path.filename() == pair.merges) {
+      return {path.parent_path() / pair.vocabulary, path.parent_path() / pair.merges};
+    }
+  }
+  return {};
+}
+
 /// sentencepiece models are protocol buffers; tiktoken files are lines of base64 and a number.
 std::unique_ptr<Tokenizer> read_model_file(const fs::path& path) {
   const std::string bytes = read_file(path);
@@ -25,14 +37,12 @@ std::unique_ptr<Tokenizer> read_model_file(const fs::path& path) {
 }
 
 std::unique_ptr<Tokenizer> load_file(const fs::path& path) {
-  const std::string name = path.filename().string(), extension = path.extension().string();
-  for (const NamePair& pair : kPairs) {
-    if (name != pair.vocabulary && name != pair.merges) continue;
-    const fs::path vocabulary = path.parent_path() / pair.vocabulary, merges = path.parent_path() / pair.merges;
-    for (const fs::path& needed : {vocabulary, merges}) {
+  const std::string extension = path.extension().string();
+  if (const auto pair = pair_of(path); !pair.empty()) {
+    for (const fs::path& needed : pair) {
       if (!fs::exists(needed)) throw DataError(cat(path.string(), ": needs ", needed.string(), " beside it"));
     }
-    return read_vocab_merges(vocabulary, merges);
+    return read_vocab_merges(pair[0], pair[1]);
   }
   if (extension == ".json") return read_hf_tokenizer(path);
   if (extension == ".tiktoken") return read_tiktoken(path);
@@ -54,24 +64,42 @@ fs::path find_file(const fs::path& folder, std::string_view prefix, std::string_
   return first;
 }
 
-std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
+/// The tokenizer file that a folder holds.
+fs::path find_in_folder(const fs::path& folder) {
   for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json"}) {
-    if (fs::exists(folder / name)) return load_file(folder / name);
+    if (fs::exists(folder / name)) return folder / name;
   }
   constexpr std::pair<const char*, const char*> kPatterns[] = {{"", ".tiktoken"}, {"tok", ".model"}, {"tok", ".bin"}};
   for (const auto& [prefix, extension] : kPatterns) {
-    if (const fs::path found = find_file(folder, prefix, extension); !found.empty()) return load_file(found);
+    if (const fs::path found = find_file(folder, prefix, extension); !found.empty()) return found;
   }
   throw DataError(cat(folder.string(),
                       ": no tokenizer: looked for tokenizer.json, tokenizer.model, vocab.json + "
                       "merges.txt, encoder.json + vocab.bpe, *.tiktoken, tok*.model, tok*.bin"));
 }
 
+/// Tokenizers of the same files differ where a tokenizer_config.json beside them changes the special tokens around a
+/// text or the way it is cut; this text shows it.
+constexpr const char* kProbe = "It's 1234567 o'CLOCK,  e\u0301?\n\n\tNow";
+
+/// Where the files lie and what they are called does not matter.
+std::string hash_of(const Tokenizer& tokenizer, const fs::path& file) {
+  std::vector<fs::path> files = pair_of(file);
+  if (files.empty()) files.push_back(file);
+  Hasher hasher;
+  for (const fs::path& read : files) hasher.update(hash_file(read));
+  for (const std::int32_t id : tokenizer.encode(kProbe, {.add_bos = true})) hasher.update(cat(id, ","));
+  return hasher.digest();
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
   if (!fs::exists(path)) throw DataError(cat(path.string(), ": no such tokenizer file or folder"));
-  return fs::is_directory(path) ? load_folder(path) : load_file(path);
+  const fs::path file = fs::is_directory(path) ? find_in_folder(path) : path;
+  std::unique_ptr<Tokenizer> tokenizer = load_file(file);
+  tokenizer->content_hash_ = hash_of(*tokenizer, file);
+  return tokenizer;
 }
 
 }  // namespace mla

@@ -39,6 +39,14 @@ class Tokenizer {
   /// The ids that begin and end a document, where the tokenizer names such tokens.
   virtual std::optional<std::int32_t> bos() const = 0;
   virtual std::optional<std::int32_t> eos() const = 0;
+
+  /// Hash of what decides the ids of a text: the files that load_tokenizer() read the vocabulary from, and the special
+  /// tokens put around a text. Token shards name it. Empty for a tokenizer that was not made by load_tokenizer().
+  const std::string& content_hash() const { return content_hash_; }
+
+ private:
+  friend std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+  std::string content_hash_;
 };
 
 /// Loads a tokenizer from a file or from the first of these that a folder holds: tokenizer.json; tokenizer.model

@@ -12,16 +12,6 @@ void check_beta(const std::string& path, double beta) {
   if (!(beta >= 0 && beta < 1)) throw ConfigError(cat(path, ": ", beta, " is outside 0 <= beta < 1"));
 }
 
-void load_state(const std::map<std::string, at::Tensor>& state, const std::string& name, at::Tensor& into) {
-  const auto found = state.find(name);
-  if (found == state.end()) throw DataError(cat("optimizer state: tensor ", name, " is missing"));
-  if (found->second.sizes() != into.sizes()) {
-    throw DataError(
-        cat("optimizer state: ", name, ": expected shape ", into.sizes(), ", found ", found->second.sizes()));
-  }
-  into.copy_(found->second);
-}
-
 }  // namespace
 
 void AdamWOptions::validate(const std::string& path) const {
@@ -29,6 +19,16 @@ void AdamWOptions::validate(const std::string& path) const {
   check_beta(path + ".beta2", beta2);
   if (!(epsilon > 0)) throw ConfigError(cat(path, ".epsilon: ", epsilon, " is not positive"));
   if (!(weight_decay >= 0)) throw ConfigError(cat(path, ".weight_decay: ", weight_decay, " is negative"));
+}
+
+void copy_from_state(const std::map<std::string, at::Tensor>& state, const std::string& name, at::Tensor& into) {
+  const auto found = state.find(name);
+  if (found == state.end()) throw DataError(cat("training state: tensor ", name, " is missing"));
+  if (found->second.sizes() != into.sizes()) {
+    throw DataError(
+        cat("training state: ", name, ": expected shape ", into.sizes(), ", found ", found->second.sizes()));
+  }
+  into.copy_(found->second);
 }
 
 AdamW::AdamW(const NamedTensors& parameters, const AdamWOptions& options) : options_(options) {
@@ -68,20 +68,20 @@ void AdamW::update(bool matrices, double learning_rate) {
 }
 
 NamedTensors AdamW::state() const {
-  NamedTensors state{{"step", step_.clone()}};
+  NamedTensors state{{"step", step_}};
   for (const Moments& moments : moments_) {
-    state.emplace_back(moments.name + ".mean", moments.mean.clone());
-    state.emplace_back(moments.name + ".mean_square", moments.mean_square.clone());
+    state.emplace_back(moments.name + ".mean", moments.mean);
+    state.emplace_back(moments.name + ".mean_square", moments.mean_square);
   }
   return state;
 }
 
 void AdamW::restore(const std::map<std::string, at::Tensor>& state) {
   const at::NoGradGuard no_grad;
-  load_state(state, "step", step_);
+  copy_from_state(state, "step", step_);
   for (Moments& moments : moments_) {
-    load_state(state, moments.name + ".mean", moments.mean);
-    load_state(state, moments.name + ".mean_square", moments.mean_square);
+    copy_from_state(state, moments.name + ".mean", moments.mean);
+    copy_from_state(state, moments.name + ".mean_square", moments.mean_square);
   }
 }
 

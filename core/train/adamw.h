@@ -31,6 +31,9 @@ struct AdamWOptions {
 /// Tensors by name, in a fixed order.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
+/// Copies the values of `state`'s tensor `name` into `into`. Throws DataError when it is missing or of another shape.
+void copy_from_state(const std::map<std::string, at::Tensor>& state, const std::string& name, at::Tensor& into);
+
 /// With gradient g, in step t = 1, 2, … (arXiv 1711.05101, algorithm 2):
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 ///   p = (1 - lr * decay) p - lr * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
@@ -44,10 +47,11 @@ class AdamW {
   /// One update from the gradients that the parameters hold. One without a gradient stays as it is.
   void step(double learning_rate);
 
-  /// Copies of "step" (one float32) and, for each parameter, "<name>.mean" and "<name>.mean_square".
+  /// "step" (one float32) and, for each parameter, "<name>.mean" and "<name>.mean_square", which share this
+  /// optimizer's memory: a copy would take twice the parameters' bytes.
   NamedTensors state() const;
 
-  /// Continues from a state(). Throws DataError naming a tensor that is missing or of another shape.
+  /// Continues from the values of a state(). Throws DataError naming a tensor that is missing or of another shape.
   void restore(const std::map<std::string, at::Tensor>& state);
 
  private:

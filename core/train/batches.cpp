@@ -3,77 +3,126 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
-#include <span>
 
 #include "core/base/error.h"
-#include "core/base/random.h"
 
 namespace mla {
 namespace {
 
+using Row = std::vector<std::int32_t>;
+
 /// A batch whose row i predicts every token of rows[i] from those before it.
-Batch make_batch(const std::vector<std::span<const std::int32_t>>& rows) {
+Batch make_batch(const std::vector<Row>& rows) {
   std::size_t longest = 0;
-  for (const auto& row : rows) longest = std::max(longest, row.size());
-  const std::int64_t count = static_cast<std::int64_t>(rows.size()), length = static_cast<std::int64_t>(longest) - 1;
+  for (const Row& row : rows) longest = std::max(longest, row.size());
+  const std::int64_t count = std::ssize(rows), length = static_cast<std::int64_t>(longest) - 1;
   Batch batch{at::zeros({count, length}, at::kLong), at::full({count, length}, kIgnoredTarget, at::kLong)};
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto begin = static_cast<std::ptrdiff_t>(i) * length;
     std::copy(rows[i].begin(), rows[i].end() - 1, batch.ids.mutable_data_ptr<std::int64_t>() + begin);
     std::copy(rows[i].begin() + 1, rows[i].end(), batch.targets.mutable_data_ptr<std::int64_t>() + begin);
-    batch.scored += static_cast<std::int64_t>(rows[i].size()) - 1;
+    batch.scored += std::ssize(rows[i]) - 1;
   }
   return batch;
 }
 
+/// Keeps the documents of one row apart: `first` is the row's first token in `stream`; `begins` and `targets` are the
+/// row's `length` entries of Batch::documents and Batch::targets. Returns the number of targets taken away.
+std::int64_t separate_documents(const TokenStream& stream, std::int64_t first, std::int64_t length,
+                                std::int64_t* begins, std::int64_t* targets) {
+  std::int64_t removed = 0, begin = 0, document = document_of(stream, first);
+  std::int64_t end = stream.document_begin(document + 1) - first;  // where the document at hand ends, in the row
+  for (std::int64_t i = 0; i < length; ++i) {
+    begins[i] = begin;
+    if (i + 1 < end) continue;
+    targets[i] = kIgnoredTarget;
+    ++removed;
+    begin = i + 1;
+    while (end <= i + 1 && document + 1 < stream.documents()) end = stream.document_begin(++document + 1) - first;
+  }
+  return removed;
+}
+
 }  // namespace
+
+std::vector<std::pair<std::string, DocumentBoundaries>> enum_names(DocumentBoundaries) {
+  return {{"kept", DocumentBoundaries::kKept}, {"masked", DocumentBoundaries::kMasked}};
+}
+
+PackedBatches::PackedBatches(std::vector<WeightedTokens> sources, std::int64_t length, std::uint64_t seed,
+                             DocumentBoundaries boundaries)
+    : schedule_([&] {
+        std::vector<double> weights;
+        for (const WeightedTokens& source : sources) weights.push_back(source.weight);
+        return MixtureSchedule(weights);
+      }()),
+      length_(length),
+      seed_(seed),
+      boundaries_(boundaries) {
+  if (length < 1) throw ConfigError(cat("sequence_length: ", length, " is less than 1"));
+  for (WeightedTokens& source : sources) {
+    const std::int64_t tokens = source.tokens->tokens();
+    if (tokens <= length) {
+      throw DataError(cat("training text", source.name.empty() ? "" : " of " + source.name, ": expected at least ",
+                          length + 1, " tokens for one sequence, found ", tokens));
+    }
+    sources_.push_back({std::move(source.tokens), (tokens - 1) / length});
+  }
+}
 
 PackedBatches::PackedBatches(const std::vector<std::vector<std::int32_t>>& documents, std::int64_t length,
                              std::uint64_t seed)
-    : length_(length), seed_(seed) {
-  if (length < 1) throw ConfigError(cat("sequence_length: ", length, " is less than 1"));
-  for (const auto& document : documents) tokens_.insert(tokens_.end(), document.begin(), document.end());
-  sequences_ = (static_cast<std::int64_t>(tokens_.size()) - 1) / length;
-  if (sequences_ < 1) {
-    throw DataError(
-        cat("training text: expected at least ", length + 1, " tokens for one sequence, found ", tokens_.size()));
-  }
-}
+    : PackedBatches({{std::make_shared<MemoryTokens>(documents)}}, length, seed) {}
 
-const std::vector<std::int64_t>& PackedBatches::order(std::int64_t epoch) {
-  if (epoch != order_epoch_) {
-    order_.resize(static_cast<std::size_t>(sequences_));
-    std::iota(order_.begin(), order_.end(), 0);
-    RandomStream(seed_, cat("train.order.", epoch)).shuffle(order_);
-    order_epoch_ = epoch;
+std::int64_t PackedBatches::first_token(const MixtureSchedule::Draw& draw) {
+  Source& source = sources_.at(draw.source);
+  const std::int64_t epoch = draw.number / source.sequences;
+  if (epoch != source.order_epoch) {
+    source.order.emplace(source.sequences, seed_, cat("train.order.", draw.source, ".", epoch));
+    source.order_epoch = epoch;
   }
-  return order_;
+  return (*source.order)(draw.number % source.sequences) * length_;
 }
 
 Batch PackedBatches::next(std::int64_t rows) {
-  std::vector<std::span<const std::int32_t>> chosen;
+  std::vector<Row> chosen;
+  std::vector<std::pair<const TokenStream*, std::int64_t>> places;
   for (std::int64_t i = 0; i < rows; ++i, ++position_) {
-    const std::int64_t sequence = order(position_ / sequences_).at(static_cast<std::size_t>(position_ % sequences_));
-    chosen.push_back(std::span(tokens_).subspan(static_cast<std::size_t>(sequence * length_),
-                                                static_cast<std::size_t>(length_ + 1)));
+    const MixtureSchedule::Draw draw = schedule_.at(position_);
+    places.emplace_back(sources_.at(draw.source).tokens.get(), first_token(draw));
+    chosen.emplace_back(static_cast<std::size_t>(length_ + 1));
+    places.back().first->read(places.back().second, chosen.back());
   }
-  return make_batch(chosen);
+  Batch batch = make_batch(chosen);
+  if (boundaries_ == DocumentBoundaries::kKept) return batch;
+  batch.documents = at::empty_like(batch.ids);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const auto [stream, first] = places[static_cast<std::size_t>(i)];
+    batch.scored -= separate_documents(*stream, first, length_,
+                                       batch.documents.mutable_data_ptr<std::int64_t>() + i * length_,
+                                       batch.targets.mutable_data_ptr<std::int64_t>() + i * length_);
+  }
+  return batch;
 }
 
-RowBatches::RowBatches(std::vector<std::vector<std::int32_t>> rows) : rows_(std::move(rows)) {
-  if (rows_.empty()) throw DataError("training rows: expected at least one, found none");
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    if (rows_[i].size() < 2) {
-      throw DataError(cat("training rows: row ", i, ": expected at least 2 tokens, found ", rows_[i].size()));
-    }
+RowBatches::RowBatches(std::shared_ptr<const TokenStream> rows) : rows_(std::move(rows)) {
+  const std::int64_t count = rows_->documents();
+  if (count < 1) throw DataError("training rows: expected at least one, found none");
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t size = rows_->document_begin(i + 1) - rows_->document_begin(i);
+    if (size < 2) throw DataError(cat("training rows: row ", i, ": expected at least 2 tokens, found ", size));
   }
 }
+
+RowBatches::RowBatches(const std::vector<std::vector<std::int32_t>>& rows)
+    : RowBatches(std::make_shared<MemoryTokens>(rows)) {}
 
 Batch RowBatches::next(std::int64_t rows) {
-  std::vector<std::span<const std::int32_t>> chosen;
+  std::vector<Row> chosen;
   for (std::int64_t i = 0; i < rows; ++i, ++position_) {
-    chosen.emplace_back(rows_[static_cast<std::size_t>(position_) % rows_.size()]);
+    const std::int64_t row = position_ % rows_->documents(), begin = rows_->document_begin(row);
+    chosen.emplace_back(static_cast<std::size_t>(rows_->document_begin(row + 1) - begin));
+    rows_->read(begin, chosen.back());
   }
   return make_batch(chosen);
 }

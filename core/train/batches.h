@@ -4,7 +4,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
+
+#include "core/base/permutation.h"
+#include "core/text/token_stream.h"
+#include "core/train/mixture_schedule.h"
 
 namespace mla {
 
@@ -16,9 +24,13 @@ struct Batch {
   at::Tensor ids;           ///< [rows, length], int64
   at::Tensor targets;       ///< [rows, length], int64: the next token, or kIgnoredTarget
   std::int64_t scored = 0;  ///< positions with a target
+  /// [rows, length], int64: the position in its row where each token's document begins (0 for one that began before the
+  /// row), for attention within documents. Undefined: attention reaches back to the row's first token.
+  at::Tensor documents{};
 };
 
-/// An endless sequence of rows. Its position is the number of rows handed out, so that a run can be continued.
+/// An endless sequence of rows. Its position is the number of rows handed out, so that a run can be continued, and so
+/// that several processes can each take their rows of a batch: the position alone decides which rows come next.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
@@ -26,7 +38,7 @@ class BatchSource {
   /// The next `rows` rows; after the last row of the data comes the first of the next epoch.
   virtual Batch next(std::int64_t rows) = 0;
 
-  /// Rows handed out so far; seek() continues after that many.
+  /// Rows handed out so far; seek() continues after that many, at no cost worth counting.
   std::int64_t position() const { return position_; }
   void seek(std::int64_t position) { position_ = position; }
 
@@ -34,38 +46,67 @@ class BatchSource {
   std::int64_t position_ = 0;
 };
 
+/// What packed sequences do where one document ends and another begins.
+enum class DocumentBoundaries {
+  kKept,   ///< nothing: the text before is context, and the next document's first token is predicted from it
+  kMasked  ///< attention stays within documents, and a target in another document is not scored
+};
+std::vector<std::pair<std::string, DocumentBoundaries>> enum_names(DocumentBoundaries);
+
+/// One source of a mixture.
+struct WeightedTokens {
+  std::shared_ptr<const TokenStream> tokens;
+  double weight = 1;   ///< its share of all sequences, relative to the others'
+  std::string name{};  ///< in errors
+};
+
 /// Documents put end to end and cut into sequences of `length` inputs each; the last target of a sequence is the first
 /// input of the next, so that every token but the first is predicted once an epoch. A remainder shorter than a sequence
-/// is left out. Each epoch has its own order, decided by the seed and the epoch's number alone.
+/// is left out. Sources mix by MixtureSchedule, sequence by sequence; each goes through all of its sequences before any
+/// comes again, in an order that the seed, the source's place and its epoch decide. Nothing is loaded or listed: memory
+/// does not grow with the corpus.
 class PackedBatches final : public BatchSource {
  public:
-  /// Throws ConfigError when `length` < 1, DataError when the documents hold fewer than length + 1 tokens.
+  /// Throws ConfigError when `length` < 1 or for weights that MixtureSchedule refuses, DataError when a source holds
+  /// fewer than length + 1 tokens.
+  PackedBatches(std::vector<WeightedTokens> sources, std::int64_t length, std::uint64_t seed,
+                DocumentBoundaries boundaries = DocumentBoundaries::kKept);
+  /// One source, in memory.
   PackedBatches(const std::vector<std::vector<std::int32_t>>& documents, std::int64_t length, std::uint64_t seed);
 
   Batch next(std::int64_t rows) override;
-  std::int64_t sequences() const { return sequences_; }
+
+  /// Sequences of an epoch of a source.
+  std::int64_t sequences(std::size_t source = 0) const { return sources_.at(source).sequences; }
 
  private:
-  const std::vector<std::int64_t>& order(std::int64_t epoch);
+  struct Source {
+    std::shared_ptr<const TokenStream> tokens;
+    std::int64_t sequences = 0;
+    std::int64_t order_epoch = -1;
+    std::optional<RandomPermutation> order{};
+  };
+  std::int64_t first_token(const MixtureSchedule::Draw& draw);
 
-  std::vector<std::int32_t> tokens_;
-  std::int64_t length_ = 0, sequences_ = 0;
+  std::vector<Source> sources_;
+  MixtureSchedule schedule_;
+  std::int64_t length_ = 0;
   std::uint64_t seed_ = 0;
-  std::int64_t order_epoch_ = -1;
-  std::vector<std::int64_t> order_;
+  DocumentBoundaries boundaries_;
 };
 
-/// Rows of different lengths in the order given: every token of a row but its first is a target. Rows of a batch are
-/// padded on the right, where nothing is scored.
+/// One document a row, in the order given: every token of a row but its first is a target. Rows of a batch are padded on
+/// the right, where nothing is scored.
 class RowBatches final : public BatchSource {
  public:
   /// Throws DataError when there is no row, or one with fewer than two tokens.
-  explicit RowBatches(std::vector<std::vector<std::int32_t>> rows);
+  explicit RowBatches(std::shared_ptr<const TokenStream> rows);
+  explicit RowBatches(const std::vector<std::vector<std::int32_t>>& rows);
 
   Batch next(std::int64_t rows) override;
 
  private:
-  std::vector<std::vector<std::int32_t>> rows_;
+  std::shared_ptr<const TokenStream> rows_;
 };
 
 }  // namespace mla

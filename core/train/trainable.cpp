@@ -57,6 +57,11 @@ TrainableParameters::~TrainableParameters() {
   }
 }
 
+void TrainableParameters::restore(const std::map<std::string, at::Tensor>& state, const std::string& prefix) {
+  const at::NoGradGuard no_grad;
+  for (auto& [name, parameter] : parameters_) copy_from_state(state, prefix + name, parameter);
+}
+
 void TrainableParameters::zero_gradients() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
 }

@@ -23,6 +23,10 @@ class TrainableParameters {
 
   const NamedTensors& named() const { return parameters_; }
 
+  /// Overwrites each parameter with the values of `state`'s tensor "<prefix><name>". Throws DataError when one is
+  /// missing or of another shape.
+  void restore(const std::map<std::string, at::Tensor>& state, const std::string& prefix);
+
   void zero_gradients();
 
   /// The 2-norm of all gradients together. Where it exceeds `limit` (> 0; 0: no limit), they are scaled down to it.

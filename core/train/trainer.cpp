@@ -1,7 +1,9 @@
 #include "core/train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "core/base/error.h"
 #include "core/train/loss.h"
@@ -11,6 +13,7 @@ namespace mla {
 namespace {
 
 constexpr const char* kPath = "train";
+constexpr const char* kParameterPrefix = "parameter.";
 
 void check_at_least_one(const std::string& path, std::int64_t value) {
   if (value < 1) throw ConfigError(cat(path, ": ", value, " is less than 1"));
@@ -20,18 +23,47 @@ void check_not_negative(const std::string& path, double value) {
   if (!(std::isfinite(value) && value >= 0)) throw ConfigError(cat(path, ": ", value, " is not a number >= 0"));
 }
 
-/// Backpropagates one step's batches; returns their mean loss and counts their tokens.
-double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, std::int64_t& tokens) {
+std::int64_t rows_per_step(const TrainOptions& options) { return options.batch_rows * options.accumulation; }
+
+/// This process's share of one step's rows, in passes of at most batch_rows; `source` moves on by the whole step.
+std::vector<Batch> next_batches(BatchSource& source, const TrainOptions& options, const Collective& processes) {
+  const std::int64_t start = source.position(), rows = rows_per_step(options);
+  const std::int64_t begin = rows * processes.rank() / processes.size();
+  const std::int64_t end = rows * (processes.rank() + 1) / processes.size();
   std::vector<Batch> batches;
-  std::int64_t scored = 0;
-  for (std::int64_t i = 0; i < options.accumulation; ++i) {
-    batches.push_back(source.next(options.batch_rows));
-    scored += batches.back().scored;
+  source.seek(start + begin);
+  for (std::int64_t row = begin; row < end; row += options.batch_rows) {
+    batches.push_back(source.next(std::min(options.batch_rows, end - row)));
   }
+  source.seek(start + rows);
+  return batches;
+}
+
+/// Backpropagates one step's batches; returns their mean loss and counts their tokens, those of all processes.
+double backpropagate(const Decoder& decoder, BatchSource& source, const TrainOptions& options, Collective& processes,
+                     std::int64_t& tokens) {
+  const std::vector<Batch> batches = next_batches(source, options, processes);
+  double scored = 0;
+  for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
+  scored = processes.sum(scored);
   double sum = 0;
-  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / static_cast<double>(scored));
-  tokens += scored;
-  return sum / static_cast<double>(scored);
+  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored);
+  tokens += static_cast<std::int64_t>(scored);
+  return processes.sum(sum) / scored;
+}
+
+std::vector<at::Tensor> values_of(const TrainableParameters& parameters) {
+  std::vector<at::Tensor> values;
+  for (const auto& [name, parameter] : parameters.named()) values.push_back(parameter);
+  return values;
+}
+
+std::vector<at::Tensor> gradients_of(const TrainableParameters& parameters) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters.named()) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  return gradients;
 }
 
 /// Why a step says that the run has diverged; empty when it has not.
@@ -57,6 +89,81 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+class Run final : public TrainingRun {
+ public:
+  Run(Decoder& decoder, BatchSource& source, const TrainOptions& options, Collective& processes)
+      : decoder_(decoder),
+        source_(source),
+        options_(options),
+        processes_(processes),
+        parameters_(decoder, options.trainable, cat(kPath, ".trainable")),
+        optimizer_(parameters_.named(), options.optimizer) {
+    broadcast(processes_, values_of(parameters_));
+  }
+
+  const TrainingReport& report() const override { return report_; }
+
+  TrainingState state() const override {
+    TrainingState state{report_, source_.position(), optimizer_.state()};
+    for (const auto& [name, parameter] : parameters_.named()) {
+      state.tensors.emplace_back(kParameterPrefix + name, parameter.detach());
+    }
+    return state;
+  }
+
+  void restore(const TrainingState& state) {
+    std::map<std::string, at::Tensor> tensors(state.tensors.begin(), state.tensors.end());
+    optimizer_.restore(tensors);
+    parameters_.restore(tensors, kParameterPrefix);
+    source_.seek(state.position);
+    report_ = state.report;
+    expects(!report_.step.empty(), "a training state is that after a step");
+    step_.step = report_.step.back() + 1;
+    step_.tokens = report_.tokens.back();
+  }
+
+  TrainingReport finish(TrainingObserver* observer) {
+    for (; step_.step < options_.steps && report_.status == TrainingStatus::kComplete; ++step_.step) {
+      make_step();
+      if (report_.status != TrainingStatus::kComplete) continue;
+      const bool stop = observer != nullptr && !observer->after_step(step_, *this);
+      if (processes_.any(stop)) {
+        report_.status = TrainingStatus::kInterrupted;
+        report_.message = cat("stopped after step ", step_.step);
+      }
+    }
+    return std::move(report_);
+  }
+
+ private:
+  /// One update, or the finding that the run has diverged.
+  void make_step() {
+    const auto start = std::chrono::steady_clock::now();
+    parameters_.zero_gradients();
+    step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
+    step_.loss = backpropagate(decoder_, source_, options_, processes_, step_.tokens);
+    sum_in_place(processes_, gradients_of(parameters_));
+    step_.gradient_norm = parameters_.clip_gradients(options_.gradient_clip);
+    append(report_, step_);
+    report_.message = divergence(step_, report_.loss.front(), options_.divergence_factor);
+    if (report_.message.empty()) {
+      optimizer_.step(step_.learning_rate);
+    } else {
+      report_.status = TrainingStatus::kDiverged;
+    }
+    report_.seconds += seconds_since(start);
+  }
+
+  Decoder& decoder_;
+  BatchSource& source_;
+  const TrainOptions& options_;
+  Collective& processes_;
+  TrainableParameters parameters_;
+  AdamW optimizer_;
+  TrainingReport report_;
+  TrainingStep step_;
+};
+
 }  // namespace
 
 void TrainOptions::validate(const std::string& path) const {
@@ -77,33 +184,16 @@ std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
           {"interrupted", TrainingStatus::kInterrupted}};
 }
 
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer) {
+TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options, TrainingObserver* observer,
+                     const TrainingState* start, Collective& processes) {
   options.validate(kPath);
-  TrainableParameters parameters(decoder, options.trainable, cat(kPath, ".trainable"));
-  AdamW optimizer(parameters.named(), options.optimizer);
-  TrainingReport report;
-  TrainingStep step;
-  for (; step.step < options.steps; ++step.step) {
-    const auto start = std::chrono::steady_clock::now();
-    parameters.zero_gradients();
-    step.learning_rate = options.learning_rate * learning_rate_factor(options.schedule, step.step, options.steps);
-    step.loss = backpropagate(decoder, source, options, step.tokens);
-    step.gradient_norm = parameters.clip_gradients(options.gradient_clip);
-    append(report, step);
-    report.message = divergence(step, report.loss.front(), options.divergence_factor);
-    if (report.message.empty()) optimizer.step(step.learning_rate);
-    report.seconds += seconds_since(start);
-    if (!report.message.empty()) {
-      report.status = TrainingStatus::kDiverged;
-      break;
-    }
-    if (observer != nullptr && !observer->after_step(step, optimizer)) {
-      report.status = TrainingStatus::kInterrupted;
-      report.message = cat("stopped after step ", step.step);
-      break;
-    }
+  if (rows_per_step(options) < processes.size()) {
+    throw ConfigError(cat(kPath, ": batch_rows * accumulation = ", rows_per_step(options), " rows a step cannot be shared by ",
+                          processes.size(), " processes"));
   }
-  return report;
+  Run run(decoder, source, options, processes);
+  if (start != nullptr) run.restore(*start);
+  return run.finish(observer);
 }
 
 }  // namespace mla

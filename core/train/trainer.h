@@ -9,6 +9,7 @@
 #include "core/model/decoder.h"
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
+#include "core/train/collective.h"
 #include "core/train/schedule.h"
 
 namespace mla {
@@ -70,12 +71,28 @@ struct TrainingReport {
   }
 };
 
+/// All that a run needs to go on from after a step, besides its options, its data and a model of the same shape.
+struct TrainingState {
+  TrainingReport report;      ///< of the steps so far
+  std::int64_t position = 0;  ///< rows that the batch source has handed out
+  NamedTensors tensors;       ///< "parameter.<name>" of what is trained, and the optimizer's
+};
+
+/// A run as its observer sees it.
+class TrainingRun {
+ public:
+  virtual ~TrainingRun() = default;
+  virtual const TrainingReport& report() const = 0;
+  /// The state after the step that was just made. Its tensors share the run's memory: use them before the next step.
+  virtual TrainingState state() const = 0;
+};
+
 /// Told of every step after its update: for progress, checkpoints and early ends.
 class TrainingObserver {
  public:
   virtual ~TrainingObserver() = default;
   /// Returning false ends the run with status kInterrupted; updates made so far stay.
-  virtual bool after_step(const TrainingStep& step, const AdamW& optimizer) = 0;
+  virtual bool after_step(const TrainingStep& step, const TrainingRun& run) = 0;
 };
 
 /// Minimises the mean cross-entropy of next tokens with AdamW. The parameters named by `trainable` are updated in place
@@ -83,8 +100,15 @@ class TrainingObserver {
 /// however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a loss above
 /// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
 /// that the model is as the last update left it. `observer` may be null. Same seed, data and thread count: same losses,
-/// bit for bit. Throws ConfigError for options that do not fit the model.
+/// bit for bit, also when a run is continued from `start`, the state of an earlier one after some step.
+/// Throws ConfigError for options that do not fit the model, DataError for a state that does not.
+///
+/// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
+/// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
+/// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
+/// that step. Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-                     TrainingObserver* observer = nullptr);
+                     TrainingObserver* observer = nullptr, const TrainingState* start = nullptr,
+                     Collective& processes = single_process());
 
 }  // namespace mla

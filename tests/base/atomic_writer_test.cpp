@@ -63,5 +63,18 @@ TEST(AtomicWriter, AFullDiskIsOneErrorAndLeavesNothing) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
+TEST(AtomicWriter, OverwritesAHeaderAtTheEnd) {
+  const test::TemporaryFolder folder;
+  for (const std::size_t size : {std::size_t{10}, std::size_t{8} << 20, (std::size_t{8} << 20) + 5}) {
+    AtomicWriter writer(folder / "a");
+    const std::string room(4, '.'), body(size, 'b');
+    writer.write(room.data(), room.size());
+    writer.write(body.data(), body.size());
+    writer.overwrite(0, "head", 4);
+    writer.finish({});
+    EXPECT_TRUE(read_file(folder / "a") == "head" + body) << size;
+  }
+}
+
 }  // namespace
 }  // namespace mla

@@ -103,8 +103,8 @@ TEST(AdamW, ContinuesFromItsState) {
   AdamW first(parts, {});
   run(first, parts, 0, 3);
   std::map<std::string, at::Tensor> state;
-  for (const auto& [name, tensor] : first.state()) state[name] = tensor;
-  run(first, parts, 3, 4);  // The state is a copy: this must not change it.
+  for (const auto& [name, tensor] : first.state()) state[name] = tensor.clone();
+  run(first, parts, 3, 4);
   const NamedTensors again{{"p", at::ones({2, 3}).requires_grad_(true)}};
   AdamW replay(again, {});
   run(replay, again, 0, 3);
@@ -119,11 +119,11 @@ TEST(AdamW, RefusesAStateThatDoesNotFit) {
   EXPECT_EQ(test::message_of<DataError>([&] {
               optimizer.restore({{"step", at::zeros({})}});
             }),
-            "optimizer state: tensor p.mean is missing");
+            "training state: tensor p.mean is missing");
   EXPECT_EQ(test::message_of<DataError>([&] {
               optimizer.restore({{"step", at::zeros({})}, {"p.mean", at::zeros({3, 2})}});
             }),
-            "optimizer state: p.mean: expected shape [2, 3], found [3, 2]");
+            "training state: p.mean: expected shape [2, 3], found [3, 2]");
 }
 
 TEST(AdamW, RefusesImpossibleOptions) {

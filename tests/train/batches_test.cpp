@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -66,12 +67,89 @@ TEST(PackedBatches, RefusesTooShortATextAndNoLength) {
               PackedBatches({{1, 2}, {3}}, 3, 0);
             }),
             "training text: expected at least 4 tokens for one sequence, found 3");
-  EXPECT_EQ(test::message_of<DataError>([] { PackedBatches({}, 3, 0); }),
+  EXPECT_EQ(test::message_of<DataError>([] { PackedBatches(std::vector<std::vector<std::int32_t>>{}, 3, 0); }),
             "training text: expected at least 4 tokens for one sequence, found 0");
   EXPECT_EQ(test::message_of<ConfigError>([] {
               PackedBatches({{1, 2, 3}}, 0, 0);
             }),
             "sequence_length: 0 is less than 1");
+}
+
+std::shared_ptr<const TokenStream> stream(std::vector<std::vector<std::int32_t>> documents) {
+  return std::make_shared<MemoryTokens>(documents);
+}
+
+TEST(PackedBatches, KeptBoundariesAreNotNamed) {
+  PackedBatches source({{stream(counting_documents())}}, 4, 1);
+  EXPECT_FALSE(source.next(2).documents.defined());
+}
+
+/// Documents 0-2, 3, 4-9, 10-13 (and an empty one), cut into sequences of 4 inputs.
+TEST(PackedBatches, MaskedBoundariesKeepDocumentsApart) {
+  PackedBatches source({{stream({{0, 1, 2}, {3}, {}, {4, 5, 6, 7, 8, 9}, {10, 11, 12, 13}})}}, 4, 1,
+                       DocumentBoundaries::kMasked);
+  const Batch batch = source.next(3);
+  EXPECT_EQ(batch.documents.scalar_type(), at::kLong);
+  constexpr std::int64_t kNone = kIgnoredTarget;
+  std::map<std::int64_t, std::pair<Ids, Ids>> by_first_token;  // documents, targets
+  for (std::int64_t row = 0; row < 3; ++row) {
+    by_first_token[batch.ids[row][0].item<std::int64_t>()] = {values(batch.documents[row]), values(batch.targets[row])};
+  }
+  EXPECT_EQ(by_first_token[0], std::pair(Ids({0, 0, 0, 3}), Ids({1, 2, kNone, kNone})));
+  EXPECT_EQ(by_first_token[4], std::pair(Ids({0, 0, 0, 0}), Ids({5, 6, 7, 8})));
+  EXPECT_EQ(by_first_token[8], std::pair(Ids({0, 0, 2, 2}), Ids({9, kNone, 11, 12})));
+  EXPECT_EQ(batch.scored, 2 + 4 + 3);
+}
+
+/// Sources are told apart by their tokens: 1000 and up, 2000 and up, ….
+std::vector<WeightedTokens> three_sources() {
+  std::vector<WeightedTokens> sources;
+  const double weights[] = {0.5, 0.3, 0.2};
+  for (int source = 0; source < 3; ++source) {
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(41 + 20 * source));
+    std::iota(tokens.begin(), tokens.end(), 1000 * (source + 1));
+    sources.push_back({stream({tokens}), weights[source]});
+  }
+  return sources;
+}
+
+TEST(PackedBatches, AMixtureDrawsEachSourceWholeBeforeAgain) {
+  constexpr std::int64_t kRows = 400;
+  PackedBatches source(three_sources(), 4, 3);
+  const Ids firsts = values(source.next(kRows).ids.select(1, 0));
+  std::map<std::int64_t, std::vector<std::int64_t>> drawn;
+  for (const std::int64_t first : firsts) drawn[first / 1000 - 1].push_back(first);
+  EXPECT_EQ(drawn[0].size(), 200u);
+  EXPECT_EQ(drawn[1].size(), 120u);
+  EXPECT_EQ(drawn[2].size(), 80u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto epoch = static_cast<std::size_t>(source.sequences(i));
+    ASSERT_EQ(epoch, 10 + 5 * i);
+    const auto& all = drawn[static_cast<std::int64_t>(i)];
+    for (std::size_t begin = 0; begin + epoch <= all.size(); begin += epoch) {
+      EXPECT_EQ(std::set<std::int64_t>(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       all.begin() + static_cast<std::ptrdiff_t>(begin + epoch))
+                    .size(),
+                epoch);
+    }
+  }
+}
+
+TEST(PackedBatches, AMixtureContinuesFromAnyPosition) {
+  PackedBatches whole(three_sources(), 4, 3);
+  const at::Tensor ids = whole.next(300).ids;
+  PackedBatches other(three_sources(), 4, 3);
+  for (const std::int64_t position : {290, 3, 77, 150}) {
+    other.seek(position);
+    EXPECT_TRUE(other.next(10).ids.equal(ids.narrow(0, position, 10))) << position;
+  }
+}
+
+TEST(PackedBatches, NamesTheSourceThatIsTooShort) {
+  EXPECT_EQ(test::message_of<DataError>([] {
+              PackedBatches({{stream({{1, 2, 3, 4, 5}})}, {stream({{1}}), 2, "train.mixture[1].data"}}, 3, 0);
+            }),
+            "training text of train.mixture[1].data: expected at least 4 tokens for one sequence, found 1");
 }
 
 TEST(RowBatches, PadsOnTheRightWithoutScoring) {

@@ -163,7 +163,7 @@ TEST(Train, ALossThatIsNotFiniteDivergesWhateverTheFactor) {
 class StopAfter : public TrainingObserver {
  public:
   explicit StopAfter(std::int64_t step) : last_(step) {}
-  bool after_step(const TrainingStep& step, const AdamW&) override {
+  bool after_step(const TrainingStep& step, const TrainingRun&) override {
     losses.push_back(step.loss);
     return step.step < last_;
   }
@@ -182,6 +182,50 @@ TEST(Train, AnObserverSeesEveryStepAndMayEndTheRun) {
   EXPECT_EQ(report.message, "stopped after step 2");
   EXPECT_EQ(report.loss.size(), 3U);
   EXPECT_EQ(observer.losses, report.loss);
+}
+
+/// Keeps a copy of the run's state after one step.
+class KeepState : public TrainingObserver {
+ public:
+  explicit KeepState(std::int64_t step) : step_(step) {}
+  bool after_step(const TrainingStep& step, const TrainingRun& run) override {
+    if (step.step == step_) {
+      kept = run.state();
+      for (auto& [name, tensor] : kept.tensors) tensor = tensor.clone();
+    }
+    return true;
+  }
+  TrainingState kept;
+
+ private:
+  std::int64_t step_;
+};
+
+TEST(Train, GoesOnFromAStateBitForBit) {
+  const Decoder source_model = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  const auto rows = random_rows({200, 150, 90});
+  KeepState observer(4);
+  Decoder whole = source_model.clone(), continued = source_model.clone();
+  PackedBatches batches(rows, 12, 3), again(rows, 12, 3);
+  const TrainingReport report = train(whole, batches, short_run(11), &observer);
+  const TrainingReport rest = train(continued, again, short_run(11), nullptr, &observer.kept);
+  EXPECT_EQ(rest.loss, report.loss);
+  EXPECT_EQ(rest.gradient_norm, report.gradient_norm);
+  EXPECT_EQ(rest.tokens, report.tokens);
+  std::vector<at::Tensor> parameters;
+  whole.visit_parameters([&](const std::string&, at::Tensor& tensor) { parameters.push_back(tensor); });
+  std::size_t i = 0;
+  continued.visit_parameters(
+      [&](const std::string& name, at::Tensor& tensor) { EXPECT_TRUE(tensor.equal(parameters.at(i++))) << name; });
+}
+
+TEST(Train, RefusesAStateOfAnotherModel) {
+  Decoder first = test::tiny_decoder(test::tiny_geometry("gqa")), second = test::tiny_decoder(test::tiny_geometry("mha"));
+  RowBatches source(random_rows({17, 12}));
+  KeepState observer(1);
+  train(first, source, short_run(2), &observer);
+  EXPECT_THAT(test::message_of<DataError>([&] { train(second, source, short_run(4), nullptr, &observer.kept); }),
+              testing::HasSubstr("training state: model.layers.0.self_attn.k_proj.weight"));
 }
 
 TEST(TrainOptions, ReadsNestedFieldsAndRefusesImpossibleOnes) {

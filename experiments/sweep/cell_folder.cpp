@@ -1,0 +1,86 @@
+#include "experiments/sweep/cell_folder.h"
+
+#include <unistd.h>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "experiments/sweep/training_state_file.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kRecord = "record";
+constexpr const char* kPartial = "partial.h5";
+constexpr const char* kTraining = "training.safetensors";
+constexpr const char* kActivity = "activity";
+
+/// `read(file)` where the file exists and can be read; a damaged one costs a warning and is as good as none.
+template <class Read>
+auto read_if_there(const std::filesystem::path& file, const Read& read) -> std::optional<decltype(read(file))> {
+  if (!std::filesystem::exists(file)) return {};
+  try {
+    return read(file);
+  } catch (const std::exception& error) {
+    log_warning(cat("not used: ", error.what()));
+    return {};
+  }
+}
+
+}  // namespace
+
+CellFolder::CellFolder(const std::filesystem::path& results, const std::string& content_hash)
+    : results_(results), path_(results / ".cells" / content_hash) {}
+
+std::optional<std::filesystem::path> CellFolder::record() const {
+  const auto relative = read_if_there(path_ / kRecord, read_file);
+  if (!relative || !std::filesystem::exists(results_ / *relative)) return {};
+  return results_ / *relative;
+}
+
+void CellFolder::remember_record(const std::filesystem::path& record) const {
+  write_file_atomically(path_ / kRecord, std::filesystem::relative(record, results_).string());
+}
+
+std::optional<RunRecord> CellFolder::partial_record() const { return read_if_there(path_ / kPartial, read_record); }
+void CellFolder::keep_partial_record(RunRecord record) const {
+  record.head.status = RunStatus::kInterrupted;
+  write_record(path_ / kPartial, record);
+}
+
+std::optional<TrainingState> CellFolder::training_state() const {
+  return read_if_there(path_ / kTraining, read_training_state);
+}
+void CellFolder::keep_training_state(const TrainingState& state) const {
+  write_training_state(path_ / kTraining, state);
+}
+
+bool CellFolder::has_progress() const {
+  return std::filesystem::exists(path_ / kPartial) || std::filesystem::exists(path_ / kTraining);
+}
+
+std::string CellFolder::activity() const {
+  return read_if_there(path_ / kActivity, read_file).value_or("");
+}
+
+void CellFolder::show_activity(const std::string& line) const {
+  // Without sync: losing it in a crash loses nothing.
+  const std::filesystem::path temporary = temporary_name(path_ / kActivity);
+  if (std::FILE* file = std::fopen(temporary.c_str(), "w")) {
+    std::fputs(line.c_str(), file);
+    std::fclose(file);
+    std::rename(temporary.c_str(), (path_ / kActivity).c_str());
+  }
+}
+
+void CellFolder::remove_leftovers() const {
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    if (entry.path().extension() == ".tmp") ::unlink(entry.path().c_str());
+  }
+}
+
+void CellFolder::remove_progress() const {
+  for (const char* name : {kPartial, kTraining, kActivity}) ::unlink((path_ / name).c_str());
+}
+
+}  // namespace mla

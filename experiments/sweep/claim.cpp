@@ -1,0 +1,194 @@
+#include "experiments/sweep/claim.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/file.h"
+
+namespace mla {
+namespace {
+
+using std::filesystem::path;
+
+constexpr std::string_view kPrefix = "claim.";
+
+path claim_file(const path& folder, std::int64_t number) { return folder / cat(kPrefix, number); }
+
+/// The number of the latest claim, 0 for none.
+std::int64_t latest_claim(const path& folder) {
+  std::int64_t latest = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!name.starts_with(kPrefix)) continue;
+    std::int64_t number = 0;
+    const char* last = name.data() + name.size();
+    const auto [rest, failure] = std::from_chars(name.data() + kPrefix.size(), last, number);
+    if (failure == std::errc() && rest == last) latest = std::max(latest, number);
+  }
+  return latest;
+}
+
+/// A system file's text without its last line break; empty where it cannot be read.
+std::string system_text(const path& file) {
+  try {
+    std::string text = read_file(file);
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+  } catch (const DataError&) {
+    return {};
+  }
+}
+
+/// Field 22 of /proc/PID/stat; 0 when there is no such process. The second field may hold spaces and brackets.
+std::int64_t start_of(std::int64_t pid) {
+  const std::string text = system_text(cat("/proc/", pid, "/stat"));
+  const std::size_t bracket = text.rfind(')');
+  if (bracket == std::string::npos) return 0;
+  std::istringstream fields(text.substr(bracket + 1));
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) fields >> skipped;
+  std::int64_t started = 0;
+  fields >> started;
+  return started;
+}
+
+/// Nanoseconds since a file was touched, by the clock of its own file system.
+std::optional<std::chrono::nanoseconds> age_of(const path& file) {
+  const path probe = temporary_name(file);
+  const int fd = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return {};
+  struct stat now {}, then {};
+  const bool known = ::fstat(fd, &now) == 0 && ::stat(file.c_str(), &then) == 0;
+  ::close(fd);
+  ::unlink(probe.c_str());
+  if (!known) return {};
+  return std::chrono::seconds(now.st_mtim.tv_sec - then.st_mtim.tv_sec) +
+         std::chrono::nanoseconds(now.st_mtim.tv_nsec - then.st_mtim.tv_nsec);
+}
+
+std::optional<ProcessIdentity> holder_in(const path& file) {
+  try {
+    ProcessIdentity holder;
+    read_fields(read_json(file), "", holder);
+    return holder;
+  } catch (const std::runtime_error&) {
+    return {};  // released this moment, or damaged
+  }
+}
+
+/// Whether the holder named in `file` lives; one that cannot be read (a machine lost power) has only its file's age.
+bool alive(const path& file, const std::optional<ProcessIdentity>& holder, const ClaimTiming& timing) {
+  const ProcessIdentity self = this_process();
+  if (holder && holder->host == self.host) {
+    if (holder->boot != self.boot) return false;
+    if (holder->pid_namespace == self.pid_namespace) return start_of(holder->pid) == holder->started;
+  }
+  const auto age = age_of(file);
+  return age && *age < timing.stale;
+}
+
+/// Makes claim `number` with this process's identity; false when it exists.
+bool make_claim(const path& folder, std::int64_t number) {
+  const path file = claim_file(folder, number), temporary = temporary_name(file);
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) throw DataError(cat(folder.string(), ": a claim cannot be written: ", std::strerror(errno)));
+  const std::string text = write_fields(this_process()).dump();
+  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const int write_error = errno;
+  ::close(fd);
+  const bool linked = written && ::link(temporary.c_str(), file.c_str()) == 0;
+  const int link_error = errno;
+  ::unlink(temporary.c_str());
+  if (!written) throw DataError(cat(folder.string(), ": a claim cannot be written: ", std::strerror(write_error)));
+  if (!linked && link_error != EEXIST) {
+    throw DataError(cat(folder.string(), ": a claim cannot be made: ", std::strerror(link_error)));
+  }
+  return linked;
+}
+
+}  // namespace
+
+ProcessIdentity this_process() {
+  static const ProcessIdentity base = [] {
+    ProcessIdentity identity;
+    char host[256] = {};
+    if (::gethostname(host, sizeof host - 1) == 0) identity.host = host;
+    identity.boot = system_text("/proc/sys/kernel/random/boot_id");
+    std::error_code ignored;
+    identity.pid_namespace = std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
+    return identity;
+  }();
+  ProcessIdentity identity = base;
+  identity.pid = ::getpid();
+  identity.started = start_of(identity.pid);
+  return identity;
+}
+
+/// Touches a claim's file for as long as it lives.
+class Claim::Heartbeat {
+ public:
+  Heartbeat(path file, std::chrono::milliseconds interval)
+      : thread_([this, file = std::move(file), interval](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          while (!wake_.wait_for(lock, stop, interval, [] { return false; }) && !stop.stop_requested()) {
+            ::utimensat(AT_FDCWD, file.c_str(), nullptr, 0);
+          }
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;  // last: it uses the others
+};
+
+Claim::Claim(path folder, std::int64_t number, const ClaimTiming& timing)
+    : folder_(std::move(folder)),
+      number_(number),
+      heartbeat_(std::make_unique<Heartbeat>(claim_file(folder_, number_), timing.heartbeat)) {}
+
+std::unique_ptr<Claim> Claim::attempt(const path& folder, const ClaimTiming& timing) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw DataError(cat(folder.string(), ": cannot be made: ", error.message()));
+  const std::int64_t latest = latest_claim(folder);
+  if (latest > 0) {
+    const path file = claim_file(folder, latest);
+    if (alive(file, holder_in(file), timing) || !std::filesystem::exists(file)) return nullptr;
+  }
+  if (!make_claim(folder, latest + 1)) return nullptr;
+  return std::unique_ptr<Claim>(new Claim(folder, latest + 1, timing));
+}
+
+Claim::~Claim() {
+  heartbeat_.reset();
+  if (lost()) return;
+  // The own file last: until it is gone nobody else claims the folder.
+  for (std::int64_t number = 1; number <= number_; ++number) ::unlink(claim_file(folder_, number).c_str());
+}
+
+bool Claim::lost() const { return latest_claim(folder_) != number_; }
+
+std::optional<ProcessIdentity> living_holder(const path& folder, const ClaimTiming& timing) {
+  const std::int64_t latest = latest_claim(folder);
+  if (latest == 0) return {};
+  const path file = claim_file(folder, latest);
+  auto holder = holder_in(file);
+  if (!alive(file, holder, timing)) return {};
+  return holder ? holder : ProcessIdentity{};
+}
+
+}  // namespace mla

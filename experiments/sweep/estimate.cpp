@@ -1,0 +1,162 @@
+#include "experiments/sweep/estimate.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/hash.h"
+#include "experiments/table.h"
+
+namespace mla {
+namespace {
+
+/// A trained token costs one forward pass and a backward one of twice its work.
+constexpr double kTrainingFactor = 3;
+constexpr double kProbeSeconds = 0.5;
+
+/// A pass list without the widths that a decomposition can be cut to.
+Json without_widths(Json compress) {
+  for (Json& pass : compress) {
+    if (!pass.is_object() || !pass.contains("low_rank") || !pass["low_rank"].is_object()) continue;
+    pass["low_rank"].erase("d_kv");
+    pass["low_rank"].erase("latent");
+  }
+  return compress;
+}
+
+/// Tokens per second of a forward pass with logits: passes of twice the length until one takes long enough.
+double forward_rate(const Decoder& decoder) {
+  const c10::InferenceMode inference;
+  for (std::int64_t tokens = 16;; tokens *= 2) {
+    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions), rows = std::max<std::int64_t>(1, tokens / length);
+    const at::Tensor ids = at::zeros({rows, length}, at::kLong);
+    const auto start = std::chrono::steady_clock::now();
+    decoder.forward(ids);
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    if (tokens >= 4096 || 2 * passed.count() > kProbeSeconds) return static_cast<double>(rows * length) / passed.count();
+  }
+}
+
+double tokens_in(const TokenRows& tokens) {
+  double total = 0;
+  for (const auto& row : tokens.rows) total += static_cast<double>(row.size());
+  return total;
+}
+
+/// Costs in tokens of a forward pass. Each shared part counts once.
+class Counter {
+ public:
+  explicit Counter(Session& session) : session_(session) {}
+
+  double cell(const CellPlan& cell) {
+    const ExperimentConfig& options = cell.options;
+    double evaluation = 0;
+    for (const EvaluationConfig& task : options.evaluate) evaluation += evaluated(options.model, task);
+    const std::int64_t stages = !cell.passes.empty() + options.train.has_value();
+    double tokens = evaluation * static_cast<double>(stages);
+    if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
+    const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(), [](const auto& pass) { return pass->needs_statistics(); });
+    if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
+      tokens += tokens_in(session_.rows(options.model, *options.calibration));
+    }
+    if (options.train) {
+      const TrainOptions& train = options.train->options;
+      tokens += kTrainingFactor * static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
+    }
+    return tokens;
+  }
+
+ private:
+  static Json tasks(const ExperimentConfig& options) {
+    Json all = Json::array();
+    for (const EvaluationConfig& task : options.evaluate) all.push_back(write_fields(task));
+    return all;
+  }
+  bool once(const char* what, const Json& model, const Json& inputs) { return seen_.insert(hash_json({what, model, inputs})).second; }
+
+  /// Windows that overlap are computed again. At most: choices may share the work on their context.
+  double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
+    if (task.task == "multiple_choice") {
+      double tokens = 0;
+      for (const ContinuationGroup& group : session_.items(model, task).tokens) {
+        for (const Continuation& row : group) tokens += static_cast<double>(row.tokens.size());
+      }
+      return tokens;
+    }
+    const double overlap = task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
+    return overlap * tokens_in(session_.rows(model, task.data));
+  }
+
+  Session& session_;
+  std::set<std::string> seen_;
+};
+
+std::string duration(double seconds) {
+  if (seconds < 90) return cat(std::max(1L, std::lround(seconds)), " s");
+  if (seconds < 5400) return cat(std::lround(seconds / 60), " min");
+  return cat(rounded(seconds / 3600, 3), " h");
+}
+
+}  // namespace
+
+SharedWork shared_work(const ExperimentPlan& plan) {
+  SharedWork work;
+  std::set<std::string> models, calibrations, decompositions;
+  for (const CellPlan& cell : plan.cells) {
+    const Json model = write_fields(cell.options.model);
+    models.insert(cell.options.model.path);
+    if (cell.passes.empty()) continue;
+    const auto needs = [](const auto& pass) { return pass->needs_statistics(); };
+    if (std::any_of(cell.passes.begin(), cell.passes.end(), needs)) {
+      calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
+      ++work.calibrated;
+    }
+    decompositions.insert(hash_json({model, without_widths(cell.options.compress), cell.options.arithmetic}));
+    ++work.decomposed;
+  }
+  work.models = std::ssize(models);
+  work.calibrations = std::ssize(calibrations);
+  work.decompositions = std::ssize(decompositions);
+  return work;
+}
+
+CostEstimate estimate_cost(const ExperimentPlan& plan, Session& session) {
+  CostEstimate estimate;
+  std::map<std::string, double> rates;
+  Counter counter(session);
+  for (const CellPlan& cell : plan.cells) {
+    auto [rate, is_new] = rates.try_emplace(cell.options.model.path, 0);
+    if (is_new) rate->second = forward_rate(session.source(cell.options.model).decoder);
+    if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
+    estimate.seconds += counter.cell(cell) / rate->second;
+  }
+  return estimate;
+}
+
+void print_shared_work(const SharedWork& work, std::ostream& out) {
+  out << "done once: " << work.models << (work.models == 1 ? " source model is" : " source models are") << " loaded and evaluated";
+  if (work.calibrated > 0) out << "; " << work.calibrations << " calibration for " << work.calibrated << " cells";
+  if (work.decomposed > 0) out << "; " << work.decompositions << " decomposition of all layers for " << work.decomposed << " cells";
+  out << "\n";
+}
+
+void print_estimate(const CostEstimate& estimate, std::ostream& out) {
+  out << "estimate: about " << duration(estimate.seconds) << " of evaluation and training in one process (probe: "
+      << rounded(estimate.tokens_per_second, 3) << " tokens/s forward), decompositions not counted" << std::endl;
+}
+
+Json to_json(const SharedWork& work) {
+  return {{"source_models", work.models}, {"calibrations", work.calibrations}, {"calibrated_cells", work.calibrated}, {"decompositions", work.decompositions}, {"decomposed_cells", work.decomposed}};
+}
+
+Json to_json(const CostEstimate& estimate) {
+  return {{"seconds", estimate.seconds}, {"tokens_per_second", estimate.tokens_per_second}};
+}
+
+}  // namespace mla

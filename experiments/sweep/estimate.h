@@ -1,0 +1,38 @@
+// What a sweep shares between its cells, and how long it may take.
+#pragma once
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "experiments/plan.h"
+#include "experiments/session.h"
+
+namespace mla {
+
+/// Work that is done once for many cells.
+struct SharedWork {
+  std::int64_t models = 0;          ///< source models that are loaded, and evaluated, once each
+  std::int64_t calibrations = 0;    ///< distinct statistics …
+  std::int64_t calibrated = 0;      ///< … and the cells that use them
+  std::int64_t decompositions = 0;  ///< distinct factorizations of a model, each cut to every width …
+  std::int64_t decomposed = 0;      ///< … and the cells cut from them
+};
+
+SharedWork shared_work(const ExperimentPlan& plan);
+
+/// Time that a sweep takes, from the rate of a short forward pass of each source model.
+struct CostEstimate {
+  double tokens_per_second = 0;  ///< of a forward pass of the first source model
+  double seconds = 0;            ///< of evaluation, calibration and training; a trained token costs three forward ones
+};
+
+/// Reads the models and tokenizes all text, which the sweep needs anyway. Decompositions are not counted.
+CostEstimate estimate_cost(const ExperimentPlan& plan, Session& session);
+
+void print_shared_work(const SharedWork& work, std::ostream& out);
+void print_estimate(const CostEstimate& estimate, std::ostream& out);
+Json to_json(const SharedWork& work);
+Json to_json(const CostEstimate& estimate);
+
+}  // namespace mla

@@ -1,0 +1,250 @@
+#include "experiments/sweep/sweep.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <list>
+#include <set>
+#include <thread>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/interrupt.h"
+#include "core/base/log.h"
+#include "core/base/progress.h"
+#include "experiments/failure.h"
+#include "experiments/processes.h"
+#include "experiments/run_summary.h"
+#include "experiments/sweep/claim.h"
+
+namespace mla {
+namespace {
+
+using std::filesystem::path;
+
+constexpr auto kPoll = std::chrono::milliseconds(300);
+
+bool matches(const std::string& pattern, const std::string& name) {
+  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 || name.find(pattern) != std::string::npos;
+}
+
+/// What a dead process may have left half-written beside a cell's record.
+void remove_leftovers_of(const path& record) {
+  if (!std::filesystem::exists(record.parent_path())) return;
+  const std::string prefix = record.filename().string() + ".";
+  for (const auto& entry : std::filesystem::directory_iterator(record.parent_path())) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix) && entry.path().extension() == ".tmp") std::filesystem::remove(entry.path());
+  }
+}
+
+/// While it lives, progress of any kind is shown in the cell's folder too.
+class ActivityShown {
+ public:
+  explicit ActivityShown(const CellFolder& folder) {
+    if (world().first()) progress_style().listener = [&folder](const std::string& line) { folder.show_activity(line); };
+  }
+  ~ActivityShown() { progress_style().listener = nullptr; }
+  ActivityShown(const ActivityShown&) = delete;
+  ActivityShown& operator=(const ActivityShown&) = delete;
+};
+
+class Sweep {
+ public:
+  Sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance, const SweepOptions& options,
+        std::ostream& text)
+      : session_(session), provenance_(provenance), options_(options), text_(text) {
+    for (const CellPlan* cell : select_cells(plan, options.only)) outcomes_.push_back({cell, {}});
+    for (CellOutcome& outcome : outcomes_) open_.push_back(&outcome);
+  }
+
+  std::vector<CellOutcome> run() {
+    while (!open_.empty() && !stopped_) {
+      const std::size_t before = open_.size();
+      open_.remove_if([&](CellOutcome* outcome) { return !stopped_ && close(*outcome); });
+      if (open_.empty() || stopped_ || (open_.size() == before && !options_.wait)) break;
+      if (open_.size() == before) wait();
+    }
+    return std::move(outcomes_);
+  }
+
+ private:
+  /// What there is to do about a cell.
+  enum class Task { kNothing, kRun, kLater };
+
+  /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
+  Task decide(CellOutcome& outcome, const std::string& hash, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
+    if (found(outcome, hash)) return Task::kNothing;
+    if (options_.limit > 0 && ran_ >= options_.limit) return Task::kNothing;
+    claim = Claim::attempt(folder.path());
+    if (!claim) {
+      say_waiting(outcome);
+      return Task::kLater;
+    }
+    if (found(outcome, hash)) return Task::kNothing;  // it ended between the look and the claim
+    folder.remove_leftovers();
+    remove_leftovers_of(outcome.cell->record);
+    return Task::kRun;
+  }
+
+  /// Whether nothing is left to be done here about a cell.
+  bool close(CellOutcome& outcome) {
+    check_interrupt();
+    const CellPlan& cell = *outcome.cell;
+    const std::string hash = content_hash(cell, session_);
+    const CellFolder folder(cell.options.results, hash);
+    std::unique_ptr<Claim> claim;
+    const bool decides = world().first();
+    const auto task = static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(outcome, hash, folder, claim)) : 0)));
+    stopped_ = world().any(stopped_);
+    if (task != Task::kRun) return task == Task::kNothing;
+    outcome.record = run_or_record_failure(cell, folder);
+    const bool lost = world().any(claim && claim->lost());
+    if (lost) {
+      log_warning(cat(cell.name, ": another process took this cell over; its result is kept, not this one's"));
+      outcome.record.reset();
+      return false;
+    }
+    if (decides) keep(outcome, folder);
+    ++ran_;
+    stopped_ = world().any(options_.fail_fast && outcome.record->head.status == RunStatus::kFailed);
+    print_outcome(cell, *outcome.record, text_);
+    say_time_left();
+    return true;
+  }
+
+  static void keep(const CellOutcome& outcome, const CellFolder& folder) {
+    write_record(outcome.cell->record, *outcome.record);
+    folder.remember_record(outcome.cell->record);
+    folder.remove_progress();
+  }
+
+  /// A record of content `hash` that need not be made again.
+  std::optional<RunRecord> record_at(const path& file, const std::string& hash) {
+    if (!std::filesystem::exists(file)) return {};
+    try {
+      const RecordHead head = read_record_head(file);
+      if (head.content_hash != hash) return {};
+      const bool redo = options_.force || (options_.retry_failed && head.status == RunStatus::kFailed);
+      if (redo && std::filesystem::last_write_time(file) < options_.started) return {};
+      return read_record(file);
+    } catch (const DataError& error) {
+      if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
+      return {};
+    }
+  }
+
+  /// The finished record of a cell under its own name. One that another experiment made is copied and named anew.
+  std::optional<RunRecord> finished_record(const CellPlan& cell, const std::string& hash) {
+    if (auto own = record_at(cell.record, hash)) return own;
+    const auto elsewhere = CellFolder(cell.options.results, hash).record();
+    auto record = elsewhere ? record_at(*elsewhere, hash) : std::nullopt;
+    if (!record) return {};
+    record->head.experiment = cell.options.name;
+    record->head.cell = cell.name;
+    record->config = cell.config;
+    record->overrides = cell.overrides;
+    write_record(cell.record, *record);
+    return record;
+  }
+
+  bool found(CellOutcome& outcome, const std::string& hash) {
+    outcome.record = finished_record(*outcome.cell, hash);
+    if (!outcome.record) return false;
+    const std::string& name = outcome.cell->name;
+    if (outcome.record->head.status == RunStatus::kFailed) {
+      log_warning(cat(name, ": failed before (", outcome.record->head.message, "); --retry-failed runs it again"));
+      stopped_ = options_.fail_fast;
+    } else {
+      log_info(cat(name, ": complete already"));
+    }
+    return true;
+  }
+
+  RunRecord run_or_record_failure(const CellPlan& cell, const CellFolder& folder) {
+    log_info(cat(cell.name, ": started"));
+    const ActivityShown shown(folder);
+    try {
+      return run_cell(cell, session_, provenance_, folder);
+    } catch (const Interrupted&) {
+      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept, this one goes on where it was"));
+    } catch (const std::exception&) {
+      // One cell's failure is its own.
+      const Failure failure = current_failure();
+      const auto tell = [&] { log_error(cat(cell.name, ": ", failure.message)); };
+      if (tells_failure(world(), failure.code, tell)) tell();
+      return failed_record(cell, session_, provenance_, failure.message);
+    }
+  }
+
+  void say_waiting(const CellOutcome& outcome) {
+    if (!options_.wait || said_waiting_) return;
+    said_waiting_ = true;
+    log_info(cat(outcome.cell->name, ": another process is working on it; the sweep goes on with the others, then waits"));
+  }
+
+  void say_time_left() const {
+    const auto left = std::count_if(outcomes_.begin(), outcomes_.end(), [](const auto& outcome) { return !outcome.record; });
+    if (left == 0 || options_.limit > 0) return;
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
+    const double minutes = spent.count() / static_cast<double>(ran_) * static_cast<double>(left) / 60;
+    log_info(cat(outcomes_.size() - static_cast<std::size_t>(left), " of ", outcomes_.size(), " cells done, about ",
+                 std::max(1L, std::lround(minutes)), " min left at this rate"));
+  }
+
+  static void wait() {
+    check_interrupt();
+    std::this_thread::sleep_for(kPoll);
+  }
+
+  Session& session_;
+  const Provenance& provenance_;
+  const SweepOptions& options_;
+  std::ostream& text_;
+  std::vector<CellOutcome> outcomes_;
+  std::list<CellOutcome*> open_;
+  std::set<path> damaged_;  // records that were warned of
+  std::int64_t ran_ = 0;
+  bool stopped_ = false, said_waiting_ = false;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std::string& only) {
+  std::vector<const CellPlan*> cells;
+  for (const CellPlan& cell : plan.cells) {
+    if (only.empty() || matches(only, cell.name)) cells.push_back(&cell);
+  }
+  if (cells.empty()) {
+    throw ConfigError(cat("--only ", only, ": no cell has such a name; the first of ", plan.cells.size(), " is ",
+                          plan.cells.front().name));
+  }
+  return cells;
+}
+
+std::filesystem::file_time_type time_in(const path& folder) {
+  const path probe = temporary_name(folder / "time");
+  if (!std::ofstream(probe)) throw DataError(cat(folder.string(), ": the results folder cannot be written"));
+  const auto now = std::filesystem::last_write_time(probe);
+  std::filesystem::remove(probe);
+  return now;
+}
+
+void write_plan_file(const ExperimentPlan& plan, Session& session) {
+  Json cells = Json::array();
+  for (const CellPlan& cell : plan.cells) {
+    cells.push_back({{"cell", cell.name}, {"content_hash", content_hash(cell, session)}});
+  }
+  const path folder = plan.cells.front().record.parent_path();
+  write_file_atomically(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
+}
+
+std::vector<CellOutcome> run_sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance,
+                                   const SweepOptions& options, std::ostream& text) {
+  return Sweep(plan, session, provenance, options, text).run();
+}
+
+}  // namespace mla

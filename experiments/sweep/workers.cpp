@@ -1,0 +1,100 @@
+#include "experiments/sweep/workers.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "core/base/log.h"
+
+namespace mla {
+namespace {
+
+constexpr auto kPoll = std::chrono::milliseconds(200);
+constexpr const char* kSelf = "/proc/self/exe";
+
+struct Worker {
+  pid_t pid = 0;
+  std::filesystem::path log;
+  bool running = true;
+};
+
+pid_t spawn(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+  std::vector<char*> argv;
+  const std::string name = std::filesystem::read_symlink(kSelf).string();
+  argv.push_back(const_cast<char*>(name.c_str()));
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  // A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once. Two signals would end
+  // a worker before it has saved its state.
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  pid_t pid = 0;
+  const int error = ::posix_spawn(&pid, kSelf, &files, &attributes, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) throw DataError(cat("a worker process cannot be started: ", std::strerror(error)));
+  return pid;
+}
+
+/// Notes the workers that have ended; whether any runs still.
+bool any_running(std::vector<Worker>& workers, std::int64_t& killed) {
+  bool any = false;
+  for (Worker& worker : workers) {
+    int status = 0;
+    if (worker.running && ::waitpid(worker.pid, &status, WNOHANG) == worker.pid) {
+      worker.running = false;
+      if (WIFSIGNALED(status)) {
+        ++killed;
+        log_warning(cat("worker ", worker.pid, " was ended by signal ", WTERMSIG(status), "; see ", worker.log.string()));
+      }
+    }
+    any = any || worker.running;
+  }
+  return any;
+}
+
+}  // namespace
+
+std::int64_t run_workers(std::int64_t count, const std::vector<std::string>& arguments,
+                         const std::filesystem::path& logs, const std::function<void()>& meanwhile) {
+  std::filesystem::create_directories(logs);
+  std::vector<Worker> workers;
+  for (std::int64_t i = 1; i <= count; ++i) {
+    const std::filesystem::path log = logs / cat("worker_", i, ".log");
+    workers.push_back({spawn(arguments, log), log});
+  }
+  std::int64_t killed = 0;
+  for (bool told = false; any_running(workers, killed);) {
+    if (interrupted() && !told) {
+      told = true;
+      for (const Worker& worker : workers) {
+        if (worker.running) ::kill(worker.pid, SIGTERM);
+      }
+    }
+    meanwhile();
+    std::this_thread::sleep_for(kPoll);
+  }
+  return killed;
+}
+
+void end_with_parent() {
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
+}  // namespace mla
