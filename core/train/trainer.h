@@ -122,7 +122,6 @@ struct TrainingSurroundings {
 /// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
 /// that step. Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
-TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
                      const TrainingSurroundings& surroundings = {});
 
 }  // namespace mla

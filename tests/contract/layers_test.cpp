@@ -26,7 +26,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core/compress", {"core/base", "core/linalg", "core/partial_rope", "core/low_rank", "core/attention", "core/model"}},
     {"core/train", {"core/base", "core/text", "core/ops", "core/attention", "core/model"}},
     {"core/mpi", {"core/base", "core/train"}},
-    {"core/evaluate", {"core/base", "core/attention", "core/model"}},
+    {"core/evaluate", {"core/base", "core/text", "core/attention", "core/model"}},
     {"analysis", {"core/base", "core/store"}},
 };
 

@@ -18,7 +18,7 @@ class PackTest : public testing::Test {
     const auto toy = run({"toy", "--output", data("").string(), "--stories", "60", "--held-out", "20"});
     ASSERT_EQ(toy.exit_code, 0) << toy.err;
     config_ = parse_json(R"({
-      "config": {"model_type": "llama", "vocab_size": 480, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+      "config": {"model_type": "llama", "vocab_size": 672, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
                  "num_attention_heads": 2, "max_position_embeddings": 256, "tie_word_embeddings": true},
       "train": {"steps": 8, "batch_rows": 4, "sequence_length": 32, "learning_rate": 1e-2}
     })",
