@@ -174,7 +174,7 @@ TEST(RowBatches, RefusesRowsWithNothingToPredict) {
               RowBatches source({{1, 2}, {3}});
             }),
             "training rows: row 1: expected at least 2 tokens, found 1");
-  EXPECT_EQ(test::message_of<DataError>([] { RowBatches source({}); }),
+  EXPECT_EQ(test::message_of<DataError>([] { RowBatches source(std::vector<std::vector<std::int32_t>>{}); }),
             "training rows: expected at least one, found none");
 }
 

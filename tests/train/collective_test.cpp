@@ -55,7 +55,7 @@ class Member final : public Collective {
     table_.meet.arrive_and_wait();
     values.copy_(table_.total);
     table_.meet.arrive_and_wait();
-    if (first()) table_.total = {};
+    if (first()) table_.total.reset();
     table_.meet.arrive_and_wait();
   }
 
