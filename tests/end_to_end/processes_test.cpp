@@ -44,8 +44,6 @@ class Processes : public testing::Test {
        "train": {"steps": 50, "batch_rows": 5, "sequence_length": 32, "learning_rate": 0.003, "data": )" + data + "}}");
   }
 
-  RunRecord record(const std::string& results) const { return read_record(folder_ / (results + "/run/run.h5")); }
-
   test::TemporaryFolder folder_;
   std::filesystem::path run_config_, pretrain_config_;
 };
@@ -66,7 +64,7 @@ TEST_F(Processes, RunEqualsOneProcess) {
   ASSERT_EQ(two.evaluation.size(), one.evaluation.size());
   double largest = 0;
   for (std::size_t i = 0; i < 50; ++i) largest = std::max(largest, std::abs(one.training.loss[i] - two.training.loss[i]));
-  RecordProperty("largest_difference", std::to_string(largest));
+  RecordProperty("largest_difference", cat(largest));
   // One of the processes speaks: this is one JSON object, and the record is there for the next run.
   EXPECT_EQ(together.json()["cells"].size(), 1u);
   const ProgramResult again = run_script(kMpirun + "together run " + run_config_.string() + " --set results=" + folder_.path().string() + "/together");
