@@ -57,7 +57,7 @@ const Words& numbers() {
 const Words& function_words() {
   static const Words words = {"A",    "Again", "Here", "How",  "It",   "Now",  "The", "We",   "What", "Where", "Who",
                               "a",    "after", "and",  "are",  "before", "does", "first", "has", "have", "in",  "is",
-                              "know", "last",  "many", "minus", "plus", "row", "sees", "sings", "stands",
+                              "know", "last",  "many", "minus", "plus", "row", "see", "sees", "sings", "stands",
                               "that", "the",   "walk", "walks", "with", "to"};
   return words;
 }

@@ -19,7 +19,7 @@ class PackTest : public testing::Test {
     ASSERT_EQ(toy.exit_code, 0) << toy.err;
     config_ = parse_json(R"({
       "config": {"model_type": "llama", "vocab_size": 672, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
-                 "num_attention_heads": 2, "max_position_embeddings": 256, "tie_word_embeddings": true},
+                 "num_attention_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": true},
       "train": {"steps": 8, "batch_rows": 4, "sequence_length": 32, "learning_rate": 1e-2}
     })",
                          "the test's config");
