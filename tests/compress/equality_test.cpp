@@ -217,6 +217,32 @@ TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
   EXPECT_EQ(store.computed(), source.geometry.layers);
 }
 
+// A sweep over factorizers: `none` is wider than any low rank can be, fewer pairs leave more to factorize.
+TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
+  const c10::InferenceMode inference;
+  const Decoder source = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const at::Tensor ids = test::random_ids(source.geometry, 1, kLength);
+  DecompositionStore store;
+  std::vector<std::unique_ptr<Pass>> passes;
+  for (const char* method : {"none", "joint_svd", "split_svd"}) {
+    for (const int pairs : {0, 1, 3}) {
+      Json low_rank = {{"name", method}};
+      if (low_rank["name"] != "none") low_rank["d_kv"] = 2;
+      passes.push_back(Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", pairs}}, low_rank), "compress[0]"));
+      passes.back()->announce(source.geometry, store);
+    }
+  }
+  for (const auto& pass : passes) {
+    PassInputs inputs;
+    inputs.arithmetic = at::kDouble;
+    Decoder apart = source.clone(), shared = source.clone();
+    pass->apply(apart, inputs);
+    inputs.store = &store;
+    pass->apply(shared, inputs);
+    EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
+  }
+}
+
 TEST(QkNorm, LowRankKeysAreRefusedWithWhatIsExact) {
   const Geometry geometry = test::tiny_geometry("qk_norm");
   const auto pass = Registry<Pass>::instance().make(mha2mla({{"name", "high"}}, {{"name", "joint_svd"}, {"d_kv", 4}}), "compress[0]");

@@ -46,7 +46,9 @@ class Mha2Mla final : public Pass {
 
   void announce(const Geometry& geometry, DecompositionStore& store) const override {
     const FactorGeometry shapes = factor_geometry(geometry);
-    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) store.announce(layer, factorizer_->latent_width(layer, shapes));
+    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
+      store.announce(kind_of(shapes.pairs.at(static_cast<std::size_t>(layer))), layer, factorizer_->latent_width(layer, shapes));
+    }
   }
 
   CompressionReport apply(Decoder& decoder, const PassInputs& inputs) const override {
@@ -110,11 +112,11 @@ class Mha2Mla final : public Pass {
     return std::any_of(kept.begin(), kept.end(), [&](const auto& pairs) { return pairs != kept.front(); });
   }
 
-  /// What a decomposition of this layer depends on, its width and the placement of its singular values apart.
-  std::string store_key(std::int64_t layer, const KeptPairs& kept, at::ScalarType arithmetic) const {
+  /// The store's kind of a layer's decomposition.
+  std::string kind_of(std::int64_t pairs) const {
     Json options = options_.low_rank;
     for (const char* width : {"d_kv", "latent"}) options.erase(width);
-    return Json{layer, kept, options, c10::toString(arithmetic)}.dump();
+    return Json{pairs, options}.dump();
   }
 
   LayerReport convert_layer(Decoder& decoder, std::int64_t layer, const PassInputs& inputs, DecompositionStore& store) const {
@@ -126,8 +128,9 @@ class Mha2Mla final : public Pass {
     LayerReport report;
     report.kept = selector_->select(layer, head_geometry(decoder.geometry), norms);
     const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(decoder.geometry));
+    const std::string selection = Json{report.kept, c10::toString(inputs.arithmetic)}.dump();
     const Decomposition& decomposition =
-        store.get(store_key(layer, report.kept, inputs.arithmetic), layer, width, [&](std::int64_t largest) {
+        store.get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
           const FactorInputs matrices = factor_inputs(*source, report.kept, inputs.arithmetic);
           return factorizer_->decompose(matrices.key, matrices.value, largest);
         });
