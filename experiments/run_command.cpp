@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <chrono>
+
 #include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
@@ -15,6 +17,9 @@
 
 namespace mla {
 namespace {
+
+/// Looking at the status reads every cell's record.
+constexpr auto kStatusInterval = std::chrono::seconds(2);
 
 /// Runs every cell of an experiment and leaves one record each. Cells whose record is complete are skipped; any number
 /// of processes may run the same experiment.
@@ -116,7 +121,13 @@ class Run final : public Command {
     if (world().size() > 1) throw ConfigError("--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the two");
     if (sweep_.limit > 0) throw ConfigError("--limit counts the cells of one process; it cannot be had with --jobs");
     Progress bar("cells", static_cast<std::int64_t>(plan.cells.size()), "cells");
-    const auto killed = run_workers(jobs_, worker_arguments(console), folder / "logs", [&] { show_status(folder, bar); });
+    auto shown = std::chrono::steady_clock::now();
+    const auto show = [&] {
+      if (std::chrono::steady_clock::now() - shown < kStatusInterval) return;
+      show_status(folder, bar);
+      shown = std::chrono::steady_clock::now();
+    };
+    const auto killed = run_workers(jobs_, worker_arguments(console), folder / "logs", show);
     if (killed > 0) log_warning(cat(killed, " of ", jobs_, " workers were killed; this process does what they left"));
   }
 
