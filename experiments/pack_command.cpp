@@ -1,9 +1,8 @@
-#include "core/text/pack.h"
-
 #include <chrono>
 
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "core/text/pack.h"
 #include "experiments/command.h"
 #include "experiments/table.h"
 

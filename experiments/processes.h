@@ -6,9 +6,9 @@
 
 namespace mla {
 
-/// Prepares one of several processes: those above rank 0 show nothing, and each computes with its share of the machine's
-/// processors unless --threads or OMP_NUM_THREADS says otherwise. Throws ConfigError for a command whose work cannot be
-/// shared.
+/// Prepares one of several processes: those above rank 0 show nothing, and each computes with its share of the
+/// machine's processors unless --threads or OMP_NUM_THREADS says otherwise. Throws ConfigError for a command whose work
+/// cannot be shared.
 void prepare_process(const Collective& processes, const CommandInfo& info, const Command& command, Console& console);
 
 /// After a failure: true when this process should tell the user, which one of them does when all failed alike. When

@@ -89,7 +89,8 @@ class PlainText final : public DocumentReader::Source {
 
 class JsonLines final : public DocumentReader::Source {
  public:
-  JsonLines(const fs::path& path, std::string field) : lines_(path, "\n"), name_(path.string()), field_(std::move(field)) {}
+  JsonLines(const fs::path& path, std::string field)
+      : lines_(path, "\n"), name_(path.string()), field_(std::move(field)) {}
   bool next(std::string& text) override {
     std::string line;
     while (lines_.next(line)) {

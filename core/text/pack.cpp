@@ -11,9 +11,9 @@
 namespace mla {
 namespace {
 
-constexpr std::size_t kGroupBytes = 64 << 10;        // enough to make the hand-over between threads cheap
-constexpr std::size_t kUnderWayBytes = 32 << 20;     // text read ahead of the writer
-constexpr std::size_t kLeastUnderWayPerThread = 2;   // groups, however large, so that no thread waits for the reader
+constexpr std::size_t kGroupBytes = 64 << 10;       // enough to make the hand-over between threads cheap
+constexpr std::size_t kUnderWayBytes = 32 << 20;    // text read ahead of the writer
+constexpr std::size_t kLeastUnderWayPerThread = 2;  // groups, however large, so that no thread waits for the reader
 
 /// Reads, encodes and writes with a bounded amount of text under way.
 class Packer {
@@ -46,7 +46,8 @@ class Packer {
   ShardHeader finish(const std::vector<std::filesystem::path>& files) {
     while (!under_way_.empty()) write_oldest();
     if (tokens_ == 0) {
-      throw DataError(cat(files.front().string(), files.size() > 1 ? " and the other files" : "", ": the corpus is empty"));
+      throw DataError(
+          cat(files.front().string(), files.size() > 1 ? " and the other files" : "", ": the corpus is empty"));
     }
     return writer_.finish();
   }
@@ -93,8 +94,8 @@ class Packer {
 
 }  // namespace
 
-ShardHeader pack(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer, const PackOptions& options,
-                 const std::filesystem::path& output, const PackProgress& progress) {
+ShardHeader pack(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer,
+                 const PackOptions& options, const std::filesystem::path& output, const PackProgress& progress) {
   Packer packer(tokenizer, options, output, progress);
   for (const auto& file : files) packer.add(file);
   return packer.finish(files);

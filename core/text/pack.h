@@ -28,7 +28,7 @@ using PackProgress = std::function<void(std::int64_t bytes, std::int64_t tokens)
 /// Memory holds some tens of MiB of text, or a few documents where one is larger, however large the files are.
 /// Throws DataError for unreadable or malformed files, when they hold no document, when `eos` is asked for and the
 /// tokenizer has none, and when the shard cannot be written; no shard appears then.
-ShardHeader pack(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer, const PackOptions& options,
-                 const std::filesystem::path& output, const PackProgress& progress = {});
+ShardHeader pack(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer,
+                 const PackOptions& options, const std::filesystem::path& output, const PackProgress& progress = {});
 
 }  // namespace mla

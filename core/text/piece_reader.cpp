@@ -29,7 +29,8 @@ bool PieceReader::fill() {
   begin_ = 0;
   const std::size_t old = buffer_.size();
   if (old > kLargestPiece) {
-    throw DataError(cat(path_.string(), ": a document of more than ", kLargestPiece, " bytes; name the separator between documents"));
+    throw DataError(cat(path_.string(), ": a document of more than ", kLargestPiece,
+                        " bytes; name the separator between documents"));
   }
   buffer_.resize(old + kBlock);
   file_.read(buffer_.data() + old, static_cast<std::streamsize>(kBlock));

@@ -44,8 +44,12 @@ ShardHeader read_header(const MappedFile& file) {
   if (raw.version != kVersion) {
     throw DataError(cat(name, ": a token shard of version ", raw.version, ", this program reads version ", kVersion));
   }
-  const ShardHeader header{raw.bytes_per_token, raw.tokens,     raw.documents,
-                           raw.text_bytes,      raw.vocabulary, std::string(raw.tokenizer_hash, sizeof raw.tokenizer_hash),
+  const ShardHeader header{raw.bytes_per_token,
+                           raw.tokens,
+                           raw.documents,
+                           raw.text_bytes,
+                           raw.vocabulary,
+                           std::string(raw.tokenizer_hash, sizeof raw.tokenizer_hash),
                            std::string(raw.content_hash, sizeof raw.content_hash)};
   // The limits also keep the sizes below from overflowing.
   const auto size = static_cast<std::int64_t>(file.size());
@@ -114,9 +118,8 @@ void TokenShard::read(std::int64_t begin, std::span<std::int32_t> out) const {
     std::memcpy(out.data(), from, out.size_bytes());
   }
   // Also finds ids that are negative as int32.
-  const auto outside = std::find_if(out.begin(), out.end(), [&](std::int32_t id) {
-    return id < 0 || id >= header_.vocabulary;
-  });
+  const auto outside =
+      std::find_if(out.begin(), out.end(), [&](std::int32_t id) { return id < 0 || id >= header_.vocabulary; });
   if (outside != out.end()) {
     throw DataError(cat(file_.path().string(), ": the token shard is damaged: token ", begin + (outside - out.begin()),
                         " is ", *outside, ", the vocabulary has ", header_.vocabulary, " ids"));

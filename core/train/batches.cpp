@@ -98,9 +98,9 @@ Batch PackedBatches::next(std::int64_t rows) {
   batch.documents = at::empty_like(batch.ids);
   for (std::int64_t i = 0; i < rows; ++i) {
     const auto [stream, first] = places[static_cast<std::size_t>(i)];
-    batch.scored -= separate_documents(*stream, first, length_,
-                                       batch.documents.mutable_data_ptr<std::int64_t>() + i * length_,
-                                       batch.targets.mutable_data_ptr<std::int64_t>() + i * length_);
+    batch.scored -=
+        separate_documents(*stream, first, length_, batch.documents.mutable_data_ptr<std::int64_t>() + i * length_,
+                           batch.targets.mutable_data_ptr<std::int64_t>() + i * length_);
   }
   return batch;
 }

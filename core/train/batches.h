@@ -95,8 +95,8 @@ class PackedBatches final : public BatchSource {
   DocumentBoundaries boundaries_;
 };
 
-/// One document a row, in the order given: every token of a row but its first is a target. Rows of a batch are padded on
-/// the right, where nothing is scored.
+/// One document a row, in the order given: every token of a row but its first is a target. Rows of a batch are padded
+/// on the right, where nothing is scored.
 class RowBatches final : public BatchSource {
  public:
   /// Throws DataError when there is no row, or one with fewer than two tokens.

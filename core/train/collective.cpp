@@ -35,7 +35,8 @@ std::unique_ptr<Collective> join_world() {
 #ifdef MLA_WITH_MPI
   return make_mpi_collective();
 #else
-  throw ConfigError(cat("started as ", size, " processes, but this program was built without MPI; install "
+  throw ConfigError(cat("started as ", size,
+                        " processes, but this program was built without MPI; install "
                         "libopenmpi-dev and build it again, or start it without mpirun"));
 #endif
 }

@@ -26,8 +26,8 @@ class Collective {
   /// Replaces `values` (as above) by those of rank 0.
   virtual void broadcast(const at::Tensor& values) = 0;
 
-  /// For a process whose work has failed, at any time: waits some seconds for the others to fail too. True when all did,
-  /// so that they are in step again; false when the others go on, who then must be ended with abort().
+  /// For a process whose work has failed, at any time: waits some seconds for the others to fail too. True when all
+  /// did, so that they are in step again; false when the others go on, who then must be ended with abort().
   virtual bool all_failed() = 0;
 
   /// Ends all processes at once with this exit code.

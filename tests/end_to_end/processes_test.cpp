@@ -28,20 +28,25 @@ class Processes : public testing::Test {
     if (probe.err.find("built without MPI") != std::string::npos) GTEST_SKIP() << "this build is without MPI";
     test::write_tiny_model(folder_ / "model");
     std::string text;
-    for (int i = 0; i < 400; ++i) text += "ab abc ab cab ba\nabc ab" + std::string(static_cast<std::size_t>(i % 17), 'b') + "###";
+    for (int i = 0; i < 400; ++i)
+      text += "ab abc ab cab ba\nabc ab" + std::string(static_cast<std::size_t>(i % 17), 'b') + "###";
     const std::string data =
         R"({"files": [")" + folder_.write("text.txt", text).string() + R"("], "documents": {"separator": "###"}})";
     run_config_ = folder_.write("run.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("},
        "calibration": )" + data + R"(,
        "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
        "train": {"steps": 50, "batch_rows": 3, "accumulation": 2, "sequence_length": 24, "learning_rate": 0.003,
-                 "document_boundaries": "masked", "data": )" + data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" + data + "}]}");
+                 "document_boundaries": "masked", "data": )" +
+                                                data + R"(},
+       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
+                                                data + "}]}");
     pretrain_config_ = folder_.write("pretrain.json", R"({"output": ")" + (folder_ / "new").string() + R"(",
-       "tokenizer": ")" + (folder_ / "model/tokenizer.json").string() + R"(",
+       "tokenizer": ")" + (folder_ / "model/tokenizer.json").string() +
+                                                          R"(",
        "config": {"model_type": "llama", "vocab_size": 265, "hidden_size": 16, "intermediate_size": 24,
                   "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64},
-       "train": {"steps": 50, "batch_rows": 5, "sequence_length": 32, "learning_rate": 0.003, "data": )" + data + "}}");
+       "train": {"steps": 50, "batch_rows": 5, "sequence_length": 32, "learning_rate": 0.003, "data": )" +
+                                                          data + "}}");
   }
 
   test::TemporaryFolder folder_;
@@ -49,13 +54,16 @@ class Processes : public testing::Test {
 };
 
 TEST_F(Processes, RunEqualsOneProcess) {
-  const std::string arguments = "run " + run_config_.string() + " --json --quiet --set results=" + folder_.path().string();
+  const std::string arguments =
+      "run " + run_config_.string() + " --json --quiet --set results=" + folder_.path().string();
   const ProgramResult alone = run_script(kMpirun + "mlaforge " + arguments + "/alone");
   ASSERT_EQ(alone.exit_code, 0) << alone.err;
   const ProgramResult together = run_script(kMpirun + "together " + arguments + "/together");
   ASSERT_EQ(together.exit_code, 0) << together.err;
   const std::string cell = alone.json()["cells"][0]["cell"];
-  const auto read = [&](const std::string& results) { return read_record(folder_ / (results + "/run/" + cell + ".h5")); };
+  const auto read = [&](const std::string& results) {
+    return read_record(folder_ / (results + "/run/" + cell + ".h5"));
+  };
   const RunRecord one = read("alone"), two = read("together");
   ASSERT_EQ(one.training.loss.size(), 50u);
   EXPECT_LT(one.training.loss.back(), one.training.loss.front());
@@ -63,11 +71,13 @@ TEST_F(Processes, RunEqualsOneProcess) {
   EXPECT_EQ(two.training.tokens, one.training.tokens);
   ASSERT_EQ(two.evaluation.size(), one.evaluation.size());
   double largest = 0;
-  for (std::size_t i = 0; i < 50; ++i) largest = std::max(largest, std::abs(one.training.loss[i] - two.training.loss[i]));
+  for (std::size_t i = 0; i < 50; ++i)
+    largest = std::max(largest, std::abs(one.training.loss[i] - two.training.loss[i]));
   RecordProperty("largest_difference", cat(largest));
   // One of the processes speaks: this is one JSON object, and the record is there for the next run.
   EXPECT_EQ(together.json()["cells"].size(), 1u);
-  const ProgramResult again = run_script(kMpirun + "together run " + run_config_.string() + " --set results=" + folder_.path().string() + "/together");
+  const ProgramResult again = run_script(kMpirun + "together run " + run_config_.string() +
+                                         " --set results=" + folder_.path().string() + "/together");
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_THAT(again.err, HasSubstr("complete already"));
 }
@@ -82,11 +92,13 @@ TEST_F(Processes, PretrainEqualsOneProcess) {
 }
 
 TEST_F(Processes, ASignalToOneStopsAllAfterTheSameStep) {
-  const ProgramResult result = run_script(kMpirun + "mpirun --oversubscribe --bind-to none -n 2 mlaforge pretrain " + pretrain_config_.string() +
-                                          " --quiet --set train.steps=1000000 & started=$!\n"
-                                          "for i in $(seq 200); do sleep 0.1; ranks=($(pgrep -P $started)); [[ ${#ranks[@]} -eq 2 && -d " +
-                                          (folder_ / "new").string() + " ]] && break; done\n"
-                                          "sleep 1; kill -TERM ${ranks[1]}; wait $started");
+  const ProgramResult result =
+      run_script(kMpirun + "mpirun --oversubscribe --bind-to none -n 2 mlaforge pretrain " + pretrain_config_.string() +
+                 " --quiet --set train.steps=1000000 & started=$!\n"
+                 "for i in $(seq 200); do sleep 0.1; ranks=($(pgrep -P $started)); [[ ${#ranks[@]} -eq 2 && -d " +
+                 (folder_ / "new").string() +
+                 " ]] && break; done\n"
+                 "sleep 1; kill -TERM ${ranks[1]}; wait $started");
   EXPECT_EQ(result.exit_code, 130);
   EXPECT_THAT(result.err, HasSubstr("mlaforge pretrain: stopped after step "));
   EXPECT_EQ(result.err.find("mlaforge pretrain:"), result.err.rfind("mlaforge pretrain:")) << result.err;
@@ -94,7 +106,8 @@ TEST_F(Processes, ASignalToOneStopsAllAfterTheSameStep) {
 }
 
 TEST_F(Processes, AMistakeIsToldOnce) {
-  const ProgramResult config = run_script(kMpirun + "together pretrain " + pretrain_config_.string() + " --set train.setps=1");
+  const ProgramResult config =
+      run_script(kMpirun + "together pretrain " + pretrain_config_.string() + " --set train.setps=1");
   EXPECT_EQ(config.exit_code, 2);
   EXPECT_THAT(config.err, HasSubstr("did you mean 'steps'"));
   EXPECT_EQ(config.err.find("mlaforge pretrain:"), config.err.rfind("mlaforge pretrain:")) << config.err;
@@ -102,7 +115,8 @@ TEST_F(Processes, AMistakeIsToldOnce) {
   EXPECT_EQ(toy.exit_code, 2);
   EXPECT_THAT(toy.err, HasSubstr("toy runs as one process, not as 2"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "toy"));
-  const ProgramResult rows = run_script(kMpirun + "together pretrain " + pretrain_config_.string() + " --set train.batch_rows=1");
+  const ProgramResult rows =
+      run_script(kMpirun + "together pretrain " + pretrain_config_.string() + " --set train.batch_rows=1");
   EXPECT_EQ(rows.exit_code, 2);
   EXPECT_THAT(rows.err, HasSubstr("1 rows a step cannot be shared by 2 processes"));
 }

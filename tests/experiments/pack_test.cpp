@@ -35,14 +35,22 @@ class PackTest : public testing::Test {
   }
 
   ProgramResult pack(const std::string& name, std::vector<std::string> more = {}) const {
-    std::vector<std::string> arguments{"pack", "--tokenizer", data("tokenizer.json").string(), "--output", data(name + ".mlat").string(),
-                                       "--separator", "<|endoftext|>", "--normalize-whitespace", data(name + ".txt").string()};
+    std::vector<std::string> arguments{"pack",
+                                       "--tokenizer",
+                                       data("tokenizer.json").string(),
+                                       "--output",
+                                       data(name + ".mlat").string(),
+                                       "--separator",
+                                       "<|endoftext|>",
+                                       "--normalize-whitespace",
+                                       data(name + ".txt").string()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
 
   Json files(const std::string& name) const {
-    return {{"files", {data(name).string()}}, {"documents", {{"separator", "<|endoftext|>"}, {"normalize_whitespace", true}}}};
+    return {{"files", {data(name).string()}},
+            {"documents", {{"separator", "<|endoftext|>"}, {"normalize_whitespace", true}}}};
   }
 
   ProgramResult pretrain(const Json& train) const {
@@ -88,12 +96,15 @@ TEST_F(PackTest, EosEndsDocumentsInTextAndShardsAlike) {
   ASSERT_EQ(pack("train", {"--eos"}).exit_code, 0);
   Json text = files("train.txt");
   text["eos"] = true;
-  EXPECT_EQ(pretrain({{"data", text}}).json()["final_loss"], pretrain({{"data", files("train.mlat")}}).json()["final_loss"]);
+  EXPECT_EQ(pretrain({{"data", text}}).json()["final_loss"],
+            pretrain({{"data", files("train.mlat")}}).json()["final_loss"]);
 }
 
 TEST_F(PackTest, MaskedBoundariesScoreFewerTokens) {
   const auto tokens = [&](const char* boundaries) {
-    return pretrain({{"data", files("train.txt")}, {"document_boundaries", boundaries}}).json()["tokens"].get<std::int64_t>();
+    return pretrain({{"data", files("train.txt")}, {"document_boundaries", boundaries}})
+        .json()["tokens"]
+        .get<std::int64_t>();
   };
   EXPECT_EQ(tokens("kept"), 8 * 4 * 32);
   EXPECT_LT(tokens("masked"), 8 * 4 * 32);
@@ -102,7 +113,8 @@ TEST_F(PackTest, MaskedBoundariesScoreFewerTokens) {
 
 TEST_F(PackTest, MixturesTrainOnShardsBesideText) {
   ASSERT_EQ(pack("train").exit_code, 0);
-  const Json mixture = {{{"weight", 0.7}, {"data", files("train.mlat")}}, {{"weight", 0.3}, {"data", files("held_out.txt")}}};
+  const Json mixture = {{{"weight", 0.7}, {"data", files("train.mlat")}},
+                        {{"weight", 0.3}, {"data", files("held_out.txt")}}};
   const ProgramResult mixed = pretrain({{"mixture", mixture}});
   ASSERT_EQ(mixed.exit_code, 0) << mixed.err;
   EXPECT_EQ(pretrain({{"mixture", mixture}}).json()["final_loss"], mixed.json()["final_loss"]);
@@ -116,13 +128,20 @@ TEST_F(PackTest, RefusesConfigsThatMakeNoSense) {
     EXPECT_EQ(result.exit_code, 2) << result.err;
     return result.err;
   };
-  EXPECT_THAT(message({{"mixture", one}, {"data", files("train.txt")}}), HasSubstr("train.mixture: give either this or train.data.files"));
-  EXPECT_THAT(message({{"mixture", one}, {"packing", "rows"}}), HasSubstr("train.mixture: rows come in the order given"));
-  EXPECT_THAT(message({{"mixture", {{{"weight", -1}, {"data", files("train.txt")}}}}}), HasSubstr("train.mixture[0].weight: -1 is not"));
-  EXPECT_THAT(message({{"mixture", {{{"wieght", 1}}}}}), HasSubstr("train.mixture[0].wieght: unknown key; did you mean 'weight'"));
-  EXPECT_THAT(message({{"mixture", {{{"weight", 1}}}}}), HasSubstr("train.mixture[0].data.files: name at least one file"));
-  EXPECT_THAT(message({{"data", files("train.txt")}, {"packing", "rows"}, {"document_boundaries", "masked"}}), HasSubstr("train.document_boundaries = masked"));
-  EXPECT_THAT(message({{"data", files("train.txt")}, {"document_boundaries", "cut"}}), HasSubstr("train.document_boundaries: no 'cut'"));
+  EXPECT_THAT(message({{"mixture", one}, {"data", files("train.txt")}}),
+              HasSubstr("train.mixture: give either this or train.data.files"));
+  EXPECT_THAT(message({{"mixture", one}, {"packing", "rows"}}),
+              HasSubstr("train.mixture: rows come in the order given"));
+  EXPECT_THAT(message({{"mixture", {{{"weight", -1}, {"data", files("train.txt")}}}}}),
+              HasSubstr("train.mixture[0].weight: -1 is not"));
+  EXPECT_THAT(message({{"mixture", {{{"wieght", 1}}}}}),
+              HasSubstr("train.mixture[0].wieght: unknown key; did you mean 'weight'"));
+  EXPECT_THAT(message({{"mixture", {{{"weight", 1}}}}}),
+              HasSubstr("train.mixture[0].data.files: name at least one file"));
+  EXPECT_THAT(message({{"data", files("train.txt")}, {"packing", "rows"}, {"document_boundaries", "masked"}}),
+              HasSubstr("train.document_boundaries = masked"));
+  EXPECT_THAT(message({{"data", files("train.txt")}, {"document_boundaries", "cut"}}),
+              HasSubstr("train.document_boundaries: no 'cut'"));
 }
 
 TEST_F(PackTest, RefusesAShardOfAnotherTokenizer) {
@@ -148,7 +167,8 @@ TEST_F(PackTest, RefusesWhatItCannotPack) {
   EXPECT_EQ(missing.exit_code, 3);
   EXPECT_THAT(missing.err, HasSubstr("missing.txt: cannot be read"));
   EXPECT_FALSE(std::filesystem::exists(data("x.mlat")));
-  EXPECT_EQ(run({"pack", "--tokenizer", data("tokenizer.json").string(), "--output", data("x.mlat").string()}).exit_code, 2);
+  EXPECT_EQ(
+      run({"pack", "--tokenizer", data("tokenizer.json").string(), "--output", data("x.mlat").string()}).exit_code, 2);
 }
 
 }  // namespace

@@ -64,10 +64,11 @@ TEST_F(TokenShardTest, HoldsWhatTheTokenizerMakesOfTheDocuments) {
     PackOptions wanted = options(3);
     wanted.eos = eos;
     std::int64_t bytes = 0, tokens_told = 0;
-    const ShardHeader header = pack(files, *tokenizer_, wanted, folder_ / "all.mlat", [&](std::int64_t count, std::int64_t tokens) {
-      bytes += count;
-      tokens_told = tokens;
-    });
+    const ShardHeader header =
+        pack(files, *tokenizer_, wanted, folder_ / "all.mlat", [&](std::int64_t count, std::int64_t tokens) {
+          bytes += count;
+          tokens_told = tokens;
+        });
     const TokenShard shard(folder_ / "all.mlat");
     std::int64_t document = 0, text_bytes = 0;
     for (const auto& file : files) {
@@ -88,7 +89,8 @@ TEST_F(TokenShardTest, HoldsWhatTheTokenizerMakesOfTheDocuments) {
     EXPECT_EQ(shard.header().text_bytes, text_bytes);
     EXPECT_EQ(shard.header().tokenizer_hash, tokenizer_->content_hash());
     EXPECT_EQ(tokens_told, shard.tokens());
-    EXPECT_EQ(bytes, static_cast<std::int64_t>(std::filesystem::file_size(files[0]) + std::filesystem::file_size(files[1])));
+    EXPECT_EQ(bytes,
+              static_cast<std::int64_t>(std::filesystem::file_size(files[0]) + std::filesystem::file_size(files[1])));
   }
 }
 

@@ -38,7 +38,11 @@ class Member final : public Collective {
     share([&] { table_.total = table_.total.defined() ? table_.total + values : values.clone(); }, values);
   }
   void broadcast(const at::Tensor& values) override {
-    share([&] { if (first()) table_.total = values.clone(); }, values);
+    share(
+        [&] {
+          if (first()) table_.total = values.clone();
+        },
+        values);
   }
   bool all_failed() override { return false; }
   void abort(int) override { std::abort(); }
@@ -66,7 +70,8 @@ class Member final : public Collective {
 std::vector<std::vector<std::int32_t>> documents() {
   std::vector<std::vector<std::int32_t>> rows;
   for (const std::int64_t length : {40, 7, 65, 23, 90, 12, 33}) {
-    const at::Tensor ids = test::random_ids(test::tiny_geometry("gqa"), 1, length, 100 + static_cast<std::uint64_t>(length));
+    const at::Tensor ids =
+        test::random_ids(test::tiny_geometry("gqa"), 1, length, 100 + static_cast<std::uint64_t>(length));
     rows.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + length);
   }
   return rows;

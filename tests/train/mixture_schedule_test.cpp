@@ -13,7 +13,8 @@ namespace {
 using Weights = std::vector<double>;
 
 TEST(MixtureSchedule, SharesFollowTheWeightsAtEveryPrefix) {
-  for (const Weights& weights : {Weights{1}, {0.7, 0.3}, {1, 1, 1}, {0.05, 5, 0.2, 1.75}, {100, 1e-3}, {3, 1, 4, 1, 5, 9, 2, 6}}) {
+  for (const Weights& weights :
+       {Weights{1}, {0.7, 0.3}, {1, 1, 1}, {0.05, 5, 0.2, 1.75}, {100, 1e-3}, {3, 1, 4, 1, 5, 9, 2, 6}}) {
     MixtureSchedule schedule(weights);
     const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
     std::vector<std::int64_t> drawn(weights.size());
@@ -21,10 +22,12 @@ TEST(MixtureSchedule, SharesFollowTheWeightsAtEveryPrefix) {
       const auto [source, number] = schedule.at(position);
       ASSERT_EQ(number, drawn[source]++);
       for (std::size_t i = 0; i < weights.size(); ++i) {
-        const double share = weights[i] / sum * static_cast<double>(position + 1), ahead = static_cast<double>(drawn[i]) - share;
+        const double share = weights[i] / sum * static_cast<double>(position + 1),
+                     ahead = static_cast<double>(drawn[i]) - share;
         constexpr double kRounding = 0.02;  // of weights to millionths, over 20,000 draws
         ASSERT_LT(ahead, 1 + kRounding) << i << " after " << position + 1;
-        ASSERT_GT(ahead, -std::max(1.0, static_cast<double>(weights.size()) - 1) - kRounding) << i << " after " << position + 1;
+        ASSERT_GT(ahead, -std::max(1.0, static_cast<double>(weights.size()) - 1) - kRounding)
+            << i << " after " << position + 1;
       }
     }
   }
