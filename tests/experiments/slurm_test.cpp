@@ -39,6 +39,8 @@ TEST(Slurm, AnArrayRunsEveryCellOnce) {
   const test::TemporaryFolder folder;
   const LocalSlurm slurm(folder / "slurm");
   if (slurm.started().exit_code != 0) GTEST_SKIP() << "Slurm does not start here: " << slurm.started().err;
+  const auto job = run_script(slurm.environment() + "timeout 60 srun -n 1 true");
+  if (job.exit_code != 0) GTEST_SKIP() << "Slurm starts here but runs no job: " << job.err;
 
   test::write_tiny_model(folder / "model");
   const auto config = folder.write("tiny.json", R"({"model": {"path": ")" + (folder / "model").string() + R"("},
@@ -48,7 +50,8 @@ TEST(Slurm, AnArrayRunsEveryCellOnce) {
   const auto submitted = run_script(slurm.environment() + "mlaforge slurm " + config.string() + " --tasks 2 --cpus 1 --json");
   ASSERT_EQ(submitted.exit_code, 0) << submitted.err;
   EXPECT_FALSE(submitted.json()["job"].is_null());
-  run_script(slurm.environment() + "for i in $(seq 120); do [ -z \"$(squeue -h)\" ] && break; sleep 0.5; done");
+  const auto ended = run_script(slurm.environment() + "for i in $(seq 360); do [ -z \"$(squeue -h)\" ] && exit; sleep 0.5; done; squeue");
+  ASSERT_EQ(ended.out, "");
   for (const char* cell : {"d_kv=2", "d_kv=3", "d_kv=4"}) {
     EXPECT_EQ(read_record_head(folder / (std::string("results/tiny/") + cell + ".h5")).status, RunStatus::kComplete);
   }

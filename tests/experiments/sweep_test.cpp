@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
 
 #include "core/base/random.h"
@@ -70,6 +71,11 @@ class Sweep : public testing::Test {
   }
   path results() const { return folder_ / "results"; }
   std::string command(const std::string& options = "") const { return "mlaforge run " + config_.string() + " --quiet " + options; }
+  /// Sends the last background job of a script a signal when a cell has shown that it trains, and waits for its end.
+  std::string once_training(const std::string& signal) const {
+    return "for i in $(seq 1200); do grep -qs fine-tune " + (results() / ".cells").string() +
+           "/*/activity && break; sleep 0.05; done; kill -" + signal + " $!; wait $!";
+  }
   static std::vector<std::string> cells(const test::ProgramResult& result) {
     std::vector<std::string> names;
     const Json report = result.json();
@@ -105,7 +111,6 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
   const auto before = records_in(results() / "tiny");
   const path renamed = folder_ / "renamed.json";
   std::filesystem::copy_file(config_, renamed);
-  const auto started = std::chrono::steady_clock::now();
   const auto result = run_program({"run", renamed.string(), "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, testing::Not(HasSubstr(": started")));
@@ -116,7 +121,6 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
     record.head.experiment = "tiny";
     EXPECT_EQ(record, before.at(name)) << name;
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
 }
 
 TEST_F(Sweep, AChangedInputIsRunAgain) {
@@ -164,14 +168,17 @@ TEST_F(Sweep, SenselessCellsAreRefusedOrSkippedAndCounted) {
 
 TEST_F(Sweep, KilledAtAnyMomentItGoesOnToTheSameRecords) {
   const std::string more = "--set train.steps=60 --only 'seed=1'";
+  const auto begun = std::chrono::steady_clock::now();
   ASSERT_EQ(run_script(command(more)).exit_code, 0);
+  const std::chrono::duration<double> undisturbed = std::chrono::steady_clock::now() - begun;
   const auto whole = records_in(results() / "tiny");
   std::filesystem::remove_all(results());
   RandomStream moments(7, "kill");
   int kills = 0;
+  // However fast the machine is, the sweep takes several lives: each is shorter than a fourth of the whole.
   for (int i = 0; i < 20; ++i) {
-    const int milliseconds = 100 + static_cast<int>(moments.below(1500));
-    const auto killed = run_script("timeout -s KILL " + std::to_string(milliseconds / 1000.0) + " " + command(more));
+    const double seconds = undisturbed.count() * (0.03 + 0.0002 * static_cast<double>(moments.below(1000)));
+    const auto killed = run_script("timeout -s KILL " + std::to_string(seconds) + " " + command(more));
     kills += killed.exit_code == 137;
   }
   EXPECT_GT(kills, 3);
@@ -182,12 +189,13 @@ TEST_F(Sweep, KilledAtAnyMomentItGoesOnToTheSameRecords) {
 }
 
 TEST_F(Sweep, AnInterruptSavesAndTellsHowToGoOn) {
-  const std::string more = "--set train.steps=4000 --only d_kv=2,seed=1 --set checkpoint_seconds=1000";
-  const auto stopped = run_script("timeout -s INT 3 " + command(more) + "; echo $? >&2; mlaforge status " + results().string());
+  const std::string endless = "mlaforge run " + config_.string() + " --set train.steps=1000000 --only d_kv=2,seed=1 --set checkpoint_seconds=1000";
+  const auto stopped = run_script(endless + " & " + once_training("INT") + "; mlaforge status " + results().string());
   EXPECT_THAT(stopped.err, HasSubstr("goes on where it was; to go on: "));
-  EXPECT_THAT(stopped.err, HasSubstr("--set train.steps=4000"));
+  EXPECT_THAT(stopped.err, HasSubstr("--set train.steps=1000000"));
   EXPECT_THAT(stopped.out, HasSubstr("interrupted"));
-  const auto seen = run_script("timeout -s INT 3 mlaforge run " + config_.string() + " " + more);
+  run_script("rm " + (results() / ".cells").string() + "/*/activity");
+  const auto seen = run_script(endless + " & " + once_training("INT"));
   EXPECT_THAT(seen.err, HasSubstr("fine-tune: goes on after "));
 }
 
@@ -254,11 +262,12 @@ TEST_F(Sweep, SlurmScriptIsWrittenAndItsTasksDoTheWork) {
 }
 
 TEST_F(Sweep, SlurmTaskSavesAndRequeuesItself) {
-  const auto result = run_script("mlaforge slurm " + config_.string() + " --set train.steps=4000 --only d_kv=2,seed=1 --cpus 1 --json --dry-run");
+  const auto result = run_script("mlaforge slurm " + config_.string() + " --set train.steps=1000000 --only d_kv=2,seed=1 --cpus 1 --json --dry-run");
   ASSERT_EQ(result.exit_code, 0) << result.err;
   folder_.write("bin/scontrol", "#!/bin/bash\necho \"$@\" > " + (folder_ / "requeued").string() + "\n");
   const auto task = run_script("chmod +x " + (folder_ / "bin/scontrol").string() + "; export PATH=" + (folder_ / "bin").string() +
-                               ":$PATH SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0; timeout -s TERM 3 bash " + result.json()["script"].get<std::string>());
+                               ":$PATH SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0; bash " +
+                               result.json()["script"].get<std::string>() + " & " + once_training("TERM"));
   EXPECT_EQ(read_file(folder_ / "requeued"), "requeue 7_0\n") << task.err;
   EXPECT_THAT(run_program({"status", results().string()}).out, HasSubstr("interrupted"));
 }
