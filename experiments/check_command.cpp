@@ -1,4 +1,5 @@
 #include "experiments/command.h"
+#include "experiments/experiment_arguments.h"
 #include "experiments/plan_table.h"
 
 namespace mla {
@@ -8,20 +9,17 @@ namespace {
 class Check final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("config", config_, "CONFIG", "the experiment's JSON file");
-    options.add("set", overrides_.set, "KEY=VALUE", "change a value of the config; may be repeated");
-    options.add("grid", overrides_.grid, "KEY=A,B,…", "one cell for each value; may be repeated");
+    arguments_.declare(options);
   }
   ExitCode run(Console& console) override {
-    const ExperimentPlan plan = plan_experiment(config_, overrides_);
+    const ExperimentPlan plan = plan_experiment(arguments_.config, arguments_.overrides);
     print_plan(plan, console.text());
     console.report(plan_to_json(plan));
     return ExitCode::kDone;
   }
 
  private:
-  std::filesystem::path config_;
-  ConfigOverrides overrides_;
+  ExperimentArguments arguments_;
 };
 
 const CommandRegistration<Check> kCheck("check", "resolve and check an experiment, print its plan",

@@ -194,9 +194,7 @@ class Convert final : public Command {
       tokenizer = load_model_tokenizer(config.model.path, given, decoder.geometry);
     }
     const TokenRows tokens = load_rows(data, tokenizer.get(), at::get_num_threads());
-    std::int64_t total = 0;
-    for (const auto& row : tokens.rows) total += std::ssize(row);
-    Progress bar("calibrate", total, "tokens");
+    Progress bar("calibrate", tokens.tokens(), "tokens");
     return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
       bar.advance(count);
       check_interrupt();

@@ -3,10 +3,12 @@
 #include <chrono>
 
 #include "core/base/fields.h"
+#include "core/base/file.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "experiments/command.h"
+#include "experiments/experiment_arguments.h"
 #include "experiments/plan_table.h"
 #include "experiments/processes.h"
 #include "experiments/run_summary.h"
@@ -26,9 +28,7 @@ constexpr auto kStatusInterval = std::chrono::seconds(2);
 class Run final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("config", config_, "CONFIG", "the experiment's JSON file");
-    options.add("set", overrides_.set, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
-    options.add("grid", overrides_.grid, "KEY=A,B,…", "run once for each value; may be repeated");
+    experiment_.declare(options);
     options.flag("dry-run", dry_run_, "print the plan and stop");
     options.add("only", sweep_.only, "PATTERN", "only cells whose name matches the shell pattern, or contains it");
     options.add_count("limit", sweep_.limit, 0, "run at most this many cells; finished ones are not counted; 0: all");
@@ -44,32 +44,39 @@ class Run final : public Command {
 
   ExitCode run(Console& console) override {
     install_interrupt_handler();
-    ExperimentPlan plan = plan_experiment(config_, overrides_);
+    ExperimentPlan plan = plan_experiment(experiment_.config, experiment_.overrides);
     select_cells(plan, sweep_.only);
     print_plan(plan, console.text());
     if (dry_run_) return describe(plan, console);
     const std::filesystem::path folder = plan.cells.front().record.parent_path();
     if (world().first()) make_results_folder(folder);
-    if (world().first()) sweep_.started = started_ ? file_time(*started_) : time_in(folder);
+    if (world().first()) sweep_.started = started_ ? file_time(*started_) : file_system_time(folder);
     sweep_.wait = !worker_;
     if (worker_) end_with_parent();
     Session session(plan.cells);
     if (!worker_ && world().first()) write_plan_file(plan, session);
-    if (!worker_ && !console.quiet) print_estimate(estimate_cost(plan, session), console.text());
+    if (!worker_ && !console.quiet) say_how_long(plan, session, console);
+    const Provenance provenance = provenance_of(console);
     try {
       if (jobs_ > 1) work_together(plan, folder, console);
       check_interrupt();
-      const auto outcomes = run_sweep(plan, session, provenance_of(console), sweep_, console.text());
+      const auto outcomes = run_sweep(plan, session, provenance, sweep_, console.text());
       return worker_ ? ExitCode::kDone : report(plan, outcomes, console);
     } catch (const Interrupted& stop) {
-      throw Interrupted(cat(stop.what(), "; to go on: ", command_line(console)));
+      throw Interrupted(cat(stop.what(), "; to go on: ", provenance.command_line));
     }
   }
 
  private:
-  static ExitCode describe(const ExperimentPlan& plan, Console& console) {
+  /// Says nothing when nothing is left to do: a look at a finished sweep should not load its models.
+  void say_how_long(const ExperimentPlan& plan, Session& session, Console& console) const {
+    const auto cells = unfinished_cells(plan, session, sweep_);
+    if (!cells.empty()) print_estimate(estimate_cost(cells, session), console.text());
+  }
+
+  ExitCode describe(const ExperimentPlan& plan, Console& console) const {
     Session session(plan.cells);
-    const CostEstimate estimate = estimate_cost(plan, session);
+    const CostEstimate estimate = estimate_cost(select_cells(plan, sweep_.only), session);
     print_estimate(estimate, console.text());
     Json report = plan_to_json(plan);
     report["estimate"] = mla::to_json(estimate);
@@ -79,12 +86,6 @@ class Run final : public Command {
 
   static std::filesystem::file_time_type file_time(std::int64_t nanoseconds) {
     return std::filesystem::file_time_type(std::filesystem::file_time_type::duration(nanoseconds));
-  }
-
-  static std::string command_line(const Console& console) {
-    std::string text;
-    for (const std::string& word : console.command_line()) text += (text.empty() ? "" : " ") + word;
-    return text;
   }
 
   static Provenance provenance_of(const Console& console) {
@@ -103,9 +104,9 @@ class Run final : public Command {
 
   /// The same command for a worker.
   std::vector<std::string> worker_arguments(const Console& console) const {
-    std::vector<std::string> arguments = {"run", config_.string(), "--worker", "--quiet", "--jobs", "1"};
-    for (const std::string& assignment : overrides_.set) arguments.insert(arguments.end(), {"--set", assignment});
-    for (const std::string& assignment : overrides_.grid) arguments.insert(arguments.end(), {"--grid", assignment});
+    std::vector<std::string> arguments = experiment_.words();
+    arguments.insert(arguments.begin(), "run");
+    arguments.insert(arguments.end(), {"--worker", "--quiet"});
     if (!sweep_.only.empty()) arguments.insert(arguments.end(), {"--only", sweep_.only});
     if (sweep_.fail_fast) arguments.emplace_back("--fail-fast");
     if (sweep_.retry_failed) arguments.emplace_back("--retry-failed");
@@ -176,8 +177,7 @@ class Run final : public Command {
     return result;
   }
 
-  std::filesystem::path config_;
-  ConfigOverrides overrides_;
+  ExperimentArguments experiment_;
   SweepOptions sweep_;
   std::int64_t jobs_ = 1;
   std::optional<std::int64_t> started_;

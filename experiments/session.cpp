@@ -97,9 +97,7 @@ const CalibrationStatistics& Session::statistics(const ModelConfig& model, const
   auto found = statistics_.find(key);
   if (found == statistics_.end()) {
     const TokenRows& tokens = rows(model, data);
-    std::int64_t total = 0;
-    for (const auto& row : tokens.rows) total += std::ssize(row);
-    Progress bar("calibrate", total, "tokens");
+    Progress bar("calibrate", tokens.tokens(), "tokens");
     found = statistics_.emplace(key, calibrate(source(model).decoder, tokens.rows, {}, [&](std::int64_t count) {
                           bar.advance(count);
                           check_interrupt();
@@ -133,9 +131,7 @@ const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
 std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const std::string& stage,
                                                 const ModelConfig& model, const EvaluationConfig& task) {
   const TokenRows& tokens = rows(model, task.data);
-  std::int64_t total = 0;
-  for (const auto& row : tokens.rows) total += std::ssize(row) - 1;
-  Progress bar(cat("evaluate ", stage), total, "tokens");
+  Progress bar(cat("evaluate ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
   std::optional<std::int64_t> bytes;
   if (tokens.bytes > 0) bytes = tokens.bytes;
   return to_scores(stage, task.label(), perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {

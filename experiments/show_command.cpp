@@ -1,5 +1,5 @@
 #include "experiments/command.h"
-#include "experiments/plan.h"
+#include "experiments/experiment_arguments.h"
 
 namespace mla {
 namespace {
@@ -8,12 +8,10 @@ namespace {
 class Show final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("config", config_, "CONFIG", "the experiment's JSON file");
-    options.add("set", overrides_.set, "KEY=VALUE", "change a value of the config; may be repeated");
-    options.add("grid", overrides_.grid, "KEY=A,B,…", "add values to the grid; may be repeated");
+    arguments_.declare(options);
   }
   ExitCode run(Console& console) override {
-    const Json config = resolve_experiment(config_, overrides_);
+    const Json config = resolve_experiment(arguments_.config, arguments_.overrides);
     if (console.json) {
       console.report(config);
     } else {
@@ -23,8 +21,7 @@ class Show final : public Command {
   }
 
  private:
-  std::filesystem::path config_;
-  ConfigOverrides overrides_;
+  ExperimentArguments arguments_;
 };
 
 const CommandRegistration<Show> kShow("show", "print a config with its bases and overrides applied",

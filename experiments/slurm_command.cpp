@@ -4,7 +4,9 @@
 #include <cstdio>
 
 #include "core/base/file.h"
+#include "core/base/shell.h"
 #include "experiments/command.h"
+#include "experiments/experiment_arguments.h"
 #include "experiments/plan_table.h"
 #include "experiments/session.h"
 #include "experiments/sweep/slurm_script.h"
@@ -33,9 +35,7 @@ std::string output_of(const std::string& command, const std::string& what) {
 class Slurm final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("config", config_, "CONFIG", "the experiment's JSON file");
-    options.add("set", overrides_.set, "KEY=VALUE", "change a value of the config; may be repeated");
-    options.add("grid", overrides_.grid, "KEY=A,B,…", "run once for each value; may be repeated");
+    experiment_.declare(options);
     options.add("only", only_, "PATTERN", "only cells whose name matches the shell pattern, or contains it");
     options.add_count("tasks", slurm_.tasks, 0, "tasks of the array; 0: one per cell");
     options.add_count("at-once", slurm_.at_once, 0, "tasks that run at the same time; 0: no limit");
@@ -51,7 +51,7 @@ class Slurm final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    const ExperimentPlan plan = plan_experiment(config_, overrides_);
+    const ExperimentPlan plan = plan_experiment(experiment_.config, experiment_.overrides);
     const auto cells = static_cast<std::int64_t>(select_cells(plan, only_).size());
     print_plan(plan, console.text());
     const std::filesystem::path folder = std::filesystem::absolute(plan.cells.front().record.parent_path());
@@ -75,19 +75,17 @@ class Slurm final : public Command {
 
  private:
   std::vector<std::string> arguments(const std::filesystem::path& folder) const {
-    std::vector<std::string> arguments = {"run", config_.string()};
-    for (const std::string& assignment : overrides_.set) arguments.insert(arguments.end(), {"--set", assignment});
-    for (const std::string& assignment : overrides_.grid) arguments.insert(arguments.end(), {"--grid", assignment});
+    std::vector<std::string> arguments = experiment_.words();
+    arguments.insert(arguments.begin(), "run");
     if (!only_.empty()) arguments.insert(arguments.end(), {"--only", only_});
     if (retry_failed_) {
-      const auto now = time_in(folder).time_since_epoch().count();
+      const auto now = file_system_time(folder).time_since_epoch().count();
       arguments.insert(arguments.end(), {"--retry-failed", "--started", cat(now)});
     }
     return arguments;
   }
 
-  std::filesystem::path config_;
-  ConfigOverrides overrides_;
+  ExperimentArguments experiment_;
   SlurmOptions slurm_;
   std::string only_;
   bool retry_failed_ = false, dry_run_ = false;

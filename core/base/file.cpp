@@ -15,6 +15,8 @@
 namespace mla {
 namespace {
 
+constexpr const char* kTemporary = ".tmp";
+
 /// A file descriptor that closes itself.
 struct Descriptor {
   int fd = -1;
@@ -65,8 +67,25 @@ std::filesystem::path temporary_name(const std::filesystem::path& path) {
   char host[64] = {};  // Processes of several machines may write to one folder.
   ::gethostname(host, sizeof host - 1);
   std::filesystem::path name = path;
-  name += cat(".", host, ".", ::getpid(), ".", counter++, ".tmp");
+  name += cat(".", host, ".", ::getpid(), ".", counter++, kTemporary);
   return name;
+}
+
+void remove_leftovers(const std::filesystem::path& folder, std::string_view prefix) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::filesystem::path& file = entry.path();
+    if (file.extension() == kTemporary && file.filename().string().starts_with(prefix)) ::unlink(file.c_str());
+  }
+}
+
+std::filesystem::file_time_type file_system_time(const std::filesystem::path& folder) {
+  const std::filesystem::path probe = temporary_name(folder / "time");
+  const Descriptor file{::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+  if (file.fd < 0) throw DataError(cat(folder.string(), ": cannot be written: ", std::strerror(errno)));
+  const auto now = std::filesystem::last_write_time(probe);
+  ::unlink(probe.c_str());
+  return now;
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {

@@ -18,6 +18,13 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
 /// A name beside `path` that no other process uses, for writing before a rename.
 std::filesystem::path temporary_name(const std::filesystem::path& path);
 
+/// Removes from `folder` what dead processes left under names of temporary_name(), of files whose names begin with
+/// `prefix`. For whoever knows that no living one is writing them.
+void remove_leftovers(const std::filesystem::path& folder, std::string_view prefix = "");
+
+/// The time now by the clock of `folder`'s file system. Throws DataError when the folder cannot be written.
+std::filesystem::file_time_type file_system_time(const std::filesystem::path& folder);
+
 /// A read-only memory map of a whole file; unmapped when destroyed. Neither copyable nor movable.
 class MappedFile {
  public:

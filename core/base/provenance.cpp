@@ -5,8 +5,9 @@
 #include <chrono>
 #include <ctime>
 #include <fstream>
-#include <string_view>
 #include <thread>
+
+#include "core/base/shell.h"
 
 // Written by cmake/build_info.cmake at every build; a build without it (a single file, another build system) says so.
 #if __has_include("mla_build_info.h")
@@ -43,15 +44,6 @@ std::string cpu_model() {
   return "unknown";
 }
 
-/// The argument as a shell would need it.
-std::string quoted(std::string_view argument) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,:+-@%^";
-  if (!argument.empty() && argument.find_first_not_of(kPlain) == std::string_view::npos) return std::string(argument);
-  std::string text = "'";
-  for (const char c : argument) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 }  // namespace
 
 std::string utc_now() {
@@ -76,7 +68,7 @@ Provenance collect_provenance(int argument_count, const char* const* arguments) 
   provenance.cpu = cpu_model();
   for (int i = 0; i < argument_count; ++i) {
     if (i > 0) provenance.command_line += ' ';
-    provenance.command_line += quoted(arguments[i]);
+    provenance.command_line += shell_quoted(arguments[i]);
   }
   provenance.created = utc_now();
   return provenance;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
 
@@ -62,10 +63,8 @@ at::Tensor choose(const at::Tensor& logits, const GenerateOptions& options, Rand
 }  // namespace
 
 void GenerateOptions::validate(const std::string& path) const {
-  if (count < 1) throw ConfigError(cat(path, ".count: ", count, " is less than 1"));
-  if (!(std::isfinite(temperature) && temperature >= 0)) {
-    throw ConfigError(cat(path, ".temperature: ", temperature, " is not a number >= 0"));
-  }
+  check_at_least_one(path + ".count", count);
+  check_not_negative(path + ".temperature", temperature);
   if (top_k < 0) throw ConfigError(cat(path, ".top_k: ", top_k, " is negative"));
   if (!(top_p > 0 && top_p <= 1)) throw ConfigError(cat(path, ".top_p: ", top_p, " is outside 0 < top_p <= 1"));
 }

@@ -8,6 +8,7 @@
 #include <numbers>
 #include <span>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/evaluate/token_nll.h"
 
@@ -96,7 +97,7 @@ PerplexityResult summarize(std::vector<double> nll, std::int64_t scorable, std::
 
 void PerplexityOptions::validate(const std::string& path) const {
   if (context < 2) throw ConfigError(cat(path, ".context: ", context, " is less than 2"));
-  if (batch_tokens < 1) throw ConfigError(cat(path, ".batch_tokens: ", batch_tokens, " is less than 1"));
+  check_at_least_one(path + ".batch_tokens", batch_tokens);
   if (stride && (*stride < 1 || *stride > context)) {
     throw ConfigError(cat(path, ".stride: ", *stride, " is outside 1..context (", context, ")"));
   }

@@ -31,6 +31,12 @@ std::vector<std::string> read_documents(const fs::path& path, const DocumentOpti
   return documents;
 }
 
+std::int64_t TokenRows::tokens() const {
+  std::int64_t total = 0;
+  for (const auto& row : rows) total += std::ssize(row);
+  return total;
+}
+
 TokenRows read_token_rows(const fs::path& path) {
   const Json json = read_json(path);
   if (!json.is_object() || !json.contains("ids") || !json.at("ids").is_array()) {

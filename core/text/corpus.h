@@ -18,6 +18,9 @@ std::vector<std::string> read_documents(const std::filesystem::path& path, const
 struct TokenRows {
   std::vector<std::vector<std::int32_t>> rows;
   std::int64_t bytes = 0;
+
+  /// Of all rows.
+  std::int64_t tokens() const;
 };
 
 /// Reads `{"ids": [[1, 2, …], …]}`. Throws DataError naming the file and the row that is not a list of ids >= 0.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 
 namespace mla {
@@ -59,7 +60,7 @@ PackedBatches::PackedBatches(std::vector<WeightedTokens> sources, std::int64_t l
       length_(length),
       seed_(seed),
       boundaries_(boundaries) {
-  if (length < 1) throw ConfigError(cat("sequence_length: ", length, " is less than 1"));
+  check_at_least_one("sequence_length", length);
   for (WeightedTokens& source : sources) {
     const std::int64_t tokens = source.tokens->tokens();
     if (tokens <= length) {

@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/ops/softmax_loss.h"
 
 namespace mla {
 namespace {
-
-void check_weight(const std::string& path, double value) {
-  if (!(std::isfinite(value) && value >= 0)) throw ConfigError(cat(path, ": ", value, " is not a number >= 0"));
-}
 
 void check_teacher(const Decoder& decoder, const LossOptions& options, const Decoder* teacher) {
   if (!options.needs_teacher()) return;
@@ -89,9 +86,9 @@ double hidden_state_loss(const at::Tensor& hidden, const at::Tensor& teacher_hid
 }  // namespace
 
 void LossOptions::validate(const std::string& path) const {
-  check_weight(path + ".cross_entropy", cross_entropy);
-  check_weight(path + ".distillation", distillation);
-  check_weight(path + ".hidden_state", hidden_state);
+  check_not_negative(path + ".cross_entropy", cross_entropy);
+  check_not_negative(path + ".distillation", distillation);
+  check_not_negative(path + ".hidden_state", hidden_state);
   if (!(cross_entropy > 0 || needs_teacher())) throw ConfigError(cat(path, ": every weight is 0"));
   if (!(std::isfinite(temperature) && temperature > 0)) {
     throw ConfigError(cat(path, ".temperature: ", temperature, " is not a number > 0"));

@@ -62,17 +62,27 @@ void TrainableParameters::restore(const std::map<std::string, at::Tensor>& state
   for (auto& [name, parameter] : parameters_) copy_from_state(state, prefix + name, parameter);
 }
 
+std::vector<at::Tensor> TrainableParameters::values() const {
+  std::vector<at::Tensor> values;
+  for (const auto& [name, parameter] : parameters_) values.push_back(parameter);
+  return values;
+}
+
+std::vector<at::Tensor> TrainableParameters::gradients() const {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters_) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  return gradients;
+}
+
 void TrainableParameters::zero_gradients() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
 }
 
 double TrainableParameters::clip_gradients(double limit) {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : parameters_) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  std::vector<at::Tensor> norms = at::_foreach_norm(gradients, 2);
+  const std::vector<at::Tensor> gradients = this->gradients(), norms = at::_foreach_norm(gradients, 2);
   const double norm = at::stack(norms).to(at::kDouble).norm().item<double>();
   if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);
   return norm;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/model/decoder.h"
 #include "core/train/adamw.h"
@@ -22,6 +23,8 @@ class TrainableParameters {
   TrainableParameters& operator=(const TrainableParameters&) = delete;
 
   const NamedTensors& named() const { return parameters_; }
+  std::vector<at::Tensor> values() const;
+  std::vector<at::Tensor> gradients() const;  ///< of those that have one
 
   /// Overwrites each parameter with the values of `state`'s tensor "<prefix><name>". Throws DataError when one is
   /// missing or of another shape.

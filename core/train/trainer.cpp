@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/train/loss.h"
 #include "core/train/trainable.h"
@@ -14,14 +15,6 @@ namespace {
 
 constexpr const char* kPath = "train";
 constexpr const char* kParameterPrefix = "parameter.";
-
-void check_at_least_one(const std::string& path, std::int64_t value) {
-  if (value < 1) throw ConfigError(cat(path, ": ", value, " is less than 1"));
-}
-
-void check_not_negative(const std::string& path, double value) {
-  if (!(std::isfinite(value) && value >= 0)) throw ConfigError(cat(path, ": ", value, " is not a number >= 0"));
-}
 
 std::int64_t rows_per_step(const TrainOptions& options) { return options.batch_rows * options.accumulation; }
 
@@ -50,20 +43,6 @@ double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource
   for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);
   tokens += static_cast<std::int64_t>(scored);
   return processes.sum(sum) / scored;
-}
-
-std::vector<at::Tensor> values_of(const TrainableParameters& parameters) {
-  std::vector<at::Tensor> values;
-  for (const auto& [name, parameter] : parameters.named()) values.push_back(parameter);
-  return values;
-}
-
-std::vector<at::Tensor> gradients_of(const TrainableParameters& parameters) {
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : parameters.named()) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  return gradients;
 }
 
 /// Why a step says that the run has diverged; empty when it has not.
@@ -115,7 +94,7 @@ class Run final : public TrainingRun {
         processes_(*surroundings.processes),
         parameters_(decoder, options.trainable, cat(kPath, ".trainable")),
         optimizer_(parameters_.named(), options.optimizer) {
-    broadcast(processes_, values_of(parameters_));
+    broadcast(processes_, parameters_.values());
   }
 
   const TrainingReport& report() const override { return report_; }
@@ -159,7 +138,7 @@ class Run final : public TrainingRun {
     parameters_.zero_gradients();
     step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
     step_.loss = backpropagate(decoder_, teacher_, source_, options_, processes_, step_.tokens);
-    sum_in_place(processes_, gradients_of(parameters_));
+    sum_in_place(processes_, parameters_.gradients());
     step_.gradient_norm = parameters_.clip_gradients(options_.gradient_clip);
     append(report_, step_);
     report_.message = divergence(step_, report_.loss.front(), options_.divergence_factor);

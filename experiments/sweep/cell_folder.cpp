@@ -74,12 +74,6 @@ void CellFolder::show_activity(const std::string& line) const {
   }
 }
 
-void CellFolder::remove_leftovers() const {
-  for (const auto& entry : std::filesystem::directory_iterator(path_)) {
-    if (entry.path().extension() == ".tmp") ::unlink(entry.path().c_str());
-  }
-}
-
 void CellFolder::remove_progress() const {
   for (const char* name : {kPartial, kTraining, kActivity}) ::unlink((path_ / name).c_str());
 }

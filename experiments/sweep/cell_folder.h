@@ -37,9 +37,6 @@ class CellFolder {
   std::string activity() const;
   void show_activity(const std::string& line) const;
 
-  /// Removes what a dead run may have left half-written here. For the holder of the claim only.
-  void remove_leftovers() const;
-
   /// Removes everything that was kept for going on.
   void remove_progress() const;
 

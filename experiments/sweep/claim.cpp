@@ -66,18 +66,13 @@ std::int64_t start_of(std::int64_t pid) {
   return started;
 }
 
-/// Nanoseconds since a file was touched, by the clock of its own file system.
-std::optional<std::chrono::nanoseconds> age_of(const path& file) {
-  const path probe = temporary_name(file);
-  const int fd = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return {};
-  struct stat now {}, then {};
-  const bool known = ::fstat(fd, &now) == 0 && ::stat(file.c_str(), &then) == 0;
-  ::close(fd);
-  ::unlink(probe.c_str());
-  if (!known) return {};
-  return std::chrono::seconds(now.st_mtim.tv_sec - then.st_mtim.tv_sec) +
-         std::chrono::nanoseconds(now.st_mtim.tv_nsec - then.st_mtim.tv_nsec);
+/// The time since a file was touched, by the clock of its own file system.
+std::optional<std::filesystem::file_time_type::duration> age_of(const path& file) {
+  try {
+    return file_system_time(file.parent_path()) - std::filesystem::last_write_time(file);
+  } catch (const std::runtime_error&) {
+    return {};  // the file is gone, or the folder is another user's
+  }
 }
 
 std::optional<ProcessIdentity> holder_in(const path& file) {

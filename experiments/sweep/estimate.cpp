@@ -43,12 +43,6 @@ double forward_rate(const Decoder& decoder) {
   }
 }
 
-double tokens_in(const TokenRows& tokens) {
-  double total = 0;
-  for (const auto& row : tokens.rows) total += static_cast<double>(row.size());
-  return total;
-}
-
 /// Costs in tokens of a forward pass. Each shared part counts once.
 class Counter {
  public:
@@ -63,7 +57,7 @@ class Counter {
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(), [](const auto& pass) { return pass->needs_statistics(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
-      tokens += tokens_in(session_.rows(options.model, *options.calibration));
+      tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
     if (options.train) {
       const TrainOptions& train = options.train->options;
@@ -90,7 +84,7 @@ class Counter {
       return tokens;
     }
     const double overlap = task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
-    return overlap * tokens_in(session_.rows(model, task.data));
+    return overlap * static_cast<double>(session_.rows(model, task.data).tokens());
   }
 
   Session& session_;
@@ -126,15 +120,15 @@ SharedWork shared_work(const ExperimentPlan& plan) {
   return work;
 }
 
-CostEstimate estimate_cost(const ExperimentPlan& plan, Session& session) {
+CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session) {
   CostEstimate estimate;
   std::map<std::string, double> rates;
   Counter counter(session);
-  for (const CellPlan& cell : plan.cells) {
-    auto [rate, is_new] = rates.try_emplace(cell.options.model.path, 0);
-    if (is_new) rate->second = forward_rate(session.source(cell.options.model).decoder);
+  for (const CellPlan* cell : cells) {
+    auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
+    if (is_new) rate->second = forward_rate(session.source(cell->options.model).decoder);
     if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
-    estimate.seconds += counter.cell(cell) / rate->second;
+    estimate.seconds += counter.cell(*cell) / rate->second;
   }
   return estimate;
 }

@@ -27,8 +27,9 @@ struct CostEstimate {
   double seconds = 0;            ///< of evaluation, calibration and training; a trained token costs three forward ones
 };
 
-/// Reads the models and tokenizes all text, which the sweep needs anyway. Decompositions are not counted.
-CostEstimate estimate_cost(const ExperimentPlan& plan, Session& session);
+/// Of these cells. Reads their models and tokenizes their text, which running them needs anyway. Decompositions are not
+/// counted.
+CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session);
 
 void print_shared_work(const SharedWork& work, std::ostream& out);
 void print_estimate(const CostEstimate& estimate, std::ostream& out);

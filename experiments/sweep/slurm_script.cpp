@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/base/shell.h"
 
 namespace mla {
 namespace {
@@ -12,12 +13,6 @@ void directive(std::ostream& out, const std::string& name, const std::string& va
 }
 
 }  // namespace
-
-std::string shell_quoted(const std::string& word) {
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 std::string slurm_script(const std::string& experiment, const std::string& program,
                          const std::vector<std::string>& arguments, const std::string& folder, const std::string& logs,

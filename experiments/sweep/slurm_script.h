@@ -24,7 +24,4 @@ std::string slurm_script(const std::string& experiment, const std::string& progr
                          const std::vector<std::string>& arguments, const std::string& folder, const std::string& logs,
                          std::int64_t tasks, const SlurmOptions& options);
 
-/// `word` as a POSIX shell reads it back.
-std::string shell_quoted(const std::string& word);
-
 }  // namespace mla

@@ -30,16 +30,6 @@ bool matches(const std::string& pattern, const std::string& name) {
   return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 || name.find(pattern) != std::string::npos;
 }
 
-/// What a dead process may have left half-written beside a cell's record.
-void remove_leftovers_of(const path& record) {
-  if (!std::filesystem::exists(record.parent_path())) return;
-  const std::string prefix = record.filename().string() + ".";
-  for (const auto& entry : std::filesystem::directory_iterator(record.parent_path())) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(prefix) && entry.path().extension() == ".tmp") std::filesystem::remove(entry.path());
-  }
-}
-
 /// While it lives, progress of any kind is shown in the cell's folder too.
 class ActivityShown {
  public:
@@ -51,19 +41,28 @@ class ActivityShown {
   ActivityShown& operator=(const ActivityShown&) = delete;
 };
 
+/// Whether `file` is a record of this content that need not be made again. Throws DataError for one that is damaged.
+bool holds_result(const path& file, const std::string& hash, const SweepOptions& options) {
+  if (!std::filesystem::exists(file)) return false;
+  const RecordHead head = read_record_head(file);
+  if (head.content_hash != hash) return false;
+  const bool redo = options.force || (options.retry_failed && head.status == RunStatus::kFailed);
+  return !redo || std::filesystem::last_write_time(file) >= options.started;
+}
+
 class Sweep {
  public:
   Sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance, const SweepOptions& options,
         std::ostream& text)
       : session_(session), provenance_(provenance), options_(options), text_(text) {
     for (const CellPlan* cell : select_cells(plan, options.only)) outcomes_.push_back({cell, {}});
-    for (CellOutcome& outcome : outcomes_) open_.push_back(&outcome);
+    for (CellOutcome& outcome : outcomes_) open_.push_back({&outcome, content_hash(*outcome.cell, session)});
   }
 
   std::vector<CellOutcome> run() {
     while (!open_.empty() && !stopped_) {
       const std::size_t before = open_.size();
-      open_.remove_if([&](CellOutcome* outcome) { return !stopped_ && close(*outcome); });
+      open_.remove_if([&](const Open& open) { return !stopped_ && close(*open.outcome, open.content_hash); });
       if (open_.empty() || stopped_ || (open_.size() == before && !options_.wait)) break;
       if (open_.size() == before) wait();
     }
@@ -71,6 +70,12 @@ class Sweep {
   }
 
  private:
+  /// A cell that something is left to be done about.
+  struct Open {
+    CellOutcome* outcome;
+    std::string content_hash;
+  };
+
   /// What there is to do about a cell.
   enum class Task { kNothing, kRun, kLater };
 
@@ -84,16 +89,15 @@ class Sweep {
       return Task::kLater;
     }
     if (found(outcome, hash)) return Task::kNothing;  // it ended between the look and the claim
-    folder.remove_leftovers();
-    remove_leftovers_of(outcome.cell->record);
+    remove_leftovers(folder.path());
+    remove_leftovers(outcome.cell->record.parent_path(), outcome.cell->record.filename().string() + ".");
     return Task::kRun;
   }
 
   /// Whether nothing is left to be done here about a cell.
-  bool close(CellOutcome& outcome) {
+  bool close(CellOutcome& outcome, const std::string& hash) {
     check_interrupt();
     const CellPlan& cell = *outcome.cell;
-    const std::string hash = content_hash(cell, session_);
     const CellFolder folder(cell.options.results, hash);
     std::unique_ptr<Claim> claim;
     const bool decides = world().first();
@@ -123,12 +127,8 @@ class Sweep {
 
   /// A record of content `hash` that need not be made again.
   std::optional<RunRecord> record_at(const path& file, const std::string& hash) {
-    if (!std::filesystem::exists(file)) return {};
     try {
-      const RecordHead head = read_record_head(file);
-      if (head.content_hash != hash) return {};
-      const bool redo = options_.force || (options_.retry_failed && head.status == RunStatus::kFailed);
-      if (redo && std::filesystem::last_write_time(file) < options_.started) return {};
+      if (!holds_result(file, hash, options_)) return {};
       return read_record(file);
     } catch (const DataError& error) {
       if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
@@ -204,7 +204,7 @@ class Sweep {
   const SweepOptions& options_;
   std::ostream& text_;
   std::vector<CellOutcome> outcomes_;
-  std::list<CellOutcome*> open_;
+  std::list<Open> open_;
   std::set<path> damaged_;  // records that were warned of
   std::int64_t ran_ = 0;
   bool stopped_ = false, said_waiting_ = false;
@@ -225,14 +225,6 @@ std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std:
   return cells;
 }
 
-std::filesystem::file_time_type time_in(const path& folder) {
-  const path probe = temporary_name(folder / "time");
-  if (!std::ofstream(probe)) throw DataError(cat(folder.string(), ": the results folder cannot be written"));
-  const auto now = std::filesystem::last_write_time(probe);
-  std::filesystem::remove(probe);
-  return now;
-}
-
 void write_plan_file(const ExperimentPlan& plan, Session& session) {
   Json cells = Json::array();
   for (const CellPlan& cell : plan.cells) {
@@ -240,6 +232,20 @@ void write_plan_file(const ExperimentPlan& plan, Session& session) {
   }
   const path folder = plan.cells.front().record.parent_path();
   write_file_atomically(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
+}
+
+std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session, const SweepOptions& options) {
+  std::vector<const CellPlan*> cells = select_cells(plan, options.only);
+  std::erase_if(cells, [&](const CellPlan* cell) {
+    const std::string hash = content_hash(*cell, session);
+    const auto elsewhere = CellFolder(cell->options.results, hash).record();
+    try {
+      return holds_result(cell->record, hash, options) || (elsewhere && holds_result(*elsewhere, hash, options));
+    } catch (const DataError&) {
+      return false;
+    }
+  });
+  return cells;
 }
 
 std::vector<CellOutcome> run_sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance,

@@ -32,11 +32,11 @@ struct CellOutcome {
 /// The cells that `options.only` names. Throws ConfigError when there is none.
 std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std::string& only);
 
-/// The file system's time now, in a folder that can be written. Throws DataError when it cannot.
-std::filesystem::file_time_type time_in(const std::filesystem::path& folder);
-
 /// Writes RESULTS/<experiment>/plan.json: every cell with its content hash, for `mlaforge status`.
 void write_plan_file(const ExperimentPlan& plan, Session& session);
+
+/// The selected cells without a result that stands.
+std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session, const SweepOptions& options);
 
 /// Runs the plan's cells in order, each under a claim, and leaves one record each. A failing cell is recorded and the
 /// rest go on. Says on `text` how each cell ended. Throws Interrupted after a signal, with everything worth keeping
