@@ -56,6 +56,9 @@ class LatentAttention final : public Attention {
 
   const LatentLayout& layout() const { return layout_; }
   const AttentionGeometry& geometry() const { return geometry_; }
+  const Weights& weights() const { return weights_; }
+  /// Whether keys and values are cached as they are: partial RoPE without a low-rank step.
+  bool is_partial_rope() const { return !has_key_up() && !has_value_up(); }
   bool has_key_up() const { return weights_.key_up.weight.defined(); }
   bool has_value_up() const { return weights_.value_up.weight.defined(); }
 

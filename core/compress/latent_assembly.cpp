@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
+
 namespace mla {
 namespace {
 
@@ -55,45 +57,59 @@ at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::in
 
 }  // namespace
 
-FactorInputs factor_inputs(const GroupedQueryAttention& source, const KeptPairs& kept, at::ScalarType arithmetic) {
-  const at::Tensor rows = row_index(kept, source.geometry().head_dim, 1, Part::kContent);
-  return {source.weights().key.weight.index_select(0, rows).to(arithmetic), source.weights().value.weight.to(arithmetic)};
-}
-
-std::unique_ptr<LatentAttention> assemble_latent(const GroupedQueryAttention& source, const KeptPairs& kept,
-                                                 const Factorization& factors, std::optional<at::ScalarType> weights,
-                                                 bool norms_per_head) {
+std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
+                                                       bool norms_per_head) {
   const AttentionGeometry& geometry = source.geometry();
   const GroupedQueryAttention::Weights& from = source.weights();
-  const at::ScalarType dtype = weights.value_or(from.key.weight.scalar_type());
-  // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get trained.
-  const auto converted = [&](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true).contiguous() : tensor;
-  };
+  const at::Tensor rotated = row_index(kept, geometry.head_dim, 1, Part::kRotated);
+  const at::Tensor content = row_index(kept, geometry.head_dim, 1, Part::kContent);
 
   LatentLayout layout;
   layout.kept = kept;
   layout.content_width = geometry.head_dim - layout.rope_width();
   layout.value_width = geometry.head_dim;
-  layout.latent_width = factors.down.size(0);
-  layout.key = factors.key;
-  layout.value = factors.value;
+  layout.key = {0, content.size(0)};
+  layout.value = {content.size(0), geometry.kv_heads * geometry.head_dim};
+  layout.latent_width = layout.key.width + layout.value.width;
 
   LatentAttention::Weights parts;
   parts.query = select_rows(from.query, row_index(kept, geometry.head_dim, geometry.group(), Part::kBoth));
-  parts.rope_key = select_rows(from.key, row_index(kept, geometry.head_dim, 1, Part::kRotated));
-  parts.down.weight = converted(factors.down);
-  parts.key_up.weight = converted(factors.up_key);
-  parts.value_up.weight = converted(factors.up_value);
-  // The latent is linear in x, so biases come back after the up-projections.
-  if (from.key.bias.defined()) {
-    parts.key_up.bias = from.key.bias.index_select(0, row_index(kept, geometry.head_dim, 1, Part::kContent));
-  }
+  parts.rope_key = select_rows(from.key, rotated);
+  const Projection content_key = select_rows(from.key, content);
+  parts.down.weight = at::cat({content_key.weight, from.value.weight.to(content_key.weight.scalar_type())});
+  // The latent is linear in x, so biases come back after it.
+  parts.key_up.bias = content_key.bias;
   parts.value_up.bias = from.value.bias;
   parts.output = from.output;
   parts.query_norm = reorder_norm(from.query_norm, kept, geometry.head_dim, geometry.group(), norms_per_head);
   parts.key_norm = reorder_norm(from.key_norm, kept, geometry.head_dim, 1, norms_per_head);
   return std::make_unique<LatentAttention>(geometry, std::move(layout), std::move(parts));
+}
+
+FactorInputs factor_inputs(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
+  expects(partial_rope.is_partial_rope(), "keys and values have factors already");
+  const auto rows = [&](const LatentSlice& slice) {
+    return partial_rope.weights().down.weight.detach().narrow(0, slice.begin, slice.width).to(arithmetic);
+  };
+  return {rows(partial_rope.layout().key), rows(partial_rope.layout().value)};
+}
+
+std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partial_rope, const Factorization& factors,
+                                                   std::optional<at::ScalarType> weights) {
+  LatentLayout layout = partial_rope.layout();
+  LatentAttention::Weights parts = partial_rope.weights();
+  const at::ScalarType dtype = weights.value_or(parts.down.weight.scalar_type());
+  // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get trained.
+  const auto converted = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true).contiguous() : tensor;
+  };
+  layout.latent_width = factors.down.size(0);
+  layout.key = factors.key;
+  layout.value = factors.value;
+  parts.down.weight = converted(factors.down);
+  parts.key_up.weight = converted(factors.up_key);
+  parts.value_up.weight = converted(factors.up_value);
+  return std::make_unique<LatentAttention>(partial_rope.geometry(), std::move(layout), std::move(parts));
 }
 
 }  // namespace mla

@@ -8,20 +8,24 @@
 
 namespace mla {
 
+/// Partial RoPE alone: the layer that computes what `source` computes, up to the dropped rotations. Its latent is
+/// [position-free keys; values] itself. Rows of queries and keys are put in the order [kept pairs' first dims; their
+/// partners; position-free dims] per head (MHA2MLA section 3.1; a query head follows its KV head). QK-norm weights are
+/// stored once when every head keeps the same pairs, and once per head (`norms_per_head`) otherwise.
+std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
+                                                       bool norms_per_head);
+
 /// Rows of a layer's keys and values that a factorization replaces, in the arithmetic's dtype.
 struct FactorInputs {
   at::Tensor key;    ///< position-free key rows, head by head, [kv_heads * nope, hidden]
   at::Tensor value;  ///< [kv_heads * head_dim, hidden]
 };
-FactorInputs factor_inputs(const GroupedQueryAttention& source, const KeptPairs& kept, at::ScalarType arithmetic);
+/// Those of a layer with partial RoPE alone.
+FactorInputs factor_inputs(const LatentAttention& partial_rope, at::ScalarType arithmetic);
 
-/// The latent layer that computes what `source` computes, up to the dropped rotations and the factorization's error.
-/// Rows of queries and keys are put in the order [kept pairs' first dims; their partners; position-free dims] per head
-/// (MHA2MLA section 3.1; a query head follows its KV head). New factors take dtype `weights`, absent: the dtype of the
-/// source's keys; rows that are only moved keep theirs. QK-norm weights are stored once when every head keeps the same
-/// pairs, and once per head (`norms_per_head`) otherwise.
-std::unique_ptr<LatentAttention> assemble_latent(const GroupedQueryAttention& source, const KeptPairs& kept,
-                                                 const Factorization& factors, std::optional<at::ScalarType> weights,
-                                                 bool norms_per_head);
+/// The same layer with keys and values rebuilt from the factors' latent, up to the factorization's error. New factors
+/// take dtype `weights`, absent: the dtype of what they replace; everything else is shared with `partial_rope`.
+std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partial_rope, const Factorization& factors,
+                                                   std::optional<at::ScalarType> weights);
 
 }  // namespace mla

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
+#include <stdexcept>
 
 #include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
@@ -38,6 +40,16 @@ class Pass {
 
   /// Converts the model in place. Throws ConfigError for a model that is converted already.
   virtual CompressionReport apply(Decoder& decoder, const PassInputs& inputs) const = 0;
+
+  /// The method's first stage as a pass of its own: partial RoPE without the low-rank step, so that a model can be trained
+  /// between the two. Null for a method that has no such stage.
+  virtual std::unique_ptr<Pass> partial_rope() const { return nullptr; }
+
+  /// The second stage: the low-rank step on a model that partial_rope() has converted, with the pairs it kept. The report
+  /// is that of the whole conversion. `inputs.store` is not used: the model may have been trained since.
+  virtual CompressionReport add_low_rank(Decoder& /*decoder*/, const PassInputs& /*inputs*/) const {
+    throw std::logic_error("a pass that has no stage of partial RoPE");
+  }
 };
 
 }  // namespace mla

@@ -99,6 +99,34 @@ TEST_P(Equality, FullRankIsPartialRopeAlone) {
   }
 }
 
+TEST_P(Equality, TwoStagesWithoutTrainingAreOne) {
+  for (const char* low_rank : {"joint_svd", "split_svd", "value_svd", "none"}) {
+    if (qk_norm() && std::string(low_rank).ends_with("t_svd")) continue;
+    Json factors = {{"name", low_rank}};
+    if (std::string(low_rank) != "none") factors["d_kv"] = 3;
+    const Json config = mha2mla({{"name", "two_norm"}, {"pairs", 2}}, factors);
+    CompressionReport at_once;
+    const Decoder expected = converted(source, config, &at_once);
+    const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
+    const CalibrationStatistics statistics = calibrate(source, calibration_rows(source.geometry), {}, {});
+    PassInputs inputs;
+    inputs.arithmetic = source.compute_dtype;
+    inputs.statistics = &statistics;
+    Decoder decoder = source.clone();
+    pass->partial_rope()->apply(decoder, inputs);
+    const CompressionReport report = pass->add_low_rank(decoder, inputs);
+    EXPECT_EQ(test::largest_difference(expected.forward(ids), decoder.forward(ids)), 0) << low_rank;
+    for (std::size_t layer = 0; layer < report.layers.size(); ++layer) {
+      EXPECT_EQ(report.layers[layer].kept, at_once.layers[layer].kept);
+      EXPECT_EQ(report.layers[layer].error.joint, at_once.layers[layer].error.joint);
+      EXPECT_EQ(report.layers[layer].plan.parameters, at_once.layers[layer].plan.parameters);
+    }
+    if (std::string(low_rank) != "none") {
+      EXPECT_THROW(pass->add_low_rank(decoder, inputs), std::logic_error);
+    }
+  }
+}
+
 TEST_P(Equality, CachedIsUncachedOnEveryPath) {
   std::vector<Json> conversions = {mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "none"}}),
                                    mha2mla({{"name", "two_norm"}, {"pairs", 2}}, {{"name", "value_svd"}, {"d_kv", 3}}),

@@ -53,19 +53,47 @@ class Mha2Mla final : public Pass {
 
   CompressionReport apply(Decoder& decoder, const PassInputs& inputs) const override {
     expects(!needs_statistics() || inputs.statistics, "this pass needs calibration statistics");
+    return for_each_layer(decoder, inputs, [&](std::int64_t layer) {
+      const auto* source = dynamic_cast<const GroupedQueryAttention*>(attention_of(decoder, layer).get());
+      if (!source) throw ConfigError(cat(path_, ": layer ", layer, " is converted already; convert the source model"));
+      const PairNorms* norms = needs_statistics() ? &inputs.statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
+      const KeptPairs kept = selector_->select(layer, head_geometry(decoder.geometry), norms);
+      return add_low_rank(*assemble_partial_rope(*source, kept, norms_per_head(layer, decoder.geometry)), decoder, layer,
+                          inputs, inputs.store);
+    });
+  }
+
+  std::unique_ptr<Pass> partial_rope() const override {
+    return std::make_unique<Mha2Mla>(Options{options_.rope, {{"name", "none"}}}, path_);
+  }
+
+  CompressionReport add_low_rank(Decoder& decoder, const PassInputs& inputs) const override {
+    return for_each_layer(decoder, inputs, [&](std::int64_t layer) {
+      const auto* partial = dynamic_cast<const LatentAttention*>(attention_of(decoder, layer).get());
+      expects(partial && partial->is_partial_rope(), "a model with partial RoPE and no low-rank step");
+      return add_low_rank(*partial, decoder, layer, inputs, nullptr);
+    });
+  }
+
+ private:
+  static std::unique_ptr<Attention>& attention_of(Decoder& decoder, std::int64_t layer) {
+    return decoder.layers.at(static_cast<std::size_t>(layer)).attention;
+  }
+
+  template <class Convert>
+  CompressionReport for_each_layer(Decoder& decoder, const PassInputs& inputs, const Convert& convert) const {
     const c10::InferenceMode off(false);  // new weights may be trained later
     CompressionReport report{"mha2mla", plan(decoder.geometry), {}};
-    DecompositionStore own;
     for (std::int64_t layer = 0; layer < decoder.geometry.layers; ++layer) {
-      report.layers.push_back(convert_layer(decoder, layer, inputs, inputs.store ? *inputs.store : own));
+      const auto start = std::chrono::steady_clock::now();
+      report.layers.push_back(convert(layer));
       report.layers.back().plan = report.plan.layers.at(static_cast<std::size_t>(layer));
-      if (!inputs.store) own = {};
+      report.layers.back().seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       if (inputs.progress) inputs.progress(layer);
     }
     return report;
   }
 
- private:
   static HeadGeometry head_geometry(const Geometry& geometry) {
     return {geometry.layers, geometry.heads, geometry.kv_heads, geometry.head_dim};
   }
@@ -119,27 +147,24 @@ class Mha2Mla final : public Pass {
     return Json{pairs, options}.dump();
   }
 
-  LayerReport convert_layer(Decoder& decoder, std::int64_t layer, const PassInputs& inputs, DecompositionStore& store) const {
-    const auto start = std::chrono::steady_clock::now();
-    auto& attention = decoder.layers.at(static_cast<std::size_t>(layer)).attention;
-    const auto* source = dynamic_cast<const GroupedQueryAttention*>(attention.get());
-    if (!source) throw ConfigError(cat(path_, ": layer ", layer, " is converted already; convert the source model"));
-    const PairNorms* norms = needs_statistics() ? &inputs.statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
+  /// Puts a layer with partial RoPE into the decoder, its keys and values factored. `store` may be null.
+  LayerReport add_low_rank(const LatentAttention& partial, Decoder& decoder, std::int64_t layer,
+                           const PassInputs& inputs, DecompositionStore* store) const {
     LayerReport report;
-    report.kept = selector_->select(layer, head_geometry(decoder.geometry), norms);
+    report.kept = partial.layout().kept;
     const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(decoder.geometry));
     const std::string selection = Json{report.kept, c10::toString(inputs.arithmetic)}.dump();
-    const Decomposition& decomposition =
-        store.get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
-          const FactorInputs matrices = factor_inputs(*source, report.kept, inputs.arithmetic);
+    DecompositionStore own;
+    const Decomposition& decomposition = (store ? *store : own)
+        .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
+          const FactorInputs matrices = factor_inputs(partial, inputs.arithmetic);
           return factorizer_->decompose(matrices.key, matrices.value, largest);
         });
     Factorization factors = decomposition.truncate(width);
-    attention = assemble_latent(*source, report.kept, factors, inputs.weights, norms_per_head(layer, decoder.geometry));
+    attention_of(decoder, layer) = assemble_low_rank(partial, factors, inputs.weights);
     report.singular_values = std::move(factors.singular_values);
     report.value_singular_values = std::move(factors.value_singular_values);
     report.error = factors.error;
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
   }
 
