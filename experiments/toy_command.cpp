@@ -15,15 +15,17 @@ constexpr const char* kSeparator = "<|endoftext|>";
 class Toy final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("output", output_, "DIR", "folder for train.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
+    options.require("output", output_, "DIR", "folder for train.txt, fine_tune.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
     options.add("seed", seed_, "S", "of stories and questions");
-    options.add_count("stories", stories_, 1, "stories in train.txt");
+    options.add_count("stories", stories_, 1, "stories in train.txt, in the order of lessons");
+    options.add_count("fine-tune", fine_tune_, 1, "stories in fine_tune.txt, all of them whole");
     options.add_count("held-out", held_out_, 1, "stories in held_out.txt and in calibration.txt, each from a stream of its own");
     options.add_count("items", items_, 1, "questions of each task, about stories of a stream of their own");
   }
 
   ExitCode run(Console& console) override {
     write_stories("train", stories_, [this](RandomStream& stream, std::int64_t i) { return toy_lesson(stream, i, stories_); });
+    write_stories("fine_tune", fine_tune_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     write_stories("held_out", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     write_stories("calibration", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     for (const std::string& task : toy_tasks()) write_items(task);
@@ -34,11 +36,12 @@ class Toy final : public Command {
     console.report({{"output", output_.string()},
                     {"seed", seed_},
                     {"stories", stories_},
+                    {"fine_tune", fine_tune_},
                     {"held_out", held_out_},
                     {"items", items_},
                     {"tasks", toy_tasks()},
                     {"vocabulary", vocabulary}});
-    console.text() << grouped(stories_) << " stories to train on, " << grouped(held_out_)
+    console.text() << grouped(stories_) << " stories to train on, " << grouped(fine_tune_) << " to fine-tune on, " << grouped(held_out_)
                    << " held out, " << toy_tasks().size() << " tasks of " << grouped(items_)
                    << " items, and a tokenizer of " << vocabulary << " tokens, written to " << output_.string() << "\n";
     return ExitCode::kDone;
@@ -63,11 +66,11 @@ class Toy final : public Command {
 
   std::filesystem::path output_;
   std::uint64_t seed_ = 0;
-  std::int64_t stories_ = 16000, held_out_ = 200, items_ = 200;
+  std::int64_t stories_ = 60000, fine_tune_ = 4000, held_out_ = 200, items_ = 200;
 };
 
 const CommandRegistration<Toy> kToy("toy", "write stories of a toy language, questions about them, and a tokenizer",
-                                    {"mlaforge toy --output results/toy/data --stories 16000"});
+                                    {"mlaforge toy --output results/toy/data"});
 
 }  // namespace
 }  // namespace mla

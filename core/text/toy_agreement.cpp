@@ -42,7 +42,7 @@ Question of_people(RandomStream& stream) {
 
 }  // namespace
 
-Passage agreement(RandomStream& stream) {
+Passage agreement(RandomStream& stream, Extent) {
   Passage passage;
   for (int i = 0; i < kQuestions; ++i) {
     passage.questions.push_back(once_in(stream, 3) ? of_people(stream) : of_things(stream));

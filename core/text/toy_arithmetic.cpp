@@ -44,7 +44,7 @@ Question sum_of_three(RandomStream& stream) {
 
 }  // namespace
 
-Passage arithmetic(RandomStream& stream) {
+Passage arithmetic(RandomStream& stream, Extent) {
   Passage passage;
   for (int i = 0; i < kQuestions; ++i) {
     const int kind = draw(stream, 0, 3);

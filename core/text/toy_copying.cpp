@@ -22,9 +22,10 @@ Words spoilt(RandomStream& stream, Words song) {
 
 }  // namespace
 
-Passage copying(RandomStream& stream) {
-  const int length = draw(stream, 4, 6);
-  const Words singers = choose_some(stream, names(), draw(stream, 2, 3));
+Passage copying(RandomStream& stream, Extent extent) {
+  const bool one = extent == Extent::kLeast;  // whose song is long, and no other's is like it
+  const int length = one ? draw(stream, 5, 9) : draw(stream, 4, 6);
+  const Words singers = choose_some(stream, names(), one ? 1 : draw(stream, 2, 3));
   Passage passage;
   std::vector<std::string> songs;
   for (const std::string& singer : singers) {

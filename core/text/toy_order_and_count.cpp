@@ -14,13 +14,19 @@ constexpr int kMostCounted = 5;
 /// `right`, then others of `all`.
 std::vector<std::string> with_others(RandomStream& stream, const std::string& right, Words all) {
   std::erase(all, right);
-  std::vector<std::string> choices = choose_some(stream, std::move(all), kChoices - 1);
+  const int count = std::min(kChoices - 1, static_cast<int>(all.size()));
+  std::vector<std::string> choices = choose_some(stream, std::move(all), count);
   choices.insert(choices.begin(), right);
   return choices;
 }
 
-void add_row(RandomStream& stream, Passage& passage) {
-  const Words row = choose_some(stream, names(), draw(stream, 5, 6));
+int row_length(RandomStream& stream, Extent extent) {
+  if (extent == Extent::kLeast) return 3;
+  return extent == Extent::kLess ? draw(stream, 4, 5) : draw(stream, 5, 6);
+}
+
+void add_row(RandomStream& stream, Extent extent, Passage& passage) {
+  const Words row = choose_some(stream, names(), row_length(stream, extent));
   passage.statements.push_back(cat("Here is a row: ", join(row), "."));
   const auto at = static_cast<std::size_t>(draw(stream, 1, static_cast<int>(row.size()) - 2));
   passage.questions.push_back({cat("Who stands after ", row[at], "?"), with_others(stream, row[at + 1], row)});
@@ -44,9 +50,9 @@ void add_list(RandomStream& stream, Passage& passage) {
 
 }  // namespace
 
-Passage order_and_count(RandomStream& stream) {
+Passage order_and_count(RandomStream& stream, Extent extent) {
   Passage passage;
-  add_row(stream, passage);
+  add_row(stream, extent, passage);
   add_list(stream, passage);
   return passage;
 }

@@ -22,24 +22,28 @@ struct Passage {
   std::vector<Question> questions;
 };
 
+/// How much a passage tells: few facts from which recall is learned first, or as much as tasks ask for.
+enum class Extent { kLeast, kLess, kFull };
+
 /// Verbs in the number of a subject that other nouns, mostly of the other number, stand between: "The red balls near
 /// the cup behind the hat" + "are" or "is". Two choices.
-Passage agreement(RandomStream& stream);
+Passage agreement(RandomStream& stream, Extent extent);
 
-/// Who owns which of several things that share colours and kinds, asked in both directions. Four choices.
-Passage who_has_what(RandomStream& stream);
+/// Who owns which of several things that share colours and kinds, asked in both directions. Up to four choices, as in
+/// the following: all four at full extent.
+Passage who_has_what(RandomStream& stream, Extent extent);
 
 /// Where things lie, of which some are moved later: the last place counts. Asked in both directions; the place before
-/// is a wrong choice. Four choices.
-Passage where_is_it(RandomStream& stream);
+/// is a wrong choice.
+Passage where_is_it(RandomStream& stream, Extent extent);
 
-/// Who stands before or after whom in a row, first or last, and how often a thing occurs in a list. Four choices.
-Passage order_and_count(RandomStream& stream);
+/// Who stands before or after whom in a row, first or last, and how often a thing occurs in a list.
+Passage order_and_count(RandomStream& stream, Extent extent);
 
 /// Songs of four to six different syllables, sung again. Wrong choices: two syllables exchanged, one replaced, another's song.
-Passage copying(RandomStream& stream);
+Passage copying(RandomStream& stream, Extent extent);
 
-/// Sums, differences and sums of three within 1 .. 18, in words; known by heart, not from the story. Four choices.
-Passage arithmetic(RandomStream& stream);
+/// Sums, differences and sums of three within 1 .. 18, in words; known by heart, not from the story.
+Passage arithmetic(RandomStream& stream, Extent extent);
 
 }  // namespace mla::toy

@@ -15,7 +15,7 @@ using namespace toy;
 
 struct Kind {
   const char* name;
-  Passage (*tell)(RandomStream&);
+  Passage (*tell)(RandomStream&, Extent);
 };
 
 constexpr Kind kKinds[] = {
@@ -23,8 +23,11 @@ constexpr Kind kKinds[] = {
     {"order_and_count", order_and_count}, {"copying", copying},           {"arithmetic", arithmetic},
 };
 constexpr int kKindCount = static_cast<int>(std::size(kKinds));
+constexpr int kSongs = 4;                        ///< in kKinds
+const std::vector<int> kRecall = {1, 2, 3, 4};  ///< kinds in kKinds whose answers stand in the story
 
 constexpr int kMostAsides = 2;       ///< between two passages
+constexpr double kSongsUntil = 0.12, kLeastUntil = 0.45, kLessUntil = 0.7;  ///< parts of all lessons
 constexpr int kAskedAtOnceOdds = 2;  ///< one question in that many follows its passage; the others wait for the end
 
 std::string aside(RandomStream& stream) { return cat(choose(stream, names()), " is ", choose(stream, moods()), "."); }
@@ -72,21 +75,36 @@ MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const
   return item;
 }
 
-}  // namespace
-
-std::string toy_story(RandomStream& stream) { return toy_story(stream, draw(stream, 1, kKindCount)); }
-
-std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count) {
-  const auto grown = static_cast<int>(index * index * kKindCount / (count * count));  // 0 .. 5
-  return toy_story(stream, std::max(1, draw(stream, grown, grown + 1)));
-}
-
-std::string toy_story(RandomStream& stream, int passages) {
+/// Passages of these kinds. At the least extent everything is asked twice: recall is learned from its repetition.
+std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, Extent extent) {
   Draft draft;
-  for (const int kind : choose_some(stream, all_kinds(), passages)) {
-    add_passage(stream, kKinds[kind].tell(stream), nullptr, draft);
+  for (const int kind : kinds) {
+    Passage passage = kKinds[kind].tell(stream, extent);
+    if (extent == Extent::kLeast) {
+      for (const Question& question : passage.questions) draft.waiting.push_back(answered(question));
+    }
+    add_passage(stream, std::move(passage), nullptr, draft);
   }
   return draft.text(stream);
+}
+
+std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, int passages, Extent extent) {
+  return tell_story(stream, choose_some(stream, kinds, passages), extent);
+}
+
+}  // namespace
+
+std::string toy_story(RandomStream& stream) {
+  return tell_story(stream, all_kinds(), draw(stream, 1, kKindCount), Extent::kFull);
+}
+
+std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count) {
+  const double part = static_cast<double>(index) / static_cast<double>(count);
+  if (part < kSongsUntil) return tell_story(stream, {kSongs}, 1, Extent::kLeast);
+  if (part < kLeastUntil) return tell_story(stream, kRecall, draw(stream, 1, 2), Extent::kLeast);
+  if (part < kLessUntil) return tell_story(stream, all_kinds(), draw(stream, 1, 3), Extent::kLess);
+  const auto grown = static_cast<int>(kKindCount * (part - kLessUntil) / (1 - kLessUntil));  // 0 .. 5
+  return tell_story(stream, all_kinds(), std::max(1, draw(stream, grown, grown + 1)), Extent::kFull);
 }
 
 std::vector<std::string> toy_tasks() {
@@ -98,7 +116,7 @@ std::vector<std::string> toy_tasks() {
 MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream) {
   const auto asked = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& kind) { return kind.name == task; });
   expects(asked != std::end(kKinds), "a task of the toy language");
-  const Passage passage = asked->tell(stream);
+  const Passage passage = asked->tell(stream, Extent::kFull);
   const Question question = choose(stream, passage.questions);
   const auto asked_index = static_cast<int>(asked - std::begin(kKinds));
   std::vector<int> kinds = all_kinds();
@@ -109,7 +127,7 @@ MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream) {
   Draft draft;
   for (const int kind : kinds) {
     const bool is_asked = kind == asked_index;
-    add_passage(stream, is_asked ? passage : kKinds[kind].tell(stream), is_asked ? &question : nullptr, draft);
+    add_passage(stream, is_asked ? passage : kKinds[kind].tell(stream, Extent::kFull), is_asked ? &question : nullptr, draft);
   }
   const std::string story = draft.text(stream);
   return to_item(stream, story, question);

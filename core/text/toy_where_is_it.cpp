@@ -8,7 +8,6 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kQuestions = 4;
 constexpr int kChoices = 4;
 
 struct Lying {
@@ -31,10 +30,16 @@ std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lyin
   return choices;
 }
 
+int thing_count(RandomStream& stream, Extent extent) {
+  if (extent == Extent::kLeast) return 2;
+  return extent == Extent::kLess ? draw(stream, 3, 4) : draw(stream, kChoices, kChoices + 1);
+}
+
 }  // namespace
 
-Passage where_is_it(RandomStream& stream) {
-  const int count = draw(stream, kChoices, kChoices + 1), moved = draw(stream, 1, 2);
+Passage where_is_it(RandomStream& stream, Extent extent) {
+  const int count = thing_count(stream, extent);
+  const int moved = extent == Extent::kFull ? draw(stream, 1, 2) : draw(stream, 0, 1);
   const Words asked_things = coloured_things(stream, count), spots = choose_some(stream, places(), count + moved);
   Passage passage;
   std::vector<Lying> lying;
@@ -47,7 +52,7 @@ Passage where_is_it(RandomStream& stream) {
     thing.before = std::exchange(thing.place, spots[static_cast<std::size_t>(count + i)]);
     passage.statements.push_back(cat("Now the ", thing.thing, " is ", thing.place, "."));
   }
-  for (std::size_t asked = 0; asked < kQuestions; ++asked) {
+  for (std::size_t asked = 0; asked < std::min<std::size_t>(lying.size(), kChoices); ++asked) {
     const bool place = !once_in(stream, 3);
     const std::string prompt =
         place ? cat("Where is the ", lying[asked].thing, "? It is") : cat("What is ", lying[asked].place, "? The");

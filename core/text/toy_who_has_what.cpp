@@ -7,13 +7,17 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kQuestions = 4;
 constexpr int kChoices = 4;
+
+int fact_count(RandomStream& stream, Extent extent) {
+  if (extent == Extent::kLeast) return 2;
+  return extent == Extent::kLess ? draw(stream, 3, 4) : draw(stream, kChoices, kChoices + 2);
+}
 
 }  // namespace
 
-Passage who_has_what(RandomStream& stream) {
-  const int count = draw(stream, kChoices, kChoices + 2);
+Passage who_has_what(RandomStream& stream, Extent extent) {
+  const int count = fact_count(stream, extent), asked_count = std::min(count, kChoices);
   const Words owners = choose_some(stream, names(), count), owned = coloured_things(stream, count);
   Passage passage;
   std::vector<std::size_t> facts;
@@ -21,7 +25,7 @@ Passage who_has_what(RandomStream& stream) {
     passage.statements.push_back(cat(owners[i], " has a ", owned[i], "."));
     facts.push_back(i);
   }
-  for (int asked = 0; asked < kQuestions; ++asked) {
+  for (int asked = 0; asked < asked_count; ++asked) {
     // A fact is asked for once; the first facts of each new order are the right one and the wrong choices.
     std::vector<std::size_t> order = choose_some(stream, facts, count);
     const auto right = static_cast<std::size_t>(asked);
@@ -29,7 +33,7 @@ Passage who_has_what(RandomStream& stream) {
     Question question;
     const bool who = once_in(stream, 2);
     question.prompt = who ? cat("Who has the ", owned[right], "?") : cat("What does ", owners[right], " have? A");
-    for (int i = 0; i < kChoices; ++i) question.choices.push_back((who ? owners : owned)[order[static_cast<std::size_t>(i)]]);
+    for (int i = 0; i < asked_count; ++i) question.choices.push_back((who ? owners : owned)[order[static_cast<std::size_t>(i)]]);
     passage.questions.push_back(std::move(question));
   }
   return passage;

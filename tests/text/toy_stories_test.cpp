@@ -64,13 +64,21 @@ TEST(ToyStories, UseTheWholeLexiconAndNothingElse) {
   EXPECT_THAT(seen, testing::UnorderedElementsAreArray(lexicon));
 }
 
-TEST(ToyStories, GrowFromLessonToLesson) {
+TEST(ToyStories, BeginWithSongsThenTellFewFactsThenMore) {
   RandomStream stream(4, "lessons");
-  constexpr int kLessons = 600;
-  std::vector<std::size_t> words(6, 0);
-  for (int i = 0; i < kLessons; ++i) words[static_cast<std::size_t>(i / 100)] += words_of(toy_lesson(stream, i, kLessons)).size();
-  EXPECT_TRUE(std::is_sorted(words.begin(), words.end()));
-  EXPECT_GT(words.back(), 4 * words.front());
+  constexpr int kLessons = 600, kTenth = kLessons / 10;
+  std::vector<std::string> lessons;
+  for (int i = 0; i < kLessons; ++i) lessons.push_back(toy_lesson(stream, i, kLessons));
+  const auto words = [&](int begin, int end) {
+    std::size_t count = 0;
+    for (int i = begin; i < end; ++i) count += words_of(lessons[static_cast<std::size_t>(i)]).size();
+    return count / static_cast<std::size_t>(end - begin);
+  };
+  for (int i = 0; i < kTenth; ++i) EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::MatchesRegex("[A-Z].*Again .* sings.*"));
+  for (int i = 2 * kTenth; i < 4 * kTenth; ++i) EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::Not(testing::HasSubstr("We know")));
+  EXPECT_LT(words(2 * kTenth, 4 * kTenth), words(5 * kTenth, 7 * kTenth));
+  EXPECT_LT(2 * words(7 * kTenth, 8 * kTenth), words(9 * kTenth, kLessons));
+  EXPECT_GT(words(9 * kTenth, kLessons), 4 * words(0, kTenth));
 }
 
 TEST(ToyTokenizer, HasOneTokenForEachWord) {
