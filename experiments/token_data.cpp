@@ -7,6 +7,7 @@
 #include "core/base/json.h"
 #include "core/base/suggest.h"
 #include "core/text/token_shard.h"
+#include "experiments/token_ids.h"
 
 namespace mla {
 namespace {
@@ -82,6 +83,12 @@ void add_shard(const TokenShard& shard, RowCollector& rows) {
   rows.end_file(shard.header().text_bytes, document == shard.documents());
 }
 
+bool is_tensor_file(const std::filesystem::path& file) { return file.extension() == ".safetensors"; }
+
+TokenRows read_ids(const std::string& file, const DataOptions& options) {
+  return is_tensor_file(file) ? TokenRows{read_tensor_rows(file, options.tensors), 0} : read_token_rows(file);
+}
+
 TokenRows tokenize_file(const std::string& file, const DataOptions& options, const Tokenizer* tokenizer, int threads) {
   expects(tokenizer != nullptr, "text needs a tokenizer");
   TokenRows tokens = tokenize_documents(*tokenizer, read_documents(file, options.documents), {.add_bos = options.bos}, threads);
@@ -96,6 +103,7 @@ TokenRows tokenize_file(const std::string& file, const DataOptions& options, con
 bool is_token_shard(const std::filesystem::path& file) { return file.extension() == kShardExtension; }
 
 bool holds_token_ids(const std::filesystem::path& file) {
+  if (is_tensor_file(file)) return true;
   if (file.extension() != ".json") return false;
   const Json json = read_json(file);
   return json.is_object() && json.contains("ids");
@@ -103,6 +111,11 @@ bool holds_token_ids(const std::filesystem::path& file) {
 
 void DataOptions::validate(const std::string& path) const {
   if (files.empty()) throw ConfigError(cat(path, ".files: name at least one file"));
+  for (const std::string& file : files) {
+    if (is_tensor_file(file) && tensors.empty()) {
+      throw ConfigError(cat(path, ".tensors: name the rows of ", file, ": \"x\" for tensors x_ids and x_len"));
+    }
+  }
   for (const auto& [name, value] : {std::pair{"length", length}, {"min_tokens", min_tokens}, {"max_rows", max_rows}}) {
     if (value < 0) throw ConfigError(cat(path, ".", name, " = ", value, ": must not be negative"));
   }
@@ -119,7 +132,7 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int 
       add_shard(*open_shard(file, tokenizer), rows);
       continue;
     }
-    TokenRows tokens = holds_token_ids(file) ? read_token_rows(file) : tokenize_file(file, options, tokenizer, threads);
+    TokenRows tokens = holds_token_ids(file) ? read_ids(file, options) : tokenize_file(file, options, tokenizer, threads);
     for (auto& document : tokens.rows) rows.add(std::move(document));
     rows.end_file(tokens.bytes, true);
   }

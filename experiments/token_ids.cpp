@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "core/base/suggest.h"
+#include "core/model/safetensors.h"
 
 namespace mla {
 
@@ -22,6 +24,39 @@ at::Tensor ids_tensor(const TokenIds& rows) {
   std::vector<at::Tensor> tensors;
   for (const auto& row : rows) tensors.push_back(at::tensor(row, at::kLong));
   return at::stack(tensors);
+}
+
+TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& name) {
+  const WeightMap tensors = read_safetensors(file);
+  const auto tensor = [&](const std::string& suffix, std::int64_t dimensions) {
+    const auto found = tensors.find(name + suffix);
+    if (found == tensors.end()) return at::Tensor();
+    if (found->second.dim() != dimensions || !at::isIntegralType(found->second.scalar_type(), false)) {
+      throw DataError(cat(file.string(), ": tensor ", name, suffix, ": expected integers in ", dimensions, " dimensions"));
+    }
+    return found->second.to(at::kInt).contiguous();
+  };
+  const at::Tensor ids = tensor("_ids", 2), lengths = tensor("_len", 1);
+  if (!ids.defined()) {
+    std::vector<std::string> names;
+    for (const auto& [known, value] : tensors) {
+      if (known.ends_with("_ids")) names.push_back(known.substr(0, known.size() - 4));
+    }
+    throw DataError(cat(file.string(), ": no tensor ", name, "_ids; \"tensors\" may be one of: ", join(names)));
+  }
+  if (lengths.defined() && lengths.size(0) != ids.size(0)) {
+    throw DataError(cat(file.string(), ": ", name, "_len has ", lengths.size(0), " values for ", ids.size(0), " rows"));
+  }
+  TokenIds rows;
+  const std::int32_t* values = ids.const_data_ptr<std::int32_t>();
+  for (std::int64_t row = 0; row < ids.size(0); ++row) {
+    const std::int64_t length = lengths.defined() ? lengths.const_data_ptr<std::int32_t>()[row] : ids.size(1);
+    if (length < 1 || length > ids.size(1)) {
+      throw DataError(cat(file.string(), ": ", name, "_len[", row, "] = ", length, ": outside 1..", ids.size(1)));
+    }
+    rows.emplace_back(values + row * ids.size(1), values + row * ids.size(1) + length);
+  }
+  return rows;
 }
 
 }  // namespace mla

@@ -1,7 +1,9 @@
 // `mlaforge run`, `check` and `show`: from a config to records.
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/model/safetensors.h"
 #include "core/store/record.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temporary_folder.h"
@@ -11,6 +13,7 @@ namespace mla {
 namespace {
 
 using test::run_program;
+using std::filesystem::path;
 using testing::HasSubstr;
 
 class Run : public testing::Test {
@@ -83,6 +86,53 @@ TEST_F(Run, SameConfigSameNumbers) {
   for (std::size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i]["scores"], again[i]["scores"]);
 }
 
+TEST_F(Run, ReadsRowsOfTokenIdsFromTensors) {
+  const at::Tensor ids = at::randint(3, 8, {6, 16}, at::kShort), lengths = at::arange(11, 17, at::kInt);
+  const path tensors = folder_ / "rows.safetensors";
+  write_safetensors(tensors, {{"train_ids", ids}, {"train_len", lengths}});
+  Json rows = Json::array();
+  for (std::int64_t i = 0; i < 6; ++i) {
+    rows.push_back(Json::array());
+    for (std::int64_t t = 0; t < 11 + i; ++t) rows.back().push_back(ids[i][t].item<int>());
+  }
+  const path json = folder_.write("rows.json", Json{{"ids", rows}}.dump());
+  const auto scores = [&](const std::string& data) {
+    const auto result = run({"--set", "train.data=" + data, "--set", "train.packing=rows", "--set", "train.steps=3", "--set",
+                             "evaluate[0].data=" + data, "--grid", "compress[0].low_rank.d_kv=2"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.json()["cells"][1]["scores"];
+  };
+  EXPECT_EQ(scores(R"({"files": [")" + tensors.string() + R"("], "tensors": "train"})"),
+            scores(R"({"files": [")" + json.string() + R"("]})"));
+  const auto train_on = [&](const std::string& more) {
+    return run({"--set", R"(train.data={"files": [")" + tensors.string() + "\"]" + more + "}"});
+  };
+  EXPECT_THAT(train_on("").err, HasSubstr("train.data.tensors: name the rows of"));
+  const auto message = [](const test::ProgramResult& result) { return result.json()["cells"][1]["message"].get<std::string>(); };
+  EXPECT_THAT(message(train_on(R"(, "tensors": "test")")), HasSubstr("no tensor test_ids; \"tensors\" may be one of: train"));
+  write_safetensors(tensors, {{"train_ids", ids}, {"train_len", lengths + 1}});
+  EXPECT_THAT(message(train_on(R"(, "tensors": "train")")), HasSubstr("train_len[5] = 17: outside 1..16"));
+}
+
+TEST_F(Run, TwoStagesTrainPartialRopeAloneFirst) {
+  const auto result = run({"--grid", "compress[0].low_rank.d_kv=2", "--grid", "train.partial_rope_steps=0,3"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json cells = result.json()["cells"];
+  ASSERT_EQ(cells.size(), 3u);  // one baseline: the stages are about compression
+  const RunRecord one = read_record(cells[1]["record"].get<std::string>()), two = read_record(cells[2]["record"].get<std::string>());
+  EXPECT_EQ(two.training.step, one.training.step);
+  EXPECT_EQ(two.training.tokens, one.training.tokens);
+  EXPECT_NE(two.training.loss[0], one.training.loss[0]);  // of a model with partial RoPE and no low rank
+  std::vector<std::string> stages;
+  for (const ScoreRecord& score : two.evaluation) {
+    if (stages.empty() || stages.back() != score.stage) stages.push_back(score.stage);
+  }
+  EXPECT_THAT(stages, testing::ElementsAre("source", "partial_rope", "converted", "fine_tuned"));
+  EXPECT_EQ(two.compression[0].cached_elements, one.compression[0].cached_elements);
+  EXPECT_NE(two.compression[0].singular_values, one.compression[0].singular_values);  // of trained weights
+  for (const CacheRecord& cache : two.cache) EXPECT_EQ(cache.predicted_bytes, cache.counted_bytes);
+}
+
 TEST_F(Run, MistakesAreFoundBeforeAnyWork) {
   const auto refused = [&](const std::string& assignment) {
     const auto result = run({"--set", assignment});
@@ -96,6 +146,9 @@ TEST_F(Run, MistakesAreFoundBeforeAnyWork) {
   EXPECT_THAT(refused("compress[0].rope.pairs=9"), HasSubstr("rope.pairs = 9"));
   EXPECT_THAT(refused("calibration=null"), HasSubstr("calibration"));
   EXPECT_THAT(refused("evaluate[0].stride=64"), HasSubstr("stride"));
+  EXPECT_THAT(refused("train.partial_rope_steps=4"), HasSubstr("train.partial_rope_steps = 4: expected 0, or fewer than steps (4)"));
+  EXPECT_THAT(run({"--set", "train.partial_rope_steps=2", "--set", "compress=[]", "--set", "grid={}", "--set", "baseline=false"}).err,
+              HasSubstr("train.partial_rope_steps: two stages need one pass"));
 }
 
 TEST_F(Run, OneFailingCellIsRecordedAndTheRestGoOn) {
