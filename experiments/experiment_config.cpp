@@ -29,8 +29,26 @@ std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(con
   return all;
 }
 
+TrainConfig TrainConfig::first_stage() const {
+  TrainConfig stage = *this;
+  stage.options.steps = partial_rope_steps;
+  return stage;
+}
+
+TrainConfig TrainConfig::last_stage() const {
+  TrainConfig stage = *this;
+  stage.options.steps -= partial_rope_steps;
+  return stage;
+}
+
 void TrainConfig::validate(const std::string& path) const {
   options.validate(path);
+  if (partial_rope_steps < 0 || partial_rope_steps >= options.steps) {
+    throw ConfigError(cat(path, ".partial_rope_steps = ", partial_rope_steps, ": expected 0, or fewer than steps (", options.steps, ")"));
+  }
+  if (partial_rope_steps > 0) {
+    for (const TrainConfig& stage : {first_stage(), last_stage()}) stage.options.schedule.validate(path + ".schedule", stage.options.steps);
+  }
   check_choice(path + ".packing", packing, {"packed", "rows"});
   if (!mixture.empty() && !data.files.empty()) {
     throw ConfigError(cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));

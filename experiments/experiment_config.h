@@ -41,6 +41,7 @@ struct MixtureSource {
 /// Fine-tuning: the options of the training loop, and what it reads.
 struct TrainConfig {
   TrainOptions options;
+  std::int64_t partial_rope_steps = 0;
   std::string packing = "packed";
   DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
   DataOptions data;
@@ -49,12 +50,19 @@ struct TrainConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);
+    visit("partial_rope_steps", self.partial_rope_steps,
+          "two stages: so many of `steps` train partial RoPE alone, then the low-rank step follows; 0: one stage");
     visit("packing", self.packing, "packed: documents end to end, shuffled | rows: one document a row, in the order given");
     visit("document_boundaries", self.document_boundaries,
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
     visit("data", self.data, "text to train on");
     visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
   }
+
+  /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage). Each
+  /// goes through the learning rate's schedule.
+  TrainConfig first_stage() const;
+  TrainConfig last_stage() const;
 
   /// All that is read, in order: the mixture's sources, or `data` alone. `path` is the config path of each.
   std::vector<std::pair<std::string, const DataOptions*>> sources(const std::string& path) const;

@@ -17,7 +17,8 @@ constexpr const char* kBaseline = "baseline";
 
 /// Whether a grid's path is about compression, or what only that uses: a baseline has none of it.
 bool is_about_compression(const std::string& path) {
-  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic");
+  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic") ||
+         path == "train.partial_rope_steps";
 }
 
 /// The cell that `cell` is compared with: the same fine-tuning and evaluation, nothing compressed.
@@ -25,6 +26,7 @@ Cell baseline_of(const Cell& cell) {
   Cell baseline{kBaseline, {{"compress", Json::array()}}, cell.config};
   baseline.config["compress"] = Json::array();
   baseline.config.erase("calibration");
+  if (baseline.config.contains("train") && baseline.config["train"].is_object()) baseline.config["train"].erase("partial_rope_steps");
   for (const auto& [path, value] : cell.overrides.items()) {
     if (is_about_compression(path)) continue;
     baseline.overrides[path] = value;
@@ -55,6 +57,12 @@ bool take_flag(Json& config, const char* key) {
   return value;
 }
 
+void check_stages(const CellPlan& plan) {
+  const std::string path = "train.partial_rope_steps";
+  if (plan.passes.size() != 1) throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
+  if (!plan.passes.front()->partial_rope()) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
+}
+
 CellPlan plan_cell(Cell cell, const std::string& experiment) {
   CellPlan plan;
   plan.name = std::move(cell.name);
@@ -74,6 +82,7 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
       throw ConfigError(cat(path, ": this pass measures statistics on data; state it under `calibration`"));
     }
   }
+  if (plan.options.train && plan.options.train->partial_rope_steps > 0) check_stages(plan);
   plan.record = std::filesystem::path(plan.options.results) / experiment / (plan.name + ".h5");
   return plan;
 }

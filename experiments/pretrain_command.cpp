@@ -11,6 +11,7 @@
 #include "experiments/dtype.h"
 #include "experiments/model_files.h"
 #include "experiments/pretrain_config.h"
+#include "experiments/run_provenance.h"
 #include "experiments/sweep/cell_folder.h"
 #include "experiments/table.h"
 #include "experiments/training.h"
@@ -63,7 +64,7 @@ class Pretrain final : public Command {
     Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
                      std::filesystem::absolute(config.tokenizer)};
     const CellFolder folder(config.output, content_hash(config));
-    CellTraining keeper(folder, config.checkpoint_seconds);
+    CellTraining keeper(folder, TrainingStage::kLast, config.checkpoint_seconds);
     const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper);
     if (report.status == TrainingStatus::kInterrupted) {
       throw Interrupted(cat(report.message, "; its state is kept, the same command goes on from there"));
@@ -73,6 +74,7 @@ class Pretrain final : public Command {
     if (complete && world().first()) {
       store_as(config.dtype, model);
       save_checkpoint(model, config.output);
+      write_record(std::filesystem::path(config.output) / "training.h5", record_of(config, report, console));
     } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
@@ -89,6 +91,25 @@ class Pretrain final : public Command {
       for (const std::string& file : data->files) identity["data_hashes"].push_back(hash_data_file(file));
     }
     return hash_json(identity);
+  }
+
+  /// The record of a model's making.
+  static RunRecord record_of(const PretrainConfig& config, const TrainingReport& report, const Console& console) {
+    RunRecord record;
+    record.head.experiment = "pretrain";
+    record.head.cell = std::filesystem::path(config.output).filename().string();
+    record.head.content_hash = content_hash(config);
+    record.head.created = utc_now();
+    record.config = write_fields(config);
+    record.provenance = provenance_of(console);
+    record.provenance.seed = config.seed;
+    record.provenance.threads = console.workers();
+    for (const auto& [role, data] : config.train.sources("train")) {
+      for (std::size_t i = 0; i < data->files.size(); ++i) record.provenance.data_hashes[cat(role, "[", i, "]")] = hash_data_file(data->files[i]);
+    }
+    record.seconds.emplace_back("train", report.seconds);
+    append_series(report, record.training);
+    return record;
   }
 
   /// Throws ConfigError for sequences longer than the model's positions.

@@ -67,31 +67,45 @@ std::vector<LayerRecord> to_records(const CompressionReport& report, const Geome
   return layers;
 }
 
+/// What a pass of the cell is given, and its progress on the terminal while this lives.
+class PassSurroundings {
+ public:
+  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers)
+      : bar_("compress", layers, "layers") {
+    if (pass.needs_statistics()) inputs_.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
+    inputs_.store = &session.decompositions(cell.options.model);
+    inputs_.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
+    inputs_.progress = [this](std::int64_t) {
+      bar_.advance();
+      check_interrupt();
+    };
+  }
+  const PassInputs& inputs() const { return inputs_; }
+
+ private:
+  Progress bar_;
+  PassInputs inputs_;
+};
+
 void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
   const StageTimer timer(record, "compress");
   for (const auto& pass : cell.passes) {
-    PassInputs inputs;
-    if (pass->needs_statistics()) inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    inputs.store = &session.decompositions(cell.options.model);
-    inputs.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
-    Progress bar("compress", decoder.geometry.layers, "layers");
-    inputs.progress = [&](std::int64_t) {
-      bar.advance();
-      check_interrupt();
-    };
-    record.compression = to_records(pass->apply(decoder, inputs), decoder.geometry);
+    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers);
+    record.compression = to_records(pass->apply(decoder, surroundings.inputs()), decoder.geometry);
   }
 }
 
-void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, Decoder& decoder, RunRecord& record) {
-  const TrainConfig& train = *cell.options.train;
-  const auto batches = make_batches(train, [&](const DataOptions& data) { return session.tokens(cell.options.model, data); });
-  CellTraining keeper(folder, cell.options.checkpoint_seconds);
-  TrainingReport report = train_on(*batches, train, decoder, "fine-tune", &keeper, &session.source(cell.options.model).decoder);
+/// One stage of training, from where an earlier run left it. Divergence ends up in the record's head.
+void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches, TrainingStage stage,
+               Decoder& decoder, RunRecord& record) {
+  const bool last = stage == TrainingStage::kLast;
+  const TrainConfig train = last ? cell.options.train->last_stage() : cell.options.train->first_stage();
+  CellTraining keeper(folder, stage, cell.options.checkpoint_seconds);
+  const TrainingReport report = train_on(batches, train, decoder, last ? "fine-tune" : "fine-tune partial RoPE", &keeper,
+                                         &session.source(cell.options.model).decoder);
   if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
-  record.seconds.emplace_back("train", report.seconds);
-  record.training = {std::move(report.step), std::move(report.tokens), std::move(report.loss),
-                     std::move(report.learning_rate), std::move(report.gradient_norm)};
+  record.seconds.emplace_back(last ? "train" : "train_partial_rope", report.seconds);
+  append_series(report, record.training);
   if (report.status == TrainingStatus::kDiverged) {
     record.head.status = RunStatus::kDiverged;
     record.head.message = report.message;
@@ -113,6 +127,7 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   return cache;
 }
 
+/// Training is shared between processes, evaluation is not: rank 0 alone does it, and alone keeps the record.
 void evaluate(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
               RunRecord& record) {
   if (!world().first()) return;
@@ -122,16 +137,30 @@ void evaluate(const CellPlan& cell, Session& session, const Decoder& decoder, co
   record.cache.push_back(measure_cache(decoder, stage));
 }
 
-/// Everything that is measured before training. Training is shared between processes, evaluation is not: rank 0 alone
-/// does it, and alone keeps the record.
-void measure_untrained(const CellPlan& cell, Session& session, const Decoder& converted, RunRecord& record) {
+void measure_source(const CellPlan& cell, Session& session, RunRecord& record) {
   if (!world().first()) return;
+  const StageTimer timer(record, "evaluate_source");
+  record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
+  record.cache.push_back(measure_cache(session.source(cell.options.model).decoder, "source"));
+}
+
+/// The first of two stages: partial RoPE, trained; then the low-rank step. Measures both unless `measured`.
+/// Returns false when training has diverged; then the low-rank step is not made.
+bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
+                           bool measured, Decoder& decoder, RunRecord& record) {
+  const Pass& pass = *cell.passes.front();
+  const auto partial_rope = pass.partial_rope();
   {
-    const StageTimer timer(record, "evaluate_source");
-    record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
-    record.cache.push_back(measure_cache(session.source(cell.options.model).decoder, "source"));
+    const PassSurroundings surroundings(cell, session, *partial_rope, decoder.geometry.layers);
+    partial_rope->apply(decoder, surroundings.inputs());
   }
-  if (!cell.passes.empty()) evaluate(cell, session, converted, "converted", record);
+  fine_tune(cell, session, folder, batches, TrainingStage::kPartialRope, decoder, record);
+  if (!measured) evaluate(cell, session, decoder, "partial_rope", record);
+  if (record.head.status == RunStatus::kDiverged) return false;
+  const StageTimer timer(record, "compress");
+  const PassSurroundings surroundings(cell, session, pass, decoder.geometry.layers);
+  record.compression = to_records(pass.add_low_rank(decoder, surroundings.inputs()), decoder.geometry);
+  return true;
 }
 
 /// What an earlier run measured before training, for this run's record.
@@ -155,15 +184,24 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   RunRecord record = new_record(cell, session, provenance);
   const Checkpoint& source = session.source(options.model);
   Checkpoint model{source.decoder.clone(), source.config, source.source};
-  if (!cell.passes.empty()) compress(cell, session, model.decoder, record);
-  if (auto earlier = folder.partial_record()) {
+  auto earlier = folder.partial_record();
+  if (!earlier) measure_source(cell, session, record);
+
+  std::unique_ptr<BatchSource> batches;
+  if (options.train) batches = make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });
+  if (options.train && options.train->partial_rope_steps > 0) {
+    if (!convert_in_two_stages(cell, session, folder, *batches, earlier.has_value(), model.decoder, record)) return record;
+  } else {
+    compress(cell, session, model.decoder, record);
+  }
+  if (earlier) {
     take_over(std::move(*earlier), record);
   } else {
-    measure_untrained(cell, session, model.decoder, record);
+    if (!cell.passes.empty()) evaluate(cell, session, model.decoder, "converted", record);
     if (options.train && world().first()) folder.keep_partial_record(record);
   }
   if (options.train) {
-    fine_tune(cell, session, folder, model.decoder, record);
+    fine_tune(cell, session, folder, *batches, TrainingStage::kLast, model.decoder, record);
     evaluate(cell, session, model.decoder, "fine_tuned", record);
   }
   if (world().first() && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);

@@ -11,6 +11,7 @@
 #include "experiments/experiment_arguments.h"
 #include "experiments/plan_table.h"
 #include "experiments/processes.h"
+#include "experiments/run_provenance.h"
 #include "experiments/run_summary.h"
 #include "experiments/sweep/estimate.h"
 #include "experiments/sweep/status.h"
@@ -53,7 +54,7 @@ class Run final : public Command {
     if (world().first()) sweep_.started = started_ ? file_time(*started_) : file_system_time(folder);
     sweep_.wait = !worker_;
     if (worker_) end_with_parent();
-    Session session(plan.cells);
+    Session session(plan.cells, sweep_.force ? sweep_.started : std::filesystem::file_time_type::min());
     if (!worker_ && world().first()) write_plan_file(plan, session);
     if (!worker_ && !console.quiet) say_how_long(plan, session, console);
     const Provenance provenance = provenance_of(console);
@@ -86,12 +87,6 @@ class Run final : public Command {
 
   static std::filesystem::file_time_type file_time(std::int64_t nanoseconds) {
     return std::filesystem::file_time_type(std::filesystem::file_time_type::duration(nanoseconds));
-  }
-
-  static Provenance provenance_of(const Console& console) {
-    std::vector<const char*> arguments;
-    for (const std::string& argument : console.command_line()) arguments.push_back(argument.c_str());
-    return collect_provenance(static_cast<int>(arguments.size()), arguments.data());
   }
 
   /// Before any work: a folder that cannot be made or written would lose it all.

@@ -9,6 +9,9 @@
 #include "core/base/progress.h"
 #include "experiments/model_files.h"
 #include "experiments/multiple_choice_scores.h"
+#include "experiments/sweep/cell_folder.h"
+#include "experiments/sweep/shared_stage.h"
+#include "experiments/sweep/statistics_file.h"
 
 namespace mla {
 namespace {
@@ -49,7 +52,13 @@ std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& 
 
 }  // namespace
 
-Session::Session(const std::vector<CellPlan>& cells) : cells_(cells) {}
+Session::Session(const std::vector<CellPlan>& cells, std::filesystem::file_time_type not_before)
+    : cells_(cells), not_before_(not_before) {}
+
+std::filesystem::path Session::shared_file(const std::string& name, const std::string& key, const ExperimentConfig& inputs) {
+  const std::string hash = hash_json({name, key, data_hashes(inputs)});
+  return CellFolder(cells_.front().options.results, hash).path() / name;
+}
 
 const Checkpoint& Session::source(const ModelConfig& model) {
   auto found = sources_.find(model.path);
@@ -96,12 +105,21 @@ const CalibrationStatistics& Session::statistics(const ModelConfig& model, const
   const std::string key = key_of(model, data);
   auto found = statistics_.find(key);
   if (found == statistics_.end()) {
-    const TokenRows& tokens = rows(model, data);
-    Progress bar("calibrate", tokens.tokens(), "tokens");
-    found = statistics_.emplace(key, calibrate(source(model).decoder, tokens.rows, {}, [&](std::int64_t count) {
-                          bar.advance(count);
-                          check_interrupt();
-                        })).first;
+    ExperimentConfig inputs;
+    inputs.model = model;
+    inputs.calibration = data;
+    const auto make = [&](const std::filesystem::path& file) {
+      const TokenRows& tokens = rows(model, data);
+      Progress bar("calibrate", tokens.tokens(), "tokens");
+      CalibrationStatistics statistics = calibrate(source(model).decoder, tokens.rows, {}, [&](std::int64_t count) {
+        bar.advance(count);
+        check_interrupt();
+      });
+      write_statistics(file, statistics);
+      return statistics;
+    };
+    const auto file = shared_file("statistics.safetensors", key, inputs);
+    found = statistics_.emplace(key, shared_stage(file, not_before_, read_statistics, make)).first;
   }
   return found->second;
 }
@@ -123,7 +141,18 @@ const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
   const std::string key = hash_json({write_fields(model), described});
   auto found = source_scores_.find(key);
   if (found == source_scores_.end()) {
-    found = source_scores_.emplace(key, evaluate(source(model).decoder, "source", model, tasks)).first;
+    ExperimentConfig inputs;
+    inputs.model = model;
+    inputs.evaluate = tasks;
+    const auto read = [](const std::filesystem::path& file) { return read_record(file).evaluation; };
+    const auto make = [&](const std::filesystem::path& file) {
+      RunRecord record;
+      record.evaluation = evaluate(source(model).decoder, "source", model, tasks);
+      write_record(file, record);
+      return record.evaluation;
+    };
+    const auto file = shared_file("source_scores.h5", key, inputs);
+    found = source_scores_.emplace(key, shared_stage(file, not_before_, read, make)).first;
   }
   return found->second;
 }

@@ -22,8 +22,10 @@ namespace mla {
 /// depends on. Belongs to one thread.
 class Session {
  public:
-  /// `cells`: everything that will run, so that each layer is decomposed once for the widest of them.
-  explicit Session(const std::vector<CellPlan>& cells);
+  /// `cells`: everything that will run, so that each layer is decomposed once for the widest of them. Statistics and scores
+  /// of source models are shared through their results folder; those older than `not_before` are made again.
+  explicit Session(const std::vector<CellPlan>& cells,
+                   std::filesystem::file_time_type not_before = std::filesystem::file_time_type::min());
 
   /// The source model in float32, with its tokenizer.
   const Checkpoint& source(const ModelConfig& model);
@@ -52,8 +54,11 @@ class Session {
   std::vector<ScoreRecord> evaluate_items(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                           const EvaluationConfig& task);
   const std::string& file_hash(const std::filesystem::path& file);
+  /// Where a stage that depends on `inputs` and no more is kept for other processes.
+  std::filesystem::path shared_file(const std::string& name, const std::string& key, const ExperimentConfig& inputs);
 
   const std::vector<CellPlan>& cells_;
+  std::filesystem::file_time_type not_before_;
   std::map<std::string, Checkpoint> sources_;
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;

@@ -14,12 +14,12 @@ namespace {
 /// Shows the course of training, keeps its state from time to time, and ends it at a signal to any process.
 class TrainingWatch final : public TrainingObserver {
  public:
-  TrainingWatch(const std::string& label, std::int64_t steps, TrainingKeeper* keeper)
-      : bar_(label, steps, "steps"), keeper_(keeper) {}
+  TrainingWatch(const std::string& label, std::int64_t done, std::int64_t steps, TrainingKeeper* keeper)
+      : bar_(label, steps - done, "steps"), last_step_(steps - 1), keeper_(keeper) {}
 
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
     const bool stop = world().any(interrupted());
-    if (keeper_ != nullptr && world().first() && (stop || seconds_since_save() >= keeper_->interval())) {
+    if (keeper_ != nullptr && world().first() && (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
       keeper_->save(run.state());
       saved_ = Clock::now();
     }
@@ -32,6 +32,7 @@ class TrainingWatch final : public TrainingObserver {
   double seconds_since_save() const { return std::chrono::duration<double>(Clock::now() - saved_).count(); }
 
   Progress bar_;
+  std::int64_t last_step_;
   TrainingKeeper* keeper_;
   Clock::time_point saved_ = Clock::now();
 };
@@ -57,9 +58,20 @@ TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder
     throw DataError(cat(label, ": the processes see different training states; they need one results folder"));
   }
   if (done > 0) log_info(cat(label, ": goes on after ", done, " of ", config.options.steps, " steps"));
-  TrainingWatch watch(label, config.options.steps - done, keeper);
+  TrainingWatch watch(label, done, config.options.steps, keeper);
   return train(decoder, batches, config.options,
                {.observer = &watch, .start = start ? &*start : nullptr, .teacher = teacher, .processes = &world()});
+}
+
+void append_series(const TrainingReport& report, TrainingSeries& series) {
+  const std::int64_t steps = std::ssize(series.step), tokens = series.tokens.empty() ? 0 : series.tokens.back();
+  for (std::size_t i = 0; i < report.step.size(); ++i) {
+    series.step.push_back(steps + report.step[i]);
+    series.tokens.push_back(tokens + report.tokens[i]);
+    series.loss.push_back(report.loss[i]);
+    series.learning_rate.push_back(report.learning_rate[i]);
+    series.gradient_norm.push_back(report.gradient_norm[i]);
+  }
 }
 
 }  // namespace mla

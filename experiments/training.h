@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/model/decoder.h"
+#include "core/store/record.h"
 #include "core/text/token_stream.h"
 #include "core/train/trainer.h"
 #include "experiments/experiment_config.h"
@@ -25,6 +26,8 @@ class TrainingKeeper {
   virtual void save(const TrainingState& state) = 0;
   /// Seconds between two saves, the first counted from the start.
   virtual double interval() const = 0;
+  /// Whether the state after the last step is to be saved too, because something follows.
+  virtual bool keeps_last() const { return false; }
 };
 
 /// What `config` trains on: packed, mixed or row by row. Throws DataError for data that cannot be used.
@@ -36,5 +39,8 @@ std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const Token
 /// model that distillation compares with.
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
                         TrainingKeeper* keeper = nullptr, const Decoder* teacher = nullptr);
+
+/// Appends the series of a run to those of the stage before it, as if both were one run.
+void append_series(const TrainingReport& report, TrainingSeries& series);
 
 }  // namespace mla

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
@@ -12,8 +14,12 @@ namespace {
 
 constexpr const char* kRecord = "record";
 constexpr const char* kPartial = "partial.h5";
+constexpr const char* kPartialRopeTraining = "partial_rope_training.safetensors";
 constexpr const char* kTraining = "training.safetensors";
+constexpr const char* kProgress[] = {kPartial, kPartialRopeTraining, kTraining};  ///< what a run goes on from
 constexpr const char* kActivity = "activity";
+
+const char* state_file(TrainingStage stage) { return stage == TrainingStage::kLast ? kTraining : kPartialRopeTraining; }
 
 /// `read(file)` where the file exists and can be read; a damaged one costs a warning and is as good as none.
 template <class Read>
@@ -48,16 +54,22 @@ void CellFolder::keep_partial_record(RunRecord record) const {
   write_record(path_ / kPartial, record);
 }
 
-std::optional<TrainingState> CellFolder::training_state() const {
-  return read_if_there(path_ / kTraining, read_training_state);
+std::optional<TrainingState> CellFolder::training_state(TrainingStage stage) const {
+  return read_if_there(path_ / state_file(stage), read_training_state);
 }
-void CellFolder::keep_training_state(const TrainingState& state) const {
+void CellFolder::keep_training_state(TrainingStage stage, const TrainingState& state) const {
   std::filesystem::create_directories(path_);
-  write_training_state(path_ / kTraining, state);
+  write_training_state(path_ / state_file(stage), state);
 }
 
 bool CellFolder::has_progress() const {
-  return std::filesystem::exists(path_ / kPartial) || std::filesystem::exists(path_ / kTraining);
+  return std::ranges::any_of(kProgress, [&](const char* name) { return std::filesystem::exists(path_ / name); });
+}
+
+bool CellFolder::is_tidy() const {
+  std::error_code missing;
+  const std::filesystem::directory_iterator entries(path_, missing);
+  return std::all_of(begin(entries), end(entries), [](const auto& entry) { return entry.path().filename() == kRecord; });
 }
 
 std::string CellFolder::activity() const {
@@ -75,7 +87,8 @@ void CellFolder::show_activity(const std::string& line) const {
 }
 
 void CellFolder::remove_progress() const {
-  for (const char* name : {kPartial, kTraining, kActivity}) ::unlink((path_ / name).c_str());
+  for (const char* name : kProgress) ::unlink((path_ / name).c_str());
+  ::unlink((path_ / kActivity).c_str());
 }
 
 }  // namespace mla

@@ -177,6 +177,11 @@ Claim::~Claim() {
 
 bool Claim::lost() const { return latest_claim(folder_) != number_; }
 
+void release_dead_claims(const path& folder) {
+  if (latest_claim(folder) == 0) return;
+  if (const auto claim = Claim::attempt(folder)) remove_leftovers(folder);
+}
+
 std::optional<ProcessIdentity> living_holder(const path& folder, const ClaimTiming& timing) {
   const std::int64_t latest = latest_claim(folder);
   if (latest == 0) return {};

@@ -66,6 +66,9 @@ class Claim {
   std::unique_ptr<Heartbeat> heartbeat_;
 };
 
+/// Removes the claims and half-written files that dead processes left in a folder where nothing is left to be done.
+void release_dead_claims(const std::filesystem::path& folder);
+
 /// Who holds `folder`, if a living process does.
 std::optional<ProcessIdentity> living_holder(const std::filesystem::path& folder, const ClaimTiming& timing = {});
 

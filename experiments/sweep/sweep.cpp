@@ -81,7 +81,10 @@ class Sweep {
 
   /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
   Task decide(CellOutcome& outcome, const std::string& hash, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
-    if (found(outcome, hash)) return Task::kNothing;
+    if (found(outcome, hash)) {
+      tidy(folder);
+      return Task::kNothing;
+    }
     if (options_.limit > 0 && ran_ >= options_.limit) return Task::kNothing;
     claim = Claim::attempt(folder.path());
     if (!claim) {
@@ -92,6 +95,15 @@ class Sweep {
     remove_leftovers(folder.path());
     remove_leftovers(outcome.cell->record.parent_path(), outcome.cell->record.filename().string() + ".");
     return Task::kRun;
+  }
+
+  /// Removes what a process left that died between writing the record and releasing its claim.
+  static void tidy(const CellFolder& folder) {
+    if (folder.is_tidy()) return;
+    if (const auto claim = Claim::attempt(folder.path())) {
+      remove_leftovers(folder.path());
+      folder.remove_progress();
+    }
   }
 
   /// Whether nothing is left to be done here about a cell.

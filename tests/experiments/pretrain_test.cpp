@@ -7,6 +7,7 @@
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/model/checkpoint.h"
+#include "core/store/record.h"
 #include "core/text/tokenizer.h"
 #include "experiments/command_line.h"
 #include "tests/support/temporary_folder.h"
@@ -69,6 +70,12 @@ TEST_F(PretrainTest, LowersTheLossAndWritesAModelThatLoads) {
   EXPECT_NEAR(report["first_loss"].get<double>(), std::log(672.0), 0.1);
   EXPECT_LT(report["final_loss"].get<double>(), 0.75 * report["first_loss"].get<double>());
   EXPECT_GT(report["tokens_per_second"].get<double>(), 0);
+
+  const RunRecord record = read_record(model() / "training.h5");
+  EXPECT_EQ(record.training.loss.size(), 25u);
+  EXPECT_EQ(record.training.loss.front(), report["first_loss"].get<double>());
+  EXPECT_EQ(record.training.tokens.back(), report["tokens"].get<std::int64_t>());
+  EXPECT_EQ(record.config["train"]["steps"], 25);
 
   Checkpoint loaded = load_checkpoint(model());
   EXPECT_EQ(loaded.decoder.parameter_count(), report["parameters"].get<std::int64_t>());

@@ -42,7 +42,7 @@ std::vector<std::string> litter(const path& results) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(results)) {
     const path& file = entry.path();
     const bool expected = entry.is_directory() || file.extension() == ".h5" || file.filename() == "plan.json" ||
-                          file.extension() == ".log" || file.filename() == "record";
+                          file.extension() == ".log" || file.filename() == "record" || file.filename() == "statistics.safetensors";
     if (!expected || file.filename() == "partial.h5") names.push_back(file.string());
   }
   return names;
@@ -123,6 +123,34 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
   }
 }
 
+TEST_F(Sweep, WhatCellsShareIsMadeOnceInAResultsFolder) {
+  const std::string two_norm = "--set compress[0].rope.name=two_norm --set 'calibration={\"files\": [\"" + (folder_ / "text.txt").string() +
+                               "\"], \"documents\": {\"separator\": \"###\"}}' ";
+  const auto times = [](const std::string& text, const std::string& part) {
+    int count = 0;
+    for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  const std::string shell = "mlaforge run " + config_.string() + " " + two_norm;
+  const auto first = run_script(shell + "--only d_kv=2,seed=1");
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(times(first.err, "calibrate: "), 1);
+  EXPECT_EQ(times(first.err, "evaluate source: "), 1);
+  const auto second = run_script(shell + "--only d_kv=3,seed=1");
+  EXPECT_EQ(times(second.err, "calibrate: ") + times(second.err, "evaluate source: "), 0);
+  const auto scores = [&](const std::string& cell) {
+    const RunRecord record = read_record(results() / ("tiny/" + cell + ".h5"));
+    return std::vector<ScoreRecord>(record.evaluation.begin(), record.evaluation.begin() + 2);
+  };
+  EXPECT_EQ(scores("d_kv=2,seed=1"), scores("d_kv=3,seed=1"));
+  EXPECT_EQ(times(run_script(shell + "--only d_kv=3,seed=1 --force").err, "calibrate: "), 1);
+  run_script("for f in " + (results() / ".cells").string() + "/*/statistics.safetensors; do truncate -s 20 $f; done");
+  const auto damaged = run_script(shell + "--only d_kv=4,seed=1");
+  EXPECT_EQ(damaged.exit_code, 0) << damaged.err;
+  EXPECT_THAT(damaged.err, HasSubstr("made again: "));
+  EXPECT_EQ(times(damaged.err, "calibrate: "), 1);
+}
+
 TEST_F(Sweep, AChangedInputIsRunAgain) {
   ASSERT_EQ(run({"--only", "d_kv=2,seed=1"}).exit_code, 0);
   const std::string hash = read_record_head(results() / "tiny/d_kv=2,seed=1.h5").content_hash;
@@ -167,7 +195,7 @@ TEST_F(Sweep, SenselessCellsAreRefusedOrSkippedAndCounted) {
 }
 
 TEST_F(Sweep, KilledAtAnyMomentItGoesOnToTheSameRecords) {
-  const std::string more = "--set train.steps=60 --only 'seed=1'";
+  const std::string more = "--set train.steps=60 --only 'seed=1' --grid train.partial_rope_steps=0,25 --grid compress[0].low_rank.d_kv=2,3";
   const auto begun = std::chrono::steady_clock::now();
   ASSERT_EQ(run_script(command(more)).exit_code, 0);
   const std::chrono::duration<double> undisturbed = std::chrono::steady_clock::now() - begun;
