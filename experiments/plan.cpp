@@ -68,9 +68,9 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   plan.name = std::move(cell.name);
   plan.config = std::move(cell.config);
   plan.overrides = std::move(cell.overrides);
-  Json expanded = plan.config;
-  expand_environment(expanded);
-  read_fields(expanded, "", plan.options);
+  plan.expanded = plan.config;
+  expand_environment(plan.expanded);
+  read_fields(plan.expanded, "", plan.options);
   plan.options.name = experiment;
   plan.options.validate();
   plan.geometry = load_geometry(plan.options.model.path);

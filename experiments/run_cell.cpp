@@ -38,7 +38,7 @@ RunRecord new_record(const CellPlan& cell, Session& session, const Provenance& p
   record.head.cell = cell.name;
   record.head.content_hash = content_hash(cell, session);
   record.head.created = utc_now();
-  record.config = cell.config;
+  record.config = cell.expanded;
   record.overrides = cell.overrides;
   record.provenance = provenance;
   record.provenance.seed = cell.options.seed;

@@ -156,7 +156,7 @@ class Sweep {
     if (!record) return {};
     record->head.experiment = cell.options.name;
     record->head.cell = cell.name;
-    record->config = cell.config;
+    record->config = cell.expanded;
     record->overrides = cell.overrides;
     write_record(cell.record, *record);
     return record;
