@@ -49,14 +49,14 @@ void TrainConfig::validate(const std::string& path) const {
   if (partial_rope_steps > 0) {
     for (const TrainConfig& stage : {first_stage(), last_stage()}) stage.options.schedule.validate(path + ".schedule", stage.options.steps);
   }
-  check_choice(path + ".packing", packing, {"packed", "rows"});
+  check_choice(path + ".packing", packing, {"packed", "rows", "shuffled_rows"});
   if (!mixture.empty() && !data.files.empty()) {
     throw ConfigError(cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
   }
   for (const auto& [where, source] : sources(path)) source->validate(where);
   if (!mixture.empty()) check_weights(mixture, path + ".mixture");
-  if (packing != "rows") return;
-  if (!mixture.empty()) throw ConfigError(cat(path, ".mixture: rows come in the order given; use packing = packed"));
+  if (!in_rows()) return;
+  if (!mixture.empty()) throw ConfigError(cat(path, ".mixture: rows are those of one source; use packing = packed"));
   if (document_boundaries == DocumentBoundaries::kMasked) {
     throw ConfigError(cat(path, ".document_boundaries = masked: rows hold one document each; use packing = packed"));
   }

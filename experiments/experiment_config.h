@@ -52,12 +52,15 @@ struct TrainConfig {
     TrainOptions::fields(self.options, visit);
     visit("partial_rope_steps", self.partial_rope_steps,
           "two stages: so many of `steps` train partial RoPE alone, then the low-rank step follows; 0: one stage");
-    visit("packing", self.packing, "packed: documents end to end, shuffled | rows: one document a row, in the order given");
+    visit("packing", self.packing, "packed: documents end to end, in an order of `seed` | rows: one document a row, in the order given | shuffled_rows: in an order of `seed`");
     visit("document_boundaries", self.document_boundaries,
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
     visit("data", self.data, "text to train on");
     visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
   }
+
+  /// Whether documents stay apart, one a row.
+  bool in_rows() const { return packing != "packed"; }
 
   /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage). Each
   /// goes through the learning rate's schedule.

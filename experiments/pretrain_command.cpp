@@ -51,7 +51,7 @@ class Pretrain final : public Command {
     PretrainConfig config = read_pretrain_config(config_, set_);
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
     name_special_tokens(*tokenizer, config.config);
-    const bool rows = config.train.packing == "rows";
+    const bool rows = config.train.in_rows();
     std::int64_t longest = config.train.options.sequence_length;
     const auto batches = make_batches(config.train, [&](const DataOptions& data) {
       const auto tokens = open_tokens(data, *tokenizer, console.workers());

@@ -40,7 +40,10 @@ class TrainingWatch final : public TrainingObserver {
 }  // namespace
 
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open) {
-  if (config.packing == "rows") return std::make_unique<RowBatches>(open(config.data));
+  if (config.in_rows()) {
+    const auto seed = config.packing == "shuffled_rows" ? std::optional(config.options.seed) : std::nullopt;
+    return std::make_unique<RowBatches>(open(config.data), seed);
+  }
   std::vector<WeightedTokens> sources;
   for (const auto& [path, data] : config.sources("train")) {
     const double weight = config.mixture.empty() ? 1 : config.mixture[sources.size()].weight;

@@ -106,7 +106,8 @@ Batch PackedBatches::next(std::int64_t rows) {
   return batch;
 }
 
-RowBatches::RowBatches(std::shared_ptr<const TokenStream> rows) : rows_(std::move(rows)) {
+RowBatches::RowBatches(std::shared_ptr<const TokenStream> rows, std::optional<std::uint64_t> seed)
+    : rows_(std::move(rows)), seed_(seed) {
   const std::int64_t count = rows_->documents();
   if (count < 1) throw DataError("training rows: expected at least one, found none");
   for (std::int64_t i = 0; i < count; ++i) {
@@ -115,13 +116,23 @@ RowBatches::RowBatches(std::shared_ptr<const TokenStream> rows) : rows_(std::mov
   }
 }
 
-RowBatches::RowBatches(const std::vector<std::vector<std::int32_t>>& rows)
-    : RowBatches(std::make_shared<MemoryTokens>(rows)) {}
+RowBatches::RowBatches(const std::vector<std::vector<std::int32_t>>& rows, std::optional<std::uint64_t> seed)
+    : RowBatches(std::make_shared<MemoryTokens>(rows), seed) {}
+
+std::int64_t RowBatches::row_at(std::int64_t position) {
+  const std::int64_t count = rows_->documents(), epoch = position / count;
+  if (!seed_) return position % count;
+  if (epoch != order_epoch_) {
+    order_.emplace(count, *seed_, cat("train.rows.", epoch));
+    order_epoch_ = epoch;
+  }
+  return (*order_)(position % count);
+}
 
 Batch RowBatches::next(std::int64_t rows) {
   std::vector<Row> chosen;
   for (std::int64_t i = 0; i < rows; ++i, ++position_) {
-    const std::int64_t row = position_ % rows_->documents(), begin = rows_->document_begin(row);
+    const std::int64_t row = row_at(position_), begin = rows_->document_begin(row);
     chosen.emplace_back(static_cast<std::size_t>(rows_->document_begin(row + 1) - begin));
     rows_->read(begin, chosen.back());
   }

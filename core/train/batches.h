@@ -95,18 +95,23 @@ class PackedBatches final : public BatchSource {
   DocumentBoundaries boundaries_;
 };
 
-/// One document a row, in the order given: every token of a row but its first is a target. Rows of a batch are padded
-/// on the right, where nothing is scored.
+/// One document a row: every token of a row but its first is a target. Rows of a batch are padded on the right, where
+/// nothing is scored. They come in the order given, or with a seed in one that it and the epoch decide.
 class RowBatches final : public BatchSource {
  public:
   /// Throws DataError when there is no row, or one with fewer than two tokens.
-  explicit RowBatches(std::shared_ptr<const TokenStream> rows);
-  explicit RowBatches(const std::vector<std::vector<std::int32_t>>& rows);
+  explicit RowBatches(std::shared_ptr<const TokenStream> rows, std::optional<std::uint64_t> seed = {});
+  explicit RowBatches(const std::vector<std::vector<std::int32_t>>& rows, std::optional<std::uint64_t> seed = {});
 
   Batch next(std::int64_t rows) override;
 
  private:
+  std::int64_t row_at(std::int64_t position);
+
   std::shared_ptr<const TokenStream> rows_;
+  std::optional<std::uint64_t> seed_;
+  std::int64_t order_epoch_ = -1;
+  std::optional<RandomPermutation> order_;
 };
 
 }  // namespace mla

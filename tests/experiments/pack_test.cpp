@@ -131,7 +131,7 @@ TEST_F(PackTest, RefusesConfigsThatMakeNoSense) {
   EXPECT_THAT(message({{"mixture", one}, {"data", files("train.txt")}}),
               HasSubstr("train.mixture: give either this or train.data.files"));
   EXPECT_THAT(message({{"mixture", one}, {"packing", "rows"}}),
-              HasSubstr("train.mixture: rows come in the order given"));
+              HasSubstr("train.mixture: rows are those of one source"));
   EXPECT_THAT(message({{"mixture", {{{"weight", -1}, {"data", files("train.txt")}}}}}),
               HasSubstr("train.mixture[0].weight: -1 is not"));
   EXPECT_THAT(message({{"mixture", {{{"wieght", 1}}}}}),

@@ -169,6 +169,21 @@ TEST(RowBatches, KeepsTheOrderAndWraps) {
   EXPECT_EQ(values(source.next(1).ids), Ids({3}));
 }
 
+TEST(RowBatches, ASeedShufflesEachEpoch) {
+  std::vector<std::vector<std::int32_t>> rows;
+  for (std::int32_t i = 0; i < 20; ++i) rows.push_back({i, i});
+  RowBatches source(rows, 7), other(rows, 8);
+  const Ids first = values(source.next(20).ids), second = values(source.next(20).ids);
+  EXPECT_NE(first, second);
+  EXPECT_NE(first, values(other.next(20).ids));
+  for (Ids epoch : {first, second}) {
+    std::sort(epoch.begin(), epoch.end());
+    for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(epoch[i], static_cast<std::int64_t>(i));
+  }
+  source.seek(25);
+  EXPECT_EQ(values(source.next(1).ids), Ids({second[5]}));
+}
+
 TEST(RowBatches, RefusesRowsWithNothingToPredict) {
   EXPECT_EQ(test::message_of<DataError>([] {
               RowBatches source({{1, 2}, {3}});
