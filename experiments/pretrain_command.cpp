@@ -63,7 +63,8 @@ class Pretrain final : public Command {
 
     Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
                      std::filesystem::absolute(config.tokenizer)};
-    const CellFolder folder(config.output, content_hash(config));
+    const DataHashes hashes = data_hashes(config);
+    const CellFolder folder(config.output, content_hash(config, hashes));
     CellTraining keeper(folder, TrainingStage::kLast, config.checkpoint_seconds);
     const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper);
     if (report.status == TrainingStatus::kInterrupted) {
@@ -74,7 +75,7 @@ class Pretrain final : public Command {
     if (complete && world().first()) {
       store_as(config.dtype, model);
       save_checkpoint(model, config.output);
-      write_record(std::filesystem::path(config.output) / "training.h5", record_of(config, report, console));
+      write_record(std::filesystem::path(config.output) / "training.h5", record_of(config, hashes, report, console));
     } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
@@ -83,30 +84,37 @@ class Pretrain final : public Command {
   }
 
  private:
+  /// Content hashes of the files trained on, by role, in the config's order.
+  using DataHashes = std::vector<std::pair<std::string, std::string>>;
+  static DataHashes data_hashes(const PretrainConfig& config) {
+    DataHashes hashes;
+    for (const auto& [role, data] : config.train.sources("train")) {
+      for (std::size_t i = 0; i < data->files.size(); ++i) hashes.emplace_back(cat(role, "[", i, "]"), hash_data_file(data->files[i]));
+    }
+    return hashes;
+  }
+
   /// Of everything that the trained model depends on.
-  static std::string content_hash(const PretrainConfig& config) {
+  static std::string content_hash(const PretrainConfig& config, const DataHashes& hashes) {
     Json identity = write_fields(config);
     for (const char* key : {"description", "output", "checkpoint_seconds"}) identity.erase(key);
-    for (const auto& [role, data] : config.train.sources("train")) {
-      for (const std::string& file : data->files) identity["data_hashes"].push_back(hash_data_file(file));
-    }
+    for (const auto& [role, hash] : hashes) identity["data_hashes"].push_back(hash);
     return hash_json(identity);
   }
 
   /// The record of a model's making.
-  static RunRecord record_of(const PretrainConfig& config, const TrainingReport& report, const Console& console) {
+  static RunRecord record_of(const PretrainConfig& config, const DataHashes& hashes, const TrainingReport& report,
+                             const Console& console) {
     RunRecord record;
     record.head.experiment = "pretrain";
     record.head.cell = std::filesystem::path(config.output).filename().string();
-    record.head.content_hash = content_hash(config);
+    record.head.content_hash = content_hash(config, hashes);
     record.head.created = utc_now();
     record.config = write_fields(config);
     record.provenance = provenance_of(console);
     record.provenance.seed = config.seed;
     record.provenance.threads = console.workers();
-    for (const auto& [role, data] : config.train.sources("train")) {
-      for (std::size_t i = 0; i < data->files.size(); ++i) record.provenance.data_hashes[cat(role, "[", i, "]")] = hash_data_file(data->files[i]);
-    }
+    for (const auto& [role, hash] : hashes) record.provenance.data_hashes[role] = hash;
     record.seconds.emplace_back("train", report.seconds);
     append_series(report, record.training);
     return record;

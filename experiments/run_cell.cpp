@@ -70,10 +70,11 @@ std::vector<LayerRecord> to_records(const CompressionReport& report, const Geome
 /// What a pass of the cell is given, and its progress on the terminal while this lives.
 class PassSurroundings {
  public:
-  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers)
+  /// `store` may be null: decompositions of weights that are this cell's alone are shared with no other.
+  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers, DecompositionStore* store)
       : bar_("compress", layers, "layers") {
     if (pass.needs_statistics()) inputs_.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    inputs_.store = &session.decompositions(cell.options.model);
+    inputs_.store = store;
     inputs_.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
     inputs_.progress = [this](std::int64_t) {
       bar_.advance();
@@ -90,7 +91,7 @@ class PassSurroundings {
 void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
   const StageTimer timer(record, "compress");
   for (const auto& pass : cell.passes) {
-    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers);
+    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers, &session.decompositions(cell.options.model));
     record.compression = to_records(pass->apply(decoder, surroundings.inputs()), decoder.geometry);
   }
 }
@@ -151,14 +152,14 @@ bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFol
   const Pass& pass = *cell.passes.front();
   const auto partial_rope = pass.partial_rope();
   {
-    const PassSurroundings surroundings(cell, session, *partial_rope, decoder.geometry.layers);
+    const PassSurroundings surroundings(cell, session, *partial_rope, decoder.geometry.layers, nullptr);
     partial_rope->apply(decoder, surroundings.inputs());
   }
   fine_tune(cell, session, folder, batches, TrainingStage::kPartialRope, decoder, record);
   if (!measured) evaluate(cell, session, decoder, "partial_rope", record);
   if (record.head.status == RunStatus::kDiverged) return false;
   const StageTimer timer(record, "compress");
-  const PassSurroundings surroundings(cell, session, pass, decoder.geometry.layers);
+  const PassSurroundings surroundings(cell, session, pass, decoder.geometry.layers, nullptr);
   record.compression = to_records(pass.add_low_rank(decoder, surroundings.inputs()), decoder.geometry);
   return true;
 }
@@ -191,7 +192,7 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   if (options.train) batches = make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });
   if (options.train && options.train->partial_rope_steps > 0) {
     if (!convert_in_two_stages(cell, session, folder, *batches, earlier.has_value(), model.decoder, record)) return record;
-  } else {
+  } else if (!cell.passes.empty()) {
     compress(cell, session, model.decoder, record);
   }
   if (earlier) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/random.h"
+#include "core/text/toy_words.h"
 
 namespace mla::toy {
 
@@ -24,6 +25,12 @@ struct Passage {
 
 /// How much a passage tells: few facts from which recall is learned first, or as much as tasks ask for.
 enum class Extent { kLeast, kLess, kFull };
+
+/// How many facts there are to be recalled; at full extent four, for as many choices, to `most`.
+inline int fact_count(RandomStream& stream, Extent extent, int most) {
+  if (extent == Extent::kLeast) return 2;
+  return extent == Extent::kLess ? draw(stream, 3, 4) : draw(stream, 4, most);
+}
 
 /// Verbs in the number of a subject that other nouns, mostly of the other number, stand between: "The red balls near
 /// the cup behind the hat" + "are" or "is". Two choices.

@@ -75,10 +75,10 @@ MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const
   return item;
 }
 
-/// Passages of these kinds. At the least extent everything is asked twice: recall is learned from its repetition.
-std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, Extent extent) {
+/// So many passages of these kinds. At the least extent everything is asked twice: recall is learned from its repetition.
+std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, int passages, Extent extent) {
   Draft draft;
-  for (const int kind : kinds) {
+  for (const int kind : choose_some(stream, kinds, passages)) {
     Passage passage = kKinds[kind].tell(stream, extent);
     if (extent == Extent::kLeast) {
       for (const Question& question : passage.questions) draft.waiting.push_back(answered(question));
@@ -86,10 +86,6 @@ std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, Exte
     add_passage(stream, std::move(passage), nullptr, draft);
   }
   return draft.text(stream);
-}
-
-std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, int passages, Extent extent) {
-  return tell_story(stream, choose_some(stream, kinds, passages), extent);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 
 #include "core/base/error.h"
 #include "core/text/toy_passage.h"
-#include "core/text/toy_words.h"
 
 namespace mla::toy {
 namespace {
@@ -30,15 +29,10 @@ std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lyin
   return choices;
 }
 
-int thing_count(RandomStream& stream, Extent extent) {
-  if (extent == Extent::kLeast) return 2;
-  return extent == Extent::kLess ? draw(stream, 3, 4) : draw(stream, kChoices, kChoices + 1);
-}
-
 }  // namespace
 
 Passage where_is_it(RandomStream& stream, Extent extent) {
-  const int count = thing_count(stream, extent);
+  const int count = fact_count(stream, extent, kChoices + 1);
   const int moved = extent == Extent::kFull ? draw(stream, 1, 2) : draw(stream, 0, 1);
   const Words asked_things = coloured_things(stream, count), spots = choose_some(stream, places(), count + moved);
   Passage passage;

@@ -2,22 +2,16 @@
 
 #include "core/base/error.h"
 #include "core/text/toy_passage.h"
-#include "core/text/toy_words.h"
 
 namespace mla::toy {
 namespace {
 
 constexpr int kChoices = 4;
 
-int fact_count(RandomStream& stream, Extent extent) {
-  if (extent == Extent::kLeast) return 2;
-  return extent == Extent::kLess ? draw(stream, 3, 4) : draw(stream, kChoices, kChoices + 2);
-}
-
 }  // namespace
 
 Passage who_has_what(RandomStream& stream, Extent extent) {
-  const int count = fact_count(stream, extent), asked_count = std::min(count, kChoices);
+  const int count = fact_count(stream, extent, kChoices + 2), asked_count = std::min(count, kChoices);
   const Words owners = choose_some(stream, names(), count), owned = coloured_things(stream, count);
   Passage passage;
   std::vector<std::size_t> facts;

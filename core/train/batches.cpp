@@ -50,6 +50,14 @@ std::vector<std::pair<std::string, DocumentBoundaries>> enum_names(DocumentBound
   return {{"kept", DocumentBoundaries::kKept}, {"masked", DocumentBoundaries::kMasked}};
 }
 
+std::int64_t EpochOrder::at(std::int64_t position) {
+  if (const std::int64_t epoch = position / count_; epoch != epoch_) {
+    order_.emplace(count_, seed_, cat(name_, ".", epoch));
+    epoch_ = epoch;
+  }
+  return (*order_)(position % count_);
+}
+
 PackedBatches::PackedBatches(std::vector<WeightedTokens> sources, std::int64_t length, std::uint64_t seed,
                              DocumentBoundaries boundaries)
     : schedule_([&] {
@@ -58,7 +66,6 @@ PackedBatches::PackedBatches(std::vector<WeightedTokens> sources, std::int64_t l
         return MixtureSchedule(weights);
       }()),
       length_(length),
-      seed_(seed),
       boundaries_(boundaries) {
   check_at_least_one("sequence_length", length);
   for (WeightedTokens& source : sources) {
@@ -67,7 +74,8 @@ PackedBatches::PackedBatches(std::vector<WeightedTokens> sources, std::int64_t l
       throw DataError(cat("training text", source.name.empty() ? "" : " of " + source.name, ": expected at least ",
                           length + 1, " tokens for one sequence, found ", tokens));
     }
-    sources_.push_back({std::move(source.tokens), (tokens - 1) / length});
+    const std::int64_t sequences = (tokens - 1) / length;
+    sources_.push_back({std::move(source.tokens), sequences, {sequences, seed, cat("train.order.", sources_.size())}});
   }
 }
 
@@ -76,13 +84,7 @@ PackedBatches::PackedBatches(const std::vector<std::vector<std::int32_t>>& docum
     : PackedBatches({{std::make_shared<MemoryTokens>(documents)}}, length, seed) {}
 
 std::int64_t PackedBatches::first_token(const MixtureSchedule::Draw& draw) {
-  Source& source = sources_.at(draw.source);
-  const std::int64_t epoch = draw.number / source.sequences;
-  if (epoch != source.order_epoch) {
-    source.order.emplace(source.sequences, seed_, cat("train.order.", draw.source, ".", epoch));
-    source.order_epoch = epoch;
-  }
-  return (*source.order)(draw.number % source.sequences) * length_;
+  return sources_.at(draw.source).order.at(draw.number) * length_;
 }
 
 Batch PackedBatches::next(std::int64_t rows) {
@@ -107,32 +109,24 @@ Batch PackedBatches::next(std::int64_t rows) {
 }
 
 RowBatches::RowBatches(std::shared_ptr<const TokenStream> rows, std::optional<std::uint64_t> seed)
-    : rows_(std::move(rows)), seed_(seed) {
+    : rows_(std::move(rows)) {
   const std::int64_t count = rows_->documents();
   if (count < 1) throw DataError("training rows: expected at least one, found none");
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t size = rows_->document_begin(i + 1) - rows_->document_begin(i);
     if (size < 2) throw DataError(cat("training rows: row ", i, ": expected at least 2 tokens, found ", size));
   }
+  if (seed) order_.emplace(count, *seed, "train.rows");
 }
 
 RowBatches::RowBatches(const std::vector<std::vector<std::int32_t>>& rows, std::optional<std::uint64_t> seed)
     : RowBatches(std::make_shared<MemoryTokens>(rows), seed) {}
 
-std::int64_t RowBatches::row_at(std::int64_t position) {
-  const std::int64_t count = rows_->documents(), epoch = position / count;
-  if (!seed_) return position % count;
-  if (epoch != order_epoch_) {
-    order_.emplace(count, *seed_, cat("train.rows.", epoch));
-    order_epoch_ = epoch;
-  }
-  return (*order_)(position % count);
-}
-
 Batch RowBatches::next(std::int64_t rows) {
   std::vector<Row> chosen;
   for (std::int64_t i = 0; i < rows; ++i, ++position_) {
-    const std::int64_t row = row_at(position_), begin = rows_->document_begin(row);
+    const std::int64_t row = order_ ? order_->at(position_) : position_ % rows_->documents();
+    const std::int64_t begin = rows_->document_begin(row);
     chosen.emplace_back(static_cast<std::size_t>(rows_->document_begin(row + 1) - begin));
     rows_->read(begin, chosen.back());
   }

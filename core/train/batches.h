@@ -53,6 +53,21 @@ enum class DocumentBoundaries {
 };
 std::vector<std::pair<std::string, DocumentBoundaries>> enum_names(DocumentBoundaries);
 
+/// Endless random orders of 0 … count - 1: each epoch goes through all of them, in an order that seed, name and epoch
+/// decide.
+class EpochOrder {
+ public:
+  EpochOrder(std::int64_t count, std::uint64_t seed, std::string name) : count_(count), seed_(seed), name_(std::move(name)) {}
+  std::int64_t at(std::int64_t position);
+
+ private:
+  std::int64_t count_ = 0;
+  std::uint64_t seed_ = 0;
+  std::string name_;
+  std::int64_t epoch_ = -1;
+  std::optional<RandomPermutation> order_;
+};
+
 /// One source of a mixture.
 struct WeightedTokens {
   std::shared_ptr<const TokenStream> tokens;
@@ -83,15 +98,13 @@ class PackedBatches final : public BatchSource {
   struct Source {
     std::shared_ptr<const TokenStream> tokens;
     std::int64_t sequences = 0;
-    std::int64_t order_epoch = -1;
-    std::optional<RandomPermutation> order{};
+    EpochOrder order;
   };
   std::int64_t first_token(const MixtureSchedule::Draw& draw);
 
   std::vector<Source> sources_;
   MixtureSchedule schedule_;
   std::int64_t length_ = 0;
-  std::uint64_t seed_ = 0;
   DocumentBoundaries boundaries_;
 };
 
@@ -106,12 +119,8 @@ class RowBatches final : public BatchSource {
   Batch next(std::int64_t rows) override;
 
  private:
-  std::int64_t row_at(std::int64_t position);
-
   std::shared_ptr<const TokenStream> rows_;
-  std::optional<std::uint64_t> seed_;
-  std::int64_t order_epoch_ = -1;
-  std::optional<RandomPermutation> order_;
+  std::optional<EpochOrder> order_;
 };
 
 }  // namespace mla

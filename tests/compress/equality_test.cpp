@@ -221,6 +221,18 @@ TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
   }
 }
 
+/// Expects that a pass makes the same model of `source` with `store`'s decompositions as alone; returns the former.
+Decoder expect_same_from_store(const Pass& pass, const Decoder& source, const at::Tensor& ids, DecompositionStore& store) {
+  PassInputs inputs;
+  inputs.arithmetic = at::kDouble;
+  Decoder apart = source.clone(), shared = source.clone();
+  pass.apply(apart, inputs);
+  inputs.store = &store;
+  pass.apply(shared, inputs);
+  EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
+  return shared;
+}
+
 TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
   const c10::InferenceMode inference;
   const Decoder source = test::tiny_decoder(test::tiny_geometry("mha"));
@@ -232,13 +244,7 @@ TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
     passes.back()->announce(source.geometry, store);
   }
   for (const auto& pass : passes) {
-    PassInputs inputs;
-    inputs.arithmetic = at::kDouble;
-    Decoder apart = source.clone(), shared = source.clone();
-    pass->apply(apart, inputs);
-    inputs.store = &store;
-    pass->apply(shared, inputs);
-    EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
+    Decoder shared = expect_same_from_store(*pass, source, ids, store);
     // Training the converted model must not reach what the next cell is cut from.
     shared.visit_parameters([](const std::string&, at::Tensor& tensor) { tensor.add_(1); });
   }
@@ -260,15 +266,7 @@ TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
       passes.back()->announce(source.geometry, store);
     }
   }
-  for (const auto& pass : passes) {
-    PassInputs inputs;
-    inputs.arithmetic = at::kDouble;
-    Decoder apart = source.clone(), shared = source.clone();
-    pass->apply(apart, inputs);
-    inputs.store = &store;
-    pass->apply(shared, inputs);
-    EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
-  }
+  for (const auto& pass : passes) expect_same_from_store(*pass, source, ids, store);
 }
 
 TEST(QkNorm, LowRankKeysAreRefusedWithWhatIsExact) {

@@ -48,6 +48,13 @@ std::vector<std::string> litter(const path& results) {
   return names;
 }
 
+/// How often `part` stands in `text`.
+std::size_t times(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
 class Sweep : public testing::Test {
  protected:
   void SetUp() override {
@@ -126,29 +133,24 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
 TEST_F(Sweep, WhatCellsShareIsMadeOnceInAResultsFolder) {
   const std::string two_norm = "--set compress[0].rope.name=two_norm --set 'calibration={\"files\": [\"" + (folder_ / "text.txt").string() +
                                "\"], \"documents\": {\"separator\": \"###\"}}' ";
-  const auto times = [](const std::string& text, const std::string& part) {
-    int count = 0;
-    for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
-    return count;
-  };
   const std::string shell = "mlaforge run " + config_.string() + " " + two_norm;
   const auto first = run_script(shell + "--only d_kv=2,seed=1");
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_EQ(times(first.err, "calibrate: "), 1);
-  EXPECT_EQ(times(first.err, "evaluate source: "), 1);
+  EXPECT_EQ(times(first.err, "calibrate: "), 1u);
+  EXPECT_EQ(times(first.err, "evaluate source: "), 1u);
   const auto second = run_script(shell + "--only d_kv=3,seed=1");
-  EXPECT_EQ(times(second.err, "calibrate: ") + times(second.err, "evaluate source: "), 0);
+  EXPECT_EQ(times(second.err, "calibrate: ") + times(second.err, "evaluate source: "), 0u);
   const auto scores = [&](const std::string& cell) {
     const RunRecord record = read_record(results() / ("tiny/" + cell + ".h5"));
     return std::vector<ScoreRecord>(record.evaluation.begin(), record.evaluation.begin() + 2);
   };
   EXPECT_EQ(scores("d_kv=2,seed=1"), scores("d_kv=3,seed=1"));
-  EXPECT_EQ(times(run_script(shell + "--only d_kv=3,seed=1 --force").err, "calibrate: "), 1);
+  EXPECT_EQ(times(run_script(shell + "--only d_kv=3,seed=1 --force").err, "calibrate: "), 1u);
   run_script("for f in " + (results() / ".cells").string() + "/*/statistics.safetensors; do truncate -s 20 $f; done");
   const auto damaged = run_script(shell + "--only d_kv=4,seed=1");
   EXPECT_EQ(damaged.exit_code, 0) << damaged.err;
   EXPECT_THAT(damaged.err, HasSubstr("made again: "));
-  EXPECT_EQ(times(damaged.err, "calibrate: "), 1);
+  EXPECT_EQ(times(damaged.err, "calibrate: "), 1u);
 }
 
 TEST_F(Sweep, AChangedInputIsRunAgain) {
@@ -237,9 +239,7 @@ TEST_F(Sweep, SeveralProcessesShareTheWork) {
     ASSERT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(records_in(results() / "tiny"), whole);
     EXPECT_THAT(litter(results()), testing::IsEmpty());
-    std::size_t started = 0;
-    for (std::size_t at = 0; (at = result.err.find(": started", at)) != std::string::npos; ++at) ++started;
-    EXPECT_EQ(started, whole.size()) << "a cell was computed twice";
+    EXPECT_EQ(times(result.err, ": started"), whole.size()) << "a cell was computed twice";
   }
 }
 
