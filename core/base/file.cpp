@@ -1,6 +1,7 @@
 #include "core/base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +46,13 @@ void write_all(int fd, std::string_view bytes, const std::filesystem::path& path
   }
 }
 
+/// What the temporary names of a file begin with, on this machine: processes of several may write to one folder.
+std::string temporary_prefix(const std::filesystem::path& path) {
+  char host[64] = {};
+  ::gethostname(host, sizeof host - 1);
+  return cat(path.filename().string(), ".", host, ".");
+}
+
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
@@ -64,11 +72,7 @@ std::string read_file(const std::filesystem::path& path) {
 
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<int> counter = 0;
-  char host[64] = {};  // Processes of several machines may write to one folder.
-  ::gethostname(host, sizeof host - 1);
-  std::filesystem::path name = path;
-  name += cat(".", host, ".", ::getpid(), ".", counter++, kTemporary);
-  return name;
+  return path.parent_path() / cat(temporary_prefix(path), ::getpid(), ".", counter++, kTemporary);
 }
 
 void remove_leftovers(const std::filesystem::path& folder, std::string_view prefix) {
@@ -77,6 +81,16 @@ void remove_leftovers(const std::filesystem::path& folder, std::string_view pref
     const std::filesystem::path& file = entry.path();
     if (file.extension() == kTemporary && file.filename().string().starts_with(prefix)) ::unlink(file.c_str());
   }
+}
+
+void write_file_in_turn(const std::filesystem::path& path, std::string_view bytes) {
+  std::error_code error;  // what goes wrong here is reported by the writing
+  std::filesystem::create_directories(path.parent_path(), error);
+  // The kernel lets go of the lock when a process dies: whoever holds it knows that no other is writing, on this machine.
+  const Descriptor folder{::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  const bool alone = folder.fd >= 0 && ::flock(folder.fd, LOCK_EX) == 0;
+  if (alone) remove_leftovers(path.parent_path(), temporary_prefix(path));
+  write_file_atomically(path, bytes);
 }
 
 std::filesystem::file_time_type file_system_time(const std::filesystem::path& folder) {

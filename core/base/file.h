@@ -15,6 +15,10 @@ std::string read_file(const std::filesystem::path& path);
 /// Throws DataError naming the path and the system's reason (for example a full disk); the old file then stays.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
+/// As write_file_atomically, for a file that any number of processes may write at any moment: those of one machine take
+/// turns, and each first removes what one that was killed in its turn has left.
+void write_file_in_turn(const std::filesystem::path& path, std::string_view bytes);
+
 /// A name beside `path` that no other process uses, for writing before a rename.
 std::filesystem::path temporary_name(const std::filesystem::path& path);
 

@@ -48,10 +48,13 @@ struct GroupWriter {
 struct GroupReader {
   const Hdf5File& file;
   const std::string& group;
+  const std::vector<std::string>& may_lack;
 
   template <class T>
   void operator()(const char* name, T& value, const char*) {
     const std::string path = cat(group, group.ends_with('/') ? "" : "/", name);
+    const bool optional = std::find(may_lack.begin(), may_lack.end(), name) != may_lack.end();
+    if (optional && !file.exists(path) && !file.has_attribute(group, name)) return;
     if constexpr (std::is_same_v<T, Rows>) {
       value = rows_from_matrix(file.read<std::int64_t>(path), file.name() + ": " + path);
     } else if constexpr (is_vector<T>::value) {
@@ -78,11 +81,12 @@ void write_group(Hdf5File& file, const std::string& group, const T& value) {
   file.set_attribute(group, "fields", writer.descriptions.dump());
 }
 
-/// Reads the fields back; an absent optional stays empty. Throws DataError for what is missing or of another type.
+/// Reads the fields back; an absent optional stays empty, and so does one that `may_lack` names. Throws DataError for what
+/// else is missing, or of another type.
 template <class T>
-T read_group(const Hdf5File& file, const std::string& group) {
+T read_group(const Hdf5File& file, const std::string& group, const std::vector<std::string>& may_lack = {}) {
   T value{};
-  detail::GroupReader reader{file, group};
+  detail::GroupReader reader{file, group, may_lack};
   try {
     T::fields(value, reader);
   } catch (const ConfigError& error) {

@@ -1,4 +1,8 @@
 // The attribute part of Hdf5File.
+#include <algorithm>
+#include <exception>
+#include <optional>
+
 #include "core/store/hdf5_file.h"
 #include "core/store/hdf5_handle.h"
 
@@ -55,6 +59,65 @@ AttributeValue read_value(hid_t attribute, const Place& place) {
   return value;
 }
 
+/// Reads a value that needs no conversion; types in memory and in the file are made once and not for every value.
+template <class T>
+T read_plain(hid_t attribute, hid_t type, const Place& place) {
+  T value{};
+  checked(H5Aread(attribute, type, &value), place, "cannot be read");
+  return value;
+}
+
+/// A boolean as h5py writes them, a byte in an enumeration, needs no conversion either.
+bool read_bool(hid_t attribute, hid_t type, const Place& place) {
+  if (H5Tget_size(type) != 1) return std::get<bool>(read_value<bool>(attribute, place));
+  return read_plain<std::int8_t>(attribute, type, place) != 0;
+}
+
+/// The value of an open attribute; null for a kind that has none here.
+std::optional<AttributeValue> read_any(hid_t attribute, const Place& place) {
+  const Handle space(checked(H5Aget_space(attribute), place, "has no shape"), H5Sclose);
+  if (H5Sget_simple_extent_npoints(space) != 1) return {};
+  const Handle type(checked(H5Aget_type(attribute), place, "has no type"), H5Tclose);
+  switch (H5Tget_class(type)) {
+    case H5T_ENUM:
+      return read_bool(attribute, type, place);
+    case H5T_FLOAT:
+      return read_plain<double>(attribute, H5T_NATIVE_DOUBLE, place);
+    case H5T_INTEGER:
+      if (H5Tget_sign(type) == H5T_SGN_NONE) return read_plain<std::uint64_t>(attribute, H5T_NATIVE_UINT64, place);
+      return read_plain<std::int64_t>(attribute, H5T_NATIVE_INT64, place);
+    case H5T_STRING:
+      if (H5Tis_variable_str(type) > 0) return read_value<std::string>(attribute, place);
+      return {};
+    default:
+      return {};
+  }
+}
+
+/// What an iteration over attributes collects. Exceptions must not pass through HDF5.
+struct Collected {
+  const std::string& file;
+  const std::string& object;
+  const std::vector<std::string>& except;
+  std::vector<std::pair<std::string, AttributeValue>> values;
+  std::exception_ptr failure;
+};
+
+herr_t collect(hid_t object, const char* name, const H5A_info_t*, void* out) {
+  auto& collected = *static_cast<Collected*>(out);
+  try {
+    if (std::find(collected.except.begin(), collected.except.end(), name) != collected.except.end()) return 0;
+    const std::string label = cat(collected.object, "@", name);
+    const Place place{collected.file, label};
+    const Handle attribute(checked(H5Aopen(object, name, H5P_DEFAULT), place, "cannot be opened"), H5Aclose);
+    if (auto value = read_any(attribute, place)) collected.values.emplace_back(name, *std::move(value));
+    return 0;
+  } catch (...) {
+    collected.failure = std::current_exception();
+    return -1;
+  }
+}
+
 }  // namespace
 
 void Hdf5File::set_attribute(const std::string& object, const std::string& name, const AttributeValue& value) {
@@ -84,23 +147,22 @@ AttributeValue Hdf5File::attribute(const std::string& object, const std::string&
   const Place place{name_, label};
   const hid_t id = H5Aopen_by_name(id_, object.c_str(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT);
   const Handle attribute(checked(id, place, "no such attribute"), H5Aclose);
-  const Handle type(checked(H5Aget_type(attribute), place, "has no type"), H5Tclose);
-  const Handle space(checked(H5Aget_space(attribute), place, "has no shape"), H5Sclose);
-  if (H5Sget_simple_extent_npoints(space) != 1) hdf5::fail(place, "expected a single value");
-  switch (H5Tget_class(type)) {
-    case H5T_ENUM:
-      return read_value<bool>(attribute, place);
-    case H5T_FLOAT:
-      return read_value<double>(attribute, place);
-    case H5T_INTEGER:
-      if (H5Tget_sign(type) == H5T_SGN_NONE) return read_value<std::uint64_t>(attribute, place);
-      return read_value<std::int64_t>(attribute, place);
-    case H5T_STRING:
-      if (H5Tis_variable_str(type) > 0) return read_value<std::string>(attribute, place);
-      [[fallthrough]];
-    default:
-      hdf5::fail(place, "expected a boolean, a number or a text of variable length");
+  auto value = read_any(attribute, place);
+  if (!value) hdf5::fail(place, "expected a single boolean, number or text of variable length");
+  return *std::move(value);
+}
+
+std::vector<std::pair<std::string, AttributeValue>> Hdf5File::attributes(const std::string& object,
+                                                                         const std::vector<std::string>& except) const {
+  const Handle id(checked(H5Oopen(id_, object.c_str(), H5P_DEFAULT), {name_, object}, "cannot be opened"), H5Oclose);
+  Collected collected{name_, object, except, {}, {}};
+  const herr_t status = H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &collected);
+  if (collected.failure) {
+    H5Eclear2(H5E_DEFAULT);
+    std::rethrow_exception(collected.failure);
   }
+  checked(status, {name_, object}, "its attributes cannot be listed");
+  return std::move(collected.values);
 }
 
 }  // namespace mla

@@ -144,6 +144,24 @@ NdArray<T> Hdf5File::read(const std::string& path) const {
   return array;
 }
 
+Hdf5Kind Hdf5File::kind(const std::string& path) const {
+  if (path == "/") return Hdf5Kind::kGroup;
+  if (!exists(path)) return Hdf5Kind::kMissing;
+  const Handle object(checked(H5Oopen(id_, path.c_str(), H5P_DEFAULT), {name_, path}, "cannot be opened"), H5Oclose);
+  if (H5Iget_type(object) == H5I_GROUP) return Hdf5Kind::kGroup;
+  if (H5Iget_type(object) != H5I_DATASET) return Hdf5Kind::kOther;
+  const Handle type(checked(H5Dget_type(object), {name_, path}, "has no type"), H5Tclose);
+  const H5T_class_t kind = H5Tget_class(type);
+  if (kind == H5T_FLOAT || kind == H5T_INTEGER) return Hdf5Kind::kNumbers;
+  return kind == H5T_STRING && H5Tis_variable_str(type) > 0 ? Hdf5Kind::kTexts : Hdf5Kind::kOther;
+}
+
+std::vector<std::size_t> Hdf5File::shape(const std::string& path) const {
+  const Handle dataset(checked(H5Dopen2(id_, path.c_str(), H5P_DEFAULT), {name_, path}, "no such dataset"), H5Dclose);
+  const Handle space(checked(H5Dget_space(dataset), {name_, path}, "has no shape"), H5Sclose);
+  return shape_of(space);
+}
+
 template void Hdf5File::write(const std::string&, const NdArray<double>&);
 template void Hdf5File::write(const std::string&, const NdArray<float>&);
 template void Hdf5File::write(const std::string&, const NdArray<std::int64_t>&);

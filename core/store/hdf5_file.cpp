@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "core/base/file.h"
@@ -60,14 +62,35 @@ constexpr std::size_t kSealSize = kSealStart.size() + kHashDigits + 1;
 
 std::string seal_of(std::string_view image) { return cat(kSealStart, hash_bytes(image), "\n"); }
 
-/// Takes the seal off `image`. A file without one is of another writer, or cut, which HDF5 notices.
-void remove_seal(std::string& image, const std::string& name) {
+/// Takes the seal off `image`; whether there was one. A file without one is of another writer, or cut, which open()
+/// notices.
+bool remove_seal(std::string& image, const std::string& name) {
   const std::size_t size = image.size() - std::min(kSealSize, image.size());
-  if (image.compare(size, kSealStart.size(), kSealStart) != 0) return;
+  if (image.compare(size, kSealStart.size(), kSealStart) != 0) return false;
   if (image.substr(size) != seal_of(std::string_view(image).substr(0, size))) {
     throw DataError(cat(name, ": the file is damaged: its checksum does not fit its content"));
   }
   image.resize(size);
+  return true;
+}
+
+// The note ends in its length: "<note>\nnote 00000123".
+constexpr std::string_view kNoteEnd = "\nnote ";
+constexpr std::size_t kNoteDigits = 8;
+
+std::string note_block(const std::string& note) {
+  if (note.empty()) return "";
+  std::string digits = std::to_string(note.size());
+  expects(digits.size() <= kNoteDigits, "a note is too long");
+  return cat(note, kNoteEnd, std::string(kNoteDigits - digits.size(), '0'), digits);
+}
+
+/// The note at the end of `image`, whose seal is off.
+std::string note_of(const std::string& image) {
+  const std::size_t tail = kNoteEnd.size() + kNoteDigits;
+  if (image.size() < tail || image.compare(image.size() - tail, kNoteEnd.size(), kNoteEnd) != 0) return "";
+  const std::size_t size = std::strtoull(image.c_str() + image.size() - kNoteDigits, nullptr, 10);
+  return size + tail > image.size() ? "" : image.substr(image.size() - tail - size, size);
 }
 
 constexpr unsigned kKeepOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
@@ -87,12 +110,46 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   silence();
   const std::string name = path.string();
   std::string image = read_file(path);
-  remove_seal(image, name);
+  const bool sealed = remove_seal(image, name);
   if (image.empty()) throw DataError(cat(name, ": not a whole HDF5 file: it is empty"));
+  Hdf5File file = from_image(image, name);
+  // A file of this writer is longer than HDF5 knows, by its seal: without one, something was cut off there.
+  const std::size_t end = content_size(image);
+  if (!sealed && end > 0 && end < image.size()) {
+    throw DataError(cat(name, ": the file is damaged: it was cut after its HDF5 content"));
+  }
+  return file;
+}
+
+Hdf5File Hdf5File::from_image(const std::string& image, const std::string& name) {
+  silence();
   const Handle access(memory_access(name), H5Pclose);
-  checked(H5Pset_file_image(access, image.data(), image.size()), {name, kNoObject}, "cannot be read");
+  std::string bytes = image;  // HDF5 asks for memory that it may write to, and copies it
+  checked(H5Pset_file_image(access, bytes.data(), bytes.size()), {name, kNoObject}, "cannot be read");
   const hid_t id = H5Fopen(unique_name().c_str(), H5F_ACC_RDONLY, access);
   return Hdf5File(checked(id, {name, kNoObject}, "not a whole HDF5 file"), name);
+}
+
+std::size_t Hdf5File::content_size(const std::string& image) {
+  constexpr std::string_view kSignature("\x89HDF\r\n\x1a\n", 8);
+  constexpr std::size_t kSmallest = 48;
+  if (image.size() < kSmallest || image.compare(0, kSignature.size(), kSignature) != 0) return 0;
+  const int version = image[kSignature.size()];
+  const std::size_t at = version == 0 ? 40 : version == 1 ? 44 : 28;
+  std::uint64_t end = 0;  // little-endian, as this machine and every record
+  std::memcpy(&end, image.data() + at, std::min(sizeof end, image.size() - at));
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 36;
+  return end < kLargest ? static_cast<std::size_t>(end) : 0;
+}
+
+std::string Hdf5File::read_note(const std::filesystem::path& path) {
+  std::string image = read_file(path);
+  return remove_seal(image, path.string()) ? note_of(image) : "";
+}
+
+bool Hdf5File::is_sealed(const std::filesystem::path& path) {
+  std::string image = read_file(path);
+  return remove_seal(image, path.string());
 }
 
 Hdf5File::~Hdf5File() {
@@ -101,11 +158,12 @@ Hdf5File::~Hdf5File() {
 
 Hdf5File::Hdf5File(Hdf5File&& other) noexcept : id_(std::exchange(other.id_, -1)), name_(std::move(other.name_)) {}
 
-void Hdf5File::save(const std::filesystem::path& path) const {
+void Hdf5File::save(const std::filesystem::path& path, const std::string& note) const {
   checked(H5Fflush(id_, H5F_SCOPE_GLOBAL), {name_, kNoObject}, "cannot be flushed");
   const ssize_t size = checked(H5Fget_file_image(id_, nullptr, 0), {name_, kNoObject}, "has no image");
   std::string image(static_cast<std::size_t>(size), '\0');
   checked(H5Fget_file_image(id_, image.data(), image.size()), {name_, kNoObject}, "has no image");
+  image += note_block(note);
   write_file_atomically(path, image + seal_of(image));
 }
 

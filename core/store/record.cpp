@@ -6,6 +6,8 @@
 
 #include "core/store/field_group.h"
 #include "core/store/hdf5_file.h"
+#include "core/store/record_file.h"
+#include "core/store/record_outline.h"
 
 namespace mla {
 namespace {
@@ -21,8 +23,6 @@ Json read_json_dataset(const Hdf5File& file, const std::string& path) {
   const auto text = file.read<std::string>(path);
   return parse_json(text.values.empty() ? "" : text.values.front(), file.name() + ": " + path);
 }
-
-std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
 
 /// A name that becomes a group.
 const std::string& group_name(const std::string& name) {
@@ -74,7 +74,7 @@ void read_scores(const Hdf5File& file, RunRecord& record) {
     for (const std::string& task : file.children(stage_group)) {
       const std::string task_group = stage_group + "/" + task;
       for (const std::string& metric : file.children(task_group)) {
-        auto score = read_group<ScoreRecord>(file, task_group + "/" + metric);
+        auto score = read_group<ScoreRecord>(file, task_group + "/" + metric, kLaterScoreFields);
         score.stage = stage;
         score.task = task;
         score.metric = metric;
@@ -92,6 +92,28 @@ void read_cache(const Hdf5File& file, RunRecord& record) {
   }
 }
 
+void write_cached_decoding(Hdf5File& file, const RunRecord& record) {
+  for (const CachedDecodingRecord& decoding : record.cached_decoding) {
+    const std::string group = "/cached_decoding/" + group_name(decoding.stage) + "/" + group_name(decoding.task);
+    write_group(file, new_group(file, group), decoding);
+  }
+}
+
+void read_cached_decoding(const Hdf5File& file, RunRecord& record) {
+  if (!file.exists("/cached_decoding")) return;
+  for (const std::string& stage : file.children("/cached_decoding")) {
+    for (const std::string& task : file.children("/cached_decoding/" + stage)) {
+      record.cached_decoding.push_back(read_group<CachedDecodingRecord>(file, "/cached_decoding/" + stage + "/" + task));
+      record.cached_decoding.back().stage = stage;
+      record.cached_decoding.back().task = task;
+    }
+  }
+}
+
+}  // namespace
+
+std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
+
 /// Opens `path` and makes sure that it is a record of this version.
 Hdf5File open_record(const std::filesystem::path& path) {
   Hdf5File file = Hdf5File::open(path);
@@ -106,8 +128,6 @@ Hdf5File open_record(const std::filesystem::path& path) {
   }
   return file;
 }
-
-}  // namespace
 
 std::vector<std::pair<std::string, RunStatus>> enum_names(RunStatus) {
   return {{"complete", RunStatus::kComplete},
@@ -133,7 +153,8 @@ void write_record(const std::filesystem::path& path, const RunRecord& record) {
   for (const CacheRecord& cache : record.cache) {
     write_group(file, new_group(file, "/cache/" + group_name(cache.stage)), cache);
   }
-  file.save(path);
+  write_cached_decoding(file, record);
+  file.save(path, outline_note(file));
 }
 
 RunRecord read_record(const std::filesystem::path& path) {
@@ -150,6 +171,7 @@ RunRecord read_record(const std::filesystem::path& path) {
   if (file.exists("/training")) record.training = read_group<TrainingSeries>(file, "/training");
   read_scores(file, record);
   read_cache(file, record);
+  read_cached_decoding(file, record);
   return record;
 }
 

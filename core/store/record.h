@@ -96,6 +96,8 @@ struct ScoreRecord {
   bool higher_is_better = true;
   std::string unit;
   std::vector<double> per_sample;
+  std::vector<std::int64_t> group_sizes = {};  ///< see SampleGroups in core/base/statistics.h
+  std::string group_unit = {};
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -105,6 +107,9 @@ struct ScoreRecord {
     visit("higher_is_better", self.higher_is_better, "direction of improvement");
     visit("unit", self.unit, "unit of the value");
     visit("per_sample", self.per_sample, "the samples' own values, in the task's order");
+    visit("group_sizes", self.group_sizes,
+          "successive samples that depend on each other: a text's documents or blocks; empty: each sample by itself");
+    visit("group_unit", self.group_unit, "what such a group is, and so what the standard error takes as independent");
   }
   bool operator==(const ScoreRecord&) const = default;
 };
@@ -123,6 +128,34 @@ struct CacheRecord {
   bool operator==(const CacheRecord&) const = default;
 };
 
+/// What a stage's model says of one task's text while it decodes through a cache that may be quantized;
+/// /cached_decoding/<stage>/<task>.
+struct CachedDecodingRecord {
+  std::string stage, task;
+  std::string codec;
+  std::int64_t nominal_bits = 0;
+  double effective_bits = 0;
+  std::int64_t tokens = 0, elements = 0, predicted_bytes = 0, counted_bytes = 0;
+  double nll = 0, standard_error = 0, perplexity = 0;
+  std::int64_t n = 0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("codec", self.codec, "codec of the cache and its bits; plain: stored as it is");
+    visit("nominal_bits", self.nominal_bits, "bits of a code, or of an element stored as it is");
+    visit("effective_bits", self.effective_bits, "stored bits per cached element, everything counted");
+    visit("tokens", self.tokens, "tokens in a window's cache at its end");
+    visit("elements", self.elements, "cached elements per token, all layers");
+    visit("predicted_bytes", self.predicted_bytes, "of a window's cache at its end, by formula; mean over windows");
+    visit("counted_bytes", self.counted_bytes, "the same counted in the buffers");
+    visit("nll", self.nll, "mean over the tokens decoded one by one, nats per token");
+    visit("standard_error", self.standard_error, "of nll");
+    visit("perplexity", self.perplexity, "exp(nll)");
+    visit("n", self.n, "tokens scored");
+  }
+  bool operator==(const CachedDecodingRecord&) const = default;
+};
+
 /// Everything kept of one run. Parts that a run did not reach are empty.
 struct RunRecord {
   RecordHead head;
@@ -134,6 +167,7 @@ struct RunRecord {
   TrainingSeries training;
   std::vector<ScoreRecord> evaluation;
   std::vector<CacheRecord> cache;
+  std::vector<CachedDecodingRecord> cached_decoding;
   bool operator==(const RunRecord&) const = default;
 };
 

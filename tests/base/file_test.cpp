@@ -84,6 +84,15 @@ TEST(File, TemporaryNamesLieBesideTheFileAndDiffer) {
   EXPECT_NE(temporary_name("a/b.h5"), temporary_name("a/b.h5"));
 }
 
+TEST(File, WritersInTurnRemoveWhatAKilledOneLeft) {
+  const TemporaryFolder folder;
+  write_file_atomically(temporary_name(folder / "x"), "half");
+  write_file_atomically(temporary_name(folder / "other"), "not ours");
+  write_file_in_turn(folder / "x", "whole");
+  EXPECT_EQ(read_file(folder / "x"), "whole");
+  EXPECT_EQ(entries(folder / ""), 2u);
+}
+
 TEST(MappedFile, HoldsTheBytes) {
   const TemporaryFolder folder;
   const MappedFile file(folder.write("x", "abc"));

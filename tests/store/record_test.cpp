@@ -1,5 +1,7 @@
 #include "core/store/record.h"
 
+#include "core/store/field_group.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -37,10 +39,11 @@ RunRecord example() {
   record.compression = {{{{0, 3}, {1, 2}}, {3, 2, 1}, {}, 0.1, 0.2, 0.3, 16, 24, 96, 1000, 2000},
                         {{{}, {}}, {1}, {2, 1}, 0, 0, 0, 8, 8, 96, 500, 2000}};
   record.training = {{1, 2}, {512, 1024}, {4.5, 4.25}, {1e-4, 2e-4}, {1, 0.5}};
-  record.evaluation = {{"source", "toy", "accuracy", 0.75, 0.0625, 48, true, "share", {1, 0, 1, 1}},
+  record.evaluation = {{"source", "toy", "accuracy", 0.75, 0.0625, 48, true, "share", {1, 0, 1, 1}, {3, 1}, "document"},
                        {"source", "toy", "perplexity", 2.5, {}, 48, false, "", {}},
                        {"converted", "a task", "accuracy", 0.5, 0.125, 16, true, "share", {0, 1}}};
   record.cache = {{"source", 100, 76'800, 76'800}, {"converted", 100, 9'600, 9'600}};
+  record.cached_decoding = {{"source", "text", "hqq4", 4, 5.25, 100, 192, 12'600, 12'600, 3.5, 0.01, 33.1, 90}};
   return record;
 }
 
@@ -73,6 +76,29 @@ TEST(Record, AnOlderOneIsReplaced) {
   write_record(folder / "x.h5", example());
   write_record(folder / "x.h5", RunRecord{});
   EXPECT_EQ(read_record(folder / "x.h5"), RunRecord{});
+}
+
+TEST(Record, ScoresWithoutGroupsAreThoseOfEarlierRecords) {
+  struct Earlier {
+    double value = 0.5;
+    std::int64_t n = 2;
+    bool higher_is_better = true;
+    std::string unit = "share";
+    std::vector<double> per_sample = {0, 1};
+    static void fields(const Earlier& self, detail::GroupWriter& visit) {
+      visit("value", self.value, "");
+      visit("n", self.n, "");
+      visit("higher_is_better", self.higher_is_better, "");
+      visit("unit", self.unit, "");
+      visit("per_sample", self.per_sample, "");
+    }
+  };
+  Hdf5File file = Hdf5File::create("earlier");
+  write_group(file, "/score", Earlier{});
+  const auto score = read_group<ScoreRecord>(file, "/score", {"group_sizes", "group_unit"});
+  EXPECT_EQ(score.per_sample, Earlier{}.per_sample);
+  EXPECT_TRUE(score.group_sizes.empty() && score.group_unit.empty());
+  EXPECT_THROW(read_group<ScoreRecord>(file, "/score"), DataError);
 }
 
 TEST(Record, NumbersThatAreNotFiniteSurvive) {
