@@ -1,0 +1,49 @@
+#include "core/quantize/kvquant_options.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+
+namespace mla {
+namespace {
+
+constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
+
+const std::array<KvQuantVariant, 8> kVariants = {{{"nuq1", KvQuantCodes::kNonUniform, true, false, false},
+                                                  {"nuq", KvQuantCodes::kNonUniform, false, false, false},
+                                                  {"nf1", KvQuantCodes::kNormalFloat, true, false, false},
+                                                  {"nf", KvQuantCodes::kNormalFloat, false, false, false},
+                                                  {"int1", KvQuantCodes::kUniform, true, false, false},
+                                                  {"int", KvQuantCodes::kUniform, false, false, false},
+                                                  {"nuq1cap", KvQuantCodes::kNonUniform, true, true, false},
+                                                  {"nuq1sink", KvQuantCodes::kNonUniform, true, false, true}}};
+
+}  // namespace
+
+const KvQuantVariant& KvQuantOptions::scheme() const {
+  const auto found = std::find_if(kVariants.begin(), kVariants.end(), [&](const KvQuantVariant& v) { return v.name == variant; });
+  expects(found != kVariants.end(), "an unknown variant");
+  return *found;
+}
+
+void KvQuantOptions::validate(const std::string& path) const {
+  check_bits(bits, kBits, path);
+  std::vector<std::string> known;
+  for (const KvQuantVariant& v : kVariants) known.push_back(v.name);
+  if (std::find(known.begin(), known.end(), variant) == known.end()) {
+    throw ConfigError(cat(path, ".variant: ", unknown_name(variant, known)));
+  }
+  if (!(sparsity_threshold >= 0 && sparsity_threshold <= 1)) {
+    throw ConfigError(cat(path, ".sparsity_threshold = ", sparsity_threshold, ": is outside 0..1"));
+  }
+  if (!codebook.empty() && codebook.size() != std::size_t{1} << bits) {
+    throw ConfigError(cat(path, ".codebook: ", codebook.size(), " values; ", bits, " bits need ", 1 << bits));
+  }
+  if (upper.size() != lower.size()) {
+    throw ConfigError(cat(path, ".lower: ", lower.size(), " thresholds, but upper has ", upper.size()));
+  }
+}
+
+}  // namespace mla

@@ -1,0 +1,226 @@
+#include "core/quantize/min_max.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/ops/vector_math.h"
+
+namespace mla {
+namespace {
+
+constexpr float kToInteger = 12582912.0F;  // 1.5 * 2^23: adding it rounds to whole numbers, halves to even
+
+struct AsFloat {
+  MLA_INLINE float operator()(float x) const { return x; }
+};
+struct AsHalf {
+  float operator()(float x) const { return static_cast<float>(at::Half(x)); }
+};
+
+template <class Round>
+MLA_INLINE std::uint8_t code_of(float x, float low, float scale, float levels, const Round& round) {
+  float y = round(round(x - low) / scale);
+  y = y > 0 ? y : 0;  // also where 0 / 0 gave no number
+  y = y < levels ? y : levels;
+  return static_cast<std::uint8_t>(y + kToInteger - kToInteger);
+}
+
+struct Groups {
+  const float* x;
+  GroupView view;
+  float levels, empty_range_scale;
+  std::uint8_t* codes;
+  float* scale;
+  float* zero;
+};
+
+/// Groups of consecutive elements.
+template <class Round>
+MLA_INLINE void encode_contiguous(const Groups& groups, const Round& round) {
+  const std::int64_t size = groups.view.group;
+  for (std::int64_t g = 0; g < groups.view.outer; ++g) {
+    const float* x = groups.x + g * size;
+    float low = x[0], high = x[0];
+#pragma omp simd reduction(min : low) reduction(max : high)
+    for (std::int64_t i = 0; i < size; ++i) {
+      low = x[i] < low ? x[i] : low;
+      high = x[i] > high ? x[i] : high;
+    }
+    const float range = round(high - low);
+    const float scale = range > 0 ? round(range / groups.levels) : groups.empty_range_scale;
+    for (std::int64_t i = 0; i < size; ++i) {
+      groups.codes[g * size + i] = code_of(x[i], low, scale, groups.levels, round);
+    }
+    groups.scale[g] = scale;
+    groups.zero[g] = low;
+  }
+}
+
+/// Groups along the middle dimension: one for each of the inner elements.
+template <class Round>
+MLA_INLINE void encode_across(const Groups& groups, const Round& round) {
+  const std::int64_t inner = groups.view.inner, size = groups.view.group;
+  for (std::int64_t o = 0; o < groups.view.outer; ++o) {
+    const float* x = groups.x + o * size * inner;
+    float* low = groups.zero + o * inner;
+    float* high = groups.scale + o * inner;
+    std::copy_n(x, inner, low);
+    std::copy_n(x, inner, high);
+    for (std::int64_t g = 1; g < size; ++g) {
+      for (std::int64_t j = 0; j < inner; ++j) {
+        const float value = x[g * inner + j];
+        low[j] = value < low[j] ? value : low[j];
+        high[j] = value > high[j] ? value : high[j];
+      }
+    }
+    for (std::int64_t j = 0; j < inner; ++j) {
+      const float range = round(high[j] - low[j]);
+      high[j] = range > 0 ? round(range / groups.levels) : groups.empty_range_scale;
+    }
+    std::uint8_t* codes = groups.codes + o * size * inner;
+    for (std::int64_t g = 0; g < size; ++g) {
+      for (std::int64_t j = 0; j < inner; ++j) {
+        codes[g * inner + j] = code_of(x[g * inner + j], low[j], high[j], groups.levels, round);
+      }
+    }
+  }
+}
+
+MLA_VECTORISED void encode_float(const Groups& groups) {
+  if (groups.view.inner == 1) {
+    encode_contiguous(groups, AsFloat{});
+  } else {
+    encode_across(groups, AsFloat{});
+  }
+}
+
+void encode_half(const Groups& groups) {
+  if (groups.view.inner == 1) {
+    encode_contiguous(groups, AsHalf{});
+  } else {
+    encode_across(groups, AsHalf{});
+  }
+}
+
+std::int64_t elements_of(std::span<const std::int64_t> shape) {
+  std::int64_t elements = 1;
+  for (const std::int64_t size : shape) elements *= size;
+  return elements;
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, CodecDtype>> enum_names(CodecDtype) {
+  return {{"float32", CodecDtype::kFloat32},
+          {"float16", CodecDtype::kFloat16},
+          {"f32", CodecDtype::kFloat32},
+          {"f16", CodecDtype::kFloat16}};
+}
+
+std::vector<std::pair<std::string, StreamSide>> enum_names(StreamSide) {
+  return {{"auto", StreamSide::kAuto}, {"K", StreamSide::kKey}, {"V", StreamSide::kValue},
+          {"k", StreamSide::kKey},     {"v", StreamSide::kValue}};
+}
+
+StreamSide side_of(StreamSide chosen, const std::string& stream) {
+  if (chosen != StreamSide::kAuto) return chosen;
+  return stream == "value" ? StreamSide::kValue : StreamSide::kKey;
+}
+
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string text;
+  for (const std::int64_t size : shape) text += (text.empty() ? "" : " x ") + std::to_string(size);
+  return text;
+}
+
+GroupView view_groups(std::span<const std::int64_t> shape, const GroupLayout& layout) {
+  const std::int64_t elements = elements_of(shape), width = shape.back(), group = layout.group;
+  switch (layout.grouping) {
+    case Grouping::kContiguous: return {elements / group, group, 1};
+    case Grouping::kRows: return {elements / width / group, group, width};
+    case Grouping::kStrided: return {1, group, elements / group};
+    case Grouping::kOffline: break;
+  }
+  throw std::logic_error("offline scales have no groups");
+}
+
+std::vector<std::int64_t> scale_shape(std::span<const std::int64_t> shape, const GroupLayout& layout) {
+  std::vector<std::int64_t> stored(shape.begin(), shape.end());
+  const std::size_t tokens = stored.size() - 2;
+  if (layout.grouping == Grouping::kContiguous && shape.back() % layout.group == 0) {
+    stored.back() /= layout.group;
+  } else if (layout.grouping == Grouping::kRows && stored[tokens] % layout.group == 0) {
+    stored[tokens] /= layout.group;
+  } else {
+    stored = {elements_of(shape) / layout.group};
+  }
+  return stored;
+}
+
+void check_bits(int bits, std::span<const int> allowed, const std::string& path) {
+  if (std::find(allowed.begin(), allowed.end(), bits) != allowed.end()) return;
+  std::string known;
+  for (const int value : allowed) known += (known.empty() ? "" : ", ") + std::to_string(value);
+  throw ConfigError(cat(path, ".bits = ", bits, ": known: ", known));
+}
+
+void check_group(std::int64_t group, int bits, const std::string& path) {
+  if (group < 1) throw ConfigError(cat(path, ".group_size = ", group, ": is less than 1"));
+  if (group * bits % 8 != 0) {
+    throw ConfigError(cat(path, ".group_size = ", group, ": ", group, " codes of ", bits, " bits are ", group * bits,
+                          " bits, not whole bytes; use a multiple of ", 8 / std::gcd(8, bits)));
+  }
+}
+
+void check_layout(std::span<const std::int64_t> shape, const GroupLayout& layout, const std::string& path) {
+  if (shape.size() < 2) {
+    throw ConfigError(cat(path, ": a tensor of ", shape.size(), " dimensions; expected [..., tokens, width]"));
+  }
+  const std::int64_t elements = elements_of(shape);
+  if (elements == 0) throw ConfigError(cat(path, ": a tensor of shape ", shape_text(shape), " holds no elements"));
+  const bool rows = layout.grouping == Grouping::kRows;
+  const std::int64_t whole = rows ? elements / shape.back() : elements;
+  if (whole % layout.group != 0) {
+    throw ConfigError(cat(path, ".group_size = ", layout.group, ": does not divide the ", whole,
+                          rows ? " tokens of all heads" : " elements", " of a tensor of shape ", shape_text(shape)));
+  }
+}
+
+std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::int64_t group, CodecDtype dtype) {
+  const std::int64_t elements = elements_of(shape), rows = elements / shape.back();
+  return rows * packed_row_bytes(shape.back(), bits) + elements / group * 2 * (dtype == CodecDtype::kFloat32 ? 4 : 2);
+}
+
+Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
+  const bool half = options.dtype == CodecDtype::kFloat16;
+  const at::Tensor values = (half ? x.to(at::kHalf) : x).to(at::kCPU, at::kFloat).contiguous();
+  const GroupView view = view_groups(values.sizes(), options.layout);
+  at::Tensor codes = at::empty(values.sizes(), at::kByte);
+  const std::vector<std::int64_t> stored = scale_shape(values.sizes(), options.layout);
+  at::Tensor scale = at::empty(stored, at::kFloat), zero = at::empty(stored, at::kFloat);
+  const Groups groups{values.const_data_ptr<float>(), view, static_cast<float>((1 << options.bits) - 1),
+                      options.empty_range_scale, codes.mutable_data_ptr<std::uint8_t>(),
+                      scale.mutable_data_ptr<float>(), zero.mutable_data_ptr<float>()};
+  if (half) {
+    encode_half(groups);
+    scale = scale.to(at::kHalf);
+    zero = zero.to(at::kHalf);
+  } else {
+    encode_float(groups);
+  }
+  Packed packed;
+  packed.bits = options.bits;
+  packed.shape = values.sizes().vec();
+  packed.grouping = options.layout.grouping;
+  packed.group = options.layout.group;
+  packed.codes = pack_rows(codes, options.bits);
+  packed.scale = std::move(scale);
+  packed.zero = std::move(zero);
+  packed.rounding = half ? HalfRounding::kEveryStep : HalfRounding::kNone;
+  return packed;
+}
+
+}  // namespace mla
