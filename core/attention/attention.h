@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/attention/rotary.h"
@@ -37,6 +38,16 @@ enum class DecodePath {
   kExpanded,  ///< keys and values are rebuilt from the latent
 };
 
+inline std::vector<std::pair<std::string, DecodePath>> enum_names(DecodePath) {
+  return {{"auto", DecodePath::kAuto}, {"absorbed", DecodePath::kAbsorbed}, {"expanded", DecodePath::kExpanded}};
+}
+
+/// Where the new tokens of a step stand.
+struct CachedStep {
+  RotaryTable rotary;   ///< of the new tokens, [length, …]; [batch * length, …] where sequences stand at different positions
+  RotaryTable history;  ///< of positions 0 to the end of the longest sequence, where a cache rotates keys when read
+};
+
 /// One attention layer. Dtypes: weights may be stored narrower than the hidden state; arithmetic is the hidden state's.
 class Attention {
  public:
@@ -49,10 +60,13 @@ class Attention {
   virtual at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
                              const at::Tensor& documents) const = 0;
 
-  /// Appends hidden's tokens to the cache and attends to all tokens in it. `rotary` holds the positions of the new
-  /// tokens. Same result as forward() over the whole sequence.
-  virtual at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+  /// Appends hidden's tokens to the cache (of each sequence as many as LayerCache::begin_step said) and attends to all
+  /// tokens in it. Same result as forward() over the whole sequence; rows of tokens that were not kept are arbitrary.
+  virtual at::Tensor forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
                                     DecodePath path) const = 0;
+
+  /// Derives what makes decoding cheaper. Weights must not change afterwards; a clone is not prepared.
+  virtual void prepare_decode() {}
 
   /// What forward_cached() stores per token.
   virtual std::vector<StreamShape> cache_streams() const = 0;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "core/attention/decode_step.h"
 #include "core/base/error.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
@@ -33,13 +34,24 @@ at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, const Rotary
       causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window, documents)));
 }
 
-at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
                                                  DecodePath) const {
   const Heads heads = project(hidden);
-  const at::Tensor query = rotate_heads(heads.query, rotary.cosine, rotary.sine);
-  const at::Tensor key = cache.append(0, rotate_heads(heads.key, rotary.cosine, rotary.sine));
+  const at::Tensor query = rotate_rows(heads.query, step.rotary.cosine, step.rotary.sine);
+  const bool rotates_later = cache.before_rotation(0);
+  const at::Tensor new_key = rotates_later ? heads.key : rotate_rows(heads.key, step.rotary.cosine, step.rotary.sine);
+  if (!rotates_later && decode_serves(hidden, cache)) {
+    const DecodeMemory keys{0, geometry_.kv_heads, 0, geometry_.head_dim}, values{1, geometry_.kv_heads, 0, geometry_.head_dim};
+    DecodeStep decode(cache, {new_key, heads.value});
+    return weights_.output(merge_heads(
+        decode.attend({{query.squeeze(2), keys}}, values, geometry_.softmax_scale, geometry_.window)));
+  }
+  const std::vector<std::int64_t> before = cache.lengths();
+  at::Tensor key = cache.append(0, new_key);
+  if (rotates_later) key = rotate_heads(key, step.history.cosine, step.history.sine);
   const at::Tensor value = cache.append(1, heads.value);
-  return weights_.output(merge_heads(causal_attention(query, key, value, geometry_.softmax_scale, geometry_.window)));
+  return weights_.output(
+      merge_heads(cached_attention(query, key, value, geometry_.softmax_scale, geometry_.window, before)));
 }
 
 std::vector<StreamShape> GroupedQueryAttention::cache_streams() const {

@@ -22,7 +22,7 @@ class GroupedQueryAttention final : public Attention {
 
   at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
                      const at::Tensor& documents) const override;
-  at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+  at::Tensor forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
                             DecodePath path) const override;
   std::vector<StreamShape> cache_streams() const override;
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;

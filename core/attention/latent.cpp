@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/attention/decode_step.h"
 #include "core/base/error.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
@@ -54,9 +55,10 @@ RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {
   return {per_head(kept.cosine), per_head(kept.sine)};
 }
 
-LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, const RotaryTable& rotary) const {
+LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, const RotaryTable& rotary,
+                                                    const Projection& query_projection, bool rotate_keys) const {
   const std::int64_t rope = layout_.rope_width(), content = layout_.content_width;
-  at::Tensor query = split_heads(weights_.query(hidden), geometry_.heads);
+  at::Tensor query = split_heads(query_projection(hidden), geometry_.heads);
   at::Tensor rope_key = split_heads(weights_.rope_key(hidden), layout_.rope_heads());
   at::Tensor latent = weights_.down(hidden);
   if (weights_.query_norm.defined()) {
@@ -73,7 +75,8 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
                       latent.narrow(2, after, layout_.latent_width - after)}, 2);
   }
   const RotaryTable kept = gather(rotary);
-  return {rotate_heads(query, kept.cosine, kept.sine), rotate_heads(rope_key, kept.cosine, kept.sine), latent};
+  return {rotate_rows(query, kept.cosine, kept.sine),
+          rotate_keys ? rotate_rows(rope_key, kept.cosine, kept.sine) : rope_key, latent};
 }
 
 at::Tensor LatentAttention::content_keys(const at::Tensor& latent) const {
@@ -90,20 +93,17 @@ at::Tensor LatentAttention::values(const at::Tensor& latent) const {
                      geometry_.kv_heads);
 }
 
-at::Tensor LatentAttention::attend_expanded(const Projected& now, const at::Tensor& rope_key,
-                                            const at::Tensor& latent, const at::Tensor& documents) const {
+at::Tensor LatentAttention::keys_of(const at::Tensor& rope_key, const at::Tensor& latent) const {
   // With QK-norm the cached keys are already biased and normalised.
   const at::Tensor content =
       weights_.key_norm.defined()
           ? split_heads(latent.narrow(2, layout_.key.begin, layout_.key.width), geometry_.kv_heads)
           : content_keys(latent);
-  const at::Tensor rope = rope_key.expand({-1, geometry_.kv_heads, -1, -1});
-  return causal_attention(now.query, at::cat({rope, content}, -1), values(latent), geometry_.softmax_scale,
-                          geometry_.window, documents);
+  return at::cat({rope_key.expand({-1, geometry_.kv_heads, -1, -1}), content}, -1);
 }
 
-at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tensor& rope_key,
-                                            const at::Tensor& latent) const {
+at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
+                                            const std::vector<std::int64_t>& before) const {
   const std::int64_t batch = latent.size(0), keys = latent.size(1), queries = now.query.size(2);
   const std::int64_t heads = geometry_.heads, kv_heads = geometry_.kv_heads, rows = geometry_.group() * queries;
   const at::Tensor key_part = latent.narrow(2, layout_.key.begin, layout_.key.width);
@@ -124,7 +124,7 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
     scores = scores + at::matmul(content, split_heads(key_part, kv_heads).transpose(2, 3)).view({batch, heads, queries, keys});
   }
   scores = scores * geometry_.softmax_scale;
-  if (const at::Tensor mask = causal_mask(queries, keys, geometry_.window, latent.device()); mask.defined()) {
+  if (const at::Tensor mask = causal_mask(queries, keys, geometry_.window, latent.device(), before); mask.defined()) {
     scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
   }
   const at::Tensor weights = scores.softmax(-1);
@@ -154,26 +154,39 @@ bool LatentAttention::absorbing_is_cheaper(std::int64_t queries, std::int64_t ke
   const std::int64_t value_width = value_rank ? layout_.value.width : layout_.value_width;
   const double expanded = cost(keys, kv_heads, key_rank * layout_.content_width + value_rank * layout_.value_width) +
                           cost(queries * heads, keys, layout_.content_width + layout_.value_width);
+  // Without the decode kernel, which takes one query, logits are written and read several times over.
+  const std::int64_t passes = queries > 1 ? 256 : 0;
   const double absorbed = cost(queries, heads, key_rank * layout_.content_width + value_rank * layout_.value_width) +
-                          cost(queries * heads, keys, key_width + value_width);
+                          cost(queries * heads, keys, key_width + value_width + passes);
   return absorbed < expanded;
 }
 
 at::Tensor LatentAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe&,
                                     const at::Tensor& documents) const {
-  const Projected now = project(hidden, rotary);
-  return weights_.output(merge_heads(attend_expanded(now, now.rope_key, now.latent, documents)));
+  const Projected now = project(hidden, rotary, weights_.query);
+  return weights_.output(merge_heads(causal_attention(now.query, keys_of(now.rope_key, now.latent), values(now.latent),
+                                                      geometry_.softmax_scale, geometry_.window, documents)));
 }
 
-at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
                                            DecodePath path) const {
-  const Projected now = project(hidden, rotary);
-  const at::Tensor rope_key = cache.append(0, now.rope_key);
+  const bool rotates_later = cache.before_rotation(0);
+  const std::vector<std::int64_t> before = cache.lengths();
+  const std::int64_t queries = hidden.size(1), keys = *std::max_element(before.begin(), before.end()) + queries;
+  const bool absorb =
+      path == DecodePath::kAbsorbed || (path == DecodePath::kAuto && absorbing_is_cheaper(queries, keys));
+  if (absorb && !rotates_later && decode_serves(hidden, cache)) return decode(hidden, step.rotary, cache);
+  const Projected now = project(hidden, step.rotary, weights_.query, !rotates_later);
+  at::Tensor rope_key = cache.append(0, now.rope_key);
+  if (rotates_later) {
+    const RotaryTable kept = gather(step.history);
+    rope_key = rotate_heads(rope_key, kept.cosine, kept.sine);
+  }
   const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
-  const bool absorb = path == DecodePath::kAbsorbed ||
-                      (path == DecodePath::kAuto && absorbing_is_cheaper(now.latent.size(1), latent.size(1)));
-  return weights_.output(
-      merge_heads(absorb ? attend_absorbed(now, rope_key, latent) : attend_expanded(now, rope_key, latent, {})));
+  return weights_.output(merge_heads(
+      absorb ? attend_absorbed(now, rope_key, latent, before)
+             : cached_attention(now.query, keys_of(rope_key, latent), values(latent), geometry_.softmax_scale,
+                                geometry_.window, before)));
 }
 
 std::vector<StreamShape> LatentAttention::cache_streams() const {

@@ -48,11 +48,18 @@ class LatentAttention final : public Attention {
 
   at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
                      const at::Tensor& documents) const override;
-  at::Tensor forward_cached(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache,
+  at::Tensor forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
                             DecodePath path) const override;
   std::vector<StreamShape> cache_streams() const override;
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
   std::unique_ptr<Attention> clone() const override;
+
+  /// How W_uk and W_uv are taken into queries and outputs when decoding: multiplied at each step, or once into the
+  /// query and output projections, which grow or shrink by latent width / head width; kAuto: what reads fewer weights.
+  enum class Absorption { kAuto, kEachStep, kOnce };
+  /// Chooses for the steps to come, and multiplies where that is to be done once. Weights must not change afterwards.
+  void prepare_decode(Absorption absorption);
+  void prepare_decode() override { prepare_decode(Absorption::kAuto); }
 
   const LatentLayout& layout() const { return layout_; }
   const AttentionGeometry& geometry() const { return geometry_; }
@@ -69,13 +76,17 @@ class LatentAttention final : public Attention {
     at::Tensor rope_key;  ///< [batch, rope_heads, length, rope_width]
     at::Tensor latent;    ///< [batch, length, latent_width]
   };
-  Projected project(const at::Tensor& hidden, const RotaryTable& rotary) const;
+  /// `query` is weights_.query, or what prepare_decode() made of it.
+  Projected project(const at::Tensor& hidden, const RotaryTable& rotary, const Projection& query,
+                    bool rotate_keys = true) const;
   RotaryTable gather(const RotaryTable& rotary) const;
   at::Tensor content_keys(const at::Tensor& latent) const;
   at::Tensor values(const at::Tensor& latent) const;
-  at::Tensor attend_expanded(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
-                             const at::Tensor& documents) const;
-  at::Tensor attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent) const;
+  at::Tensor keys_of(const at::Tensor& rope_key, const at::Tensor& latent) const;
+  at::Tensor attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
+                             const std::vector<std::int64_t>& before) const;
+  at::Tensor decode(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache) const;
+  at::Tensor output_of(const at::Tensor& context) const;
   bool absorbing_is_cheaper(std::int64_t queries, std::int64_t keys) const;
 
   AttentionGeometry geometry_;
@@ -83,6 +94,8 @@ class LatentAttention final : public Attention {
   Weights weights_;
   at::Tensor pair_index_;  ///< flat indices into the frequencies, int64
   bool same_pairs_ = true; ///< every rotated key has the same pairs
+  Projection absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
+  Projection absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
 };
 
 }  // namespace mla

@@ -2,8 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/ops/causal_attention.h"
+#include "core/ops/rotary_embedding.h"
+#include "core/ops/thin_linear.h"
 #include "core/ops/vector_math.h"
 
 namespace mla {
@@ -17,10 +21,14 @@ at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Ten
   return documents.defined() ? at::maximum(begin, documents) : begin;
 }
 
+bool all_equal(const std::vector<std::int64_t>& values) {
+  return std::all_of(values.begin(), values.end(), [&](std::int64_t value) { return value == values.front(); });
+}
+
 }  // namespace
 
 at::Tensor Projection::operator()(const at::Tensor& x) const {
-  return at::linear(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
+  return linear_rows(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
 }
 
 void Projection::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
@@ -32,7 +40,9 @@ Projection Projection::clone() const {
   return {weight.defined() ? weight.detach().clone() : weight, bias.defined() ? bias.detach().clone() : bias};
 }
 
-at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) { return tensor.to(x.scalar_type()); }
+at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) {
+  return tensor.scalar_type() == x.scalar_type() ? tensor : tensor.to(x.scalar_type());
+}
 
 at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
@@ -54,6 +64,33 @@ at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t win
   at::Tensor mask = key.le(query);
   if (windowed) mask = mask.logical_and(key.gt(query - window));
   return mask;
+}
+
+at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device,
+                       const std::vector<std::int64_t>& before) {
+  if (all_equal(before)) return causal_mask(queries, before.front() + queries, window, device);
+  const at::TensorOptions options = at::TensorOptions(at::kLong).device(device);
+  const at::Tensor begin = at::tensor(before, at::kLong).to(device).view({-1, 1, 1, 1});
+  const at::Tensor query = begin + at::arange(queries, options).view({1, 1, -1, 1}), key = at::arange(keys, options);
+  at::Tensor mask = key.le(query);
+  // A padded row may stand behind all keys; with no key to see it would be undefined.
+  if (window > 0) mask = mask.logical_and(key.gt(query.clamp_max(keys - 1) - window));
+  return mask;
+}
+
+at::Tensor rotate_rows(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
+  const std::int64_t batch = x.size(0), heads = x.size(1), length = x.size(2), width = x.size(3);
+  if (cosine.size(-1) == 0 || cosine.size(-2) == length) return rotate_heads(x, cosine, sine);
+  const at::Tensor flat = x.transpose(1, 2).reshape({1, batch * length, heads, width}).transpose(1, 2);
+  return rotate_heads(flat, cosine, sine).transpose(1, 2).reshape({batch, length, heads, width}).transpose(1, 2);
+}
+
+at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                            std::int64_t window, const std::vector<std::int64_t>& before) {
+  if (all_equal(before)) return causal_attention(q, k, v, scale, window);
+  const std::int64_t group = q.size(1) / k.size(1);
+  const at::Tensor mask = causal_mask(q.size(2), k.size(2), window, q.device(), before);
+  return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), mask, 0.0, false, scale);
 }
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace mla {
 
@@ -39,8 +40,21 @@ at::Tensor repeat_heads(const at::Tensor& x, std::int64_t group);
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                             std::int64_t window, const at::Tensor& documents = {});
 
+/// The same for sequences of different lengths: the queries of sequence b stand behind before[b] tokens, of the keys
+/// those up to a query's own position count. All before equal: the queries are the last ones, as above.
+at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                            std::int64_t window, const std::vector<std::int64_t>& before);
+
 /// True where query i (one of the last `queries` of `keys` positions) may look at key j; bool [queries, keys].
 /// Undefined when every query may see every key.
 at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device);
+
+/// Likewise for queries behind before[b] tokens; [batch, 1, queries, keys] where the sequences differ.
+at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device,
+                       const std::vector<std::int64_t>& before);
+
+/// rotate_heads() of x [batch, heads, length, width] by tables for `length` positions, or for batch * length where each
+/// sequence has its own.
+at::Tensor rotate_rows(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine);
 
 }  // namespace mla

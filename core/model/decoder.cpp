@@ -3,10 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
+#include "core/kv_cache/stream.h"
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
 #include "core/ops/rms_norm.h"
+#include "core/ops/thin_linear.h"
 
 namespace mla {
 namespace {
@@ -29,14 +33,46 @@ std::int64_t DecoderCache::bytes() const {
   return total;
 }
 
+std::int64_t DecoderCache::predicted_bytes() const {
+  std::int64_t total = 0;
+  for (const LayerCache& layer : layers_) total += layer.predicted_bytes();
+  return total;
+}
+
+std::int64_t DecoderCache::allocated_bytes() const {
+  std::int64_t total = 0;
+  for (const LayerCache& layer : layers_) total += layer.allocated_bytes();
+  return total;
+}
+
+void DecoderCache::reserve(std::int64_t tokens) {
+  for (LayerCache& layer : layers_) layer.reserve(tokens);
+}
+
+void DecoderCache::begin_step(const std::vector<std::int64_t>& counts) {
+  for (LayerCache& layer : layers_) layer.begin_step(counts);
+}
+
 void DecoderCache::reset() {
   for (LayerCache& layer : layers_) layer.reset();
 }
 
+void DecoderCache::reset(std::int64_t row) {
+  for (LayerCache& layer : layers_) layer.reset(row);
+}
+
 DecoderCache DecoderCache::select(const at::Tensor& rows) const {
-  std::vector<LayerCache> layers;
-  for (const LayerCache& layer : layers_) layers.push_back(layer.select(rows));
-  return DecoderCache(std::move(layers));
+  DecoderCache selected;
+  for (const LayerCache& layer : layers_) selected.layers_.push_back(layer.select(rows));
+  selected.positions_ = positions_;
+  return selected;
+}
+
+DecoderCache DecoderCache::fork(std::int64_t row, std::int64_t count) const {
+  DecoderCache forked;
+  for (const LayerCache& layer : layers_) forked.layers_.push_back(layer.fork(row, count));
+  forked.positions_ = positions_;
+  return forked;
 }
 
 Decoder::Decoder(Geometry shape) : geometry(std::move(shape)), rotary_(geometry.rotary()) {
@@ -71,34 +107,79 @@ at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& docum
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
-  return at::linear(hidden, matching(output.defined() ? output : embedding, hidden));
+  return linear_rows(hidden, matching(output.defined() ? output : embedding, hidden));
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids) const { return logits(hidden_states(ids)); }
 
-at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path) const {
-  return logits(hidden_states_cached(ids, cache, path).select(1, ids.size(1) - 1));
+at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,
+                                   const std::vector<std::int64_t>& counts) const {
+  const at::Tensor hidden = hidden_states_cached(ids, cache, path, counts);
+  if (counts.empty() || ids.size(1) == 1) return logits(hidden.select(1, ids.size(1) - 1));
+  std::vector<std::int64_t> last;
+  for (std::size_t row = 0; row < counts.size(); ++row) {
+    last.push_back(static_cast<std::int64_t>(row) * ids.size(1) + std::max<std::int64_t>(counts[row] - 1, 0));
+  }
+  return logits(hidden.flatten(0, 1).index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
 }
 
-at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path) const {
-  const std::int64_t first = cache.length(), count = ids.size(1);
+CachedStep Decoder::cached_step(DecoderCache& cache, std::int64_t count) const {
+  const std::vector<std::int64_t>& before = cache.lengths();
+  const std::int64_t longest = cache.length() + count;
+  const bool equal = std::all_of(before.begin(), before.end(), [&](std::int64_t n) { return n == before.front(); });
+  if (rotary_.depends_on_length()) {
+    CachedStep step{{}, rotary_table(0, longest, longest)};
+    std::vector<at::Tensor> cosine, sine;
+    for (std::size_t row = 0; row < (equal ? 1 : before.size()); ++row) {
+      const RotaryTable own = rotary_table(before[row], count, before[row] + count);
+      cosine.push_back(own.cosine);
+      sine.push_back(own.sine);
+    }
+    step.rotary = {at::cat(cosine), at::cat(sine)};
+    return step;
+  }
+  RotaryTable& all = cache.positions_;
+  if (!all.cosine.defined() || all.cosine.size(0) < longest) all = rotary_table(0, longest + longest / 2 + 64, longest);
+  const auto first = [](const RotaryTable& table, std::int64_t begin, std::int64_t length) {
+    return RotaryTable{table.cosine.narrow(0, begin, length), table.sine.narrow(0, begin, length)};
+  };
+  if (equal) return {first(all, before.front(), count), first(all, 0, longest)};
+  const at::Tensor begin = at::tensor(before, at::kLong).unsqueeze(1);
+  const at::Tensor index = (begin + at::arange(count, at::kLong)).flatten().to(all.cosine.device());
+  return {{all.cosine.index_select(0, index), all.sine.index_select(0, index)}, first(all, 0, longest)};
+}
+
+at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,
+                                         const std::vector<std::int64_t>& counts) const {
+  expects(counts.empty() || *std::max_element(counts.begin(), counts.end()) == ids.size(1),
+          "the largest count is the number of tokens given");
+  cache.begin_step(counts);
+  const CachedStep step = cached_step(cache, ids.size(1));
   at::Tensor x = embed(ids);
-  const RotaryTable rotary = rotary_table(first, count, first + count);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& layer = layers[i];
-    x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), rotary,
-                                            cache.layer(i), path);
+    x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), step, cache.layer(i), path);
     x = x + feed_forward(layer, norm(x, layer.mlp_norm, geometry));
   }
   return norm(x, final_norm, geometry);
 }
 
-DecoderCache Decoder::make_cache(std::int64_t batch) const {
+DecoderCache Decoder::make_cache(std::int64_t batch, const CacheFormat& format) const {
+  const at::TensorOptions like = embedding.options().dtype(compute_dtype).requires_grad(false);
   std::vector<LayerCache> caches;
-  for (const DecoderLayer& layer : layers) {
-    caches.emplace_back(layer.attention->cache_streams(), batch, embedding.options().dtype(compute_dtype).requires_grad(false));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::vector<StreamShape> streams = layers[i].attention->cache_streams();
+    std::vector<StreamStorage> storage;
+    for (const StreamShape& stream : streams) {
+      storage.push_back(format ? format(static_cast<std::int64_t>(i), stream) : StreamStorage{});
+    }
+    caches.emplace_back(streams, batch, like, std::move(storage));
   }
   return DecoderCache(std::move(caches));
+}
+
+void Decoder::prepare_decode() {
+  for (DecoderLayer& layer : layers) layer.attention->prepare_decode();
 }
 
 void Decoder::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {

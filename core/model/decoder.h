@@ -21,21 +21,35 @@ struct DecoderLayer {
   Projection gate, up, down;            ///< [intermediate, hidden] twice, [hidden, intermediate]
 };
 
-/// The cache of a whole model: one LayerCache per layer, all of the same length.
+/// The cache of a whole model: one LayerCache per layer, all of the same sequences and lengths.
 class DecoderCache {
  public:
   DecoderCache() = default;
   explicit DecoderCache(std::vector<LayerCache> layers) : layers_(std::move(layers)) {}
   LayerCache& layer(std::size_t index) { return layers_.at(index); }
+  const LayerCache& layer(std::size_t index) const { return layers_.at(index); }
+  std::int64_t batch() const { return layers_.empty() ? 0 : layers_.front().batch(); }
+  /// Tokens held by each sequence, and by the longest.
+  const std::vector<std::int64_t>& lengths() const { return layers_.front().lengths(); }
   std::int64_t length() const { return layers_.empty() ? 0 : layers_.front().length(); }
-  std::int64_t bytes() const;
-  void reset();
 
-  /// A cache whose sequence i is a copy of sequence rows[i] of this one; rows is int64.
+  /// Bytes of all layers: counted in the buffers, predicted from shapes and lengths, and allocated with reserve.
+  std::int64_t bytes() const;
+  std::int64_t predicted_bytes() const;
+  std::int64_t allocated_bytes() const;
+
+  /// See LayerCache.
+  void reserve(std::int64_t tokens);
+  void begin_step(const std::vector<std::int64_t>& counts);
+  void reset();
+  void reset(std::int64_t row);
   DecoderCache select(const at::Tensor& rows) const;
+  DecoderCache fork(std::int64_t row, std::int64_t count) const;
 
  private:
+  friend class Decoder;
   std::vector<LayerCache> layers_;
+  RotaryTable positions_;  ///< of positions from 0 on, as far as they were needed
 };
 
 /// A language model: token ids in, logits out. Arithmetic runs in `compute_dtype`; weights may be stored narrower.
@@ -56,13 +70,20 @@ class Decoder {
   at::Tensor logits(const at::Tensor& hidden) const;
 
   /// Feeds ids [batch, length] after what the cache holds; returns the logits of the last position, [batch, vocabulary].
-  at::Tensor forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto) const;
+  /// With `counts` only the first counts[b] tokens of sequence b are there, the rest is padding; the largest count is
+  /// `length`. A sequence that gets none keeps its place in the batch and its cache; its logits are arbitrary.
+  at::Tensor forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto,
+                            const std::vector<std::int64_t>& counts = {}) const;
 
   /// The same, but returns the final, normalised hidden states of all the new positions, [batch, length, hidden].
-  at::Tensor hidden_states_cached(const at::Tensor& ids, DecoderCache& cache,
-                                  DecodePath path = DecodePath::kAuto) const;
+  at::Tensor hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto,
+                                  const std::vector<std::int64_t>& counts = {}) const;
 
-  DecoderCache make_cache(std::int64_t batch) const;
+  /// An empty cache for `batch` >= 1 sequences, its streams stored as `format` says.
+  DecoderCache make_cache(std::int64_t batch, const CacheFormat& format = {}) const;
+
+  /// Lets every layer derive what makes decoding cheaper. Weights must not change afterwards; clones are not prepared.
+  void prepare_decode();
 
   /// Embeddings [batch, length, hidden] and one block's step, for work that goes layer by layer.
   at::Tensor embed(const at::Tensor& ids) const;
@@ -92,6 +113,8 @@ class Decoder {
   bool checkpoint_activations = false;
 
  private:
+  CachedStep cached_step(DecoderCache& cache, std::int64_t count) const;
+
   Rotary rotary_;
 };
 

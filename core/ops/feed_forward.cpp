@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/ops/thin_linear.h"
 #include "core/ops/vector_math.h"
 
 namespace mla {
@@ -101,6 +102,9 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
 }  // namespace
 
 at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& down) {
+  if (thin_linear_serves(x, gate) && thin_linear_serves(x, up) && thin_linear_serves(x, down)) {
+    return thin_linear(gated(thin_linear(x, gate), thin_linear(x, up)), down);
+  }
   if (has_kernels(x)) return FeedForward::apply(x, gate, up, down);
   return at::linear(at::silu(at::linear(x, gate)) * at::linear(x, up), down);
 }

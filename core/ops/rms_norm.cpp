@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/ops/vector_math.h"
@@ -61,21 +62,25 @@ MLA_VECTORISED void backward_kernel(const double* x, const double* w, const doub
   backward_rows(x, w, dy, dx, dw, rows, width, epsilon);
 }
 
+at::Tensor normalised(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  at::Tensor y = at::empty_like(x);
+  const std::int64_t width = x.size(-1);
+  with_type(x, [&]<class T>(T*) {
+    const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>();
+    T* out = y.mutable_data_ptr<T>();
+    for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
+      forward_kernel(in + begin * width, scale, out + begin * width, end - begin, width, static_cast<T>(epsilon));
+    });
+  });
+  return y;
+}
+
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             double epsilon) {
-    const at::Tensor y = at::empty_like(x);
-    const std::int64_t width = x.size(-1);
-    with_type(x, [&]<class T>(T*) {
-      const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>();
-      T* out = y.mutable_data_ptr<T>();
-      for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
-        forward_kernel(in + begin * width, scale, out + begin * width, end - begin, width, static_cast<T>(epsilon));
-      });
-    });
     context->save_for_backward({x, weight});
     context->saved_data["epsilon"] = epsilon;
-    return y;
+    return normalised(x, weight, epsilon);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -103,7 +108,8 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   if (has_kernels(x) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous()) {
-    return RmsNorm::apply(x, weight, epsilon);
+    // Decoding norms a row at a time: the bookkeeping of a gradient nobody wants takes longer than the norm.
+    return at::GradMode::is_enabled() ? RmsNorm::apply(x, weight, epsilon) : normalised(x, weight, epsilon);
   }
   return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * weight;
 }

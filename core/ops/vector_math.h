@@ -9,9 +9,11 @@
 #include <cmath>
 #include <cstdint>
 
-/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has.
+/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has. They are named
+/// by level, not by processor ("haswell"): GCC takes a processor's name for that very model, and would leave all others,
+/// such as AMD's, with the default.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define MLA_VECTORISED [[gnu::target_clones("default", "arch=haswell", "arch=skylake-avx512")]]
+#define MLA_VECTORISED [[gnu::target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")]]
 #else
 #define MLA_VECTORISED
 #endif

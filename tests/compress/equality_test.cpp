@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "tests/support/errors.h"
@@ -152,6 +154,54 @@ TEST_P(Equality, CachedIsUncachedOnEveryPath) {
       }
     }
     EXPECT_LT(test::largest_difference(through_cache(model, ids, {10, 9, 5}, DecodePath::kAuto), model.forward(ids).select(1, kLength - 1)), tolerance);
+  }
+}
+
+TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
+  std::vector<Decoder> models;
+  models.push_back(source.clone());
+  models.push_back(converted(source, mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "joint_svd"}, {"d_kv", 3}})));
+  const at::Tensor rows = test::random_ids(source.geometry, 5, kLength, 21);
+  // Prompts of different lengths; then some sequences go on alone, rest, or are fed several tokens.
+  const std::vector<std::vector<std::int64_t>> steps = {{7, 1, 0, 12, 3}, {1, 1, 1, 1, 1}, {0, 4, 9, 1, 0}, {1, 0, 1, 0, 1}, {2, 3, 0, 1, 5}};
+  for (Decoder& model : models) {
+    model.prepare_decode();
+    for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
+      DecoderCache cache = model.make_cache(5);
+      std::vector<std::int64_t> fed(5, 0);
+      for (const auto& counts : steps) {
+        const std::int64_t most = *std::max_element(counts.begin(), counts.end());
+        at::Tensor now = at::zeros({5, most}, at::kLong);
+        for (std::size_t row = 0; row < 5; ++row) {
+          const auto b = static_cast<std::int64_t>(row);
+          now[b].narrow(0, 0, counts[row]).copy_(rows[b].narrow(0, fed[row], counts[row]));
+          fed[row] += counts[row];
+        }
+        const at::Tensor logits = model.forward_cached(now, cache, path, counts);
+        for (std::size_t row = 0; row < 5; ++row) {
+          if (counts[row] == 0) continue;
+          const auto b = static_cast<std::int64_t>(row);
+          const at::Tensor expected = model.forward(rows.narrow(0, b, 1).narrow(1, 0, fed[row])).select(1, fed[row] - 1);
+          EXPECT_LT(test::largest_difference(logits.narrow(0, b, 1), expected), kDoubleTolerance) << row << " path " << static_cast<int>(path);
+        }
+      }
+      EXPECT_EQ(cache.lengths(), fed);
+      EXPECT_EQ(cache.bytes(), cache.predicted_bytes());
+      // A sequence that is forgotten leaves a place for another; the rest goes on.
+      cache.reset(3);
+      const at::Tensor again = model.forward_cached(rows.narrow(1, 0, 1), cache, path, {0, 0, 0, 1, 0});
+      EXPECT_LT(test::largest_difference(again[3], model.forward(rows.narrow(0, 3, 1).narrow(1, 0, 1))[0][0]), kDoubleTolerance);
+      // Forks go on where the sequence stood.
+      DecoderCache forks = cache.fork(1, 3);
+      EXPECT_EQ(forks.bytes(), forks.predicted_bytes());
+      const at::Tensor next = at::tensor({3, 4, 5}, at::kLong).view({3, 1});
+      const at::Tensor forked = model.forward_cached(next, forks, path);
+      for (std::int64_t i = 0; i < 3; ++i) {
+        const at::Tensor whole = at::cat({rows.narrow(0, 1, 1).narrow(1, 0, fed[1]), next.narrow(0, i, 1)}, 1);
+        EXPECT_LT(test::largest_difference(forked[i], model.forward(whole).select(1, fed[1])[0]), kDoubleTolerance);
+      }
+      EXPECT_EQ(cache.lengths()[1], fed[1]);
+    }
   }
 }
 

@@ -1,0 +1,278 @@
+#include "core/ops/decode_attention.h"
+
+#include <ATen/Functions.h>
+
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "core/base/error.h"
+#include "core/ops/row_products.h"
+#include "core/ops/unpack_rows.h"
+
+namespace mla {
+namespace {
+
+/// Tokens of a tile: its logits and, for usual widths, its rows stay in the second-level cache between their two uses.
+constexpr std::int64_t kTile = 64;
+/// Tokens of a stretch that one thread works on: at least this many, and at most kStretches stretches a sequence.
+constexpr std::int64_t kStretch = 256, kStretches = 16;
+
+/// What one thread works on at a time.
+struct Unit {
+  std::int64_t batch, group, begin, end;  ///< tokens begin … end - 1
+};
+
+/// Room for one thread.
+template <class T>
+struct Workspace {
+  std::vector<T> logits, factor;
+  std::vector<std::vector<T>> queries;  ///< of each of the problem's keys, [heads of the group, width], scaled
+  std::vector<std::vector<T>> tiles;    ///< of each stream, [its heads in the group][kTile, width], where it is packed
+  std::vector<float> numbers, table;    ///< of unpacking
+};
+
+/// A unit's unnormalised result: values [heads of the group, width], largest logits and sums of exponentials.
+template <class T>
+struct Partial {
+  T *values, *most, *sum;
+};
+
+template <class T>
+MLA_INLINE void soften(T* logits, std::int64_t count, T& most, T& sum, T& factor) {
+  T larger = most;
+#pragma omp simd reduction(max : larger)
+  for (std::int64_t t = 0; t < count; ++t) larger = logits[t] > larger ? logits[t] : larger;
+  T added = 0;
+#pragma omp simd reduction(+ : added)
+  for (std::int64_t t = 0; t < count; ++t) {
+    logits[t] = vector_exp(logits[t] - larger);
+    added += logits[t];
+  }
+  factor = sum > 0 ? std::exp(most - larger) : T(0);
+  sum = sum * factor + added;
+  most = larger;
+}
+
+/// The span of a stream that holds token `position`, and the token's index in it.
+struct Place {
+  const DecodeSpan* span;
+  std::int64_t index;
+};
+Place place_of(const std::vector<DecodeSpan>& spans, std::int64_t position) {
+  std::size_t i = 0;
+  while (position >= spans[i].tokens) position -= spans[i++].tokens;
+  return {&spans[i], position};
+}
+
+/// The rows of one tile in one stream.
+template <class T>
+struct TileRows {
+  const T* data;
+  std::int64_t head_stride, token_stride, first_head;
+};
+
+/// Heads of a stream that one group of query heads reads.
+std::int64_t heads_of_group(const DecodeStream& stream, std::int64_t groups) {
+  return stream.heads == 1 ? 1 : stream.heads / groups;
+}
+
+template <class T>
+MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place, std::int64_t groups,
+                                 std::int64_t group, std::int64_t count, std::vector<T>& tile, Workspace<T>& room) {
+  const std::int64_t heads = heads_of_group(stream, groups), first = stream.heads == 1 ? 0 : group * heads;
+  const DecodeSpan& span = *place.span;
+  if (span.packed.bits == 0) {
+    return {static_cast<const T*>(span.data) + place.index * span.token_stride, span.head_stride, span.token_stride, 0};
+  }
+  const std::int64_t room_of_head = kTile * stream.width;
+  tile.resize(static_cast<std::size_t>(heads * room_of_head));
+  room.table.resize(static_cast<std::size_t>(2 * stream.width));
+  for (std::int64_t head = 0; head < heads; ++head) {
+    T* out = tile.data() + head * room_of_head;
+    if constexpr (std::is_same_v<T, float>) {
+      unpack_span(span.packed, first + head, place.index, count, stream.width, room.table.data(), out);
+    } else {
+      room.numbers.resize(static_cast<std::size_t>(room_of_head));
+      unpack_span(span.packed, first + head, place.index, count, stream.width, room.table.data(), room.numbers.data());
+      std::copy_n(room.numbers.data(), count * stream.width, out);
+    }
+  }
+  return {tile.data(), room_of_head, stream.width, first};
+}
+
+/// The rows of memory `index` within a tile.
+template <class T>
+MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stream, const DecodeMemory& memory,
+                               std::int64_t index) {
+  const std::int64_t head = stream.heads == 1 ? 0 : index - tile.first_head;
+  const std::int64_t column = memory.column + (stream.heads == 1 ? index * memory.width : 0);
+  return {tile.data + head * tile.head_stride + column, tile.token_stride};
+}
+
+template <class T>
+MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<T>& room,
+                       const Partial<T>& result) {
+  const std::int64_t heads = problem.queries.front().size(1), grouped = heads / groups, first = unit.group * grouped;
+  const auto row = static_cast<std::size_t>(unit.batch);
+  std::vector<Place> places(problem.streams.size());
+  std::vector<TileRows<T>> tiles(problem.streams.size());
+  for (std::int64_t begin = unit.begin; begin < unit.end;) {
+    std::int64_t count = std::min(kTile, unit.end - begin);
+    for (std::size_t s = 0; s < places.size(); ++s) {
+      places[s] = place_of(problem.streams[s].rows[row], begin);
+      count = std::min(count, places[s].span->tokens - places[s].index);
+    }
+    for (std::size_t s = 0; s < places.size(); ++s) {
+      tiles[s] = tile_rows(problem.streams[s], places[s], groups, unit.group, count, room.tiles[s], room);
+    }
+    for (std::size_t k = 0; k < problem.keys.size(); ++k) {
+      const DecodeMemory& memory = problem.keys[k];
+      const std::int64_t sharing = heads / memory.memories;
+      for (std::int64_t head = first; head < first + grouped;) {
+        const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
+        const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+        products<T>({room.queries[k].data() + (head - first) * memory.width, memory.width}, last - head, rows, count,
+                    memory.width, room.logits.data() + (head - first) * kTile, kTile, k > 0);
+        head = last;
+      }
+    }
+    for (std::int64_t h = 0; h < grouped; ++h) {
+      soften(room.logits.data() + h * kTile, count, result.most[h], result.sum[h],
+             room.factor[static_cast<std::size_t>(h)]);
+    }
+    const DecodeMemory& memory = problem.values;
+    const std::int64_t sharing = heads / memory.memories;
+    for (std::int64_t head = first; head < first + grouped;) {
+      const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped), local = head - first;
+      const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+      weighted_sums<T>(room.logits.data() + local * kTile, kTile, room.factor.data() + local, rows, count, memory.width,
+                       result.values + local * memory.width, memory.width, last - head);
+      head = last;
+    }
+    begin += count;
+  }
+}
+
+MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<float>& room,
+                           const Partial<float>& result) {
+  attend(problem, unit, groups, room, result);
+}
+MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<double>& room,
+                           const Partial<double>& result) {
+  attend(problem, unit, groups, room, result);
+}
+
+/// Groups of heads that no memory crosses: one where a memory serves all heads, otherwise one for each memory.
+std::int64_t groups_of(const DecodeProblem& problem) {
+  std::int64_t groups = problem.values.memories;
+  for (const DecodeMemory& memory : problem.keys) groups = std::min(groups, memory.memories);
+  const auto divides = [&](const DecodeMemory& memory) { return memory.memories % groups == 0; };
+  const bool even = std::all_of(problem.keys.begin(), problem.keys.end(), divides) && divides(problem.values);
+  return even ? groups : 1;
+}
+
+std::int64_t length_of(const DecodeProblem& problem, std::int64_t batch) {
+  std::int64_t length = 0;
+  for (const DecodeSpan& span : problem.streams.front().rows[static_cast<std::size_t>(batch)]) length += span.tokens;
+  return length;
+}
+
+std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::int64_t groups) {
+  std::vector<Unit> units;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int64_t length = length_of(problem, b);
+    const std::int64_t first = problem.window > 0 ? std::max<std::int64_t>(0, length - problem.window) : 0;
+    const std::int64_t even = (length - first + kStretches - 1) / kStretches;
+    const std::int64_t stretch = std::max(kStretch, (even + kTile - 1) / kTile * kTile);
+    for (std::int64_t group = 0; group < groups; ++group) {
+      for (std::int64_t begin = first; begin < length; begin += stretch) {
+        units.push_back({b, group, begin, std::min(length, begin + stretch)});
+      }
+    }
+  }
+  return units;
+}
+
+/// The queries of one unit, scaled and side by side.
+template <class T>
+void gather_queries(const DecodeProblem& problem, const Unit& unit, std::int64_t grouped, Workspace<T>& room) {
+  for (std::size_t k = 0; k < problem.keys.size(); ++k) {
+    const at::Tensor& query = problem.queries[k];
+    const std::int64_t width = problem.keys[k].width;
+    std::vector<T>& to = room.queries[k];
+    to.resize(static_cast<std::size_t>(grouped * width));
+    const T* from = query.const_data_ptr<T>() + unit.batch * query.stride(0) + unit.group * grouped * query.stride(1);
+    for (std::int64_t h = 0; h < grouped; ++h) {
+      for (std::int64_t c = 0; c < width; ++c) {
+        to[static_cast<std::size_t>(h * width + c)] = from[h * query.stride(1) + c] * static_cast<T>(problem.scale);
+      }
+    }
+  }
+}
+
+template <class T>
+Partial<T> partial_at(T* partials, std::int64_t index, std::int64_t grouped, std::int64_t width) {
+  T* begin = partials + index * grouped * (width + 2);
+  return {begin, begin + grouped * width, begin + grouped * (width + 1)};
+}
+
+/// Adds one unit's result to the sums of its heads, all relative to the largest logit so far.
+template <class T>
+void merge(const Partial<T>& from, std::int64_t grouped, std::int64_t width, T* values, T* most, T* sum) {
+  for (std::int64_t h = 0; h < grouped; ++h, values += width) {
+    const T larger = std::max(most[h], from.most[h]);
+    const T before = sum[h] > 0 ? std::exp(most[h] - larger) : T(0), now = std::exp(from.most[h] - larger);
+    for (std::int64_t c = 0; c < width; ++c) values[c] = values[c] * before + from.values[h * width + c] * now;
+    sum[h] = sum[h] * before + from.sum[h] * now;
+    most[h] = larger;
+  }
+}
+
+template <class T>
+void run(const DecodeProblem& problem, const at::Tensor& out) {
+  const std::int64_t batch = out.size(0), heads = out.size(1), width = out.size(2), groups = groups_of(problem),
+                     grouped = heads / groups;
+  const std::vector<Unit> units = plan(problem, batch, groups);
+  const std::vector<T> none(static_cast<std::size_t>(heads), -std::numeric_limits<T>::infinity());
+  std::vector<T> partials(units.size() * static_cast<std::size_t>(grouped * (width + 2)), T(0));
+  at::parallel_for(0, std::ssize(units), 1, [&](std::int64_t begin, std::int64_t end) {
+    Workspace<T> room;
+    room.logits.resize(static_cast<std::size_t>(grouped * kTile));
+    room.factor.resize(static_cast<std::size_t>(grouped));
+    room.queries.resize(problem.keys.size());
+    room.tiles.resize(problem.streams.size());
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Unit& unit = units[static_cast<std::size_t>(i)];
+      const Partial<T> partial = partial_at(partials.data(), i, grouped, width);
+      std::copy_n(none.data(), grouped, partial.most);
+      gather_queries(problem, unit, grouped, room);
+      kernel(problem, unit, groups, room, partial);
+    }
+  });
+  std::vector<T> most(static_cast<std::size_t>(batch * heads), -std::numeric_limits<T>::infinity());
+  std::vector<T> sum(static_cast<std::size_t>(batch * heads), T(0));
+  T* values = out.mutable_data_ptr<T>();
+  for (std::int64_t i = 0; i < std::ssize(units); ++i) {
+    const Unit& unit = units[static_cast<std::size_t>(i)];
+    const std::int64_t head = unit.batch * heads + unit.group * grouped;
+    merge(partial_at(partials.data(), i, grouped, width), grouped, width, values + head * width, most.data() + head,
+          sum.data() + head);
+  }
+  for (std::int64_t head = 0; head < batch * heads; ++head) {
+    const T total = sum[static_cast<std::size_t>(head)];
+    for (std::int64_t c = 0; total > 0 && c < width; ++c) values[head * width + c] /= total;
+  }
+}
+
+}  // namespace
+
+at::Tensor decode_attention(const DecodeProblem& problem) {
+  expects(!problem.keys.empty() && problem.keys.size() == problem.queries.size(), "every query part has its keys");
+  const at::Tensor& query = problem.queries.front();
+  const at::Tensor out = at::zeros({query.size(0), query.size(1), problem.values.width}, query.options());
+  with_type(query, [&]<class T>(T*) { run<T>(problem, out); });
+  return out;
+}
+
+}  // namespace mla

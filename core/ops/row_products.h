@@ -1,0 +1,229 @@
+// Inner products of a few vectors with many rows, in registers: what decoding spends its time on.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "core/ops/vector_math.h"
+
+namespace mla {
+
+/// 32 bytes of numbers: one AVX2 register. Instruction sets without them get two narrower operations.
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(32)));
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+template <class T>
+constexpr std::int64_t kLanes = static_cast<std::int64_t>(32 / sizeof(T));
+
+template <class T>
+MLA_INLINE void load(const T* from, Vector<T>& to) {
+  std::memcpy(&to, from, sizeof(to));
+}
+template <class T>
+MLA_INLINE void store(const Vector<T>& from, T* to) {
+  std::memcpy(to, &from, sizeof(from));
+}
+
+/// The sums over the lanes of four vectors.
+template <class T>
+MLA_INLINE void lane_sums(const Vector<T>& a, const Vector<T>& b, const Vector<T>& c, const Vector<T>& d, T* sums) {
+  if constexpr (std::is_same_v<T, float>) {
+    const Vector<T> ab = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
+                         __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+    const Vector<T> cd = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13) +
+                         __builtin_shufflevector(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
+    const Vector<T> all = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                          __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; ++i) sums[i] = all[i] + all[i + 4];
+  } else {
+    const Vector<T> ab = __builtin_shufflevector(a, b, 0, 4, 2, 6) + __builtin_shufflevector(a, b, 1, 5, 3, 7);
+    const Vector<T> cd = __builtin_shufflevector(c, d, 0, 4, 2, 6) + __builtin_shufflevector(c, d, 1, 5, 3, 7);
+#pragma GCC unroll 8
+    for (int i = 0; i < 2; ++i) {
+      sums[i] = ab[i] + ab[i + 2];
+      sums[i + 2] = cd[i] + cd[i + 2];
+    }
+  }
+}
+
+/// Rows in memory, one after the other at a distance of `stride` elements.
+template <class T>
+struct Rows {
+  const T* data;
+  std::int64_t stride;
+  const T* row(std::int64_t index) const { return data + index * stride; }
+};
+
+/// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (four, or one). The order of summation is the same
+/// whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
+template <class T, int VECTORS, int ROWS>
+MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t width, T* out,
+                              std::int64_t out_stride, bool add) {
+  Vector<T> sums[VECTORS][4] = {};
+  const std::int64_t whole = width / kLanes<T> * kLanes<T>;
+  for (std::int64_t k = 0; k < whole; k += kLanes<T>) {
+    Vector<T> x[VECTORS], w;
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) load(vectors.row(v) + k, x[v]);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      load(rows.row(r) + k, w);
+      // Short rows end before the processor has guessed where the next ones begin.
+      if constexpr (ROWS == 4) __builtin_prefetch(rows.row(r + 4) + k);
+#pragma GCC unroll 8
+      for (int v = 0; v < VECTORS; ++v) sums[v][r] += w * x[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < VECTORS; ++v) {
+    T found[4];
+    lane_sums<T>(sums[v][0], sums[v][1], sums[v][2], sums[v][3], found);
+    T* to = out + v * out_stride;
+    if (whole < width) [[unlikely]] {
+      for (int r = 0; r < ROWS; ++r) {
+        for (std::int64_t k = whole; k < width; ++k) found[r] += vectors.row(v)[k] * rows.row(r)[k];
+      }
+    }
+    if (add) {
+#pragma GCC unroll 8
+      for (int r = 0; r < ROWS; ++r) to[r] += found[r];
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < ROWS; ++r) to[r] = found[r];
+    }
+  }
+}
+
+template <class T, int VECTORS>
+MLA_INLINE void product_rows(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t count, std::int64_t width,
+                             T* out, std::int64_t out_stride, bool add) {
+  std::int64_t r = 0;
+  for (; r + 4 <= count; r += 4) {
+    product_block<T, VECTORS, 4>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+  }
+  for (; r < count; ++r) {
+    product_block<T, VECTORS, 1>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+  }
+}
+
+/// out[v][r] (+)= vector v . row r for any number of vectors and rows. Four rows at a time meet all vectors, so that
+/// rows are read once from wherever they lie.
+template <class T>
+MLA_INLINE void products(const Rows<T>& vectors, std::int64_t vector_count, const Rows<T>& rows, std::int64_t count,
+                         std::int64_t width, T* out, std::int64_t out_stride, bool add) {
+  for (std::int64_t begin = 0; begin < count; begin += 4) {
+    const std::int64_t some = count - begin < 4 ? count - begin : 4;
+    const Rows<T> block{rows.row(begin), rows.stride};
+    std::int64_t v = 0;
+    for (; v + 3 <= vector_count; v += 3) {
+      product_rows<T, 3>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
+                         add);
+    }
+    if (vector_count - v == 2) {
+      product_rows<T, 2>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
+                         add);
+    } else if (vector_count - v == 1) {
+      product_rows<T, 1>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
+                         add);
+    }
+  }
+}
+
+/// out[h][columns] = out[h] * factor[h] + sum over rows of weight[h][row] * rows[row][columns], for HEADS heads and
+/// VECTORS vectors of columns.
+template <class T, int HEADS, int VECTORS>
+MLA_INLINE void weighted_block(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
+                               std::int64_t count, T* out, std::int64_t out_stride) {
+  Vector<T> sums[HEADS][VECTORS];
+#pragma GCC unroll 8
+  for (int h = 0; h < HEADS; ++h) {
+#pragma GCC unroll 8
+    for (int c = 0; c < VECTORS; ++c) {
+      load(out + h * out_stride + c * kLanes<T>, sums[h][c]);
+      sums[h][c] *= factor[h];
+    }
+  }
+  for (std::int64_t t = 0; t < count; ++t) {
+    Vector<T> x[VECTORS];
+#pragma GCC unroll 8
+    for (int c = 0; c < VECTORS; ++c) load(rows.row(t) + c * kLanes<T>, x[c]);
+#pragma GCC unroll 8
+    for (int h = 0; h < HEADS; ++h) {
+      const T weight = weights[h * weight_stride + t];
+#pragma GCC unroll 8
+      for (int c = 0; c < VECTORS; ++c) sums[h][c] += weight * x[c];
+    }
+  }
+#pragma GCC unroll 8
+  for (int h = 0; h < HEADS; ++h) {
+#pragma GCC unroll 8
+    for (int c = 0; c < VECTORS; ++c) store(sums[h][c], out + h * out_stride + c * kLanes<T>);
+  }
+}
+
+template <class T, int HEADS>
+MLA_INLINE void weighted_rows(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
+                              std::int64_t count, std::int64_t width, T* out, std::int64_t out_stride) {
+  constexpr int kVectors = HEADS <= 3 ? 4 : 2;
+  std::int64_t c = 0;
+  for (; c + kVectors * kLanes<T> <= width; c += kVectors * kLanes<T>) {
+    weighted_block<T, HEADS, kVectors>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                       out_stride);
+  }
+  for (; c + kLanes<T> <= width; c += kLanes<T>) {
+    weighted_block<T, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                out_stride);
+  }
+  for (; c < width; ++c) {
+    for (int h = 0; h < HEADS; ++h) {
+      T sum = out[h * out_stride + c] * factor[h];
+      for (std::int64_t t = 0; t < count; ++t) sum += weights[h * weight_stride + t] * rows.row(t)[c];
+      out[h * out_stride + c] = sum;
+    }
+  }
+}
+
+/// The same for any number of heads, six at a time.
+template <class T>
+MLA_INLINE void weighted_sums(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
+                              std::int64_t count, std::int64_t width, T* out, std::int64_t out_stride,
+                              std::int64_t heads) {
+  for (std::int64_t h = 0; h < heads;) {
+    const T* w = weights + h * weight_stride;
+    T* o = out + h * out_stride;
+    const std::int64_t left = heads - h;
+    // Seven are better served as four and three, eight as four and four, than as six and a rest.
+    if (left == 6 || left >= 9) {
+      weighted_rows<T, 6>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 6;
+    } else if (left == 5) {
+      weighted_rows<T, 5>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 5;
+    } else if (left == 4 || left >= 7) {
+      weighted_rows<T, 4>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 4;
+    } else if (left == 3) {
+      weighted_rows<T, 3>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 3;
+    } else if (left == 2) {
+      weighted_rows<T, 2>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 2;
+    } else {
+      weighted_rows<T, 1>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      h += 1;
+    }
+  }
+}
+
+}  // namespace mla

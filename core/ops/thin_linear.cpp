@@ -1,0 +1,123 @@
+#include "core/ops/thin_linear.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <vector>
+
+#include "core/ops/row_products.h"
+
+namespace mla {
+namespace {
+
+MLA_VECTORISED void kernel(const float* x, std::int64_t count, const float* weight, std::int64_t rows,
+                           std::int64_t width, float* out, std::int64_t out_stride) {
+  products<float>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+}
+MLA_VECTORISED void kernel(const double* x, std::int64_t count, const double* weight, std::int64_t rows,
+                           std::int64_t width, double* out, std::int64_t out_stride) {
+  products<double>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+}
+
+/// out [heads, columns] = x [heads, in] weight for `columns` columns of a weight whose rows are `stride` long.
+template <class T>
+MLA_INLINE void sum_columns(const T* x, std::int64_t heads, std::int64_t in, const T* weight, std::int64_t stride,
+                            std::int64_t columns, T* out) {
+  for (std::int64_t h = 0; h < heads; ++h) std::fill(out + h * stride, out + h * stride + columns, T(0));
+  constexpr T kOnes[6] = {1, 1, 1, 1, 1, 1};
+  for (std::int64_t h = 0; h < heads; h += 6) {
+    const std::int64_t some = heads - h < 6 ? heads - h : 6;
+    weighted_sums<T>(x + h * in, in, kOnes, {weight, stride}, in, columns, out + h * stride, stride, some);
+  }
+}
+MLA_VECTORISED void sum_kernel(const float* x, std::int64_t heads, std::int64_t in, const float* weight,
+                               std::int64_t stride, std::int64_t columns, float* out) {
+  sum_columns(x, heads, in, weight, stride, columns, out);
+}
+MLA_VECTORISED void sum_kernel(const double* x, std::int64_t heads, std::int64_t in, const double* weight,
+                               std::int64_t stride, std::int64_t columns, double* out) {
+  sum_columns(x, heads, in, weight, stride, columns, out);
+}
+
+/// Rows or columns that one thread takes at a time.
+constexpr std::int64_t kPiece = 64;
+
+/// Calls work(KV head, first, count) for pieces of `size` rows or columns of each KV head, on all threads.
+template <class Work>
+void for_pieces(std::int64_t kv_heads, std::int64_t size, std::int64_t operations, const Work& work) {
+  const std::int64_t pieces = (size + kPiece - 1) / kPiece;
+  for_rows(kv_heads * pieces, kPiece * operations, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i % pieces * kPiece;
+      work(i / pieces, first, std::min(kPiece, size - first));
+    }
+  });
+}
+
+}  // namespace
+
+bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight) {
+  return has_kernels(x) && weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.numel() > 0 &&
+         x.numel() <= kThinRows * x.size(-1) &&
+         !(at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad()));
+}
+
+at::Tensor thin_linear(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor x = given.contiguous();
+  const std::int64_t width = x.size(-1), count = x.numel() / width, out_width = weight.size(0);
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = out_width;
+  at::Tensor out = at::empty(shape, x.options());
+  with_type(x, [&]<class T>(T*) {
+    const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    // Blocks of four rows, as the kernel takes them.
+    for_rows((out_width + 3) / 4, 4 * width * count, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t first = 4 * begin, last = std::min(4 * end, out_width);
+      kernel(in, count, w + first * width, last - first, width, to + first, out_width);
+    });
+  });
+  return bias.defined() ? out.add_(bias) : out;
+}
+
+at::Tensor head_products(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
+  const at::Tensor x = given.contiguous();
+  const std::int64_t batch = x.size(0), heads = x.size(1), in = x.size(2), out = weight.size(0) / kv_heads,
+                     group = heads / kv_heads;
+  const at::Tensor y = at::empty({batch, heads, out}, x.options());
+  with_type(x, [&]<class T>(T*) {
+    const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+    T* to = y.mutable_data_ptr<T>();
+    for_pieces(kv_heads, out, batch * group * in, [&](std::int64_t j, std::int64_t first, std::int64_t count) {
+      for (std::int64_t b = 0; b < batch; ++b) {
+        const std::int64_t head = b * heads + j * group;
+        kernel(from + head * in, group, w + (j * out + first) * in, count, in, to + head * out + first, out);
+      }
+    });
+  });
+  return y;
+}
+
+at::Tensor head_sums(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
+  const at::Tensor x = given.contiguous();
+  const std::int64_t batch = x.size(0), heads = x.size(1), in = x.size(2), out = weight.size(1),
+                     group = heads / kv_heads;
+  const at::Tensor y = at::empty({batch, heads, out}, x.options());
+  with_type(x, [&]<class T>(T*) {
+    const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
+    T* to = y.mutable_data_ptr<T>();
+    for_pieces(kv_heads, out, batch * group * in, [&](std::int64_t j, std::int64_t first, std::int64_t count) {
+      for (std::int64_t b = 0; b < batch; ++b) {
+        const std::int64_t head = b * heads + j * group;
+        sum_kernel(from + head * in, group, in, w + j * in * out + first, out, count, to + head * out + first);
+      }
+    });
+  });
+  return y;
+}
+
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return thin_linear_serves(x, weight) ? thin_linear(x, weight, bias) : at::linear(x, weight, bias);
+}
+
+}  // namespace mla

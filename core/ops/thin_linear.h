@@ -1,0 +1,29 @@
+// Linear maps of a few rows: the weights are read once, at the speed of memory.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace mla {
+
+/// Rows beyond which a general matrix product is faster.
+constexpr std::int64_t kThinRows = 16;
+
+/// Whether thin_linear() serves the product: at most kThinRows rows, contiguous float32 or float64 weights of x's type on
+/// the CPU, and no gradient wanted.
+bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight);
+
+/// x weight^T + bias for x [..., in], weight [out, in], bias [out] or undefined. A row's result does not depend on the
+/// other rows, nor on the number of threads.
+at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+/// Of x [batch, heads, in], each head with the matrix of its KV head in `weight` [kv_heads * out, in]: x weight_j^T, and
+/// with `weight` [kv_heads * in, out]: x weight_j. Returns [batch, heads, out]. Types and devices as above.
+at::Tensor head_products(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
+at::Tensor head_sums(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
+
+/// thin_linear() or at::linear(), whichever serves.
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+}  // namespace mla

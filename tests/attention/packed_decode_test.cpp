@@ -1,0 +1,72 @@
+// Decoding from packed codes where they lie, against decoding from the tensors that they stand for.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include "core/attention/decode_step.h"
+#include "core/base/registry.h"
+#include "core/compress/pass.h"
+#include "core/kv_cache/stream.h"
+#include "tests/support/tiny_models.h"
+
+namespace mla {
+namespace {
+
+constexpr double kTolerance = 2e-4;  // of float32 logits; one flipped code would show as more
+
+CacheFormat format_of(const Json& codec, UpdateRule rule, std::int64_t residual) {
+  const std::shared_ptr<const Codec> made = Registry<Codec>::instance().make(codec, "codec");
+  return [=](std::int64_t, const StreamShape& stream) -> StreamStorage {
+    if (stream.name == "rope_key") return {};
+    return {made->for_stream(stream.name, nullptr), {rule, residual, 0}};
+  };
+}
+
+/// The source model and a conversion, in float32.
+std::vector<Decoder> models() {
+  std::vector<Decoder> all;
+  all.push_back(test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat));
+  const Json pass = {{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 1}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}};
+  all.push_back(all[0].clone());
+  Registry<Pass>::instance().make(pass, "compress[0]")->apply(all[1], {});
+  return all;
+}
+
+/// Logits of each of the last steps. Where a gradient is wanted, the kernel does not serve.
+at::Tensor decode(Decoder& model, const CacheFormat& format, bool kernel, std::int64_t& bytes) {
+  const at::AutoGradMode gradients(!kernel);
+  model.embedding.requires_grad_(!kernel);
+  const at::Tensor ids = test::random_ids(model.geometry, 2, 30);
+  DecoderCache cache = model.make_cache(2, format);
+  std::vector<at::Tensor> logits = {model.forward_cached(ids.narrow(1, 0, 19), cache, DecodePath::kAbsorbed, {19, 12})};
+  for (std::int64_t t = 19; t < 30; ++t) {
+    EXPECT_EQ(decode_serves(model.embed(ids.narrow(1, t, 1)), cache.layer(0)), kernel);
+    logits.push_back(model.forward_cached(ids.narrow(1, t, 1), cache, DecodePath::kAbsorbed));
+  }
+  EXPECT_EQ(cache.bytes(), cache.predicted_bytes());
+  bytes = cache.bytes();
+  model.embedding.requires_grad_(false);
+  return at::stack(logits).detach();
+}
+
+TEST(PackedDecode, IsDecodingFromTheUnpackedCache) {
+  for (Decoder& model : models()) {
+    for (const int bits : {2, 4, 8}) {
+      for (const std::int64_t residual : {0, 4}) {
+        for (const UpdateRule rule : {UpdateRule::kAppendOnly, UpdateRule::kRequantize}) {
+          if (rule == UpdateRule::kRequantize && residual == 0) continue;
+          const CacheFormat format = format_of({{"name", "rtn"}, {"bits", bits}, {"group_size", 8}}, rule, residual);
+          std::int64_t packed_bytes = 0, dense_bytes = 0, plain_bytes = 0;
+          const at::Tensor packed = decode(model, format, true, packed_bytes);
+          EXPECT_LT(test::largest_difference(packed, decode(model, format, false, dense_bytes)), kTolerance) << bits << " residual " << residual;
+          EXPECT_EQ(packed_bytes, dense_bytes);
+          const at::Tensor plain = decode(model, {}, true, plain_bytes);
+          EXPECT_GT(test::largest_difference(packed, plain), bits == 8 ? 1e-5 : 1e-3) << "nothing was quantised";
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mla
