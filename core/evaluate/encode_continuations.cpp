@@ -1,7 +1,28 @@
 #include "core/base/error.h"
 #include "core/evaluate/continuation.h"
+#include "core/metrics/unicode_text.h"
+#include "core/text/utf8.h"
 
 namespace mla {
+namespace {
+
+/// How much of the text stands before the white space at its end.
+std::size_t without_space(const std::string& text) {
+  std::size_t end = text.size();
+  while (end > 0) {
+    const CodePoint last = read_utf8_before(text.data() + end);
+    if (!is_python_space(last.value)) break;
+    end -= last.size;
+  }
+  return end;
+}
+
+/// What a text without a context is conditioned on where the tokenizer's own rules put nothing in front of it.
+std::optional<std::int32_t> first_token(const Tokenizer& tokenizer) {
+  return tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
+}
+
+}  // namespace
 
 Continuation join_continuation(std::vector<std::int32_t> context, const std::vector<std::int32_t>& whole) {
   std::size_t split = context.size();
@@ -19,18 +40,23 @@ std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer, 
   expects(contexts.size() == choices.size(), "one list of choices per context");
   std::vector<std::string> texts;  // of each item its context, then context and choice together
   for (std::size_t i = 0; i < contexts.size(); ++i) {
-    const std::size_t end = contexts[i].find_last_not_of(" \t\n\r");
-    texts.push_back(contexts[i].substr(0, end == std::string::npos ? 0 : end + 1));
+    texts.push_back(contexts[i].substr(0, without_space(contexts[i])));
     for (const std::string& choice : choices[i]) texts.push_back(contexts[i] + choice);
   }
   const auto encoded = encode_batch(tokenizer, texts, {.add_bos = true}, threads);
   std::vector<ContinuationGroup> groups;
   auto at = encoded.begin();
   for (std::size_t i = 0; i < contexts.size(); ++i) {
-    const auto& context = *at++;
+    std::vector<std::int32_t> context = *at++;
+    const bool conditioned = !context.empty();
+    if (!conditioned && first_token(tokenizer)) context.push_back(*first_token(tokenizer));
     ContinuationGroup group;
     try {
-      for (std::size_t choice = 0; choice < choices[i].size(); ++choice) group.push_back(join_continuation(context, *at++));
+      for (std::size_t choice = 0; choice < choices[i].size(); ++choice) {
+        std::vector<std::int32_t> whole = *at++;
+        if (!conditioned) whole.insert(whole.begin(), context.begin(), context.end());
+        group.push_back(join_continuation(context, whole));
+      }
     } catch (const DataError& error) {
       throw DataError(cat("item ", i + 1, ": ", error.what()));
     }

@@ -2,11 +2,61 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/base/error.h"
 
 namespace mla {
 namespace {
+
+bool is_right(const MultipleChoiceItem& item, const std::vector<double>& sums, double (*length)(const std::string&)) {
+  std::vector<double> scores;
+  for (std::size_t i = 0; i < sums.size(); ++i) scores.push_back(sums[i] / length(item.choices[i]));
+  if (!std::all_of(scores.begin(), scores.end(), [](double score) { return !std::isnan(score); })) return false;
+  return std::max_element(scores.begin(), scores.end()) - scores.begin() == item.answer;
+}
+
+Accuracy share_of(std::vector<double> right) {
+  Accuracy accuracy;
+  const double count = static_cast<double>(right.size());
+  accuracy.value = std::accumulate(right.begin(), right.end(), 0.0) / count;
+  if (right.size() > 1) accuracy.standard_error = std::sqrt(accuracy.value * (1 - accuracy.value) / (count - 1));
+  accuracy.per_item = std::move(right);
+  return accuracy;
+}
+
+Accuracy accuracy_by(const std::vector<MultipleChoiceItem>& items, const std::vector<std::vector<double>>& sums,
+                     double (*length)(const std::string&)) {
+  std::vector<double> right;
+  for (std::size_t i = 0; i < items.size(); ++i) right.push_back(is_right(items[i], sums[i], length) ? 1 : 0);
+  return share_of(std::move(right));
+}
+
+/// The items' groups of tokens. An item whose choices have contexts of their own is encoded as several of one choice.
+std::vector<ContinuationGroup> encode_items(const std::vector<MultipleChoiceItem>& items, const Tokenizer& tokenizer, int threads) {
+  std::vector<std::string> contexts;
+  std::vector<std::vector<std::string>> choices;
+  for (const MultipleChoiceItem& item : items) {
+    expects(item.contexts.empty() || item.contexts.size() == item.choices.size(), "one context per choice");
+    if (item.contexts.empty()) {
+      contexts.push_back(item.context);
+      choices.push_back(item.choices);
+    }
+    for (std::size_t i = 0; i < item.contexts.size(); ++i) {
+      contexts.push_back(item.contexts[i]);
+      choices.push_back({item.choices[i]});
+    }
+  }
+  std::vector<ContinuationGroup> encoded = encode_continuations(tokenizer, contexts, choices, threads), groups;
+  auto next = encoded.begin();
+  for (const MultipleChoiceItem& item : items) {
+    groups.push_back(std::move(*next++));
+    for (std::size_t i = 1; i < item.contexts.size(); ++i) groups.back().push_back(std::move(next++->front()));
+  }
+  return groups;
+}
+
+}  // namespace
 
 double bytes_of(const std::string& choice) {
   return static_cast<double>(choice.size() - (choice.starts_with(' ') ? 1 : 0));
@@ -17,37 +67,19 @@ double characters_of(const std::string& choice) {
   return bytes_of(choice) - static_cast<double>(std::count_if(choice.begin(), choice.end(), continues));
 }
 
-bool is_right(const MultipleChoiceItem& item, const std::vector<double>& sums, double (*length)(const std::string&)) {
-  std::vector<double> scores;
-  for (std::size_t i = 0; i < sums.size(); ++i) scores.push_back(sums[i] / length(item.choices[i]));
-  if (!std::all_of(scores.begin(), scores.end(), [](double score) { return !std::isnan(score); })) return false;
-  return std::max_element(scores.begin(), scores.end()) - scores.begin() == item.answer;
-}
-
-Accuracy accuracy_by(const std::vector<MultipleChoiceItem>& items, const std::vector<std::vector<double>>& sums,
-                     double (*length)(const std::string&)) {
-  Accuracy accuracy;
-  double right = 0;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    accuracy.per_item.push_back(is_right(items[i], sums[i], length) ? 1 : 0);
-    right += accuracy.per_item.back();
-  }
-  const double count = static_cast<double>(items.size());
-  accuracy.value = right / count;
-  if (items.size() > 1) accuracy.standard_error = std::sqrt(accuracy.value * (1 - accuracy.value) / (count - 1));
-  return accuracy;
-}
-
-}  // namespace
-
 MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer, int threads) {
-  std::vector<std::string> contexts;
-  std::vector<std::vector<std::string>> choices;
-  for (const MultipleChoiceItem& item : items) {
-    contexts.push_back(item.context);
-    choices.push_back(item.choices);
-  }
-  return {std::move(items), encode_continuations(tokenizer, contexts, choices, threads)};
+  std::vector<ContinuationGroup> tokens = encode_items(items, tokenizer, threads);
+  return {std::move(items), std::move(tokens)};
+}
+
+MultipleChoiceResult score_choices(const std::vector<MultipleChoiceItem>& items,
+                                   std::vector<std::vector<double>> log_likelihoods) {
+  MultipleChoiceResult result;
+  result.log_likelihood = std::move(log_likelihoods);
+  result.accuracy = accuracy_by(items, result.log_likelihood, [](const std::string&) { return 1.0; });
+  result.accuracy_normalized = accuracy_by(items, result.log_likelihood, characters_of);
+  result.accuracy_per_byte = accuracy_by(items, result.log_likelihood, bytes_of);
+  return result;
 }
 
 MultipleChoiceResult multiple_choice(const Decoder& decoder, const MultipleChoiceTask& task,
@@ -55,12 +87,14 @@ MultipleChoiceResult multiple_choice(const Decoder& decoder, const MultipleChoic
                                      const std::function<void(std::int64_t)>& progress) {
   expects(!task.items.empty() && task.items.size() == task.tokens.size(), "one group of tokens per item");
   LikelihoodResult likelihoods = log_likelihoods(decoder, task.tokens, options, progress);
-  MultipleChoiceResult result;
-  result.log_likelihood = std::move(likelihoods.sum);
+  MultipleChoiceResult result = score_choices(task.items, std::move(likelihoods.sum));
   result.truncated = likelihoods.truncated;
-  result.accuracy = accuracy_by(task.items, result.log_likelihood, [](const std::string&) { return 1.0; });
-  result.accuracy_normalized = accuracy_by(task.items, result.log_likelihood, characters_of);
-  result.accuracy_per_byte = accuracy_by(task.items, result.log_likelihood, bytes_of);
+  if (likelihoods.greedy.empty()) return result;
+  std::vector<double> greedy;
+  for (std::size_t i = 0; i < task.items.size(); ++i) {
+    greedy.push_back(likelihoods.greedy[i][static_cast<std::size_t>(task.items[i].answer)]);
+  }
+  result.greedy = share_of(std::move(greedy));
   return result;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/statistics.h"
 #include "core/model/decoder.h"
 
 namespace mla {
@@ -31,12 +32,14 @@ struct PerplexityOptions {
 
 struct PerplexityResult {
   double mean_nll = 0;                  ///< nats per scored token
-  double standard_error = 0;            ///< of mean_nll, tokens taken as independent; 0 for a single token
+  double standard_error = 0;            ///< of mean_nll, `groups` taken as independent; 0 for a single token
   double perplexity = 0;                ///< exp(mean_nll)
   std::optional<double> bits_per_byte;  ///< only where the bytes are known
   std::int64_t scored_tokens = 0;
   std::vector<double> nll;  ///< per scored token in the order of the sequences, nats
   std::vector<std::int64_t> scored_per_sequence;  ///< how many of them belong to each sequence
+  std::vector<std::int64_t> positions;  ///< of `nll`: how many tokens stand before each in its window
+  SampleGroups groups;  ///< sequences, or blocks of them: text_groups() of scored_per_sequence and the context
 };
 
 /// Window k of a sequence holds its tokens k * stride … k * stride + context - 1 (fewer at the end), at positions 0, 1, …;

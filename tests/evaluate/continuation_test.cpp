@@ -151,6 +151,18 @@ TEST(ContinuationRows, ALongContextIsFedOnce) {
   for (const ContinuationRow& row : plan_continuations({short_context}, 100, false, true).rows) EXPECT_EQ(row.shared, 0);
 }
 
+// Passes over few tokens wait for the weights; groups that share nearly as much go together, at a small cost.
+TEST(ContinuationRows, GroupsThatShareNearlyAsMuchShareEquallyMuch) {
+  std::vector<ContinuationGroup> groups;
+  for (const std::size_t length : {41U, 60U, 40U, 42U}) {
+    const std::vector<std::int32_t> context(length, 1);
+    groups.push_back({continue_with(context, {2, 3, 4}), continue_with(context, {3, 4, 5}), continue_with(context, {4, 5})});
+  }
+  std::vector<std::int64_t> shared(groups.size());
+  for (const ContinuationRow& row : plan_continuations(groups, 100, false, true).rows) shared[row.group] = row.shared;
+  EXPECT_EQ(shared, (std::vector<std::int64_t>{40, 60, 40, 40}));
+}
+
 TEST(JoinContinuation, SplitsAsLightevalDoes) {
   const Continuation plain = join_continuation({1, 2}, {1, 2, 3, 4});
   EXPECT_EQ(plain.tokens, (std::vector<std::int32_t>{1, 2, 3, 4}));

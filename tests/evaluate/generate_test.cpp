@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/fields.h"
+#include "core/kv_cache/stream.h"
 #include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"
 
@@ -126,6 +127,84 @@ TEST(Generate, StopsWhenEveryRowHasStopped) {
   EXPECT_TRUE(tokens[1].equal(other[0]));
 }
 
+std::vector<std::vector<std::int64_t>> mixed_prompts(const Geometry& geometry, std::int64_t count) {
+  std::vector<std::vector<std::int64_t>> prompts;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const at::Tensor ids = test::random_ids(geometry, 1, 1 + 7 * i % 23, static_cast<std::uint64_t>(i));
+    prompts.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + ids.numel());
+  }
+  return prompts;
+}
+
+class ManyRequests : public testing::TestWithParam<std::string> {};
+
+TEST_P(ManyRequests, SixtyFourOfMixedLengthsEqualSingleRuns) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry(GetParam()));
+  const auto prompts = mixed_prompts(decoder.geometry, 64);
+  GenerateOptions options;
+  options.count = 12;
+  options.temperature = 0.9;
+  options.top_p = 0.8;
+  options.repetition_penalty = 1.3;
+  options.stop = 7;
+  options.cache_last = true;
+  options.prefill_chunk = 9;
+  const GenerateReport all = generate(decoder, prompts, options);
+  std::int64_t held = 0, stopped = 0;
+  options.prefill_chunk = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    options.first_row = static_cast<std::int64_t>(i);
+    const GenerateReport one = generate(decoder, {prompts[i]}, options);
+    EXPECT_EQ(all.sequences[i].tokens, one.sequences[0].tokens) << i;
+    EXPECT_EQ(all.sequences[i].finish, one.sequences[0].finish) << i;
+    EXPECT_EQ(one.cached_tokens, std::ssize(prompts[i]) + std::ssize(one.sequences[0].tokens));
+    EXPECT_EQ(one.cache_bytes, one.predicted_bytes);
+    held += one.cached_tokens;
+    stopped += one.sequences[0].finish == Finish::kStop;
+  }
+  EXPECT_GT(stopped, 0) << "nothing left the batch early";
+  EXPECT_LT(stopped, 64);
+  EXPECT_EQ(all.cached_tokens, held);
+  EXPECT_EQ(all.cache_bytes, all.predicted_bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ManyRequests, testing::Values("mha", "gqa", "window"), [](const auto& test) { return test.param; });
+
+TEST(Generate, TheSinkSeesEveryTokenAndMayEndASequence) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const auto prompts = mixed_prompts(decoder.geometry, 3);
+  GenerateOptions options;
+  options.count = 9;
+  std::vector<std::vector<std::int64_t>> seen(3);
+  const GenerateReport report = generate(decoder, prompts, options, DecodePath::kAuto, {}, [&](std::int64_t row, std::int64_t token) {
+    seen[static_cast<std::size_t>(row)].push_back(token);
+    return row != 1 || seen[1].size() < 4;
+  });
+  for (std::size_t row = 0; row < 3; ++row) EXPECT_EQ(seen[row], report.sequences[row].tokens);
+  EXPECT_EQ(seen[1].size(), 4);
+  EXPECT_EQ(report.sequences[1].finish, Finish::kCaller);
+  EXPECT_EQ(report.sequences[0].finish, Finish::kLength);
+  EXPECT_EQ(seen[0].size(), 9);
+  // All but the last token of each is cached.
+  EXPECT_EQ(report.cached_tokens, std::ssize(prompts[0]) + std::ssize(prompts[1]) + std::ssize(prompts[2]) + 8 + 3 + 8);
+}
+
+TEST(Generate, ThePenaltyKeepsTokensFromComingAgain) {
+  RandomStream stream(1, "test");
+  const at::Tensor logits = at::tensor({2.0, 1.5, -0.5, -1.0});
+  const auto likeliest = [&](double penalty, const std::vector<std::int64_t>& seen) { return next_token(logits.clone(), {0, 0, 1, penalty}, seen, stream); };
+  EXPECT_EQ(likeliest(1, {0, 1}), 0);
+  EXPECT_EQ(likeliest(1.2, {0}), 0);
+  EXPECT_EQ(likeliest(1.5, {0, 0}), 1) << "1.333 < 1.5, and a token counts once";
+  EXPECT_EQ(next_token(at::tensor({-1.0, -1.5}), {0, 0, 1, 2.0}, {0}, stream), 1) << "negative logits are multiplied";
+}
+
+TEST(Generate, ABatchOfNothingIsRefused) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  EXPECT_EQ(test::message_of<ConfigError>([&] { generate(decoder, std::vector<std::vector<std::int64_t>>{}, GenerateOptions{}); }),
+            "generate: a batch of no prompts; expected at least one");
+}
+
 TEST(Generate, RefusesImpossibleOptions) {
   const auto message = [](auto change) {
     GenerateOptions options;
@@ -137,6 +216,8 @@ TEST(Generate, RefusesImpossibleOptions) {
   EXPECT_EQ(message([](GenerateOptions& o) { o.temperature = -1; }), "generate.temperature: -1 is not a number >= 0");
   EXPECT_EQ(message([](GenerateOptions& o) { o.top_k = -1; }), "generate.top_k: -1 is negative");
   EXPECT_EQ(message([](GenerateOptions& o) { o.top_p = 0; }), "generate.top_p: 0 is outside 0 < top_p <= 1");
+  EXPECT_EQ(message([](GenerateOptions& o) { o.repetition_penalty = 0; }), "generate.repetition_penalty: 0 is not positive");
+  EXPECT_EQ(message([](GenerateOptions& o) { o.prefill_chunk = -2; }), "generate.prefill_chunk: -2 is negative");
 }
 
 }  // namespace

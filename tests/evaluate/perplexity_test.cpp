@@ -113,9 +113,25 @@ TEST(Perplexity, SummaryIsThatOfTheTokens) {
   for (const double value : result.nll) squares += std::pow(value - sum / n, 2);
   EXPECT_DOUBLE_EQ(result.mean_nll, sum / n);
   EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / n));
-  EXPECT_DOUBLE_EQ(result.standard_error, std::sqrt(squares / 36 / 37));
+  EXPECT_NEAR(result.standard_error, std::sqrt(squares / 36 / 37), kRounding);  // too few for blocks of tokens
+  EXPECT_EQ(result.groups.unit, "token");
   EXPECT_DOUBLE_EQ(result.bits_per_byte.value(), sum / std::log(2.0) / 111);
   EXPECT_FALSE(perplexity(decoder, {random_sequence(38, 1)}, windows(10, 5)).bits_per_byte.has_value());
+}
+
+TEST(Perplexity, ErrorIsThatOfDocumentsWhereThereAreMany) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  std::vector<Sequence> documents;
+  for (std::uint64_t i = 0; i < 24; ++i) documents.push_back(random_sequence(4 + static_cast<std::int64_t>(i % 5), i));
+  const PerplexityResult result = perplexity(decoder, documents, windows(10, 10));
+  EXPECT_EQ(result.groups.unit, "document");
+  double squares = 0, count = static_cast<double>(result.nll.size());
+  auto next = result.nll.begin();
+  for (const std::int64_t size : result.scored_per_sequence) {
+    squares += std::pow(std::accumulate(next, next + size, 0.0) - result.mean_nll * static_cast<double>(size), 2);
+    next += size;
+  }
+  EXPECT_NEAR(result.standard_error, std::sqrt(squares * 24 / 23) / count, kRounding);
 }
 
 TEST(Perplexity, RefusesImpossibleWindowsAndEmptyTexts) {
