@@ -19,6 +19,7 @@ step "2/3 convert, fine-tune, evaluate"
 "$build"/mlaforge run configs/demo/ablation.json
 step "3/3 partial RoPE and low rank, as in the paper's Table 3"
 "$build"/mlaforge-report table $folder/ablation
+"$build"/mlaforge-report html $folder --output $folder/report.html --title "mlaforge demo"
 printf '\nrecords: %s\n' "$folder/ablation/*.h5"
 printf 'run again: cells whose record is complete are skipped; rm -r %s starts afresh\n' $folder
 printf 'with seeds and all items (about an hour): configs/paper/toy_table3.json\n'

@@ -4,6 +4,9 @@
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
+#include "core/evaluate/position_buckets.h"
+#include "core/metrics/longbench.h"
+#include "core/text/benchmark_question.h"
 
 namespace mla {
 namespace {
@@ -63,14 +66,36 @@ void TrainConfig::validate(const std::string& path) const {
 }
 
 void EvaluationConfig::validate(const std::string& path) const {
-  check_choice(path + ".task", task, {"multiple_choice", "perplexity"});
+  check_choice(path + ".task", task, {"distance", "longbench", "mean", "multiple_choice", "perplexity", "recall"});
   options.validate(path);
   if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
-  if (task == "perplexity") {
+  if (buckets) check_buckets(path + ".buckets", *buckets, options.context);
+  if (task == "recall") return recall.validate(path + ".recall");
+  if (task == "perplexity" || task == "distance") {
     data.validate(path + ".data");
+  } else if (task == "mean") {
+    if (of.empty()) throw ConfigError(cat(path, ".of: name the evaluations to average"));
   } else if (items.empty()) {
-    throw ConfigError(cat(path, ".items: name a .jsonl file of multiple-choice items"));
+    throw ConfigError(cat(path, ".items: name a file or a folder of ", task, " items"));
   }
+  prompt.validate(path + ".prompt");
+  std::vector<std::string> forms = {"auto"};
+  for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
+  check_choice(path + ".form", form, forms);
+  for (std::size_t i = 0; i < longbench.tasks.size(); ++i) longbench_task(longbench.tasks[i], cat(path, ".longbench.tasks[", i, "]"));
+  if (longbench.max_tokens < 2) throw ConfigError(cat(path, ".longbench.max_tokens = ", longbench.max_tokens, ": expected at least 2"));
+}
+
+std::vector<std::string> EvaluationConfig::files() const {
+  if (task == "mean" || task == "recall") return {};
+  if (task == "perplexity" || task == "distance") return data.files;
+  std::vector<std::string> all;
+  const auto add = [&](const std::string& path) {
+    for (const auto& file : benchmark_files(path)) all.push_back(file.string());
+  };
+  add(items);
+  if (prompt.few_shot > 0 && !prompt.few_shot_items.empty()) add(prompt.few_shot_items);
+  return all;
 }
 
 void ExperimentConfig::validate() const {
@@ -82,6 +107,12 @@ void ExperimentConfig::validate() const {
   if (!(checkpoint_seconds >= 0)) {
     throw ConfigError(cat("checkpoint_seconds = ", checkpoint_seconds, ": must not be negative"));
   }
+  if (cache) {
+    cache->validate("cache");
+    if (needs_calibration(cache->storage) && !calibration) {
+      throw ConfigError(cat("calibration: cache.codec = ", cache->storage.label(), " needs data; name its files"));
+    }
+  }
   std::vector<std::string> names;
   for (std::size_t i = 0; i < evaluate.size(); ++i) {
     const std::string path = cat("evaluate[", i, "]");
@@ -90,6 +121,9 @@ void ExperimentConfig::validate() const {
     if (label.find('/') != std::string::npos) throw ConfigError(cat(path, ".name = ", label, ": may not hold '/'"));
     if (std::find(names.begin(), names.end(), label) != names.end()) {
       throw ConfigError(cat(path, ".name = ", label, ": two evaluations have this name"));
+    }
+    for (std::size_t k = 0; k < evaluate[i].of.size(); ++k) {
+      check_choice(cat(path, ".of[", k, "]"), evaluate[i].of[k], names);
     }
     names.push_back(label);
   }

@@ -9,7 +9,10 @@
 
 #include "core/base/json.h"
 #include "core/evaluate/perplexity.h"
+#include "core/evaluate/recall_items.h"
+#include "core/text/benchmark_prompt.h"
 #include "core/train/trainer.h"
+#include "experiments/cached_decoding.h"
 #include "experiments/token_data.h"
 
 namespace mla {
@@ -74,29 +77,56 @@ struct TrainConfig {
   void validate(const std::string& path) const;
 };
 
+/// What of LongBench is asked, and how long its prompts may be.
+struct LongBenchConfig {
+  std::vector<std::string> tasks;
+  std::int64_t max_tokens = 2048;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("tasks", self.tasks, "names of tasks; empty: all that `items` holds");
+    visit("max_tokens", self.max_tokens, "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
+  }
+};
+
 /// One evaluation; `task` decides what is measured.
 struct EvaluationConfig {
   std::string task = "perplexity";
   std::string name;
   DataOptions data;
   std::string items;
+  std::string form = "auto";
+  PromptOptions prompt;
+  bool greedy = false;
+  LongBenchConfig longbench;
+  std::vector<std::string> of;
   std::int64_t max_items = 0;
+  std::optional<std::vector<std::int64_t>> buckets;
+  RecallOptions recall;
   PerplexityOptions options;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("task", self.task, "perplexity, of `data` | multiple_choice, on `items`");
+    visit("task", self.task, "perplexity, of `data` | distance from the source model, on `data` | multiple_choice, on `items` | longbench, on `items` | recall, of made items | mean, of other evaluations");
     visit("name", self.name, "the name under which scores are recorded; empty: the task's");
     visit("data", self.data, "text to evaluate on");
-    visit("items", self.items, "a .jsonl file of {\"context\": …, \"choices\": […], \"answer\": 0} lines");
-    visit("max_items", self.max_items, "only the first items; 0: all");
+    visit("items", self.items, "a benchmark's file or folder (.jsonl, .csv, also .gz); longbench: a file of one task, or a folder of TASK.jsonl");
+    visit("form", self.form, "of the file's rows: auto, or a name that `mlaforge list` shows");
+    visit("prompt", self.prompt, "how questions are put");
+    visit("greedy", self.greedy, "tell also how often greedy decoding writes the right choice; always told where there is only one");
+    visit("longbench", self.longbench, "LongBench's tasks and lengths");
+    visit("of", self.of, "for mean: names of the evaluations whose scores are averaged");
+    visit("max_items", self.max_items, "only the first items, of each task of LongBench; 0: all");
+    visit("buckets", self.buckets,
+          "of perplexity and distance, besides: by how many tokens stand before; first positions of buckets, [] for powers of two and the model's positions, null: not");
+    visit("recall", self.recall, "pass keys, needles, keys and values: what is hidden where");
     PerplexityOptions::fields(self.options, visit);
   }
 
   /// The name under which scores are recorded.
   const std::string& label() const { return name.empty() ? task : name; }
   /// The files it reads.
-  std::vector<std::string> files() const { return task == "multiple_choice" ? std::vector{items} : data.files; }
+  std::vector<std::string> files() const;
   void validate(const std::string& path) const;
 };
 
@@ -109,6 +139,7 @@ struct ExperimentConfig {
   std::string arithmetic = "float32";
   std::optional<TrainConfig> train;
   std::vector<EvaluationConfig> evaluate;
+  std::optional<CachedDecodingConfig> cache;
   std::string results = "results";
   std::string save_model;
   std::uint64_t seed = 0;
@@ -124,6 +155,7 @@ struct ExperimentConfig {
     visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
     visit("train", self.train, "fine-tuning after compression; absent: none");
     visit("evaluate", self.evaluate, "what to measure, before compression, after it and after fine-tuning");
+    visit("cache", self.cache, "also decode the texts of `evaluate` through a cache stored like this; absent: do not");
     visit("results", self.results, "folder of all records");
     visit("save_model", self.save_model, "folder for the resulting model; empty: not kept");
     visit("seed", self.seed, "of all random streams");

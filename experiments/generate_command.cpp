@@ -1,110 +1,182 @@
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "core/base/fields.h"
+#include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/suggest.h"
 #include "core/evaluate/generate.h"
 #include "core/model/checkpoint.h"
+#include "experiments/cache_format.h"
 #include "experiments/command.h"
+#include "experiments/decode_path.h"
 #include "experiments/dtype.h"
 #include "experiments/model_files.h"
 #include "experiments/table.h"
-#include "experiments/token_ids.h"
 
 namespace mla {
 namespace {
 
-DecodePath parse_path(const std::string& name) {
-  static const std::vector<std::pair<std::string, DecodePath>> paths = {
-      {"auto", DecodePath::kAuto}, {"absorbed", DecodePath::kAbsorbed}, {"expanded", DecodePath::kExpanded}};
-  std::vector<std::string> known;
-  for (const auto& [path_name, path] : paths) {
-    if (name == path_name) return path;
-    known.push_back(path_name);
+/// The text of one sequence as it grows.
+class GrowingText {
+ public:
+  GrowingText(const Tokenizer& tokenizer, std::vector<std::int32_t> prompt)
+      : tokenizer_(tokenizer), ids_(std::move(prompt)), text_(decode()), prompt_bytes_(text_.size()) {}
+
+  void add(std::int64_t token) {
+    // Models may have embeddings beyond the tokenizer's ids, as padding; they stand for no text.
+    if (token >= tokenizer_.vocabulary_size()) return;
+    ids_.push_back(static_cast<std::int32_t>(token));
+    text_ = decode();
   }
-  throw ConfigError(cat("--path: ", unknown_name(name, known)));
-}
+
+  /// Ends the text before the first of the strings that stands behind the prompt; returns whether one does.
+  bool cut_at(const std::vector<std::string>& stops) {
+    std::size_t first = std::string::npos;
+    for (const std::string& stop : stops) first = std::min(first, text_.find(stop, prompt_bytes_));
+    if (first != std::string::npos) text_.resize(first);
+    return first != std::string::npos;
+  }
+
+  /// What may be shown beyond `shown` bytes: no character that is not complete, nothing that a stop string may begin
+  /// with. (A run of byte tokens that a later one makes no UTF-8 becomes replacement characters as a whole; what was shown
+  /// of it stays.)
+  std::string_view ready(std::size_t shown, const std::vector<std::string>& stops) const {
+    std::size_t end = text_.size();
+    static constexpr std::string_view kIncomplete = "\xEF\xBF\xBD";
+    while (end >= shown + 3 && std::string_view(text_).substr(end - 3, 3) == kIncomplete) end -= 3;
+    for (const std::string& stop : stops) {
+      for (std::size_t part = std::min(stop.size() - 1, end - std::min(end, shown)); part > 0; --part) {
+        if (text_.compare(end - part, part, stop, 0, part) != 0) continue;
+        end -= part;
+        break;
+      }
+    }
+    return end > shown ? std::string_view(text_).substr(shown, end - shown) : std::string_view();
+  }
+
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string decode() const { return tokenizer_.decode(ids_); }
+
+  const Tokenizer& tokenizer_;
+  std::vector<std::int32_t> ids_;
+  std::string text_;
+  std::size_t prompt_bytes_;
+};
 
 class Generate final : public Command {
  public:
   void declare(OptionList& options) override {
     options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
-    options.require("prompt", prompt_, "TEXT",
-                    "the text to continue; may be empty where the tokenizer has a BOS token");
+    options.require("prompt", prompts_, "TEXT",
+                    "the text to continue, may be empty where the tokenizer has a BOS token; repeat it for a batch");
     options.add_count("tokens", options_.count, 1, "new tokens at most; the tokenizer's EOS ends the text earlier");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add("temperature", options_.temperature, "T", "0: always the likeliest token");
     options.add_count("top-k", options_.top_k, 0, "sample among the K likeliest tokens; 0: all");
     options.add("top-p", options_.top_p, "P", "sample among the fewest likeliest tokens of this probability together");
+    options.add("repetition-penalty", options_.repetition_penalty, "R",
+                "positive logits of tokens that occurred are divided by it, negative ones multiplied; 1: none");
+    options.add("stop", stops_, "TEXT", "end before this string; repeatable");
     options.add("seed", options_.seed, "S", "of the sampling");
+    options.add_count("prefill-chunk", options_.prefill_chunk, 0, "feed the prompt N tokens at a time; 0: all at once");
     options.add("path", path_, "PATH", "latent attention: auto | absorbed (in the latent space) | expanded");
+    options.add("cache", cache_, "CACHE", "how the cache is stored: a codec's name and bits (hqq4), a JSON object or file");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic and the cache: " + dtype_choices());
   }
 
   ExitCode run(Console& console) override {
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
-    const DecodePath path = parse_path(path_);
+    const DecodePath path = parse_decode_path(path_, "--path");
     options_.validate("generate");
+    if (std::any_of(stops_.begin(), stops_.end(), [](const std::string& stop) { return stop.empty(); })) {
+      throw ConfigError("--stop: is empty; expected a string that ends the text");
+    }
+    const CacheFormat format = cache_ ? cache_format(parse_cache_config(*cache_, "--cache"), "--cache") : CacheFormat();
     const Geometry geometry = load_geometry(model_);
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, geometry);
     options_.stop = tokenizer->eos();
-    const TokenIds prompt = {tokenizer->encode(prompt_, {.add_bos = true})};
-    if (prompt.front().empty())
-      throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    options_.cache_last = true;
+    std::vector<std::vector<std::int64_t>> ids;
+    std::vector<GrowingText> texts;
+    for (const std::string& prompt : prompts_) {
+      const std::vector<std::int32_t> tokens = tokenizer->encode(prompt, {.add_bos = true});
+      if (tokens.empty()) throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
+      check_room(geometry, std::ssize(tokens));
+      ids.emplace_back(tokens.begin(), tokens.end());
+      texts.emplace_back(*tokenizer, tokens);
+    }
+    Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    checkpoint.decoder.prepare_decode();
 
-    const auto start = std::chrono::steady_clock::now();
-    const at::Tensor prompt_ids = ids_tensor(prompt),
-                     new_ids = generate(checkpoint.decoder, prompt_ids, options_, path);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    report(console, checkpoint.decoder, *tokenizer, at::cat({prompt_ids, new_ids}, 1), new_ids.size(1), seconds);
+    install_interrupt_handler();
+    const bool streams = prompts_.size() == 1;
+    std::size_t shown = 0;
+    const auto show = [&](std::string_view piece) {
+      console.text() << piece << std::flush;
+      shown += piece.size();
+    };
+    if (streams) show(texts[0].ready(0, {}));
+    const GenerateReport report = generate(
+        checkpoint.decoder, ids, options_, path, format, [&](std::int64_t row, std::int64_t token) {
+          GrowingText& text = texts[static_cast<std::size_t>(row)];
+          if (token != options_.stop) text.add(token);
+          const bool stopped = text.cut_at(stops_);
+          if (streams) show(text.ready(shown, stopped ? std::vector<std::string>{} : stops_));
+          return !stopped;
+        });
+    if (streams) show(std::string_view(texts[0].text()).substr(std::min(shown, texts[0].text().size())));
+    for (std::size_t i = 0; !streams && i < texts.size(); ++i) console.text() << (i > 0 ? "\n" : "") << texts[i].text() << '\n';
+    if (streams) console.text() << '\n';
+    tell(console, report, ids, texts);
+    const bool stopped = std::any_of(report.sequences.begin(), report.sequences.end(),
+                                     [](const auto& sequence) { return sequence.finish == Finish::kInterrupted; });
+    if (stopped) check_interrupt();
     return ExitCode::kDone;
   }
 
  private:
-  /// Counted in the buffers of a cache that holds these tokens.
-  static std::int64_t cache_bytes(const Decoder& decoder, const at::Tensor& ids) {
-    const at::NoGradGuard no_grad;
-    DecoderCache cache = decoder.make_cache(1);
-    decoder.forward_cached(ids, cache);
-    return cache.bytes();
+  void check_room(const Geometry& geometry, std::int64_t prompt) const {
+    if (prompt + options_.count <= geometry.max_positions || geometry.rotary().depends_on_length()) return;
+    throw ConfigError(cat("--tokens: ", prompt, " tokens of the prompt and ", options_.count,
+                          " new ones are more than the model's context of ", geometry.max_positions));
   }
 
-  /// Models may have embeddings beyond the tokenizer's ids, as padding; they stand for no text.
-  static std::string decode(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids) {
-    std::vector<std::int32_t> known;
-    std::copy_if(ids.begin(), ids.end(), std::back_inserter(known),
-                 [&](auto id) { return id < tokenizer.vocabulary_size(); });
-    return tokenizer.decode(known);
+  static Json sequence_json(const GeneratedSequence& sequence, const std::string& text, std::size_t prompt_tokens) {
+    return {{"text", text},
+            {"ids", sequence.tokens},
+            {"prompt_tokens", prompt_tokens},
+            {"finish", write_fields(sequence.finish)}};
   }
 
-  void report(Console& console, const Decoder& decoder, const Tokenizer& tokenizer, const at::Tensor& all,
-              std::int64_t count, double seconds) const {
-    const at::Tensor narrow = all.squeeze(0).to(at::kInt).contiguous();
-    const std::int32_t* data = narrow.const_data_ptr<std::int32_t>();
-    const std::vector<std::int32_t> ids(data, data + narrow.numel());
-    const std::vector<std::int32_t> new_ids(ids.end() - count, ids.end());
-    const std::string text = decode(tokenizer, ids);
-    const double rate = static_cast<double>(count) / seconds;
-    const std::int64_t bytes = cache_bytes(decoder, all);
-    console.text() << text << '\n';
-    log_info(cat(count, " tokens, ", rounded(rate, 4), " tokens/s; the cache of ", ids.size(), " tokens holds ",
-                 grouped(bytes), " bytes"));
-    console.report({{"text", text},
-                    {"ids", new_ids},
-                    {"prompt_tokens", ids.size() - new_ids.size()},
-                    {"seconds", seconds},
-                    {"tokens_per_second", rate},
-                    {"cached_tokens", ids.size()},
-                    {"cache_bytes", bytes}});
+  void tell(Console& console, const GenerateReport& report, const std::vector<std::vector<std::int64_t>>& ids,
+            const std::vector<GrowingText>& texts) const {
+    const double rate = static_cast<double>(report.new_tokens()) / report.seconds;
+    log_info(cat(report.new_tokens(), " tokens, ", rounded(rate, 4), " tokens/s, the first after ",
+                 rounded(1000 * report.first_seconds, 3), " ms; the cache of ", report.cached_tokens, " tokens holds ",
+                 grouped(report.cache_bytes), " bytes"));
+    Json object = texts.size() == 1 ? sequence_json(report.sequences[0], texts[0].text(), ids[0].size()) : Json::object();
+    for (std::size_t i = 0; i < texts.size() && texts.size() > 1; ++i) {
+      object["sequences"].push_back(sequence_json(report.sequences[i], texts[i].text(), ids[i].size()));
+    }
+    object.update({{"seconds", report.seconds},
+                   {"seconds_to_first_token", report.first_seconds},
+                   {"tokens_per_second", rate},
+                   {"cached_tokens", report.cached_tokens},
+                   {"cache_bytes", report.cache_bytes},
+                   {"predicted_cache_bytes", report.predicted_bytes},
+                   {"allocated_cache_bytes", report.allocated_bytes}});
+    console.report(object);
   }
 
   std::filesystem::path model_;
   std::optional<std::filesystem::path> tokenizer_;
-  std::string prompt_, path_ = "auto", dtype_ = "float32";
+  std::vector<std::string> prompts_, stops_;
+  std::string path_ = "auto", dtype_ = "float32";
+  std::optional<std::string> cache_;
   GenerateOptions options_;
 };
 
@@ -112,7 +184,9 @@ const CommandRegistration<Generate> kGenerate(
     "generate", "continue a prompt",
     {"mlaforge generate --model ../shared/data/weights/stories260K/stories260K.bin --prompt 'Once upon a time' "
      "--tokens 100",
-     "mlaforge generate --model MODEL --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9 --seed 7 --json"});
+     "mlaforge generate --model MODEL --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9 --seed 7 --json",
+     "mlaforge generate --model MODEL --prompt 'One' --prompt 'Two' --tokens 40 --stop '.' --repetition-penalty 1.1",
+     "mlaforge generate --model MODEL --prompt 'Once' --cache hqq4"});
 
 }  // namespace
 }  // namespace mla

@@ -1,8 +1,11 @@
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/factorizer.h"
+#include "core/metrics/text_metric.h"
 #include "core/model/family.h"
 #include "core/partial_rope/selector.h"
+#include "core/quantize/codec.h"
+#include "core/text/benchmark_prompt.h"
 #include "experiments/command.h"
 #include "experiments/table.h"
 
@@ -30,12 +33,26 @@ Kind kind_of_strategies(const std::string& where) {
   return kind;
 }
 
+Kind forms() {
+  Kind kind{"form", "\"form\" of a multiple-choice evaluation: the fields of its file's rows", {}};
+  for (const BenchmarkForm& form : benchmark_forms()) kind.strategies.push_back({form.name, form.description, {}});
+  return kind;
+}
+
+Kind prompts() {
+  Kind kind{"prompt", "\"prompt\".\"name\" of a multiple-choice evaluation", {}};
+  for (const NamedPrompt& named : named_prompts()) kind.strategies.push_back({named.name, named.description, {}});
+  return kind;
+}
+
 /// Every kind of strategy that a config or checkpoint can name.
 std::vector<Kind> all_kinds() {
   return {kind_of_strategies<Family>("model_type of a model's config.json"),
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
           kind_of_strategies<RopeSelector>("which rotation pairs keep their position embedding"),
-          kind_of_strategies<Factorizer>("how position-free keys and values become a latent")};
+          kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
+          kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),
+          kind_of_strategies<TextMetric>("how an answer to a long text is scored"), forms(), prompts()};
 }
 
 void print(const Kind& kind, std::ostream& out) {
@@ -65,7 +82,7 @@ Json to_json(const Kind& kind) {
 class List final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("kind", kind_, "KIND", "only this kind of strategy: family, pass, rope, low_rank");
+    options.argument("kind", kind_, "KIND", "only this kind: family, pass, rope, low_rank, codec, text_metric, form, prompt");
   }
 
   ExitCode run(Console& console) override {

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <iostream>
 
+#include "core/base/memory.h"
 #include "experiments/command_line.h"
 
 namespace {
@@ -18,6 +19,7 @@ bool reader_left() {
 }  // namespace
 
 int main(int argument_count, char** arguments) {
+  mla::keep_freed_memory();
   std::signal(SIGPIPE, SIG_IGN);
   std::ios::sync_with_stdio(false);
   const mla::ExitCode code =

@@ -9,6 +9,7 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "experiments/distance_scores.h"
 #include "experiments/dtype.h"
 #include "experiments/training.h"
 
@@ -128,21 +129,46 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   return cache;
 }
 
+/// What the model says while it decodes the evaluation's texts through the cell's cache.
+void decode_through_cache(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
+                          RunRecord& record) {
+  if (!cell.options.cache) return;
+  const StageTimer timer(record, "decode_" + stage);
+  const CachedDecodingConfig& config = *cell.options.cache;
+  CacheSamples samples;
+  if (needs_calibration(config.storage)) {
+    samples = sample_cache(decoder, session.rows(cell.options.model, *cell.options.calibration).rows,
+                           {.context = config.decoding.context});
+  }
+  const CacheFormat format = cache_format(config.storage, "cache", std::move(samples));
+  for (const EvaluationConfig& task : cell.options.evaluate) {
+    if (task.task != "perplexity") continue;
+    const TokenRows& rows = session.rows(cell.options.model, task.data);
+    record.cached_decoding.push_back(measure_cached_decoding(decoder, rows.rows, config, format, stage, task.label()));
+    const auto scores = scores_of(record.cached_decoding.back());
+    record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+  }
+}
+
 /// Training is shared between processes, evaluation is not: rank 0 alone does it, and alone keeps the record.
-void evaluate(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
-              RunRecord& record) {
+void evaluate(const CellPlan& cell, Session& session, const CellFolder& folder, const Decoder& decoder,
+              const std::string& stage, RunRecord& record) {
   if (!world().first()) return;
   const StageTimer timer(record, "evaluate_" + stage);
-  const auto scores = session.evaluate(decoder, stage, cell.options.model, cell.options.evaluate);
-  record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+  const auto scores = session.evaluate(decoder, stage, cell.options.model, cell.options.evaluate, folder.path());
+  const auto flips = flip_scores(record.evaluation, scores);
+  for (const auto& list : {scores, flips}) record.evaluation.insert(record.evaluation.end(), list.begin(), list.end());
   record.cache.push_back(measure_cache(decoder, stage));
+  decode_through_cache(cell, session, decoder, stage, record);
 }
 
 void measure_source(const CellPlan& cell, Session& session, RunRecord& record) {
   if (!world().first()) return;
   const StageTimer timer(record, "evaluate_source");
   record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
-  record.cache.push_back(measure_cache(session.source(cell.options.model).decoder, "source"));
+  const Decoder& source = session.source(cell.options.model).decoder;
+  record.cache.push_back(measure_cache(source, "source"));
+  decode_through_cache(cell, session, source, "source", record);
 }
 
 /// The first of two stages: partial RoPE, trained; then the low-rank step. Measures both unless `measured`.
@@ -156,7 +182,7 @@ bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFol
     partial_rope->apply(decoder, surroundings.inputs());
   }
   fine_tune(cell, session, folder, batches, TrainingStage::kPartialRope, decoder, record);
-  if (!measured) evaluate(cell, session, decoder, "partial_rope", record);
+  if (!measured) evaluate(cell, session, folder, decoder, "partial_rope", record);
   if (record.head.status == RunStatus::kDiverged) return false;
   const StageTimer timer(record, "compress");
   const PassSurroundings surroundings(cell, session, pass, decoder.geometry.layers, nullptr);
@@ -170,6 +196,7 @@ void take_over(RunRecord earlier, RunRecord& record) {
   record.compression = std::move(earlier.compression);
   record.evaluation = std::move(earlier.evaluation);
   record.cache = std::move(earlier.cache);
+  record.cached_decoding = std::move(earlier.cached_decoding);
 }
 
 }  // namespace
@@ -198,12 +225,12 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   if (earlier) {
     take_over(std::move(*earlier), record);
   } else {
-    if (!cell.passes.empty()) evaluate(cell, session, model.decoder, "converted", record);
+    if (!cell.passes.empty()) evaluate(cell, session, folder, model.decoder, "converted", record);
     if (options.train && world().first()) folder.keep_partial_record(record);
   }
   if (options.train) {
     fine_tune(cell, session, folder, *batches, TrainingStage::kLast, model.decoder, record);
-    evaluate(cell, session, model.decoder, "fine_tuned", record);
+    evaluate(cell, session, folder, model.decoder, "fine_tuned", record);
   }
   if (world().first() && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;

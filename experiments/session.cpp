@@ -7,11 +7,14 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "experiments/benchmark_items.h"
+#include "experiments/distance_scores.h"
 #include "experiments/model_files.h"
-#include "experiments/multiple_choice_scores.h"
+#include "experiments/recall_scores.h"
 #include "experiments/sweep/cell_folder.h"
 #include "experiments/sweep/shared_stage.h"
 #include "experiments/sweep/statistics_file.h"
+#include "experiments/task_scores.h"
 
 namespace mla {
 namespace {
@@ -41,12 +44,14 @@ std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& 
   scores.push_back(score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token"));
   scores.back().standard_error = result.standard_error;
   scores.back().per_sample = result.nll;
+  scores.back().group_sizes = result.groups.sizes;
   scores.push_back(score(stage, task, "perplexity", result.perplexity, result.scored_tokens, ""));
   scores.back().standard_error = result.perplexity * result.standard_error;
   if (result.bits_per_byte) {
     scores.push_back(score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens, "bits per byte"));
     scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
   }
+  for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;
   return scores;
 }
 
@@ -95,8 +100,16 @@ const MultipleChoiceTask& Session::items(const ModelConfig& model, const Evaluat
   const std::string key = key_of(model, task);
   auto found = items_.find(key);
   if (found == items_.end()) {
-    found = items_.emplace(key, make_multiple_choice(read_multiple_choice_items(task.items, task.max_items),
-                                                     tokenizer(model), at::get_num_threads())).first;
+    found = items_.emplace(key, make_multiple_choice(load_items(task, "evaluate." + task.label()), tokenizer(model), at::get_num_threads())).first;
+  }
+  return found->second;
+}
+
+const RecallTask& Session::recall_items(const ModelConfig& model, const EvaluationConfig& task) {
+  const std::string key = key_of(model, task);
+  auto found = recall_.find(key);
+  if (found == recall_.end()) {
+    found = recall_.emplace(key, make_recall_task(task.recall, tokenizer(model), at::get_num_threads())).first;
   }
   return found->second;
 }
@@ -147,7 +160,7 @@ const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
     const auto read = [](const std::filesystem::path& file) { return read_record(file).evaluation; };
     const auto make = [&](const std::filesystem::path& file) {
       RunRecord record;
-      record.evaluation = evaluate(source(model).decoder, "source", model, tasks);
+      record.evaluation = evaluate(source(model).decoder, "source", model, tasks, file.parent_path());
       write_record(file, record);
       return record.evaluation;
     };
@@ -163,36 +176,64 @@ std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const st
   Progress bar(cat("evaluate ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
   std::optional<std::int64_t> bytes;
   if (tokens.bytes > 0) bytes = tokens.bytes;
-  return to_scores(stage, task.label(), perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
-                     bar.advance(count);
-                     check_interrupt();
-                   }));
+  const PerplexityResult result = perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
+    bar.advance(count);
+    check_interrupt();
+  });
+  std::vector<ScoreRecord> scores = to_scores(stage, task.label(), result);
+  const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups, task.buckets,
+                                     task.options.context, decoder.geometry.max_positions);
+  scores.insert(scores.end(), parts.begin(), parts.end());
+  return scores;
 }
 
-std::vector<ScoreRecord> Session::evaluate_items(const Decoder& decoder, const std::string& stage,
-                                                 const ModelConfig& model, const EvaluationConfig& task) {
-  const MultipleChoiceTask& choices = items(model, task);
-  std::int64_t total = 0;
-  for (const ContinuationGroup& group : choices.tokens) total += std::ssize(group);
-  Progress bar(cat("evaluate ", stage, " ", task.label()), total, "choices");
-  LikelihoodOptions options;
-  options.batch_tokens = task.options.batch_tokens;
-  return multiple_choice_scores(stage, task.label(), multiple_choice(decoder, choices, options, [&](std::int64_t count) {
-                                  bar.advance(count);
-                                  check_interrupt();
-                                }));
+std::vector<ScoreRecord> Session::evaluate_distance(const Decoder& decoder, const std::string& stage,
+                                                    const ModelConfig& model, const EvaluationConfig& task) {
+  const TokenRows& tokens = rows(model, task.data);
+  Progress bar(cat("distance ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
+  const TokenDivergence result = divergence(source(model).decoder, decoder, tokens.rows, task.options, [&](std::int64_t count) {
+    bar.advance(count);
+    check_interrupt();
+  });
+  std::vector<ScoreRecord> scores = distance_scores(stage, task.label(), result);
+  const auto parts = position_scores(stage, task.label(), "kl", result.kl, result.positions, result.groups, task.buckets,
+                                     task.options.context, decoder.geometry.max_positions);
+  scores.insert(scores.end(), parts.begin(), parts.end());
+  return scores;
+}
+
+std::vector<ScoreRecord> Session::evaluate_recall(const Decoder& decoder, const std::string& stage,
+                                                  const ModelConfig& model, const EvaluationConfig& task) {
+  const RecallTask& asked = recall_items(model, task);
+  Progress bar(cat("evaluate ", stage, " ", task.label()), std::ssize(asked.items) * task.recall.choices, "choices");
+  return recall_scores(stage, task.label(), asked, recall(decoder, asked, task.options.batch_tokens, [&](std::int64_t count) {
+                         bar.advance(count);
+                         check_interrupt();
+                       }));
 }
 
 std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                           const std::vector<EvaluationConfig>& tasks) {
+                                           const std::vector<EvaluationConfig>& tasks, const std::filesystem::path& keep_in) {
   std::vector<ScoreRecord> scores;
+  const EvaluationKeeper keeper(keep_in, stage);
   for (const EvaluationConfig& task : tasks) {
-    const bool choices = task.task == "multiple_choice";
-    for (ScoreRecord& record :
-         choices ? evaluate_items(decoder, stage, model, task) : evaluate_text(decoder, stage, model, task)) {
-      scores.push_back(std::move(record));
+    std::vector<ScoreRecord> own;
+    if (task.task == "multiple_choice") {
+      own = choice_task_scores(decoder, stage, task, items(model, task), keeper);
+    } else if (task.task == "longbench") {
+      own = longbench_task_scores(decoder, tokenizer(model), stage, task, keeper);
+    } else if (task.task == "mean") {
+      own = mean_scores(stage, task.label(), task.of, scores);
+    } else if (task.task == "recall") {
+      own = evaluate_recall(decoder, stage, model, task);
+    } else if (task.task == "perplexity") {
+      own = evaluate_text(decoder, stage, model, task);
+    } else if (stage != "source") {
+      own = evaluate_distance(decoder, stage, model, task);
     }
+    for (ScoreRecord& record : own) scores.push_back(std::move(record));
   }
+  keeper.remove();
   return scores;
 }
 

@@ -10,6 +10,7 @@
 #include "core/compress/decomposition_store.h"
 #include "core/evaluate/multiple_choice.h"
 #include "core/evaluate/perplexity.h"
+#include "core/evaluate/recall.h"
 #include "core/model/checkpoint.h"
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"
@@ -34,6 +35,7 @@ class Session {
   /// The same to train on.
   std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
   const MultipleChoiceTask& items(const ModelConfig& model, const EvaluationConfig& task);
+  const RecallTask& recall_items(const ModelConfig& model, const EvaluationConfig& task);
 
   const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
   DecompositionStore& decompositions(const ModelConfig& model);
@@ -41,9 +43,10 @@ class Session {
   /// The source model's scores, stage "source".
   const std::vector<ScoreRecord>& source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks);
 
-  /// Scores of a model derived from `model`, under another stage.
+  /// Scores of a model derived from `model`, under another stage. Stage "source" has no distance from itself.
+  /// `keep_in`: a folder for what is done of them, so that a killed run goes on where it was; empty: none.
   std::vector<ScoreRecord> evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                    const std::vector<EvaluationConfig>& tasks);
+                                    const std::vector<EvaluationConfig>& tasks, const std::filesystem::path& keep_in = {});
 
   /// Content hashes of all files that a cell reads, and of its resolved config.
   Json data_hashes(const ExperimentConfig& config);
@@ -51,8 +54,10 @@ class Session {
  private:
   std::vector<ScoreRecord> evaluate_text(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                          const EvaluationConfig& task);
-  std::vector<ScoreRecord> evaluate_items(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                          const EvaluationConfig& task);
+  std::vector<ScoreRecord> evaluate_distance(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                             const EvaluationConfig& task);
+  std::vector<ScoreRecord> evaluate_recall(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
+                                           const EvaluationConfig& task);
   const std::string& file_hash(const std::filesystem::path& file);
   /// Where a stage that depends on `inputs` and no more is kept for other processes.
   std::filesystem::path shared_file(const std::string& name, const std::string& key, const ExperimentConfig& inputs);
@@ -64,6 +69,7 @@ class Session {
   std::map<std::string, TokenRows> rows_;
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
   std::map<std::string, MultipleChoiceTask> items_;
+  std::map<std::string, RecallTask> recall_;
   std::map<std::string, CalibrationStatistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;

@@ -33,6 +33,16 @@ auto read_if_there(const std::filesystem::path& file, const Read& read) -> std::
   }
 }
 
+/// What evaluations have kept in a folder.
+std::vector<std::filesystem::path> evaluation_journals(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, missing)) {
+    if (entry.path().extension() == ".journal") files.push_back(entry.path());
+  }
+  return files;
+}
+
 }  // namespace
 
 CellFolder::CellFolder(const std::filesystem::path& results, const std::string& content_hash)
@@ -63,7 +73,7 @@ void CellFolder::keep_training_state(TrainingStage stage, const TrainingState& s
 }
 
 bool CellFolder::has_progress() const {
-  return std::ranges::any_of(kProgress, [&](const char* name) { return std::filesystem::exists(path_ / name); });
+  return !evaluation_journals(path_).empty() || std::ranges::any_of(kProgress, [&](const char* name) { return std::filesystem::exists(path_ / name); });
 }
 
 bool CellFolder::is_tidy() const {
@@ -87,6 +97,7 @@ void CellFolder::show_activity(const std::string& line) const {
 }
 
 void CellFolder::remove_progress() const {
+  for (const std::filesystem::path& journal : evaluation_journals(path_)) ::unlink(journal.c_str());
   for (const char* name : kProgress) ::unlink((path_ / name).c_str());
   ::unlink((path_ / kActivity).c_str());
 }

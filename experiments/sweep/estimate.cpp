@@ -12,6 +12,7 @@
 #include "core/base/fields.h"
 #include "core/base/hash.h"
 #include "experiments/table.h"
+#include "experiments/task_scores.h"
 
 namespace mla {
 namespace {
@@ -28,19 +29,6 @@ Json without_widths(Json compress) {
     pass["low_rank"].erase("latent");
   }
   return compress;
-}
-
-/// Tokens per second of a forward pass with logits: passes of twice the length until one takes long enough.
-double forward_rate(const Decoder& decoder) {
-  const c10::InferenceMode inference;
-  for (std::int64_t tokens = 16;; tokens *= 2) {
-    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions), rows = std::max<std::int64_t>(1, tokens / length);
-    const at::Tensor ids = at::zeros({rows, length}, at::kLong);
-    const auto start = std::chrono::steady_clock::now();
-    decoder.forward(ids);
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (tokens >= 4096 || 2 * passed.count() > kProbeSeconds) return static_cast<double>(rows * length) / passed.count();
-  }
 }
 
 /// Costs in tokens of a forward pass. Each shared part counts once.
@@ -76,28 +64,47 @@ class Counter {
 
   /// Windows that overlap are computed again. At most: choices may share the work on their context.
   double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
-    if (task.task == "multiple_choice") {
-      double tokens = 0;
-      for (const ContinuationGroup& group : session_.items(model, task).tokens) {
-        for (const Continuation& row : group) tokens += static_cast<double>(row.tokens.size());
-      }
-      return tokens;
-    }
+    if (task.task == "mean") return 0;
+    if (task.task == "longbench") return longbench_tokens(task, session_.tokenizer(model));
+    if (task.task == "multiple_choice") return all_tokens(session_.items(model, task).tokens);
+    if (task.task == "recall") return all_tokens(session_.recall_items(model, task).tokens);
     const double overlap = task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
-    return overlap * static_cast<double>(session_.rows(model, task.data).tokens());
+    const double models = task.task == "distance" ? 2 : 1;  // the source model runs beside
+    return models * overlap * static_cast<double>(session_.rows(model, task.data).tokens());
+  }
+
+  static double all_tokens(const std::vector<ContinuationGroup>& groups) {
+    double tokens = 0;
+    for (const ContinuationGroup& group : groups) {
+      for (const Continuation& row : group) tokens += static_cast<double>(row.tokens.size());
+    }
+    return tokens;
   }
 
   Session& session_;
   std::set<std::string> seen_;
 };
 
-std::string duration(double seconds) {
+}  // namespace
+
+// Passes of twice the length until one takes long enough.
+double forward_rate(const Decoder& decoder) {
+  const c10::InferenceMode inference;
+  for (std::int64_t tokens = 16;; tokens *= 2) {
+    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions), rows = std::max<std::int64_t>(1, tokens / length);
+    const at::Tensor ids = at::zeros({rows, length}, at::kLong);
+    const auto start = std::chrono::steady_clock::now();
+    decoder.forward(ids);
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    if (tokens >= 4096 || 2 * passed.count() > kProbeSeconds) return static_cast<double>(rows * length) / passed.count();
+  }
+}
+
+std::string describe_seconds(double seconds) {
   if (seconds < 90) return cat(std::max(1L, std::lround(seconds)), " s");
   if (seconds < 5400) return cat(std::lround(seconds / 60), " min");
   return cat(rounded(seconds / 3600, 3), " h");
 }
-
-}  // namespace
 
 SharedWork shared_work(const ExperimentPlan& plan) {
   SharedWork work;
@@ -111,13 +118,18 @@ SharedWork shared_work(const ExperimentPlan& plan) {
       calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
       ++work.calibrated;
     }
-    decompositions.insert(hash_json({model, without_widths(cell.options.compress), cell.options.arithmetic}));
+    decompositions.insert(decomposition_key(cell));
     ++work.decomposed;
   }
   work.models = std::ssize(models);
   work.calibrations = std::ssize(calibrations);
   work.decompositions = std::ssize(decompositions);
   return work;
+}
+
+std::string decomposition_key(const CellPlan& cell) {
+  if (cell.passes.empty()) return {};
+  return hash_json({write_fields(cell.options.model), without_widths(cell.options.compress), cell.options.arithmetic});
 }
 
 CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session) {
@@ -141,7 +153,7 @@ void print_shared_work(const SharedWork& work, std::ostream& out) {
 }
 
 void print_estimate(const CostEstimate& estimate, std::ostream& out) {
-  out << "estimate: about " << duration(estimate.seconds) << " of evaluation and training in one process (probe: "
+  out << "estimate: about " << describe_seconds(estimate.seconds) << " of evaluation and training in one process (probe: "
       << rounded(estimate.tokens_per_second, 3) << " tokens/s forward), decompositions not counted" << std::endl;
 }
 

@@ -21,6 +21,9 @@ struct SharedWork {
 
 SharedWork shared_work(const ExperimentPlan& plan);
 
+/// Equal for cells that are cut from the same decompositions, at whatever width; empty for one that needs none.
+std::string decomposition_key(const CellPlan& cell);
+
 /// Time that a sweep takes, from the rate of a short forward pass of each source model.
 struct CostEstimate {
   double tokens_per_second = 0;  ///< of a forward pass of the first source model
@@ -30,6 +33,12 @@ struct CostEstimate {
 /// Of these cells. Reads their models and tokenizes their text, which running them needs anyway. Decompositions are not
 /// counted.
 CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session);
+
+/// Tokens per second of a forward pass with logits, from a short probe.
+double forward_rate(const Decoder& decoder);
+
+/// "40 s", "12 min", "3.1 h".
+std::string describe_seconds(double seconds);
 
 void print_shared_work(const SharedWork& work, std::ostream& out);
 void print_estimate(const CostEstimate& estimate, std::ostream& out);

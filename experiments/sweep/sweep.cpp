@@ -18,6 +18,7 @@
 #include "experiments/processes.h"
 #include "experiments/run_summary.h"
 #include "experiments/sweep/claim.h"
+#include "experiments/sweep/estimate.h"
 
 namespace mla {
 namespace {
@@ -56,15 +57,22 @@ class Sweep {
         std::ostream& text)
       : session_(session), provenance_(provenance), options_(options), text_(text) {
     for (const CellPlan* cell : select_cells(plan, options.only)) outcomes_.push_back({cell, {}});
-    for (CellOutcome& outcome : outcomes_) open_.push_back({&outcome, content_hash(*outcome.cell, session)});
+    for (CellOutcome& outcome : outcomes_) {
+      open_.push_back({&outcome, content_hash(*outcome.cell, session), decomposition_key(*outcome.cell)});
+    }
   }
 
   std::vector<CellOutcome> run() {
     while (!open_.empty() && !stopped_) {
       const std::size_t before = open_.size();
-      open_.remove_if([&](const Open& open) { return !stopped_ && close(*open.outcome, open.content_hash); });
-      if (open_.empty() || stopped_ || (open_.size() == before && !options_.wait)) break;
-      if (open_.size() == before) wait();
+      busy_.clear();
+      open_.remove_if([&](const Open& open) { return !stopped_ && close(open); });
+      const bool nothing_closed = open_.size() == before;
+      if (nothing_closed && !yields_) {
+        if (!options_.wait) break;
+        wait();
+      }
+      yields_ = !nothing_closed;
     }
     return std::move(outcomes_);
   }
@@ -73,28 +81,38 @@ class Sweep {
   /// A cell that something is left to be done about.
   struct Open {
     CellOutcome* outcome;
-    std::string content_hash;
+    std::string content_hash, decomposition;
   };
 
   /// What there is to do about a cell.
   enum class Task { kNothing, kRun, kLater };
 
   /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
-  Task decide(CellOutcome& outcome, const std::string& hash, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
-    if (found(outcome, hash)) {
+  Task decide(const Open& open, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
+    CellOutcome& outcome = *open.outcome;
+    if (found(outcome, open.content_hash)) {
       tidy(folder);
       return Task::kNothing;
     }
     if (options_.limit > 0 && ran_ >= options_.limit) return Task::kNothing;
+    if (yields_ && is_anothers(open.decomposition)) return Task::kLater;
     claim = Claim::attempt(folder.path());
     if (!claim) {
+      busy_.insert(open.decomposition);
       say_waiting(outcome);
       return Task::kLater;
     }
-    if (found(outcome, hash)) return Task::kNothing;  // it ended between the look and the claim
+    if (found(outcome, open.content_hash)) return Task::kNothing;  // it ended between the look and the claim
+    decomposed_.insert(open.decomposition);
     remove_leftovers(folder.path());
     remove_leftovers(outcome.cell->record.parent_path(), outcome.cell->record.filename().string() + ".");
     return Task::kRun;
+  }
+
+  /// Whether another process is at work on cells of this decomposition, which this one has not made: it would be made
+  /// twice, so that other cells come first.
+  bool is_anothers(const std::string& decomposition) const {
+    return !decomposition.empty() && busy_.contains(decomposition) && !decomposed_.contains(decomposition);
   }
 
   /// Removes what a process left that died between writing the record and releasing its claim.
@@ -107,13 +125,14 @@ class Sweep {
   }
 
   /// Whether nothing is left to be done here about a cell.
-  bool close(CellOutcome& outcome, const std::string& hash) {
+  bool close(const Open& open) {
     check_interrupt();
+    CellOutcome& outcome = *open.outcome;
     const CellPlan& cell = *outcome.cell;
-    const CellFolder folder(cell.options.results, hash);
+    const CellFolder folder(cell.options.results, open.content_hash);
     std::unique_ptr<Claim> claim;
     const bool decides = world().first();
-    const auto task = static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(outcome, hash, folder, claim)) : 0)));
+    const auto task = static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(open, folder, claim)) : 0)));
     stopped_ = world().any(stopped_);
     if (task != Task::kRun) return task == Task::kNothing;
     outcome.record = run_or_record_failure(cell, folder);
@@ -218,6 +237,8 @@ class Sweep {
   std::vector<CellOutcome> outcomes_;
   std::list<Open> open_;
   std::set<path> damaged_;  // records that were warned of
+  std::set<std::string> decomposed_, busy_;  // decompositions made here; those that cells claimed by others need
+  bool yields_ = true;
   std::int64_t ran_ = 0;
   bool stopped_ = false, said_waiting_ = false;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -243,7 +264,7 @@ void write_plan_file(const ExperimentPlan& plan, Session& session) {
     cells.push_back({{"cell", cell.name}, {"content_hash", content_hash(cell, session)}});
   }
   const path folder = plan.cells.front().record.parent_path();
-  write_file_atomically(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
+  write_file_in_turn(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
 }
 
 std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session, const SweepOptions& options) {

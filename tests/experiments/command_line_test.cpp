@@ -106,7 +106,11 @@ TEST_P(CommandHelp, ShowsUsageOptionsAndAnExample) {
   EXPECT_FALSE(commands().at(GetParam()).examples.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CommandHelp, testing::ValuesIn(names()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(All, CommandHelp, testing::ValuesIn(names()), [](const auto& test) {
+  std::string name = test.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
 
 TEST(CommandLine, HelpShowsDefaults) {
   EXPECT_THAT(run_program({"probe", "--help"}).out, AllOf(HasSubstr("--number X (=0.7)"), HasSubstr("--count N (=3)")));

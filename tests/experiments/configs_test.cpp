@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "core/base/json.h"
+#include "experiments/bench_config.h"
 #include "experiments/plan.h"
 #include "experiments/pretrain_config.h"
 #include "tests/support/shared_data.h"
@@ -82,6 +83,21 @@ TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
     ASSERT_EQ(plan.cells.size(), 4u);
     for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(plan.cells[i + 1].compression->cache_ratio(), paper_ratios[i]);
   }
+}
+
+TEST(Configs, BenchmarksAreWellFormed) {
+  std::size_t read = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "configs/bench")) {
+    SCOPED_TRACE(entry.path().filename().string());
+    const BenchConfig config = read_bench_config(entry.path(), {});
+    EXPECT_NO_THROW(config.validate());
+    EXPECT_GE(bench_cells(config).size() * config.models.size(), 6u);
+    ++read;
+  }
+  EXPECT_GE(read, 4u);
+  // Batches of 1 to 256 at 1024 new tokens, 512 to 2048 at batch 16.
+  const auto cells = bench_cells(read_bench_config(fs::path(MLA_SOURCE_DIR) / "configs/bench/official.json", {}));
+  EXPECT_EQ(cells.size(), 2u * 7u);
 }
 
 TEST(Configs, ModelsTrainedFromNothingAreWellFormed) {

@@ -61,6 +61,8 @@ TEST_F(ModelCommands, InspectCountsParametersAndCache) {
   EXPECT_EQ(report["layers"][1]["cached_elements_per_token"], 32);
   EXPECT_EQ(report["layers"][1]["cached_bytes_per_token"], 64);
   EXPECT_EQ(report["cached_elements_per_token"], 64);
+  EXPECT_EQ(report["cache"]["predicted_bytes"], 64 * 64 * 2);
+  EXPECT_EQ(report["cache"]["counted_bytes"], 64 * 64 * 2);
   EXPECT_EQ(report["cache_ratio"], 1.0);
   EXPECT_EQ(run_program({"inspect", model(), "--json", "--dtype", "float32"}).json()["cached_bytes_per_token"], 256);
 }
@@ -196,6 +198,54 @@ TEST_F(ModelCommands, GenerateIsGreedyByDefaultAndCountsItsCache) {
   EXPECT_EQ(report["cache_bytes"], cached * 64 * sizeof(float));
   EXPECT_THAT(report["text"].get<std::string>(), testing::StartsWith("ab"));
   EXPECT_GT(report["tokens_per_second"].get<double>(), 0);
+}
+
+TEST_F(ModelCommands, GenerateContinuesABatchAsSinglePrompts) {
+  const auto one = [&](const std::string& prompt) {
+    return run_program({"generate", "--model", model(), "--prompt", prompt, "--tokens", "9", "--repetition-penalty", "1.2", "--json"}).json();
+  };
+  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--tokens", "9",
+                                   "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = result.json();
+  ASSERT_EQ(report["sequences"].size(), 2);
+  const Json first = one("ab"), second = one("a ba ab");
+  for (const char* key : {"text", "ids", "prompt_tokens", "finish"}) {
+    EXPECT_EQ(report["sequences"][0][key], first[key]) << key;
+    EXPECT_EQ(report["sequences"][1][key], second[key]) << key;
+  }
+  EXPECT_EQ(report["cache_bytes"], first["cache_bytes"].get<std::int64_t>() + second["cache_bytes"].get<std::int64_t>());
+  EXPECT_EQ(report["cache_bytes"], report["predicted_cache_bytes"]);
+}
+
+TEST_F(ModelCommands, GenerateEndsBeforeAStopString) {
+  MLA_NEEDS_SHARED("data/weights/stories260K/stories260K.bin");
+  const auto weights = test::shared_folder() / "data/weights/stories260K/stories260K.bin";
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"generate", "--model", weights.string(), "--prompt", "Once upon a time", "--tokens", "60"});
+    return run_program(more);
+  };
+  const std::string whole = with({"--json"}).json()["text"];
+  const std::string stop = " was ", expected = whole.substr(0, whole.find(stop));
+  ASSERT_LT(expected.size(), whole.size()) << whole;
+  const Json report = with({"--stop", stop, "--stop", "never that", "--json"}).json();
+  EXPECT_EQ(report["text"], expected);
+  EXPECT_EQ(report["finish"], "stop_string");
+  EXPECT_EQ(with({"--stop", stop, "--quiet"}).out, expected + "\n") << "what is shown as it comes";
+  EXPECT_EQ(with({"--quiet"}).out, whole + "\n");
+}
+
+TEST_F(ModelCommands, GenerateRefusesWhatCannotBe) {
+  const auto error = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"generate", "--model", model(), "--prompt", "ab"});
+    const auto result = run_program(more);
+    EXPECT_EQ(result.exit_code, 2);
+    return result.err;
+  };
+  EXPECT_THAT(error({"--tokens", "100"}), testing::HasSubstr("are more than the model's context of 64"));
+  EXPECT_THAT(error({"--repetition-penalty", "0"}), testing::HasSubstr("repetition_penalty: 0 is not positive"));
+  EXPECT_THAT(error({"--path", "absorb"}), testing::HasSubstr("--path: no 'absorb'; did you mean 'absorbed'?"));
+  EXPECT_THAT(error({"--stop", ""}), testing::HasSubstr("--stop: is empty"));
 }
 
 TEST_F(ModelCommands, GenerateSamplesReproducibly) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "core/store/record.h"
@@ -55,14 +56,31 @@ TEST_F(MultipleChoiceRun, RecordsThreeAccuraciesWithTheirItems) {
   std::set<std::string> metrics;
   for (const ScoreRecord& score : record.evaluation) {
     EXPECT_EQ(score.task, "letters");
-    EXPECT_TRUE(score.higher_is_better);
+    if (!score.metric.starts_with("accuracy") && !score.metric.starts_with("flip_rate")) continue;
+    EXPECT_EQ(score.higher_is_better, !score.metric.starts_with("flip_rate"));
     EXPECT_EQ(score.n, 10);
     EXPECT_EQ(score.per_sample.size(), 10U);
     EXPECT_TRUE(score.standard_error.has_value());
     metrics.insert(score.stage + " " + score.metric);
   }
-  EXPECT_EQ(metrics.size(), 9U);  // three stages
+  EXPECT_EQ(metrics.size(), 15U);  // three accuracies in three stages, and what flipped in two of them
+  const auto told = std::find_if(record.evaluation.begin(), record.evaluation.end(), [](const auto& score) { return score.metric == "log_likelihood"; });
+  ASSERT_NE(told, record.evaluation.end());
+  EXPECT_EQ(told->per_sample.size(), 30U);
+  EXPECT_EQ(told->group_sizes, std::vector<std::int64_t>(10, 3));
   EXPECT_TRUE(metrics.contains("converted accuracy_normalized"));
+  const auto per_item = [&](const std::string& stage, const std::string& metric) {
+    for (const ScoreRecord& score : record.evaluation) {
+      if (score.stage == stage && score.metric == metric) return score.per_sample;
+    }
+    return std::vector<double>{};
+  };
+  const auto before = per_item("source", "accuracy"), after = per_item("fine_tuned", "accuracy"), flips = per_item("fine_tuned", "flip_rate");
+  ASSERT_EQ(flips.size(), 10U);
+  for (std::size_t i = 0; i < flips.size(); ++i) EXPECT_EQ(flips[i], before[i] == after[i] ? 0 : 1);
+  const auto changes = per_item("fine_tuned", "answer_changes");
+  ASSERT_EQ(changes.size(), 10U);
+  for (std::size_t i = 0; i < flips.size(); ++i) EXPECT_LE(flips[i], changes[i]) << "who answers the same is as right as before";
   EXPECT_TRUE(record.provenance.data_hashes.contains("evaluate[0][0]"));
 }
 
@@ -81,7 +99,7 @@ TEST_F(MultipleChoiceRun, MistakesAreNamed) {
     EXPECT_EQ(result.exit_code, code) << assignment;
     return result.err;
   };
-  EXPECT_THAT(refused("evaluate[0].items=", 2), HasSubstr("evaluate[0].items: name a .jsonl file"));
+  EXPECT_THAT(refused("evaluate[0].items=", 2), HasSubstr("evaluate[0].items: name a file or a folder of multiple_choice items"));
   EXPECT_THAT(refused("evaluate[0].task=multiple_choise", 2), HasSubstr("did you mean 'multiple_choice'"));
   EXPECT_THAT(refused("evaluate[0].max_items=-1", 2), HasSubstr("evaluate[0].max_items = -1"));
 }

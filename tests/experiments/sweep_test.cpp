@@ -7,6 +7,8 @@
 
 #include "core/base/random.h"
 #include "core/store/record.h"
+#include "experiments/sweep/cell_folder.h"
+#include "experiments/sweep/claim.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model_folder.h"
@@ -241,6 +243,28 @@ TEST_F(Sweep, SeveralProcessesShareTheWork) {
     EXPECT_THAT(litter(results()), testing::IsEmpty());
     EXPECT_EQ(times(result.err, ": started"), whole.size()) << "a cell was computed twice";
   }
+}
+
+TEST_F(Sweep, ProcessesPreferDecompositionsThatNoOtherIsAtWorkOn) {
+  const std::vector<std::string> two_cells{"--set", "baseline=false", "--grid", "compress[0].rope.name=high,low",
+                                           "--grid", "train.seed=1", "--limit", "2"};
+  run(two_cells);  // one of each selection
+  const Json cells = parse_json(read_file(results() / "tiny/plan.json"), "plan.json").at("cells");
+  std::unique_ptr<Claim> held;  // by another process, as it seems
+  for (const Json& cell : cells) {
+    const CellFolder folder(results(), cell.at("content_hash"));
+    const bool open = times(cell.at("cell"), "name=high") == 1 && !folder.record();
+    if (open && !held) held = Claim::attempt(folder.path());
+  }
+  ASSERT_TRUE(held);
+  run(two_cells);
+  const auto finished = [&](const std::string& selection) {
+    std::size_t count = 0;
+    for (const auto& [name, record] : records_in(results() / "tiny")) count += times(name, "name=" + selection);
+    return count;
+  };
+  EXPECT_EQ(finished("low"), 3u);
+  EXPECT_EQ(finished("high"), 1u);
 }
 
 TEST_F(Sweep, JobsAreWorkersOfOneCommand) {

@@ -1,0 +1,102 @@
+// mlaforge bench on a model that takes no time.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/store/record.h"
+#include "tests/support/run_program.h"
+
+namespace mla {
+namespace {
+
+using test::run_program;
+
+Json small_config(const test::TemporaryFolder& folder) {
+  return {{"name", "small"},
+          {"results", (folder / "results").string()},
+          {"geometry",
+           {{"model_type", "llama"}, {"vocab_size", 50}, {"hidden_size", 32}, {"intermediate_size", 48}, {"num_hidden_layers", 2},
+            {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 8}, {"max_position_embeddings", 64},
+            {"rms_norm_eps", 1e-6}, {"rope_theta", 10000}, {"tie_word_embeddings", true}}},
+          {"models",
+           {{{"name", "source"}},
+            {{"name", "latent"},
+             {"compress", {{{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 1}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}}}}}}},
+          {"sweeps",
+           {{{"batch", {1, 2}}, {"context", {9}}, {"new_tokens", {4}}, {"cache", {Json::object(), {{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 4}}}, {"residual", 0}}}}}}},
+          {"warm_up", 1},
+          {"repeats", 2}};
+}
+
+TEST(Bench, MeasuresEveryCellAndRecordsIt) {
+  const test::TemporaryFolder folder;
+  const Json config = small_config(folder);
+  const auto result = run_program({"bench", folder.write("bench.json", config.dump()).string(), "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = result.json();
+  ASSERT_EQ(report["cells"].size(), 8);
+  EXPECT_GT(report["bytes_per_second"].get<double>(), 0);
+  for (const Json& cell : report["cells"]) {
+    const std::int64_t batch = cell["batch"], tokens = batch * (9 + 3);
+    EXPECT_EQ(cell["cached_tokens"], tokens);
+    EXPECT_EQ(cell["cache_bytes"], cell["predicted_cache_bytes"]);
+    const bool latent = cell["model"] == "latent", plain = cell["cache"]["codec"].is_null();
+    const std::int64_t elements = latent ? 2 * (2 * 2 + 2 * 4) : 64;
+    if (plain) {
+      EXPECT_EQ(cell["cache_bytes"], tokens * elements * 4);
+    }
+    if (!plain) {
+      EXPECT_LT(cell["cache_bytes"].get<std::int64_t>(), tokens * elements * 4);
+    }
+    for (const char* key : {"first_ms", "token_ms", "tokens_per_second", "peak_bytes", "step_bytes", "step_operations", "bandwidth_share", "compute_share", "prefill_compute_share"}) {
+      EXPECT_GT(cell[key].get<double>(), 0) << key;
+    }
+    const RunRecord record = read_record(folder / "results" / "small" / ("model=" + cell["model"].get<std::string>() + "," + cell["cell"].get<std::string>() + ".h5"));
+    EXPECT_EQ(record.overrides["batch"], batch);
+    ASSERT_EQ(record.cache.size(), 1);
+    EXPECT_EQ(record.cache[0].counted_bytes, cell["cache_bytes"]);
+    EXPECT_EQ(record.cache[0].predicted_bytes, cell["cache_bytes"]);
+    for (const ScoreRecord& score : record.evaluation) {
+      EXPECT_EQ(score.stage, latent ? "converted" : "source");
+      if (score.metric == "time_per_token") {
+        EXPECT_EQ(score.per_sample.size(), 2 * 3);
+      }
+      if (score.metric == "time_to_first_token") {
+        EXPECT_EQ(score.per_sample.size(), 2);
+      }
+    }
+  }
+}
+
+TEST(Bench, OptionsTakeTheConfigsPlace) {
+  const test::TemporaryFolder folder;
+  Json config = small_config(folder);
+  config["prefill"] = false;
+  const auto result = run_program({"bench", folder.write("bench.json", config.dump()).string(), "--batch", "3", "--context", "5,7", "--new-tokens", "2",
+                                   "--path", "expanded", "--repeats", "1", "--warm-up", "0", "--set", "models=[{\"name\": \"source\"}]"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, testing::HasSubstr("batch=3,context=7,new_tokens=2,path=expanded,cache=rtn4"));
+}
+
+TEST(Bench, RefusesWhatCannotBe) {
+  const test::TemporaryFolder folder;
+  const auto error = [&](const char* pointer, const Json& value, std::vector<std::string> more = {}) {
+    Json config = small_config(folder);
+    config[Json::json_pointer(pointer)] = value;
+    more.insert(more.begin(), {"bench", folder.write("bench.json", config.dump()).string()});
+    const auto result = run_program(more);
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(error("/sweeps/0/batch", {0}), testing::HasSubstr("sweeps[0].batch[0]: 0 is less than 1"));
+  EXPECT_THAT(error("/sweeps/0/batch", Json::array()), testing::HasSubstr("sweeps[0].batch: an empty list"));
+  EXPECT_THAT(error("/sweeps/0/context", {70}), testing::HasSubstr("are more than the model's context of 64"));
+  EXPECT_THAT(error("/sweeps/0/cache", {{{"codec", {{"name", "hqqq"}}}}}), testing::HasSubstr("did you mean 'hqq'?"));
+  EXPECT_THAT(error("/sweeps/0/cache", {{{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 5}}}}}), testing::HasSubstr("group_size"));
+  EXPECT_THAT(error("/sweeps/0/path", {"fast"}), testing::HasSubstr("sweeps[0].path[0]: no 'fast'"));
+  EXPECT_THAT(error("/model", "somewhere"), testing::HasSubstr("model, geometry: name one of the two"));
+  EXPECT_THAT(error("/repeats", 0), testing::HasSubstr("repeats: 0 is less than 1"));
+  EXPECT_THAT(error("/warm_up", 0, {"--batch", "1,,2"}), testing::HasSubstr("--batch: '1,,2' is not a list"));
+}
+
+}  // namespace
+}  // namespace mla
