@@ -3,113 +3,73 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
-
-#include "core/base/error.h"
-#include "core/base/fields.h"
 
 namespace mla {
 namespace {
 
-namespace fs = std::filesystem;
-
-std::vector<fs::path> records_under(const fs::path& path) {
-  if (!fs::exists(path)) throw DataError(cat(path.string(), ": no such file or folder"));
-  if (!fs::is_directory(path)) return {path};
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(path)) {
-    if (entry.is_regular_file() && entry.path().extension() == ".h5") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-std::string status_of(const SummaryEntry& entry) { return detail::write_enum(entry.record.head.status); }
-
 /// The score of one stage as text with its error, or "" where there is none.
-std::string score_text(const RunRecord& record, const std::string& stage, const std::string& task, const std::string& metric) {
-  for (const ScoreRecord& score : record.evaluation) {
+std::string score_text(const RecordOutline& record, const std::string& stage, const std::string& task, const std::string& metric) {
+  for (const ScoreOutline& score : record.evaluation) {
     if (score.stage != stage || score.task != task || score.metric != metric) continue;
-    return score.standard_error ? fmt::format("{:.5g} ± {:.2g}", score.value, *score.standard_error) : fmt::format("{:.5g}", score.value);
+    return score.standard_error ? fmt::format("{:.5g} ± {:.2g}", score.value, *score.standard_error)
+                                : fmt::format("{:.5g}", score.value);
   }
   return "";
 }
 
-}  // namespace
+using Measured = std::vector<std::pair<std::string, std::string>>;
 
-double cache_ratio(const RunRecord& record) {
-  double before = 0, after = 0;
-  for (const LayerRecord& layer : record.compression) {
-    before += static_cast<double>(layer.cached_elements_before);
-    after += static_cast<double>(layer.cached_elements);
-  }
-  return before > 0 ? after / before : 1;
-}
-
-Summary summarize(const std::vector<fs::path>& paths) {
-  Summary summary;
-  for (const fs::path& path : paths) {
-    for (const fs::path& file : records_under(path)) {
-      SummaryEntry entry{file, {}, {}};
-      try {
-        entry.record = read_record(file);
-      } catch (const DataError& error) {
-        entry.problem = error.what();
-      }
-      summary.entries.push_back(std::move(entry));
-    }
-  }
-  return summary;
-}
-
-void print(const Summary& summary, std::ostream& out) {
-  std::vector<std::pair<std::string, std::string>> measured;  // task and metric, in the order met
-  std::size_t width = 4, skipped = 0;
-  for (const SummaryEntry& entry : summary.entries) {
-    if (!entry.problem.empty()) {
-      ++skipped;
-      continue;
-    }
-    width = std::max(width, entry.record.head.experiment.size() + 1 + entry.record.head.cell.size());
-    for (const ScoreRecord& score : entry.record.evaluation) {
+/// Task and metric, in the order met.
+Measured measured_in(const RecordSet& set) {
+  Measured measured;
+  for (const LoadedRecord& record : set.records) {
+    for (const ScoreOutline& score : record.outline.evaluation) {
       const std::pair key{score.task, score.metric};
       if (std::find(measured.begin(), measured.end(), key) == measured.end()) measured.push_back(key);
     }
   }
-  for (const auto& [task, metric] : measured) {
+  return measured;
+}
+
+std::string name_of(const RecordOutline& record) { return record.head.experiment + "/" + record.head.cell; }
+
+}  // namespace
+
+void print_summary(const RecordSet& set, std::ostream& out) {
+  std::size_t width = 4;
+  for (const LoadedRecord& record : set.records) width = std::max(width, name_of(record.outline).size());
+  for (const auto& [task, metric] : measured_in(set)) {
     out << fmt::format("{} {}\n{:<{}}  {:<9} {:>7}  {:>18}  {:>18}  {:>18}\n", task, metric, "cell", width, "status", "cache %", "source",
                        "converted", "fine-tuned");
-    for (const SummaryEntry& entry : summary.entries) {
-      if (!entry.problem.empty()) continue;
-      const RunRecord& record = entry.record;
-      out << fmt::format("{:<{}}  {:<9} {:>7.2f}  {:>18}  {:>18}  {:>18}\n", record.head.experiment + "/" + record.head.cell, width,
-                         status_of(entry), 100 * cache_ratio(record), score_text(record, "source", task, metric),
+    for (const auto& [path, record] : set.records) {
+      out << fmt::format("{:<{}}  {:<9} {:>7.2f}  {:>18}  {:>18}  {:>18}\n", name_of(record), width, status_name(record),
+                         100 * cache_ratio(record), score_text(record, "source", task, metric),
                          score_text(record, "converted", task, metric), score_text(record, "fine_tuned", task, metric));
     }
     out << "\n";
   }
-  for (const SummaryEntry& entry : summary.entries) {
-    if (!entry.problem.empty()) out << "skipped: " << entry.problem << "\n";
-    if (!entry.record.head.message.empty()) out << entry.record.head.cell << ": " << entry.record.head.message << "\n";
+  const auto notes = skipped_notes(set);
+  for (const std::string& note : notes) out << "skipped: " << note << "\n";
+  for (const auto& [path, record] : set.records) {
+    if (!record.head.message.empty()) out << record.head.cell << ": " << record.head.message << "\n";
   }
-  out << summary.entries.size() - skipped << " records, " << skipped << " skipped\n";
+  out << set.records.size() << " records, " << notes.size() << " skipped\n";
 }
 
-Json to_json(const Summary& summary) {
+Json summary_json(const RecordSet& set) {
   Json records = Json::array(), skipped = Json::array();
-  for (const SummaryEntry& entry : summary.entries) {
-    if (!entry.problem.empty()) {
-      skipped.push_back({{"path", entry.path.string()}, {"problem", entry.problem}});
-      continue;
-    }
+  for (const std::string& note : skipped_notes(set)) {
+    const std::size_t colon = note.find(": ");
+    skipped.push_back({{"path", note.substr(0, colon)}, {"problem", note}});
+  }
+  for (const auto& [path, record] : set.records) {
     Json scores = Json::array();
-    for (const ScoreRecord& score : entry.record.evaluation) {
+    for (const ScoreOutline& score : record.evaluation) {
       scores.push_back({{"stage", score.stage}, {"task", score.task}, {"metric", score.metric}, {"value", score.value},
                         {"standard_error", score.standard_error ? Json(*score.standard_error) : Json(nullptr)}, {"n", score.n}});
     }
-    records.push_back({{"path", entry.path.string()}, {"experiment", entry.record.head.experiment},
-                       {"cell", entry.record.head.cell}, {"status", status_of(entry)},
-                       {"cache_ratio", cache_ratio(entry.record)}, {"scores", scores}});
+    records.push_back({{"path", path.string()}, {"experiment", record.head.experiment}, {"cell", record.head.cell},
+                       {"status", status_name(record)}, {"cache_ratio", cache_ratio(record)}, {"scores", scores}});
   }
   return {{"records", records}, {"skipped", skipped}};
 }

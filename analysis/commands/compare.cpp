@@ -1,0 +1,69 @@
+#include "analysis/compare.h"
+
+#include "analysis/commands/commands.h"
+#include "analysis/dimension.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kUsage =
+    "usage: mlaforge-report compare A B [options]\n"
+    "       mlaforge-report compare RESULTS --commits HASH HASH [options]\n\n"
+    "A and B are results folders or records, before and after. Cells are matched by their configs, then by name. Every score\n"
+    "that both have is compared by a paired bootstrap over its samples; what became worse comes first.\n\n"
+    "Examples:\n  mlaforge-report compare results_before results_after\n"
+    "  mlaforge-report compare results --commits 0f3672e aa64885 --fail-on-worse\n";
+
+RecordSet of_commit(const RecordSet& set, const std::string& commit) {
+  RecordSet chosen;
+  for (const LoadedRecord& record : set.records) {
+    if (plain_text(record.outline.provenance.value("git_hash", Json())).starts_with(commit)) chosen.records.push_back(record);
+  }
+  if (chosen.records.empty()) throw DataError(cat("--commits: no record of commit ", commit));
+  return chosen;
+}
+
+ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
+  CompareOptions compare;
+  std::size_t limit = 40;
+  po::options_description options("options");
+  options.add_options()("commits", po::value<std::vector<std::string>>()->multitoken(), "two commits whose records of one folder are compared")(
+      "confidence", po::value(&compare.confidence)->default_value(0.95, "0.95"), "of the intervals")(
+      "resamples", po::value(&compare.resamples)->default_value(10'000), "of the bootstrap")(
+      "seed", po::value(&compare.seed)->default_value(0), "of the bootstrap")("limit", po::value(&limit)->default_value(40), "lines shown")(
+      "fail-on-worse", "exit code 1 when a score became worse")("json", "print one JSON object on stdout");
+  ReportArguments parsed = parse_arguments(self, options, arguments, streams);
+  if (parsed.help) return ExitCode::kDone;
+  if (!(compare.confidence > 0 && compare.confidence < 1)) throw ConfigError(cat("--confidence = ", compare.confidence, ": must lie between 0 and 1"));
+  if (compare.resamples < 2) throw ConfigError(cat("--resamples = ", compare.resamples, ": must be 2 or more"));
+  OutlineParts parts;
+  parts.provenance = true;
+  RecordSet before, after;
+  if (parsed.has("commits")) {
+    std::vector<std::string> commits = parsed.texts("commits");
+    if (commits.size() != 2 || parsed.words.empty()) throw ConfigError("compare: name results and two --commits");
+    const RecordSet all = read_records(result_paths(self, parsed.words), parts);
+    before = of_commit(all, commits[0]);
+    after = of_commit(all, commits[1]);
+    before.skipped = all.skipped;
+  } else {
+    if (parsed.words.size() != 2) throw ConfigError(cat("compare: name two results folders, not ", parsed.words.size()));
+    before = read_records({parsed.words[0]}, parts);
+    after = read_records({parsed.words[1]}, parts);
+  }
+  const ComparisonReport report = compare_results(before, after, compare);
+  if (report.cells.empty()) throw DataError("compare: the two have no cell in common, by config or by name");
+  if (parsed.has("json")) {
+    streams.out << comparison_json(report).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  } else {
+    print_comparison(report, compare, limit, streams.out);
+  }
+  const bool worse = !report.comparisons.empty() && report.comparisons.front().verdict == Verdict::kWorse;
+  return worse && parsed.has("fail-on-worse") ? ExitCode::kCellsFailed : ExitCode::kDone;
+}
+
+}  // namespace
+
+ReportCommand compare_command() { return {"compare", "two results folders or commits, score by score, what became worse first", kUsage, run}; }
+
+}  // namespace mla

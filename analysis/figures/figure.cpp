@@ -1,0 +1,222 @@
+#include "analysis/figures/figure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <map>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/shell.h"
+#include "core/base/suggest.h"
+
+namespace mla {
+namespace {
+
+const std::vector<std::string> kFormats = {"svg", "png", "pdf", "terminal"};
+
+/// Lines differ in dashes and marks as well as in colour (Okabe and Ito's, ordered from dark to light), so that they can be
+/// told apart in grey.
+constexpr const char* kStyle = R"(
+set linetype 1 lc rgb '#000000' lw 1.6 dt 1 pt 7 ps 0.7
+set linetype 2 lc rgb '#0072b2' lw 1.6 dt 2 pt 5 ps 0.7
+set linetype 3 lc rgb '#d55e00' lw 1.6 dt 4 pt 9 ps 0.8
+set linetype 4 lc rgb '#009e73' lw 1.6 dt 3 pt 11 ps 0.8
+set linetype 5 lc rgb '#cc79a7' lw 1.6 dt 5 pt 13 ps 0.9
+set linetype 6 lc rgb '#56b4e9' lw 1.6 dt 1 pt 6 ps 0.7
+set linetype 7 lc rgb '#e69f00' lw 1.6 dt 2 pt 4 ps 0.7
+set linetype 8 lc rgb '#777777' lw 1.6 dt 4 pt 8 ps 0.8
+set linetype 9 lc rgb '#004d79' lw 1.6 dt 3 pt 10 ps 0.8
+set linetype 10 lc rgb '#8f3f00' lw 1.6 dt 5 pt 12 ps 0.9
+set linetype 11 lc rgb '#00684d' lw 1.6 dt 1 pt 2 ps 0.7
+set linetype 12 lc rgb '#8a4f70' lw 1.6 dt 2 pt 1 ps 0.7
+set linetype cycle 12
+set border 3 lc rgb '#444444'
+set tics nomirror out
+set grid lc rgb '#dddddd' lw 0.6 dt 1
+set key noenhanced
+)";
+
+std::string preamble(const Figure& figure) {
+  std::string text = fmt::format("# {}\n# Draws {}.svg; other formats: gnuplot -e \"format='png'\" {}.gp (png, pdf, terminal)\n", figure.title, figure.name, figure.name);
+  text += "if (!exists('format')) format = 'svg'\n";
+  text += fmt::format("if (format eq 'svg') set terminal svg size {},{} font 'DejaVu Sans,13' background '#ffffff' noenhanced\n", figure.width, figure.height);
+  text += fmt::format("if (format eq 'png') set terminal pngcairo size {},{} font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 pointscale 1.5 noenhanced\n",
+                      figure.width * 3 / 2, figure.height * 3 / 2);
+  text += fmt::format("if (format eq 'pdf') set terminal pdfcairo size {:.2f}in,{:.2f}in font 'DejaVu Sans,11' noenhanced\n", figure.width / 100.0, figure.height / 100.0);
+  text += fmt::format("if (format eq 'terminal') set terminal dumb size 120,{} noenhanced\n", std::clamp(figure.height / 13, 30, 60));
+  text += fmt::format("set output '{}.' . (format eq 'terminal' ? 'txt' : format)\n", figure.name);
+  return text + kStyle;
+}
+
+std::string label_of(const Observation& observation) {
+  const std::string rope = plain_text(dimension(observation, "rope")), low_rank = plain_text(dimension(observation, "low_rank"));
+  std::string label = dimension(observation, "method") == "none" ? "not compressed" : rope;
+  if (!low_rank.empty() && low_rank != "none") label += cat(" + ", low_rank);
+  for (const char* name : {"cache", "settings"}) {
+    const std::string text = plain_text(dimension(observation, name));
+    if (!text.empty()) label += cat(", ", text);
+  }
+  return label;
+}
+
+/// Some records' configs hold a whole sweep, of which the overrides name the cell.
+std::string overrides_without_seeds(const RecordOutline& record) {
+  std::string text;
+  for (const auto& [path, value] : record.overrides.items()) {
+    if (path != "seed" && !path.ends_with(".seed")) text += cat(path, "=", value.dump(), "\n");
+  }
+  return text;
+}
+
+std::vector<RunGroup> group_runs(const RecordSet& set, const FigureOptions& options) {
+  std::vector<RunGroup> groups;
+  std::map<std::string, std::size_t> known;
+  std::vector<std::string> models;
+  for (const LoadedRecord& record : set.records) {
+    const RunStatus status = record.outline.head.status;
+    if (status == RunStatus::kFailed || status == RunStatus::kInterrupted) continue;
+    std::string stage = stage_of(record.outline, options.stage);
+    if (stage.empty() && !options.stage.empty()) continue;
+    if (stage.empty()) stage = "none";
+    const Observation observation{&record, stage, stage == "source"};
+    const auto [found, is_new] = known.try_emplace(cat(stage, config_without_seeds(record.outline.config).dump(), overrides_without_seeds(record.outline)), groups.size());
+    if (is_new) {
+      groups.push_back({label_of(observation), {}, dimension(observation, "method") != "none", run_number(observation, "saved_percent").value_or(0)});
+      const std::string model = plain_text(dimension(observation, "model"));
+      if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
+    }
+    groups[found->second].runs.push_back(observation);
+  }
+  if (models.size() > 1) {
+    for (RunGroup& group : groups) group.label = cat(plain_text(dimension(group.runs.front(), "model")), ": ", group.label);
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](const RunGroup& a, const RunGroup& b) {
+    return std::pair(a.compressed, a.saved_percent) < std::pair(b.compressed, b.saved_percent);
+  });
+  return groups;
+}
+
+/// The score that options name, or perplexity, or the mean of all accuracies of one kind.
+std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const FigureOptions& options) {
+  std::vector<const ScoreOutline*> scores;
+  for (const RunGroup& group : groups) {
+    const Observation& run = group.runs.front();
+    for (const ScoreOutline& score : run.record->outline.evaluation) {
+      if (score.stage == run.stage) scores.push_back(&score);
+    }
+    if (scores.size() > 5000) break;
+  }
+  const auto all_of = [&](const std::string& metric, bool one) {
+    std::optional<Quality> quality;
+    for (const ScoreOutline* score : scores) {
+      if (score->metric != metric || (!options.task.empty() && score->task != options.task)) continue;
+      if (!quality) quality = Quality{{}, "", score->higher_is_better, 1};
+      const std::pair part{score->task, score->metric};
+      if (std::find(quality->parts.begin(), quality->parts.end(), part) != quality->parts.end()) continue;
+      if (one && !quality->parts.empty()) continue;
+      quality->parts.push_back(part);
+      const bool share = score->unit.starts_with("share") || metric.starts_with("accuracy");
+      quality->scale = share ? 100 : 1;
+      const std::string unit = share ? "%" : score->unit;
+      const std::string what = quality->parts.size() > 1 ? cat("mean ", metric) : score->task == metric ? metric : cat(score->task, " ", metric);
+      quality->label = cat(what, unit.empty() ? "" : cat(" (", unit, ")"));
+    }
+    return quality;
+  };
+  if (!options.metric.empty() || !options.task.empty()) {
+    std::vector<std::string> known;
+    for (const ScoreOutline* score : scores) {
+      if (std::find(known.begin(), known.end(), score->metric) == known.end()) known.push_back(score->metric);
+    }
+    const std::string metric = options.metric.empty() ? "perplexity" : options.metric;
+    auto quality = all_of(metric, !options.task.empty());
+    if (!quality) throw ConfigError(cat("--metric ", metric, options.task.empty() ? "" : cat(" of --task ", options.task), ": ", unknown_name(metric, known)));
+    return quality;
+  }
+  for (const auto& [metric, one] : {std::pair{"perplexity", true}, std::pair{"nll", true}, std::pair{"accuracy_normalized", false}, std::pair{"accuracy", false}}) {
+    if (auto quality = all_of(metric, one)) return quality;
+  }
+  return {};
+}
+
+}  // namespace
+
+FigureInput figure_input(const RecordSet& set, const FigureOptions& options) {
+  FigureInput input{set, options, group_runs(set, options), {}};
+  if (!input.groups.empty()) input.quality = find_quality(input.groups, options);
+  return input;
+}
+
+std::optional<double> quality_of(const Observation& observation, const Quality& quality) {
+  double sum = 0;
+  for (const auto& [task, metric] : quality.parts) {
+    const auto& scores = observation.record->outline.evaluation;
+    const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreOutline& score) {
+      return score.stage == observation.stage && score.task == task && score.metric == metric;
+    });
+    if (found == scores.end() || !std::isfinite(found->value)) return {};
+    sum += found->value;
+  }
+  return quality.scale * sum / static_cast<double>(quality.parts.size());
+}
+
+std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quality) {
+  std::vector<double> values;
+  for (const Observation& run : group.runs) {
+    if (const auto value = quality_of(run, quality)) values.push_back(*value);
+  }
+  if (values.empty()) return {};
+  GroupValue result;
+  const double count = static_cast<double>(values.size());
+  for (const double value : values) result.mean += value / count;
+  if (values.size() > 1) {
+    double squares = 0;
+    for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+    result.error = std::sqrt(squares / (count - 1) / count);
+  } else if (quality.parts.size() == 1) {
+    for (const ScoreOutline& score : group.runs.front().record->outline.evaluation) {
+      if (score.stage == group.runs.front().stage && score.task == quality.parts[0].first && score.metric == quality.parts[0].second) {
+        result.error = quality.scale * score.standard_error.value_or(0);
+      }
+    }
+  }
+  return result;
+}
+
+std::string gnuplot_text(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("''") : c == '\n' ? std::string(" ") : std::string(1, c);
+  return quoted += '\'';
+}
+
+std::string data_line(const std::vector<double>& values) {
+  std::string line;
+  for (const double value : values) line += line.empty() ? fmt::format("{}", value) : fmt::format(" {}", value);
+  return line += '\n';
+}
+
+void write_figure(const Figure& figure, const std::filesystem::path& folder, const std::vector<std::string>& formats) {
+  for (const std::string& format : formats) {
+    if (std::find(kFormats.begin(), kFormats.end(), format) == kFormats.end()) throw ConfigError(cat("--format: ", unknown_name(format, kFormats)));
+  }
+  write_file_atomically(folder / (figure.name + ".dat"), figure.data);
+  write_file_atomically(folder / (figure.name + ".gp"), preamble(figure) + figure.script);
+  for (const std::string& format : formats) {
+    const std::filesystem::path log = folder / (figure.name + ".log");
+    const std::string command = cat("cd ", shell_quoted(folder.string()), " && gnuplot -e \"format='", format, "'\" ", figure.name, ".gp >", figure.name, ".log 2>&1");
+    const int status = std::system(command.c_str());
+    const std::string said = std::filesystem::exists(log) ? read_file(log) : "";
+    std::error_code ignored;
+    std::filesystem::remove(log, ignored);
+    if (status == 0) continue;
+    if (said.find("not found") != std::string::npos) throw DataError("gnuplot is not installed (Debian package gnuplot-nox); data and scripts were written");
+    std::string line = said;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    throw DataError(cat((folder / (figure.name + ".gp")).string(), ": gnuplot: ", line));
+  }
+}
+
+}  // namespace mla

@@ -1,0 +1,79 @@
+// Figures drawn by gnuplot, with their data and script beside them.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "analysis/dimension.h"
+
+namespace mla {
+
+struct Figure {
+  std::string name;     ///< of its files: NAME.dat, NAME.gp, NAME.svg, …
+  std::string title;
+  std::string caption;  ///< what is shown, and what was left out; one paragraph
+  std::string data;     ///< text of NAME.dat: blocks that gnuplot knows by index
+  std::string script;   ///< gnuplot commands after the terminal is set, which read "NAME.dat"
+  int width = 760, height = 460;  ///< points of the screen; other formats keep the proportion
+};
+
+/// What figures show, where the records leave a choice.
+struct FigureOptions {
+  std::string task, metric;  ///< the quality shown; empty: perplexity, or else the mean accuracy
+  std::string stage;         ///< empty: the last one of each record
+};
+
+/// The runs of one config, over seeds.
+struct RunGroup {
+  std::string label;
+  std::vector<Observation> runs;
+  bool compressed = false;
+  double saved_percent = 0;
+};
+
+/// A quality that all groups can be compared by: one score, or the mean of several tasks.
+struct Quality {
+  std::vector<std::pair<std::string, std::string>> parts;  ///< task and metric
+  std::string label;                                       ///< with its unit, for an axis
+  bool higher_is_better = false;
+  double scale = 1;
+};
+
+/// Everything that figures draw from.
+struct FigureInput {
+  const RecordSet& set;
+  FigureOptions options;
+  std::vector<RunGroup> groups;  ///< in order of the cache, more before less; without records that failed
+  std::optional<Quality> quality;
+};
+
+/// Groups the records and finds the quality. Throws ConfigError when options name a score that no record has.
+FigureInput figure_input(const RecordSet& set, const FigureOptions& options);
+
+/// Mean and standard error over a group's runs; the error is that of the samples where there is one run.
+struct GroupValue {
+  double mean = 0, error = 0;
+};
+std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quality);
+std::optional<double> quality_of(const Observation& observation, const Quality& quality);
+
+/// One kind of figure; nothing where the records have nothing to show.
+struct FigureKind {
+  const char* name;
+  const char* summary;
+  std::optional<Figure> (*draw)(const FigureInput& input);
+};
+const std::vector<FigureKind>& figure_kinds();
+
+/// Writes NAME.dat and NAME.gp into `folder` and runs gnuplot for each format: svg, png, pdf, terminal (NAME.txt).
+/// Throws DataError when gnuplot is missing or complains, ConfigError for an unknown format.
+void write_figure(const Figure& figure, const std::filesystem::path& folder, const std::vector<std::string>& formats);
+
+/// Text in single quotes for a gnuplot script.
+std::string gnuplot_text(const std::string& text);
+/// A line of numbers of a data file.
+std::string data_line(const std::vector<double>& values);
+
+}  // namespace mla

@@ -1,0 +1,51 @@
+// All records under some folders, and what could not be read, by name and reason.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/store/record_outline.h"
+
+namespace mla {
+
+struct LoadedRecord {
+  std::filesystem::path path;
+  RecordOutline outline;
+};
+
+struct RecordSet {
+  std::vector<LoadedRecord> records;  ///< in order of path
+  /// One line each, beginning with the path: files that are no record (foreign, cut, of another version, unreadable).
+  std::vector<std::string> skipped;
+  /// Files that a run left half-written, or is writing.
+  std::vector<std::filesystem::path> temporary;
+};
+
+/// What one looks for in results: records, and half-written files.
+struct RecordFiles {
+  std::vector<std::filesystem::path> records, temporary;
+};
+
+/// All files *.h5 under the given folders, and the given files themselves, each once, in order of path. Hidden folders
+/// (.cells) are left out: they hold no results. Throws DataError for a path that does not exist.
+RecordFiles find_records(const std::vector<std::filesystem::path>& paths);
+
+/// Reads the outlines of all of them.
+RecordSet read_records(const std::vector<std::filesystem::path>& paths, const OutlineParts& parts = {});
+
+/// One line each on what is not among the records, for the end of a report; empty where all were read.
+std::vector<std::string> skipped_notes(const RecordSet& set);
+
+/// "complete", "diverged", "failed" or "interrupted".
+std::string status_name(const RecordOutline& outline);
+
+/// Cached elements per token after compression over before; 1 for a model that was not compressed.
+double cache_ratio(const RecordOutline& outline);
+
+/// A config without seeds and without what does not change a result (name, description, results, save_model).
+Json config_without_seeds(const Json& config);
+/// Leaves only seeds in: without name, description, results, save_model.
+Json config_identity(const Json& config);
+
+}  // namespace mla

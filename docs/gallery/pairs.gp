@@ -1,0 +1,48 @@
+# Rotation pairs that keep RoPE
+# Draws pairs.svg; other formats: gnuplot -e "format='png'" pairs.gp (png, pdf, terminal)
+if (!exists('format')) format = 'svg'
+if (format eq 'svg') set terminal svg size 920,354 font 'DejaVu Sans,13' background '#ffffff' noenhanced
+if (format eq 'png') set terminal pngcairo size 1380,531 font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 pointscale 1.5 noenhanced
+if (format eq 'pdf') set terminal pdfcairo size 9.20in,3.54in font 'DejaVu Sans,11' noenhanced
+if (format eq 'terminal') set terminal dumb size 120,30 noenhanced
+set output 'pairs.' . (format eq 'terminal' ? 'txt' : format)
+
+set linetype 1 lc rgb '#000000' lw 1.6 dt 1 pt 7 ps 0.7
+set linetype 2 lc rgb '#0072b2' lw 1.6 dt 2 pt 5 ps 0.7
+set linetype 3 lc rgb '#d55e00' lw 1.6 dt 4 pt 9 ps 0.8
+set linetype 4 lc rgb '#009e73' lw 1.6 dt 3 pt 11 ps 0.8
+set linetype 5 lc rgb '#cc79a7' lw 1.6 dt 5 pt 13 ps 0.9
+set linetype 6 lc rgb '#56b4e9' lw 1.6 dt 1 pt 6 ps 0.7
+set linetype 7 lc rgb '#e69f00' lw 1.6 dt 2 pt 4 ps 0.7
+set linetype 8 lc rgb '#777777' lw 1.6 dt 4 pt 8 ps 0.8
+set linetype 9 lc rgb '#004d79' lw 1.6 dt 3 pt 10 ps 0.8
+set linetype 10 lc rgb '#8f3f00' lw 1.6 dt 5 pt 12 ps 0.9
+set linetype 11 lc rgb '#00684d' lw 1.6 dt 1 pt 2 ps 0.7
+set linetype 12 lc rgb '#8a4f70' lw 1.6 dt 2 pt 1 ps 0.7
+set linetype cycle 12
+set border 3 lc rgb '#444444'
+set tics nomirror out
+set grid lc rgb '#dddddd' lw 0.6 dt 1
+set key noenhanced
+unset grid
+set border 15
+set xrange [-0.5:15.5]
+set yrange [15.5:-0.5]
+set ytics ('0' 1.5, '1' 5.5, '2' 9.5, '3' 13.5)
+set xtics 4
+set arrow from -0.5,3.5 to 15.5,3.5 nohead lc rgb '#aaaaaa' lw 0.5 front
+set arrow from -0.5,7.5 to 15.5,7.5 nohead lc rgb '#aaaaaa' lw 0.5 front
+set arrow from -0.5,11.5 to 15.5,11.5 nohead lc rgb '#aaaaaa' lw 0.5 front
+set ylabel 'layer (rows: KV heads)'
+set xlabel 'rotation pair'
+set multiplot layout 1,4 margins 0.087,0.98,0.2,0.9 spacing 0.039
+set title 'high r=4'
+plot 'pairs.dat' index 0 using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid noborder notitle
+set ylabel ' '
+set title 'low r=4'
+plot 'pairs.dat' index 1 using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid noborder notitle
+set title 'two_norm r=4'
+plot 'pairs.dat' index 2 using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid noborder notitle
+set title 'uniform r=4'
+plot 'pairs.dat' index 3 using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid noborder notitle
+unset multiplot
