@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test demo asan strict bench clean
+.PHONY: all setup build test demo gallery asan strict bench clean
 all: build
 
 setup:
@@ -21,6 +21,10 @@ test: build
 
 demo: build
 	@bash experiments/demo.sh
+
+# The figures of README.md, from the demo's records.
+gallery: demo
+	@build/release/mlaforge-report figure pareto pairs spectra attribution results/demo/ablation --output docs/gallery --format svg
 
 asan: setup
 	@cmake --preset asan -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset asan -j $(JOBS) && ctest --preset asan -j $(JOBS)

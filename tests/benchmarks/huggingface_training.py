@@ -45,7 +45,8 @@ def training_step(model, ids):
 
 
 def calibration(model, ids):
-    """The pair norms of queries and keys, collected by forward hooks on q_proj and k_proj; no logits."""
+    """The pair norms of queries and keys, collected by forward hooks on q_proj and k_proj in the model's whole forward
+    pass, logits included, as the official implementation of MHA2MLA collects them."""
     sums = {}
 
     def hook(name):
@@ -62,7 +63,7 @@ def calibration(model, ids):
 
     @torch.no_grad()
     def step():
-        model.model(input_ids=ids[:, :-1], use_cache=False)
+        model(input_ids=ids[:, :-1], use_cache=False)
 
     return step
 
@@ -90,7 +91,7 @@ def main():
     attention = 2 * config.num_hidden_layers * config.hidden_size * length
     operations = 6 * parameters + 3 * attention
     if kind == "calibrate":
-        operations = 2 * (parameters - model.lm_head.weight.numel()) + attention
+        operations = 2 * parameters + attention
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{sys.argv[1]}: {speed:.1f} tokens/s, {speed * operations / rate:.3f} of {rate / 1e9:.0f} GFLOP/s, "
           f"fastest step {processor:.3f} s of processor, peak {peak / 1e9:.2f} GB", flush=True)
