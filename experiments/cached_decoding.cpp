@@ -6,6 +6,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/registry.h"
+#include "experiments/score_record.h"
 
 namespace mla {
 
@@ -45,15 +46,7 @@ CachedDecodingRecord measure_cached_decoding(const Decoder& decoder, const std::
 
 std::vector<ScoreRecord> scores_of(const CachedDecodingRecord& decoding) {
   const auto score = [&](const std::string& metric, double value, const std::string& unit) {
-    ScoreRecord record;
-    record.stage = decoding.stage;
-    record.task = decoding.task + ", cached";
-    record.metric = metric;
-    record.value = value;
-    record.n = decoding.n;
-    record.higher_is_better = false;
-    record.unit = unit;
-    return record;
+    return new_score(decoding.stage, decoding.task + ", cached", metric, value, decoding.n, unit, Better::kLower);
   };
   std::vector<ScoreRecord> scores = {score("nll", decoding.nll, "nats per token"),
                                      score("perplexity", decoding.perplexity, ""),

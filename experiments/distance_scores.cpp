@@ -4,21 +4,15 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "experiments/score_record.h"
 
 namespace mla {
 namespace {
 
 ScoreRecord make(const std::string& stage, const std::string& task, const std::string& metric, const Estimate& estimate,
                  std::int64_t count, const std::string& unit) {
-  ScoreRecord score;
-  score.stage = stage;
-  score.task = task;
-  score.metric = metric;
-  score.value = estimate.value;
+  ScoreRecord score = new_score(stage, task, metric, estimate.value, count, unit, Better::kLower);
   score.standard_error = estimate.standard_error;
-  score.n = count;
-  score.higher_is_better = false;
-  score.unit = unit;
   return score;
 }
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <numeric>
 
+#include "experiments/score_record.h"
+
 namespace mla {
 namespace {
 
@@ -14,14 +16,7 @@ class Recorder {
   Recorder(std::string stage, std::string task) : stage_(std::move(stage)), task_(std::move(task)) {}
 
   ScoreRecord& add(const std::string& metric, double value, std::int64_t count, const std::string& unit) {
-    ScoreRecord record;
-    record.stage = stage_;
-    record.task = task_;
-    record.metric = metric;
-    record.value = value;
-    record.n = count;
-    record.unit = unit;
-    records_.push_back(std::move(record));
+    records_.push_back(new_score(stage_, task_, metric, value, count, unit, Better::kHigher));
     return records_.back();
   }
 

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/evaluate/position_buckets.h"
+#include "experiments/score_record.h"
 
 namespace mla {
 namespace {
@@ -11,15 +12,9 @@ namespace {
 ScoreRecord mean_score(const std::string& stage, const std::string& task, const std::string& metric, const std::vector<double>& values,
                        const std::vector<std::int64_t>& groups, bool higher_is_better, const std::string& unit) {
   const Estimate mean = grouped_mean(values, groups);
-  ScoreRecord score;
-  score.stage = stage;
-  score.task = task;
-  score.metric = metric;
-  score.value = mean.value;
+  ScoreRecord score = new_score(stage, task, metric, mean.value, std::ssize(values), unit,
+                                higher_is_better ? Better::kHigher : Better::kLower);
   score.standard_error = mean.standard_error;
-  score.n = std::ssize(values);
-  score.higher_is_better = higher_is_better;
-  score.unit = unit;
   return score;
 }
 

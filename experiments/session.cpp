@@ -11,6 +11,7 @@
 #include "experiments/distance_scores.h"
 #include "experiments/model_files.h"
 #include "experiments/recall_scores.h"
+#include "experiments/score_record.h"
 #include "experiments/sweep/cell_folder.h"
 #include "experiments/sweep/shared_stage.h"
 #include "experiments/sweep/statistics_file.h"
@@ -24,31 +25,18 @@ std::string key_of(const ModelConfig& model, const Options& options) {
   return hash_json({write_fields(model), write_fields(options)});
 }
 
-ScoreRecord score(const std::string& stage, const std::string& task, const std::string& metric, double value,
-                  std::int64_t count, const std::string& unit) {
-  ScoreRecord record;
-  record.stage = stage;
-  record.task = task;
-  record.metric = metric;
-  record.value = value;
-  record.n = count;
-  record.higher_is_better = false;
-  record.unit = unit;
-  return record;
-}
-
 /// Perplexity's three faces; the per-token values stand under the first. The others' errors follow from its by the
 /// delta method.
 std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
   std::vector<ScoreRecord> scores;
-  scores.push_back(score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token"));
+  scores.push_back(new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
   scores.back().standard_error = result.standard_error;
   scores.back().per_sample = result.nll;
   scores.back().group_sizes = result.groups.sizes;
-  scores.push_back(score(stage, task, "perplexity", result.perplexity, result.scored_tokens, ""));
+  scores.push_back(new_score(stage, task, "perplexity", result.perplexity, result.scored_tokens, "", Better::kLower));
   scores.back().standard_error = result.perplexity * result.standard_error;
   if (result.bits_per_byte) {
-    scores.push_back(score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens, "bits per byte"));
+    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens, "bits per byte", Better::kLower));
     scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
   }
   for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;

@@ -54,6 +54,30 @@ void for_pieces(std::int64_t kv_heads, std::int64_t size, std::int64_t operation
   });
 }
 
+/// A run of output elements.
+struct Piece {
+  std::int64_t first, count;
+};
+
+/// y [batch, heads, out]: `compute` fills a piece of the outputs of the query heads of one KV head from their inputs.
+template <class Compute>
+at::Tensor by_kv_head(const at::Tensor& given, std::int64_t out, std::int64_t kv_heads, const Compute& compute) {
+  const at::Tensor x = given.contiguous();
+  const std::int64_t batch = x.size(0), heads = x.size(1), in = x.size(2), group = heads / kv_heads;
+  const at::Tensor y = at::empty({batch, heads, out}, x.options());
+  with_type(x, [&]<class T>(T*) {
+    const T* from = x.const_data_ptr<T>();
+    T* to = y.mutable_data_ptr<T>();
+    for_pieces(kv_heads, out, batch * group * in, [&](std::int64_t j, std::int64_t first, std::int64_t count) {
+      for (std::int64_t b = 0; b < batch; ++b) {
+        const std::int64_t head = b * heads + j * group;
+        compute(from + head * in, group, j, Piece{first, count}, to + head * out + first);
+      }
+    });
+  });
+  return y;
+}
+
 }  // namespace
 
 bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight) {
@@ -81,39 +105,19 @@ at::Tensor thin_linear(const at::Tensor& given, const at::Tensor& weight, const 
 }
 
 at::Tensor head_products(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
-  const at::Tensor x = given.contiguous();
-  const std::int64_t batch = x.size(0), heads = x.size(1), in = x.size(2), out = weight.size(0) / kv_heads,
-                     group = heads / kv_heads;
-  const at::Tensor y = at::empty({batch, heads, out}, x.options());
-  with_type(x, [&]<class T>(T*) {
-    const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
-    T* to = y.mutable_data_ptr<T>();
-    for_pieces(kv_heads, out, batch * group * in, [&](std::int64_t j, std::int64_t first, std::int64_t count) {
-      for (std::int64_t b = 0; b < batch; ++b) {
-        const std::int64_t head = b * heads + j * group;
-        kernel(from + head * in, group, w + (j * out + first) * in, count, in, to + head * out + first, out);
-      }
-    });
+  const std::int64_t in = given.size(2), out = weight.size(0) / kv_heads;
+  return by_kv_head(given, out, kv_heads, [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
+    const T* w = weight.const_data_ptr<T>() + (j * out + piece.first) * in;
+    kernel(x, group, w, piece.count, in, y, out);
   });
-  return y;
 }
 
 at::Tensor head_sums(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
-  const at::Tensor x = given.contiguous();
-  const std::int64_t batch = x.size(0), heads = x.size(1), in = x.size(2), out = weight.size(1),
-                     group = heads / kv_heads;
-  const at::Tensor y = at::empty({batch, heads, out}, x.options());
-  with_type(x, [&]<class T>(T*) {
-    const T *from = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
-    T* to = y.mutable_data_ptr<T>();
-    for_pieces(kv_heads, out, batch * group * in, [&](std::int64_t j, std::int64_t first, std::int64_t count) {
-      for (std::int64_t b = 0; b < batch; ++b) {
-        const std::int64_t head = b * heads + j * group;
-        sum_kernel(from + head * in, group, in, w + j * in * out + first, out, count, to + head * out + first);
-      }
-    });
+  const std::int64_t in = given.size(2), out = weight.size(1);
+  return by_kv_head(given, out, kv_heads, [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
+    const T* w = weight.const_data_ptr<T>() + j * in * out + piece.first;
+    sum_kernel(x, group, in, w, out, piece.count, y);
   });
-  return y;
 }
 
 at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
