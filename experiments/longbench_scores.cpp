@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -8,8 +7,10 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
+#include "core/base/statistics.h"
 #include "core/evaluate/long_context.h"
 #include "core/text/json_lines.h"
+#include "experiments/score_record.h"
 #include "experiments/task_scores.h"
 
 namespace mla {
@@ -98,17 +99,9 @@ std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& confi
 }
 
 ScoreRecord record_of(const std::string& stage, const std::string& task, const std::vector<double>& scores) {
-  ScoreRecord record;
-  record.stage = stage;
-  record.task = task;
-  record.metric = "score";
-  record.unit = "0..1";
-  record.n = std::ssize(scores);
-  const double count = static_cast<double>(scores.size());
-  record.value = std::accumulate(scores.begin(), scores.end(), 0.0) / count;
-  double squares = 0;
-  for (const double score : scores) squares += (score - record.value) * (score - record.value);
-  record.standard_error = count > 1 ? std::sqrt(squares / (count - 1) / count) : 0;
+  const Estimate mean = grouped_mean(scores, {});
+  ScoreRecord record = new_score(stage, task, "score", mean.value, std::ssize(scores), "0..1", Better::kHigher);
+  record.standard_error = mean.standard_error;
   record.per_sample = scores;
   return record;
 }
