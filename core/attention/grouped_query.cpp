@@ -15,8 +15,9 @@ GroupedQueryAttention::GroupedQueryAttention(AttentionGeometry geometry, Weights
 }
 
 GroupedQueryAttention::Heads GroupedQueryAttention::project(const at::Tensor& hidden) const {
-  Heads heads{split_heads(weights_.query(hidden), geometry_.heads), split_heads(weights_.key(hidden), geometry_.kv_heads),
-              split_heads(weights_.value(hidden), geometry_.kv_heads)};
+  const std::vector<at::Tensor> projected = project_together({&weights_.query, &weights_.key, &weights_.value}, hidden);
+  Heads heads{split_heads(projected[0], geometry_.heads), split_heads(projected[1], geometry_.kv_heads),
+              split_heads(projected[2], geometry_.kv_heads)};
   if (weights_.query_norm.defined()) {
     heads.query = rms_norm(heads.query, matching(weights_.query_norm, hidden), geometry_.norm_epsilon);
     heads.key = rms_norm(heads.key, matching(weights_.key_norm, hidden), geometry_.norm_epsilon);

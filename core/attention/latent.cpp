@@ -58,9 +58,11 @@ RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {
 LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, const RotaryTable& rotary,
                                                     const Projection& query_projection, bool rotate_keys) const {
   const std::int64_t rope = layout_.rope_width(), content = layout_.content_width;
-  at::Tensor query = split_heads(query_projection(hidden), geometry_.heads);
-  at::Tensor rope_key = split_heads(weights_.rope_key(hidden), layout_.rope_heads());
-  at::Tensor latent = weights_.down(hidden);
+  const std::vector<at::Tensor> projected =
+      project_together({&query_projection, &weights_.rope_key, &weights_.down}, hidden);
+  at::Tensor query = split_heads(projected[0], geometry_.heads);
+  at::Tensor rope_key = split_heads(projected[1], layout_.rope_heads());
+  at::Tensor latent = projected[2];
   if (weights_.query_norm.defined()) {
     // [heads, width] weights are aligned with [batch, heads, length, width].
     const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {

@@ -31,6 +31,21 @@ at::Tensor Projection::operator()(const at::Tensor& x) const {
   return linear_rows(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
 }
 
+std::vector<at::Tensor> project_together(const std::vector<const Projection*>& projections, const at::Tensor& x) {
+  std::vector<at::Tensor> weights, outs;
+  for (const Projection* projection : projections) weights.push_back(matching(projection->weight, x));
+  const auto serves = [&](const at::Tensor& weight) { return thin_linear_serves(x, weight); };
+  if (std::all_of(weights.begin(), weights.end(), serves)) {
+    outs = thin_linears(x, weights);
+    for (std::size_t i = 0; i < outs.size(); ++i) {
+      if (projections[i]->bias.defined()) outs[i].add_(matching(projections[i]->bias, x));
+    }
+  } else {
+    for (const Projection* projection : projections) outs.push_back((*projection)(x));
+  }
+  return outs;
+}
+
 void Projection::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
   if (weight.defined()) visit(name + ".weight", weight);
   if (bias.defined()) visit(name + ".bias", bias);

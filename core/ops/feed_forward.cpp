@@ -103,7 +103,8 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
 
 at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& down) {
   if (thin_linear_serves(x, gate) && thin_linear_serves(x, up) && thin_linear_serves(x, down)) {
-    return thin_linear(gated(thin_linear(x, gate), thin_linear(x, up)), down);
+    const std::vector<at::Tensor> inner = thin_linears(x, {gate, up});
+    return thin_linear(gated(inner[0], inner[1]), down);
   }
   if (has_kernels(x)) return FeedForward::apply(x, gate, up, down);
   return at::linear(at::silu(at::linear(x, gate)) * at::linear(x, up), down);

@@ -86,21 +86,36 @@ bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight) {
          !(at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad()));
 }
 
-at::Tensor thin_linear(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
+std::vector<at::Tensor> thin_linears(const at::Tensor& given, const std::vector<at::Tensor>& weights) {
   const at::Tensor x = given.contiguous();
-  const std::int64_t width = x.size(-1), count = x.numel() / width, out_width = weight.size(0);
-  std::vector<std::int64_t> shape = x.sizes().vec();
-  shape.back() = out_width;
-  at::Tensor out = at::empty(shape, x.options());
+  const std::int64_t width = x.size(-1), count = x.numel() / width;
+  // Blocks of four rows, as the kernel takes them, 128 KiB of float32 at a time.
+  const std::int64_t part = 4 * std::max<std::int64_t>(1, 8192 / width);
+  std::vector<at::Tensor> outs;
+  std::vector<std::int64_t> parts_before{0};
+  for (const at::Tensor& weight : weights) {
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    outs.push_back(at::empty(shape, x.options()));
+    parts_before.push_back(parts_before.back() + (weight.size(0) + part - 1) / part);
+  }
   with_type(x, [&]<class T>(T*) {
-    const T *in = x.const_data_ptr<T>(), *w = weight.const_data_ptr<T>();
-    T* to = out.mutable_data_ptr<T>();
-    // Blocks of four rows, as the kernel takes them.
-    for_rows((out_width + 3) / 4, 4 * width * count, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t first = 4 * begin, last = std::min(4 * end, out_width);
-      kernel(in, count, w + first * width, last - first, width, to + first, out_width);
+    const T* in = x.const_data_ptr<T>();
+    in_turns(parts_before.back(), 1, [&](Turns& turns) {
+      std::size_t i = 0;
+      for (std::int64_t turn = 0, end = 0; turns.take(turn, end);) {
+        while (turn >= parts_before[i + 1]) ++i;
+        const std::int64_t rows = weights[i].size(0), first = (turn - parts_before[i]) * part;
+        kernel(in, count, weights[i].const_data_ptr<T>() + first * width, std::min(part, rows - first), width,
+               outs[i].mutable_data_ptr<T>() + first, rows);
+      }
     });
   });
+  return outs;
+}
+
+at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  at::Tensor out = std::move(thin_linears(x, {weight}).front());
   return bias.defined() ? out.add_(bias) : out;
 }
 

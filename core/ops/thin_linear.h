@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace mla {
 
@@ -17,6 +18,9 @@ bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight);
 /// x weight^T + bias for x [..., in], weight [out, in], bias [out] or undefined. A row's result does not depend on the
 /// other rows, nor on the number of threads.
 at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+/// x weight^T for each of the weights; threads go from one weight to the next without waiting for each other.
+std::vector<at::Tensor> thin_linears(const at::Tensor& x, const std::vector<at::Tensor>& weights);
 
 /// Of x [batch, heads, in], each head with the matrix of its KV head in `weight` [kv_heads * out, in]: x weight_j^T, and
 /// with `weight` [kv_heads * in, out]: x weight_j. Returns [batch, heads, out]. Types and devices as above.
