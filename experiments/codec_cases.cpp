@@ -43,7 +43,7 @@ Json expected_names(const CodecCase& one) {
 }
 
 /// One comparison of a case.
-struct Check {
+struct CaseCheck {
   std::string what;
   double difference = 0, limit = 0;
   bool passed() const { return difference <= limit; }
@@ -105,11 +105,11 @@ class CaseComparison {
     }
   }
 
-  bool passed() const { return std::all_of(checks_.begin(), checks_.end(), [](const Check& c) { return c.passed(); }); }
+  bool passed() const { return std::all_of(checks_.begin(), checks_.end(), [](const CaseCheck& c) { return c.passed(); }); }
 
   Json report() const {
     Json all = Json::object();
-    for (const Check& check : checks_) {
+    for (const CaseCheck& check : checks_) {
       all[check.what] = {{"difference", check.difference}, {"limit", check.limit}, {"passed", check.passed()}};
     }
     return all;
@@ -149,7 +149,7 @@ class CaseComparison {
   const RoundTrip& trip_;
   const at::Tensor& x_;
   bool hqq_;
-  std::vector<Check> checks_;
+  std::vector<CaseCheck> checks_;
 };
 
 /// A case that the package refuses must be refused here.

@@ -17,8 +17,7 @@
 namespace mla {
 namespace {
 
-constexpr std::int64_t kLongestDefaultContext = 2048;
-constexpr const char* kStage = "converted";
+constexpr const char* kDistanceStage = "converted";
 
 class Distance final : public Command {
  public:
@@ -118,7 +117,7 @@ class Distance final : public Command {
                     : divergence(*stored, model, text.rows, options, progress);
     });
     Json metrics = Json::object();
-    for (const ScoreRecord& score : distance_scores(kStage, "distance", tokens)) metrics[score.metric] = score_with_interval(score);
+    for (const ScoreRecord& score : distance_scores(kDistanceStage, "distance", tokens)) metrics[score.metric] = score_with_interval(score);
     // The ratio is the exponential of a mean, and so are the ends of its interval.
     for (const char* end : {"low", "high"}) {
       const Json& difference = metrics["nll_difference"][end];
@@ -150,9 +149,9 @@ class Distance final : public Command {
       };
       const auto before = answers(source.decoder, "source"), after = answers(model.decoder, "model");
       const std::vector<ScoreRecord> source_scores = multiple_choice_scores("source", file, task, before);
-      const std::vector<ScoreRecord> scores = multiple_choice_scores(kStage, file, task, after);
+      const std::vector<ScoreRecord> scores = multiple_choice_scores(kDistanceStage, file, task, after);
       Json metrics = Json::object();
-      metrics["answer_changes"] = score_with_interval(answer_changes(kStage, file, before, after));
+      metrics["answer_changes"] = score_with_interval(answer_changes(kDistanceStage, file, before, after));
       for (const ScoreRecord& score : flip_scores(source_scores, scores)) metrics[score.metric] = score_with_interval(score);
       for (const auto& [list, who] : {std::pair{&source_scores, "source_"}, {&scores, ""}}) {
         for (const ScoreRecord& score : *list) {

@@ -17,8 +17,6 @@
 namespace mla {
 namespace {
 
-constexpr std::int64_t kLongestDefaultContext = 2048;
-
 /// The flat list of scored tokens cut into the sequences they belong to.
 Json nll_rows(const PerplexityResult& result) {
   Json all = Json::array();

@@ -23,7 +23,7 @@
 namespace mla {
 namespace {
 
-constexpr const char* kStage = "source";
+constexpr const char* kTaskStage = "source";
 /// Of each task, to estimate the time from, and how long that should take.
 constexpr std::size_t kProbedQuestions = 2;
 constexpr double kProbeSeconds = 0.5;
@@ -98,13 +98,13 @@ class Tasks {
 
   std::vector<ScoreRecord> run(const Decoder& decoder) const {
     const std::string key = model_key(request_);
-    const EvaluationKeeper keeper(request_.keep / key, kStage, key);
+    const EvaluationKeeper keeper(request_.keep / key, kTaskStage, key);
     std::vector<ScoreRecord> scores;
     for (const EvaluationConfig& task : configs_) {
       std::vector<ScoreRecord> own;
-      if (task.task == "multiple_choice") own = choice_task_scores(decoder, kStage, task, items_.at(task.label()), keeper);
-      if (task.task == "longbench") own = longbench_task_scores(decoder, *tokenizer_, kStage, task, keeper, request_.predictions.value_or(""));
-      if (task.task == "mean") own = mean_scores(kStage, task.label(), task.of, scores);
+      if (task.task == "multiple_choice") own = choice_task_scores(decoder, kTaskStage, task, items_.at(task.label()), keeper);
+      if (task.task == "longbench") own = longbench_task_scores(decoder, *tokenizer_, kTaskStage, task, keeper, request_.predictions.value_or(""));
+      if (task.task == "mean") own = mean_scores(kTaskStage, task.label(), task.of, scores);
       scores.insert(scores.end(), own.begin(), own.end());
     }
     keeper.remove();

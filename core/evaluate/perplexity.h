@@ -12,6 +12,9 @@
 
 namespace mla {
 
+/// Tokens of a window where nobody says how many, and the model takes as many.
+constexpr std::int64_t kLongestDefaultContext = 2048;
+
 struct PerplexityOptions {
   std::int64_t context = 256;
   std::optional<std::int64_t> stride;

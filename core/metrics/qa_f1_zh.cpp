@@ -17,7 +17,7 @@ bool is_dropped(char32_t code) {
   return is_ascii_punctuation(code) || is_python_space(code) || others.find(code) != std::u32string::npos;
 }
 
-std::vector<std::u32string> normalized_words(const std::string& text) {
+std::vector<std::u32string> normalized_segments(const std::string& text) {
   std::vector<std::u32string> words;
   for (const std::u32string& word : ChineseSegmenter::instance().cut(to_code_points(text))) {
     std::u32string normalized = to_code_points(lower(to_utf8(word)));
@@ -37,7 +37,7 @@ class QaF1Chinese final : public TextMetric {
 
   double score(const std::string& prediction, const std::string& reference,
                const std::vector<std::string>&) const override {
-    return token_f1(normalized_words(prediction), normalized_words(reference));
+    return token_f1(normalized_segments(prediction), normalized_segments(reference));
   }
 };
 

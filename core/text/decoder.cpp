@@ -14,7 +14,7 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-constexpr const char* kKnown = "Sequence, ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace";
+constexpr const char* kDecoders = "Sequence, ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace";
 
 class ByteLevelDecoder : public Decoder {
  public:
@@ -163,7 +163,7 @@ std::unique_ptr<Decoder> read_decoder(const LargeJson& json, const std::string& 
     return std::make_unique<MetaspaceDecoder>(member_or<std::string>(json, "replacement", "▁", where),
                                               read_prepend_scheme(json, where));
   }
-  unsupported_component(where, type, kKnown);
+  unsupported_component(where, type, kDecoders);
 }
 
 }  // namespace mla

@@ -15,7 +15,7 @@
 namespace mla {
 namespace {
 
-constexpr const char* kKnown = "Sequence, NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip";
+constexpr const char* kNormalizers = "Sequence, NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip";
 
 class UnicodeNormalizer : public Normalizer {
  public:
@@ -150,7 +150,7 @@ std::unique_ptr<Normalizer> read_normalizer(const LargeJson& json, const std::st
     return std::make_unique<StripNormalizer>(member_or(json, "strip_left", true, where),
                                              member_or(json, "strip_right", true, where));
   }
-  unsupported_component(where, type, kKnown);
+  unsupported_component(where, type, kNormalizers);
 }
 
 }  // namespace mla

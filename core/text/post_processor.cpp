@@ -5,7 +5,7 @@
 namespace mla {
 namespace {
 
-constexpr const char* kKnown = "TemplateProcessing, ByteLevel, Sequence";
+constexpr const char* kPostProcessors = "TemplateProcessing, ByteLevel, Sequence";
 
 Surroundings read_template(const LargeJson& json, const std::string& where) {
   const auto items = member<LargeJson::array_t>(json, "single", where);
@@ -43,7 +43,7 @@ Surroundings read_post_processor(const LargeJson& json, const std::string& where
     }
     return all;
   }
-  unsupported_component(where, type, kKnown);
+  unsupported_component(where, type, kPostProcessors);
 }
 
 }  // namespace mla

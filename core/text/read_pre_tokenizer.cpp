@@ -8,7 +8,7 @@
 namespace mla {
 namespace {
 
-constexpr const char* kKnown =
+constexpr const char* kPreTokenizers =
     "Sequence, ByteLevel, Split, Digits, Metaspace, Whitespace, WhitespaceSplit, Punctuation";
 
 SplitBehavior read_behavior(const std::string& name, const std::string& where) {
@@ -100,7 +100,7 @@ PreTokenization read_pre_tokenizer(const LargeJson& json, const std::string& whe
     const auto behavior = member_or<std::string>(json, "behavior", "Isolated", where);
     return {make_pattern_splitter(make_character_pattern(is_punctuation), read_behavior(behavior, where), false)};
   }
-  unsupported_component(where, type, kKnown);
+  unsupported_component(where, type, kPreTokenizers);
 }
 
 }  // namespace mla

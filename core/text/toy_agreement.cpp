@@ -5,7 +5,7 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kQuestions = 3;
+constexpr int kAgreementQuestions = 3;
 
 /// One to three nouns after the subject. In half of all cases each of them has the other number than it.
 std::string attractors(RandomStream& stream, bool plural, const Words& links) {
@@ -44,7 +44,7 @@ Question of_people(RandomStream& stream) {
 
 Passage agreement(RandomStream& stream, Extent) {
   Passage passage;
-  for (int i = 0; i < kQuestions; ++i) {
+  for (int i = 0; i < kAgreementQuestions; ++i) {
     passage.questions.push_back(once_in(stream, 3) ? of_people(stream) : of_things(stream));
   }
   return passage;

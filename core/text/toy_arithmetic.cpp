@@ -7,8 +7,8 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kQuestions = 3;
-constexpr int kChoices = 4;
+constexpr int kArithmeticQuestions = 3;
+constexpr int kArithmeticChoices = 4;
 constexpr int kLargest = 18;
 constexpr int kFarthest = 3;  ///< of a wrong choice from the right one
 
@@ -19,7 +19,7 @@ std::vector<std::string> around(RandomStream& stream, int right) {
     if (number != right) close.push_back(number);
   }
   std::vector<std::string> choices = {number_word(right)};
-  for (const int number : choose_some(stream, std::move(close), kChoices - 1)) choices.push_back(number_word(number));
+  for (const int number : choose_some(stream, std::move(close), kArithmeticChoices - 1)) choices.push_back(number_word(number));
   return choices;
 }
 
@@ -46,7 +46,7 @@ Question sum_of_three(RandomStream& stream) {
 
 Passage arithmetic(RandomStream& stream, Extent) {
   Passage passage;
-  for (int i = 0; i < kQuestions; ++i) {
+  for (int i = 0; i < kArithmeticQuestions; ++i) {
     const int kind = draw(stream, 0, 3);
     passage.questions.push_back(kind < 2 ? sum(stream) : kind == 2 ? difference(stream) : sum_of_three(stream));
   }

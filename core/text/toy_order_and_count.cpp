@@ -8,13 +8,13 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kChoices = 4;
+constexpr int kCountChoices = 4;
 constexpr int kMostCounted = 5;
 
 /// `right`, then others of `all`.
 std::vector<std::string> with_others(RandomStream& stream, const std::string& right, Words all) {
   std::erase(all, right);
-  const int count = std::min(kChoices - 1, static_cast<int>(all.size()));
+  const int count = std::min(kCountChoices - 1, static_cast<int>(all.size()));
   std::vector<std::string> choices = choose_some(stream, std::move(all), count);
   choices.insert(choices.begin(), right);
   return choices;

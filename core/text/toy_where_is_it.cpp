@@ -7,7 +7,7 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kChoices = 4;
+constexpr int kPlaceChoices = 4;
 
 struct Lying {
   std::string thing, place;
@@ -24,7 +24,7 @@ std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lyin
   }
   stream.shuffle(others);
   for (const std::string& other : others) {
-    if (std::ssize(choices) < kChoices) choices.push_back(other);
+    if (std::ssize(choices) < kPlaceChoices) choices.push_back(other);
   }
   return choices;
 }
@@ -32,7 +32,7 @@ std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lyin
 }  // namespace
 
 Passage where_is_it(RandomStream& stream, Extent extent) {
-  const int count = fact_count(stream, extent, kChoices + 1);
+  const int count = fact_count(stream, extent, kPlaceChoices + 1);
   const int moved = extent == Extent::kFull ? draw(stream, 1, 2) : draw(stream, 0, 1);
   const Words asked_things = coloured_things(stream, count), spots = choose_some(stream, places(), count + moved);
   Passage passage;
@@ -46,7 +46,7 @@ Passage where_is_it(RandomStream& stream, Extent extent) {
     thing.before = std::exchange(thing.place, spots[static_cast<std::size_t>(count + i)]);
     passage.statements.push_back(cat("Now the ", thing.thing, " is ", thing.place, "."));
   }
-  for (std::size_t asked = 0; asked < std::min<std::size_t>(lying.size(), kChoices); ++asked) {
+  for (std::size_t asked = 0; asked < std::min<std::size_t>(lying.size(), kPlaceChoices); ++asked) {
     const bool place = !once_in(stream, 3);
     const std::string prompt =
         place ? cat("Where is the ", lying[asked].thing, "? It is") : cat("What is ", lying[asked].place, "? The");

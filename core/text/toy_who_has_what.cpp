@@ -6,12 +6,12 @@
 namespace mla::toy {
 namespace {
 
-constexpr int kChoices = 4;
+constexpr int kOwnerChoices = 4;
 
 }  // namespace
 
 Passage who_has_what(RandomStream& stream, Extent extent) {
-  const int count = fact_count(stream, extent, kChoices + 2), asked_count = std::min(count, kChoices);
+  const int count = fact_count(stream, extent, kOwnerChoices + 2), asked_count = std::min(count, kOwnerChoices);
   const Words owners = choose_some(stream, names(), count), owned = coloured_things(stream, count);
   Passage passage;
   std::vector<std::size_t> facts;

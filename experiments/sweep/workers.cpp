@@ -18,7 +18,7 @@
 namespace mla {
 namespace {
 
-constexpr auto kPoll = std::chrono::milliseconds(200);
+constexpr auto kWorkerPoll = std::chrono::milliseconds(200);
 constexpr const char* kSelf = "/proc/self/exe";
 
 struct Worker {
@@ -88,7 +88,7 @@ std::int64_t run_workers(std::int64_t count, const std::vector<std::string>& arg
       }
     }
     meanwhile();
-    std::this_thread::sleep_for(kPoll);
+    std::this_thread::sleep_for(kWorkerPoll);
   }
   return killed;
 }

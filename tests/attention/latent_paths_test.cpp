@@ -12,7 +12,7 @@
 namespace mla {
 namespace {
 
-constexpr double kDoubleTolerance = 1e-10, kFloatTolerance = 1e-4;
+constexpr double kPathsDoubleTolerance = 1e-10, kPathsFloatTolerance = 1e-4;
 
 at::Tensor normal(RandomStream& stream, std::vector<std::int64_t> shape, double scale) {
   at::Tensor tensor = at::empty(shape, at::kDouble);
@@ -83,7 +83,7 @@ TEST(LatentPaths, AbsorbedIsExpandedIsUncachedForAnyShape) {
   RandomStream stream(3, "shapes");
   for (int i = 0; i < 120; ++i) {
     const at::ScalarType dtype = i % 2 ? at::kFloat : at::kDouble;
-    const double tolerance = dtype == at::kDouble ? kDoubleTolerance : kFloatTolerance;
+    const double tolerance = dtype == at::kDouble ? kPathsDoubleTolerance : kPathsFloatTolerance;
     AttentionGeometry g;
     const auto layer = random_layer(stream, dtype, g);
     const Rotary rotary(10000, g.head_dim, 64, {});

@@ -14,8 +14,8 @@
 namespace mla {
 namespace {
 
-constexpr double kDoubleTolerance = 1e-10;
-constexpr double kFloatTolerance = 1e-4;
+constexpr double kEqualityDoubleTolerance = 1e-10;
+constexpr double kEqualityFloatTolerance = 1e-4;
 constexpr std::int64_t kLength = 24;
 
 Json mha2mla(const Json& rope, const Json& low_rank) { return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}; }
@@ -75,13 +75,13 @@ class Equality : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(Equality, AllPairsWithoutLowRankIsTheSourceModel) {
-  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", "none"}}))), kDoubleTolerance);
+  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", "none"}}))), kEqualityDoubleTolerance);
 }
 
 TEST_P(Equality, AllPairsAndFullRankIsTheSourceModel) {
   const std::int64_t pairs = source.geometry.head_dim / 2;
   const std::string method = qk_norm() ? "value_svd" : "joint_svd";
-  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))), kDoubleTolerance);
+  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))), kEqualityDoubleTolerance);
 }
 
 TEST_P(Equality, FullRankIsPartialRopeAlone) {
@@ -92,11 +92,11 @@ TEST_P(Equality, FullRankIsPartialRopeAlone) {
       EXPECT_GT(difference(partial), 1e-3) << "dropping rotations must change something";
       if (qk_norm()) {
         const Decoder full = converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", source.geometry.head_dim}}));
-        EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kDoubleTolerance) << rope << pairs;
+        EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance) << rope << pairs;
         continue;
       }
       const Decoder full = converted(source, mha2mla(selection, {{"name", "joint_svd"}, {"d_kv", full_joint(pairs)}}));
-      EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kDoubleTolerance) << rope << pairs;
+      EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance) << rope << pairs;
     }
   }
 }
@@ -141,7 +141,7 @@ TEST_P(Equality, CachedIsUncachedOnEveryPath) {
   }
   const std::vector<std::vector<std::int64_t>> chunkings = {{kLength}, {10, 9, 5}, std::vector<std::int64_t>(kLength, 1)};
   for (const auto dtype : {at::kDouble, at::kFloat}) {
-    const double tolerance = dtype == at::kDouble ? kDoubleTolerance : kFloatTolerance;
+    const double tolerance = dtype == at::kDouble ? kEqualityDoubleTolerance : kEqualityFloatTolerance;
     const Decoder model = test::tiny_decoder(source.geometry, dtype);
     for (const Json& conversion : conversions) {
       const Decoder latent = converted(model, conversion);
@@ -182,7 +182,7 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
           if (counts[row] == 0) continue;
           const auto b = static_cast<std::int64_t>(row);
           const at::Tensor expected = model.forward(rows.narrow(0, b, 1).narrow(1, 0, fed[row])).select(1, fed[row] - 1);
-          EXPECT_LT(test::largest_difference(logits.narrow(0, b, 1), expected), kDoubleTolerance) << row << " path " << static_cast<int>(path);
+          EXPECT_LT(test::largest_difference(logits.narrow(0, b, 1), expected), kEqualityDoubleTolerance) << row << " path " << static_cast<int>(path);
         }
       }
       EXPECT_EQ(cache.lengths(), fed);
@@ -190,7 +190,7 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
       // A sequence that is forgotten leaves a place for another; the rest goes on.
       cache.reset(3);
       const at::Tensor again = model.forward_cached(rows.narrow(1, 0, 1), cache, path, {0, 0, 0, 1, 0});
-      EXPECT_LT(test::largest_difference(again[3], model.forward(rows.narrow(0, 3, 1).narrow(1, 0, 1))[0][0]), kDoubleTolerance);
+      EXPECT_LT(test::largest_difference(again[3], model.forward(rows.narrow(0, 3, 1).narrow(1, 0, 1))[0][0]), kEqualityDoubleTolerance);
       // Forks go on where the sequence stood.
       DecoderCache forks = cache.fork(1, 3);
       EXPECT_EQ(forks.bytes(), forks.predicted_bytes());
@@ -198,7 +198,7 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
       const at::Tensor forked = model.forward_cached(next, forks, path);
       for (std::int64_t i = 0; i < 3; ++i) {
         const at::Tensor whole = at::cat({rows.narrow(0, 1, 1).narrow(1, 0, fed[1]), next.narrow(0, i, 1)}, 1);
-        EXPECT_LT(test::largest_difference(forked[i], model.forward(whole).select(1, fed[1])[0]), kDoubleTolerance);
+        EXPECT_LT(test::largest_difference(forked[i], model.forward(whole).select(1, fed[1])[0]), kEqualityDoubleTolerance);
       }
       EXPECT_EQ(cache.lengths()[1], fed[1]);
     }
@@ -260,13 +260,13 @@ TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
   options.dtype = at::kDouble;
   const Decoder repeated = build_decoder(geometry, Json::object(), weights, "repeated", options);
   const at::Tensor ids = test::random_ids(geometry, 2, kLength);
-  ASSERT_LT(test::largest_difference(grouped.forward(ids), repeated.forward(ids)), kDoubleTolerance);
+  ASSERT_LT(test::largest_difference(grouped.forward(ids), repeated.forward(ids)), kEqualityDoubleTolerance);
   for (const char* method : {"joint_svd", "split_svd"}) {
     for (const char* rope : {"high", "low", "uniform"}) {
       const Json selection = {{"name", rope}, {"pairs", 2}};
       const Decoder a = converted(grouped, mha2mla(selection, {{"name", method}, {"d_kv", 6}}));
       const Decoder b = converted(repeated, mha2mla(selection, {{"name", method}, {"d_kv", 3}}));
-      EXPECT_LT(test::largest_difference(a.forward(ids), b.forward(ids)), kDoubleTolerance) << method << rope;
+      EXPECT_LT(test::largest_difference(a.forward(ids), b.forward(ids)), kEqualityDoubleTolerance) << method << rope;
     }
   }
 }
@@ -279,7 +279,7 @@ Decoder expect_same_from_store(const Pass& pass, const Decoder& source, const at
   pass.apply(apart, inputs);
   inputs.store = &store;
   pass.apply(shared, inputs);
-  EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kDoubleTolerance);
+  EXPECT_LT(test::largest_difference(apart.forward(ids), shared.forward(ids)), kEqualityDoubleTolerance);
   return shared;
 }
 

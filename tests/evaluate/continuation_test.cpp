@@ -22,7 +22,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr double kRounding = 1e-10;
+constexpr double kContinuationRounding = 1e-10;
 
 std::vector<std::int32_t> random_tokens(RandomStream& stream, std::int64_t vocabulary, std::size_t count) {
   std::vector<std::int32_t> tokens;
@@ -65,7 +65,7 @@ void expect_direct_values(const Decoder& decoder, const std::vector<Continuation
     ASSERT_EQ(result.sum[i].size(), groups[i].size());
     all += std::ssize(groups[i]);
     for (std::size_t choice = 0; choice < groups[i].size(); ++choice) {
-      EXPECT_NEAR(result.sum[i][choice], test::direct_log_likelihood(decoder, groups[i][choice]), kRounding)
+      EXPECT_NEAR(result.sum[i][choice], test::direct_log_likelihood(decoder, groups[i][choice]), kContinuationRounding)
           << "group " << i << ", continuation " << choice;
     }
   }

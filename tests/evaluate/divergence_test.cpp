@@ -26,7 +26,7 @@ using testing::DoubleNear;
 using testing::HasSubstr;
 using testing::Pointwise;
 
-constexpr double kRounding = 1e-11;
+constexpr double kDivergenceRounding = 1e-11;
 constexpr double kFloatRounding = 1e-6;
 
 std::vector<std::int32_t> random_sequence(std::int64_t length, std::uint64_t seed) {
@@ -62,10 +62,10 @@ TEST_F(Divergence, FollowsTheDefinition) {
       agrees.push_back(p.argmax().item<std::int64_t>() == q.argmax().item<std::int64_t>() ? 1 : 0);
     }
   }
-  EXPECT_THAT(result.kl, Pointwise(DoubleNear(kRounding), kl));
+  EXPECT_THAT(result.kl, Pointwise(DoubleNear(kDivergenceRounding), kl));
   EXPECT_EQ(result.agrees, agrees);
-  EXPECT_THAT(result.source_nll, Pointwise(DoubleNear(kRounding), perplexity(source_, text_, options_).nll));
-  EXPECT_THAT(result.nll, Pointwise(DoubleNear(kRounding), perplexity(model_, text_, options_).nll));
+  EXPECT_THAT(result.source_nll, Pointwise(DoubleNear(kDivergenceRounding), perplexity(source_, text_, options_).nll));
+  EXPECT_THAT(result.nll, Pointwise(DoubleNear(kDivergenceRounding), perplexity(model_, text_, options_).nll));
   EXPECT_EQ(reported, std::ssize(kl));
   EXPECT_GT(*std::max_element(kl.begin(), kl.end()), 1e-3);
 }
@@ -120,7 +120,7 @@ TEST_F(Divergence, OfStoredPredictionsIsTheSameWhenAllAreKept) {
   }
   EXPECT_EQ(result.agrees, live.agrees);
   EXPECT_THAT(result.source_nll, Pointwise(DoubleNear(kFloatRounding), live.source_nll));
-  EXPECT_THAT(result.nll, Pointwise(DoubleNear(kRounding), live.nll));
+  EXPECT_THAT(result.nll, Pointwise(DoubleNear(kDivergenceRounding), live.nll));
 }
 
 TEST_F(Divergence, OfKeptPredictionsFallsShortByTheTail) {
@@ -149,8 +149,8 @@ TEST_F(Divergence, OfSingleLayersIsThatOfTheModelsWithOneExchanged) {
     Decoder exchanged = source_.clone();
     exchanged.layers[i].attention = converted.layers[i].attention->clone();
     const TokenDivergence expected = divergence(source_, exchanged, text_, options_);
-    EXPECT_THAT(layers[i].kl, Pointwise(DoubleNear(kRounding), expected.kl));
-    EXPECT_THAT(layers[i].nll, Pointwise(DoubleNear(kRounding), expected.nll));
+    EXPECT_THAT(layers[i].kl, Pointwise(DoubleNear(kDivergenceRounding), expected.kl));
+    EXPECT_THAT(layers[i].nll, Pointwise(DoubleNear(kDivergenceRounding), expected.nll));
     EXPECT_EQ(layers[i].agrees, expected.agrees);
     EXPECT_GT(*std::max_element(expected.kl.begin(), expected.kl.end()), 1e-6);
   }

@@ -17,8 +17,8 @@
 namespace mla {
 namespace {
 
-constexpr double kDoubleTolerance = 1e-9;
-constexpr double kFloatTolerance = 1e-4;
+constexpr double kGoldenNllDoubleTolerance = 1e-9;
+constexpr double kGoldenNllFloatTolerance = 1e-4;
 constexpr double kStoryTolerance = 2e-9;       // the stored values have nine decimals
 constexpr double kPerplexityTolerance = 2e-6;  // relative, float32 against float32
 
@@ -45,7 +45,7 @@ TEST_P(FamilyNll, TokenNllAndGreedyContinuationMatch) {
   const Decoder decoder = load(folder, dtype);
   const at::Tensor ids = matrix<std::int64_t>(golden["input_ids"], at::kLong);
   EXPECT_LT(test::largest_difference(token_nll(decoder, ids), matrix<double>(golden["nll"], at::kDouble)),
-            dtype == at::kDouble ? kDoubleTolerance : kFloatTolerance);
+            dtype == at::kDouble ? kGoldenNllDoubleTolerance : kGoldenNllFloatTolerance);
   const at::Tensor greedy = matrix<std::int64_t>(golden["greedy_16"], at::kLong);
   EXPECT_TRUE(greedy_continue(decoder, ids, greedy.size(1)).equal(greedy));
 }

@@ -14,7 +14,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-10;
+constexpr double kChoiceRounding = 1e-10;
 
 class MultipleChoice : public testing::Test {
  protected:
@@ -74,8 +74,8 @@ TEST_F(MultipleChoice, StatesItsErrorAndItsItems) {
   double sum = 0;
   for (const double right : result.accuracy.per_item) sum += right;
   ASSERT_EQ(result.accuracy.per_item.size(), 24U);
-  EXPECT_NEAR(sum / 24, p, kRounding);
-  EXPECT_NEAR(result.accuracy.standard_error, std::sqrt(p * (1 - p) / 23), kRounding);
+  EXPECT_NEAR(sum / 24, p, kChoiceRounding);
+  EXPECT_NEAR(result.accuracy.standard_error, std::sqrt(p * (1 - p) / 23), kChoiceRounding);
   EXPECT_EQ(result.truncated, 0);
 }
 

@@ -18,7 +18,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-11;
+constexpr double kPerplexityRounding = 1e-11;
 
 using Sequence = std::vector<std::int32_t>;
 
@@ -63,7 +63,7 @@ TEST_P(StridedWindows, FollowTheDefinition) {
     EXPECT_EQ(result.scored_tokens, 37);
   }
   EXPECT_THAT(result.nll,
-              testing::Pointwise(testing::DoubleNear(kRounding), by_definition(decoder, tokens, context, stride)));
+              testing::Pointwise(testing::DoubleNear(kPerplexityRounding), by_definition(decoder, tokens, context, stride)));
 }
 
 // 38 tokens: windows that fit exactly (38), that leave a rest, that overlap by all but one, and one for all.
@@ -83,7 +83,7 @@ TEST(Perplexity, RowsKeepTheirOrderAndTheirOwnWindows) {
   std::int64_t reported = 0;
   const PerplexityResult result =
       perplexity(decoder, rows, windows(12, 8, 40), {}, [&](std::int64_t tokens) { reported += tokens; });
-  EXPECT_THAT(result.nll, testing::Pointwise(testing::DoubleNear(kRounding), expected));
+  EXPECT_THAT(result.nll, testing::Pointwise(testing::DoubleNear(kPerplexityRounding), expected));
   EXPECT_EQ(reported, static_cast<std::int64_t>(expected.size()));
 }
 
@@ -102,7 +102,7 @@ TEST(Perplexity, RowsOfAModelWithDynamicFrequenciesAreNotPadded) {
     expected.insert(expected.end(), nll.const_data_ptr<double>(), nll.const_data_ptr<double>() + nll.numel());
   }
   EXPECT_THAT(perplexity(decoder, rows, windows(64, 64)).nll,
-              testing::Pointwise(testing::DoubleNear(kRounding), expected));
+              testing::Pointwise(testing::DoubleNear(kPerplexityRounding), expected));
 }
 
 TEST(Perplexity, SummaryIsThatOfTheTokens) {
@@ -113,7 +113,7 @@ TEST(Perplexity, SummaryIsThatOfTheTokens) {
   for (const double value : result.nll) squares += std::pow(value - sum / n, 2);
   EXPECT_DOUBLE_EQ(result.mean_nll, sum / n);
   EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / n));
-  EXPECT_NEAR(result.standard_error, std::sqrt(squares / 36 / 37), kRounding);  // too few for blocks of tokens
+  EXPECT_NEAR(result.standard_error, std::sqrt(squares / 36 / 37), kPerplexityRounding);  // too few for blocks of tokens
   EXPECT_EQ(result.groups.unit, "token");
   EXPECT_DOUBLE_EQ(result.bits_per_byte.value(), sum / std::log(2.0) / 111);
   EXPECT_FALSE(perplexity(decoder, {random_sequence(38, 1)}, windows(10, 5)).bits_per_byte.has_value());
@@ -131,7 +131,7 @@ TEST(Perplexity, ErrorIsThatOfDocumentsWhereThereAreMany) {
     squares += std::pow(std::accumulate(next, next + size, 0.0) - result.mean_nll * static_cast<double>(size), 2);
     next += size;
   }
-  EXPECT_NEAR(result.standard_error, std::sqrt(squares * 24 / 23) / count, kRounding);
+  EXPECT_NEAR(result.standard_error, std::sqrt(squares * 24 / 23) / count, kPerplexityRounding);
 }
 
 TEST(Perplexity, RefusesImpossibleWindowsAndEmptyTexts) {
@@ -161,9 +161,9 @@ TEST(TargetNll, ChunksChangeNothing) {
   const at::Tensor hidden = decoder.hidden_states(ids.narrow(1, 0, 8)), targets = ids.narrow(1, 1, 8);
   const at::Tensor whole = target_nll(decoder, hidden, targets);
   for (const std::int64_t positions : {1, 5, 24}) {
-    EXPECT_LT(test::largest_difference(target_nll(decoder, hidden, targets, positions * 50), whole), kRounding);
+    EXPECT_LT(test::largest_difference(target_nll(decoder, hidden, targets, positions * 50), whole), kPerplexityRounding);
   }
-  EXPECT_LT(test::largest_difference(token_nll(decoder, ids), whole), kRounding);
+  EXPECT_LT(test::largest_difference(token_nll(decoder, ids), whole), kPerplexityRounding);
 }
 
 }  // namespace

@@ -21,10 +21,10 @@ using testing::reference_singular_values;
 constexpr double kExact = 1e-12;
 
 // Two layers: the first keeps 1 of 4 pairs, the second all of them, so that it has no position-free keys.
-const FactorGeometry kGeometry{.layers = 2, .hidden = 24, .kv_heads = 2, .head_dim = 8, .pairs = {1, 4}};
+const FactorGeometry kFactorGeometry{.layers = 2, .hidden = 24, .kv_heads = 2, .head_dim = 8, .pairs = {1, 4}};
 
 at::Tensor random_matrix(std::int64_t rows, std::uint64_t seed) {
-  return at::randn({rows, kGeometry.hidden}, at::detail::createCPUGenerator(seed), at::kDouble);
+  return at::randn({rows, kFactorGeometry.hidden}, at::detail::createCPUGenerator(seed), at::kDouble);
 }
 
 std::unique_ptr<Factorizer> factorizer(const Json& config) {
@@ -35,7 +35,7 @@ Factorization factorize(const Json& config, const at::Tensor& key, const at::Ten
   return factorizer(config)->decompose(key, value, width)->truncate(width);
 }
 
-std::string mistake(const Json& config, const FactorGeometry& geometry = kGeometry) {
+std::string factorizer_mistake(const Json& config, const FactorGeometry& geometry = kFactorGeometry) {
   try {
     factorizer(config)->check(geometry, "compress[0].low_rank");
   } catch (const ConfigError& error) {
@@ -50,7 +50,7 @@ at::Tensor product(const at::Tensor& up, const Factorization& factors, const Lat
 
 class LowRank : public ::testing::Test {
  protected:
-  const at::Tensor key_ = random_matrix(kGeometry.nope_rows(0), 1), value_ = random_matrix(kGeometry.value_rows(), 2);
+  const at::Tensor key_ = random_matrix(kFactorGeometry.nope_rows(0), 1), value_ = random_matrix(kFactorGeometry.value_rows(), 2);
 };
 
 TEST_F(LowRank, JointIsTheBestApproximationOfTheStackedMatrix) {
@@ -123,9 +123,9 @@ TEST_F(LowRank, SplitBudgetEachDoublesTheCache) {
   const auto total = factorizer({{"name", "split_svd"}, {"d_kv", 4}});
   const auto each = factorizer({{"name", "split_svd"}, {"d_kv", 4}, {"split_budget", "each"}});
   const auto joint = factorizer({{"name", "joint_svd"}, {"d_kv", 4}});
-  EXPECT_EQ(total->latent_width(0, kGeometry), joint->latent_width(0, kGeometry));
-  EXPECT_EQ(each->latent_width(0, kGeometry), 2 * joint->latent_width(0, kGeometry));
-  EXPECT_EQ(each->latent_width(1, kGeometry), joint->latent_width(1, kGeometry));  // no position-free keys there
+  EXPECT_EQ(total->latent_width(0, kFactorGeometry), joint->latent_width(0, kFactorGeometry));
+  EXPECT_EQ(each->latent_width(0, kFactorGeometry), 2 * joint->latent_width(0, kFactorGeometry));
+  EXPECT_EQ(each->latent_width(1, kFactorGeometry), joint->latent_width(1, kFactorGeometry));  // no position-free keys there
 }
 
 TEST_F(LowRank, ValueSvdLeavesKeysAlone) {
@@ -162,27 +162,27 @@ TEST_F(LowRank, RandomizedReportsItsOwnError) {
 
 TEST_F(LowRank, WidthsBeyondTheRankAreConfigErrors) {
   EXPECT_THAT(
-      mistake({{"name", "joint_svd"}, {"d_kv", {4, 9}}}),
+      factorizer_mistake({{"name", "joint_svd"}, {"d_kv", {4, 9}}}),
       HasSubstr("compress[0].low_rank.d_kv[1] = 9: the latent would have 18 elements but [K_nope; V] has rank at "
                 "most 16 (0 + 16 rows, hidden 24)"));
-  EXPECT_THAT(mistake({{"name", "joint_svd"}, {"d_kv", 13}}), HasSubstr("at most 24 (12 + 16 rows, hidden 24)"));
-  EXPECT_EQ(mistake({{"name", "joint_svd"}, {"d_kv", 8}}), "no ConfigError");
-  EXPECT_THAT(mistake({{"name", "split_svd"}, {"d_kv", 15}}),
+  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"d_kv", 13}}), HasSubstr("at most 24 (12 + 16 rows, hidden 24)"));
+  EXPECT_EQ(factorizer_mistake({{"name", "joint_svd"}, {"d_kv", 8}}), "no ConfigError");
+  EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"d_kv", 15}}),
               HasSubstr("the latent would have 12 + 18 elements but K_nope has rank at most 12 and V 16"));
-  EXPECT_EQ(mistake({{"name", "split_svd"}, {"d_kv", {14, 8}}}), "no ConfigError");
-  EXPECT_THAT(mistake({{"name", "split_svd"}, {"d_kv", 7}, {"split_budget", "each"}}), HasSubstr("14 + 14 elements"));
-  EXPECT_THAT(mistake({{"name", "value_svd"}, {"d_kv", 9}}), HasSubstr("18 elements but V has rank at most 16"));
+  EXPECT_EQ(factorizer_mistake({{"name", "split_svd"}, {"d_kv", {14, 8}}}), "no ConfigError");
+  EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"d_kv", 7}, {"split_budget", "each"}}), HasSubstr("14 + 14 elements"));
+  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"d_kv", 9}}), HasSubstr("18 elements but V has rank at most 16"));
   for (const char* name : {"joint_svd", "split_svd", "value_svd"}) {
-    EXPECT_THAT(mistake({{"name", name}, {"d_kv", 0}}), HasSubstr("d_kv = 0: must be at least 1")) << name;
-    EXPECT_THAT(mistake({{"name", name}, {"d_kv", {1, 1, 1}}}), HasSubstr("the model has 2 layers")) << name;
+    EXPECT_THAT(factorizer_mistake({{"name", name}, {"d_kv", 0}}), HasSubstr("d_kv = 0: must be at least 1")) << name;
+    EXPECT_THAT(factorizer_mistake({{"name", name}, {"d_kv", {1, 1, 1}}}), HasSubstr("the model has 2 layers")) << name;
   }
 }
 
 TEST_F(LowRank, OptionsNameTheMistake) {
-  EXPECT_THAT(mistake({{"name", "joint_svd"}, {"placement", "upp"}}), HasSubstr("low_rank.placement: no 'upp'"));
-  EXPECT_THAT(mistake({{"name", "split_svd"}, {"split_budget", "both"}}),
+  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"placement", "upp"}}), HasSubstr("low_rank.placement: no 'upp'"));
+  EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"split_budget", "both"}}),
               HasSubstr("low_rank.split_budget: no 'both'"));
-  EXPECT_THAT(mistake({{"name", "value_svd"}, {"svd", {{"method", "qr"}}}}), HasSubstr("low_rank.svd.method: no 'qr'"));
+  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"svd", {{"method", "qr"}}}}), HasSubstr("low_rank.svd.method: no 'qr'"));
 }
 
 }  // namespace

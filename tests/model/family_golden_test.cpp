@@ -11,8 +11,8 @@
 namespace mla {
 namespace {
 
-constexpr double kDoubleTolerance = 1e-9;
-constexpr double kFloatTolerance = 2e-4;
+constexpr double kFamilyDoubleTolerance = 1e-9;
+constexpr double kFamilyFloatTolerance = 2e-4;
 
 at::Tensor to_tensor(const Json& rows) {
   std::vector<at::Tensor> all;
@@ -40,7 +40,7 @@ TEST_P(FamilyGolden, LogitsMatch) {
   const std::int64_t first = golden["logits_positions"][0].get<std::int64_t>();
   const at::Tensor expected = to_tensor(golden["logits_last4"]);
   EXPECT_LT(test::largest_difference(logits.narrow(1, first, expected.size(1)), expected),
-            dtype == at::kDouble ? kDoubleTolerance : kFloatTolerance);
+            dtype == at::kDouble ? kFamilyDoubleTolerance : kFamilyFloatTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,

@@ -1,6 +1,5 @@
 // The kernels of decoding against their definitions written with ATen.
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
@@ -10,19 +9,19 @@
 #include "core/ops/decode_attention.h"
 #include "core/ops/thin_linear.h"
 #include "core/quantize/codec.h"
+#include "tests/support/random_tensors.h"
 
 namespace mla {
 namespace {
 
-at::Tensor normal(std::vector<std::int64_t> shape, at::ScalarType dtype, std::uint64_t seed) {
-  return at::randn(shape, at::detail::createCPUGenerator(seed), at::kDouble).to(dtype);
-}
+using test::normal;
+
 double difference(const at::Tensor& a, const at::Tensor& b) {
   EXPECT_EQ(a.sizes(), b.sizes());
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 /// Of results of size 1, from sums over at most some thousand terms.
-double tolerance(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-12 : 2e-5; }
+double decode_tolerance(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-12 : 2e-5; }
 
 class DecodeOps : public testing::TestWithParam<at::ScalarType> {
  protected:
@@ -39,7 +38,7 @@ TEST_P(DecodeOps, ThinLinear) {
       const at::Tensor weight = random({out, in}), bias = random({out});
       const at::Tensor x = random({kThinRows, in}) / 8;
       const at::Tensor all = thin_linear(x, weight, bias);
-      EXPECT_LT(difference(all, at::linear(x, weight, bias)), tolerance(GetParam())) << in << " " << out;
+      EXPECT_LT(difference(all, at::linear(x, weight, bias)), decode_tolerance(GetParam())) << in << " " << out;
       // A row's result is its own, bit for bit.
       for (std::int64_t rows = 1; rows < kThinRows; ++rows) {
         EXPECT_TRUE(thin_linear(x.narrow(0, 0, rows), weight, bias).equal(all.narrow(0, 0, rows))) << rows;
@@ -63,9 +62,9 @@ TEST_P(DecodeOps, ProductsWithEachHeadsMatrix) {
       const std::int64_t in = 13, out = 70, heads = kv_heads * group;
       const at::Tensor x = random({2, heads, in}) / 4, weight = random({kv_heads, in, out});
       const at::Tensor expected = at::einsum("bhgi,hio->bhgo", {x.view({2, kv_heads, group, in}), weight}).reshape({2, heads, out});
-      EXPECT_LT(difference(head_sums(x, weight.view({kv_heads * in, out}), kv_heads), expected), tolerance(GetParam()));
+      EXPECT_LT(difference(head_sums(x, weight.view({kv_heads * in, out}), kv_heads), expected), decode_tolerance(GetParam()));
       const at::Tensor transposed = weight.transpose(1, 2).contiguous().view({kv_heads * out, in});
-      EXPECT_LT(difference(head_products(x, transposed, kv_heads), expected), tolerance(GetParam()));
+      EXPECT_LT(difference(head_products(x, transposed, kv_heads), expected), decode_tolerance(GetParam()));
     }
   }
 }
@@ -150,7 +149,7 @@ TEST_P(DecodeOps, AttentionOverOneOrManyMemories) {
       problem.scale = 0.3;
       problem.window = window;
       const at::Tensor found = decode_attention(problem);
-      EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), tolerance(GetParam())) << c.heads << " " << c.latent;
+      EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), decode_tolerance(GetParam())) << c.heads << " " << c.latent;
       EXPECT_TRUE(decode_attention(problem).equal(found));
     }
   }
@@ -165,7 +164,7 @@ TEST_P(DecodeOps, GroupedQueriesDoNotDependOnThreadsOrNeighbours) {
   problem.queries = {random({3, 8, 24})};
   problem.values = {1, 2, 0, 20};
   const at::Tensor found = decode_attention(problem);
-  EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), tolerance(GetParam()));
+  EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), decode_tolerance(GetParam()));
   const int threads = at::get_num_threads();
   at::set_num_threads(3);
   EXPECT_TRUE(decode_attention(problem).equal(found));

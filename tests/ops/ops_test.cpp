@@ -1,6 +1,5 @@
 // The differentiable building blocks against their definitions written with ATen, values and gradients.
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
@@ -16,6 +15,7 @@
 #include "core/ops/rotary_embedding.h"
 #include "core/ops/softmax_loss.h"
 #include "core/ops/vector_math.h"
+#include "tests/support/random_tensors.h"
 
 namespace mla {
 namespace {
@@ -23,9 +23,7 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 using Operation = std::function<at::Tensor(const Tensors&)>;
 
-at::Tensor normal(std::vector<std::int64_t> shape, at::ScalarType dtype, std::uint64_t seed) {
-  return at::randn(shape, at::detail::createCPUGenerator(seed), at::kDouble).to(dtype);
-}
+using test::normal;
 
 /// Of values and gradients whose size is about 1; sums run over at most some hundred terms.
 double tolerance(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-12 : 2e-4; }

@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 using Pairs = std::vector<std::int64_t>;
 
-const HeadGeometry kGeometry{.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 16};
+const HeadGeometry kSelectorGeometry{.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 16};
 
 std::unique_ptr<RopeSelector> selector(const Json& config) {
   return Registry<RopeSelector>::instance().make(config, "compress[0].rope");
@@ -24,12 +24,12 @@ std::unique_ptr<RopeSelector> selector(const Json& config) {
 
 KeptPairs select(const Json& config, const PairNorms* norms = nullptr, std::int64_t layer = 0) {
   const auto rope = selector(config);
-  rope->check(kGeometry, "compress[0].rope");
-  return rope->select(layer, kGeometry, norms);
+  rope->check(kSelectorGeometry, "compress[0].rope");
+  return rope->select(layer, kSelectorGeometry, norms);
 }
 
 /// The message of the ConfigError that making and checking `config` ends with.
-std::string mistake(const Json& config, const HeadGeometry& geometry = kGeometry) {
+std::string selector_mistake(const Json& config, const HeadGeometry& geometry = kSelectorGeometry) {
   try {
     selector(config)->check(geometry, "compress[0].rope");
   } catch (const ConfigError& error) {
@@ -60,19 +60,19 @@ TEST(Selectors, PairsMayDifferByLayer) {
   const Json config{{"name", "low"}, {"pairs", {1, 0}}};
   EXPECT_EQ(select(config, nullptr, 0), (KeptPairs{{7}, {7}}));
   EXPECT_EQ(select(config, nullptr, 1), (KeptPairs{{}, {}}));
-  EXPECT_EQ(selector(config)->pairs(1, kGeometry), 0);
+  EXPECT_EQ(selector(config)->pairs(1, kSelectorGeometry), 0);
 }
 
 TEST(Selectors, ImpossibleCountsAreConfigErrors) {
-  EXPECT_THAT(mistake({{"name", "high"}, {"pairs", 9}}),
+  EXPECT_THAT(selector_mistake({{"name", "high"}, {"pairs", 9}}),
               HasSubstr("compress[0].rope.pairs = 9: head_dim 16 has 8 pairs"));
-  EXPECT_THAT(mistake({{"name", "two_norm"}, {"pairs", {1, -1}}}), HasSubstr("compress[0].rope.pairs[1] = -1: "));
-  EXPECT_THAT(mistake({{"name", "low"}, {"pairs", {1, 1, 1}}}),
+  EXPECT_THAT(selector_mistake({{"name", "two_norm"}, {"pairs", {1, -1}}}), HasSubstr("compress[0].rope.pairs[1] = -1: "));
+  EXPECT_THAT(selector_mistake({{"name", "low"}, {"pairs", {1, 1, 1}}}),
               HasSubstr("a list of 3 values; the model has 2 layers"));
-  EXPECT_THAT(mistake({{"name", "uniform"}, {"pairs", 4}, {"start", 2}}),
+  EXPECT_THAT(selector_mistake({{"name", "uniform"}, {"pairs", 4}, {"start", 2}}),
               HasSubstr("compress[0].rope.start = 2: with 4 of 8 pairs it must lie in 0..1"));
-  EXPECT_THAT(mistake({{"name", "uniform"}, {"pairs", 4}, {"start", -1}}), HasSubstr("rope.start = -1"));
-  EXPECT_THAT(mistake({{"name", "two_norm"}, {"score", "sun"}}), HasSubstr("did you mean 'sum'"));
+  EXPECT_THAT(selector_mistake({{"name", "uniform"}, {"pairs", 4}, {"start", -1}}), HasSubstr("rope.start = -1"));
+  EXPECT_THAT(selector_mistake({{"name", "two_norm"}, {"score", "sun"}}), HasSubstr("did you mean 'sum'"));
 }
 
 TEST(TwoNorm, PicksTheLoudPair) {
@@ -103,11 +103,11 @@ TEST(TwoNorm, NormsMustBeThereFittingAndFinite) {
   PairNorms norms = constant_norms();
   const auto rope = selector({{"name", "two_norm"}, {"pairs", 2}});
   EXPECT_TRUE(rope->needs_norms());
-  EXPECT_THROW(rope->select(0, kGeometry, nullptr), std::logic_error);
+  EXPECT_THROW(rope->select(0, kSelectorGeometry, nullptr), std::logic_error);
   norms.key[1][0] = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_THROW(rope->select(0, kGeometry, &norms), DataError);
+  EXPECT_THROW(rope->select(0, kSelectorGeometry, &norms), DataError);
   norms.key.pop_back();
-  EXPECT_THROW(rope->select(0, kGeometry, &norms), std::logic_error);
+  EXPECT_THROW(rope->select(0, kSelectorGeometry, &norms), std::logic_error);
 }
 
 TEST(Explicit, ReadsOneListOrAListPerLayerAndHead) {
@@ -115,13 +115,13 @@ TEST(Explicit, ReadsOneListOrAListPerLayerAndHead) {
   const Json nested{{"name", "explicit"}, {"kept", {{{6, 1}, {2, 3}}, {{0}, {7}}}}};
   EXPECT_EQ(select(nested, nullptr, 0), (KeptPairs{{1, 6}, {2, 3}}));
   EXPECT_EQ(select(nested, nullptr, 1), (KeptPairs{{0}, {7}}));
-  EXPECT_EQ(selector(nested)->pairs(0, kGeometry), 2);
+  EXPECT_EQ(selector(nested)->pairs(0, kSelectorGeometry), 2);
   EXPECT_EQ(select({{"name", "explicit"}, {"kept", Json::array()}}), (KeptPairs{{}, {}}));
 }
 
 TEST(Explicit, NamesWhatIsWrongWithAList) {
-  const auto with = [](const Json& kept) { return mistake({{"name", "explicit"}, {"kept", kept}}); };
-  EXPECT_THAT(mistake({{"name", "explicit"}}), HasSubstr("compress[0].rope.kept: missing"));
+  const auto with = [](const Json& kept) { return selector_mistake({{"name", "explicit"}, {"kept", kept}}); };
+  EXPECT_THAT(selector_mistake({{"name", "explicit"}}), HasSubstr("compress[0].rope.kept: missing"));
   EXPECT_THAT(with({1, 8}), HasSubstr("compress[0].rope.kept: no pair 8; head_dim 16 has pairs 0..7"));
   EXPECT_THAT(with({1, 1}), HasSubstr("pair 1 is listed twice"));
   EXPECT_THAT(with(Json::parse("[[[0], [1]]]")), HasSubstr("a list of 1; the model has 2 layers"));

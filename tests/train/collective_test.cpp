@@ -17,7 +17,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-10;  // of losses in float64 after a few updates
+constexpr double kCollectiveRounding = 1e-10;  // of losses in float64 after a few updates
 
 /// What the members of a group share.
 struct Table {
@@ -132,12 +132,12 @@ TEST(Processes, TogetherEqualOneAlone) {
       for (const std::int64_t size : {2, 3}) {
         const auto together = train_together(size, options, source);
         for (const Outcome& outcome : together) {
-          EXPECT_THAT(outcome.report.loss, testing::Pointwise(testing::DoubleNear(kRounding), alone.report.loss));
+          EXPECT_THAT(outcome.report.loss, testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.loss));
           EXPECT_THAT(outcome.report.gradient_norm,
-                      testing::Pointwise(testing::DoubleNear(kRounding), alone.report.gradient_norm));
+                      testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.gradient_norm));
           EXPECT_EQ(outcome.report.tokens, alone.report.tokens);
           for (std::size_t i = 0; i < alone.parameters.size(); ++i) {
-            EXPECT_TRUE(at::allclose(outcome.parameters[i], alone.parameters[i], 0, kRounding));
+            EXPECT_TRUE(at::allclose(outcome.parameters[i], alone.parameters[i], 0, kCollectiveRounding));
             EXPECT_TRUE(outcome.parameters[i].equal(together[0].parameters[i])) << "ranks drift apart";
           }
         }

@@ -18,7 +18,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-11;
+constexpr double kLossRounding = 1e-11;
 constexpr double kStep = 1e-5;                 // of the central difference, whose error is of the order kStep^2
 constexpr double kDifferenceTolerance = 1e-6;  // relative to max(1, |gradient|); gradients here are about 1
 constexpr int kProbesPerParameter = 4;
@@ -113,9 +113,9 @@ TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
   for (const std::int64_t positions : {1, 4, 1000}) {
     parameters.zero_gradients();
     const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.geometry.vocabulary);
-    EXPECT_NEAR(loss, plain.item<double>(), kRounding * std::abs(loss));
+    EXPECT_NEAR(loss, plain.item<double>(), kLossRounding * std::abs(loss));
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kRounding)
+      EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kLossRounding)
           << parameters.named()[i].first << ", " << positions << " positions at once";
     }
   }
@@ -162,9 +162,9 @@ TEST_P(LossGradient, DocumentsOfARowAreReadAsIfAlone) {
   EXPECT_GT(std::abs(accumulate_gradients(decoder, packed, 1) - separate), 1e-3);  // undivided, it is another text
   parameters.zero_gradients();
   packed.documents = at::tensor(documents, at::kLong).unsqueeze(0);
-  EXPECT_NEAR(accumulate_gradients(decoder, packed, 1), separate, kRounding * separate);
+  EXPECT_NEAR(accumulate_gradients(decoder, packed, 1), separate, kLossRounding * separate);
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), 10 * kRounding)
+    EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), 10 * kLossRounding)
         << parameters.named()[i].first;
   }
 }
@@ -202,9 +202,9 @@ TEST_P(LossGradient, OfDistillingFromItselfIsZero) {
   Decoder decoder = make_decoder(GetParam());
   const Decoder teacher = decoder.clone();
   TrainableParameters parameters(decoder, "all", "test");
-  EXPECT_NEAR(accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 2, 1}, &teacher), 0, kRounding);
+  EXPECT_NEAR(accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 2, 1}, &teacher), 0, kLossRounding);
   for (const auto& [name, parameter] : parameters.named()) {
-    EXPECT_LT(parameter.grad().abs().max().item<double>(), kRounding) << name;
+    EXPECT_LT(parameter.grad().abs().max().item<double>(), kLossRounding) << name;
   }
 }
 

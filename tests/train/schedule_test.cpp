@@ -13,7 +13,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-15;
+constexpr double kScheduleRounding = 1e-15;
 
 ScheduleOptions phases(ScheduleShape shape, std::int64_t warmup, std::int64_t decay) {
   ScheduleOptions options;
@@ -28,7 +28,7 @@ TEST(Schedule, WsdIsTheProtocolOfTheQualityBars) {
   const ScheduleOptions options = phases(ScheduleShape::kWsd, 30, 60);
   for (int s = 0; s < 300; ++s) {
     const double expected = s < 30 ? (s + 1) / 30.0 : s < 240 ? 1.0 : 1 - std::sqrt((s - 240) / 60.0);
-    EXPECT_NEAR(learning_rate_factor(options, s, 300), expected, kRounding) << s;
+    EXPECT_NEAR(learning_rate_factor(options, s, 300), expected, kScheduleRounding) << s;
   }
 }
 
@@ -42,17 +42,17 @@ TEST(Schedule, FractionsMeanTheSameAsTheirSteps) {
 
 TEST(Schedule, OtherShapesFallOverAllStepsAfterTheWarmup) {
   const std::int64_t total = 110;
-  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kLinear, 10, 0), 85, total), 0.25, kRounding);
-  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kCosine, 10, 0), 60, total), 0.5, kRounding);
+  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kLinear, 10, 0), 85, total), 0.25, kScheduleRounding);
+  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kCosine, 10, 0), 60, total), 0.5, kScheduleRounding);
   EXPECT_EQ(learning_rate_factor(phases(ScheduleShape::kConstant, 10, 0), 109, total), 1);
-  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kCosine, 10, 0), 4, total), 0.5, kRounding);
+  EXPECT_NEAR(learning_rate_factor(phases(ScheduleShape::kCosine, 10, 0), 4, total), 0.5, kScheduleRounding);
 }
 
 TEST(Schedule, DecayTendsToTheFinalFraction) {
   ScheduleOptions options = phases(ScheduleShape::kLinear, 0, 0);
   options.final_fraction = 0.2;
   EXPECT_EQ(learning_rate_factor(options, 0, 100), 1);
-  EXPECT_NEAR(learning_rate_factor(options, 50, 100), 0.6, kRounding);
+  EXPECT_NEAR(learning_rate_factor(options, 50, 100), 0.6, kScheduleRounding);
 }
 
 TEST(Schedule, RefusesPhasesThatDoNotFit) {

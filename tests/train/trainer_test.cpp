@@ -15,7 +15,7 @@
 namespace mla {
 namespace {
 
-constexpr double kRounding = 1e-10;  // of losses in float64 after a few updates
+constexpr double kTrainerRounding = 1e-10;  // of losses in float64 after a few updates
 
 std::vector<std::vector<std::int32_t>> random_rows(const std::vector<std::int64_t>& lengths) {
   std::vector<std::vector<std::int32_t>> rows;
@@ -72,8 +72,8 @@ TEST(Train, GradientNormIsThatOfTheMeanLoss) {
   loss.backward();
   double squares = 0;
   for (const at::Tensor& parameter : parameters) squares += parameter.grad().square().sum().item<double>();
-  EXPECT_NEAR(report.loss[0], loss.item<double>(), kRounding);
-  EXPECT_NEAR(report.gradient_norm[0], std::sqrt(squares), kRounding);
+  EXPECT_NEAR(report.loss[0], loss.item<double>(), kTrainerRounding);
+  EXPECT_NEAR(report.gradient_norm[0], std::sqrt(squares), kTrainerRounding);
 }
 
 TEST(Train, SameSeedSameLossesBitForBit) {
@@ -97,8 +97,8 @@ TEST(Train, AccumulationEqualsALargerBatch) {
     return train(decoder, source, options).loss;
   };
   const std::vector<double> whole = run(4, 1);
-  EXPECT_THAT(run(1, 4), testing::Pointwise(testing::DoubleNear(kRounding), whole));
-  EXPECT_THAT(run(2, 2), testing::Pointwise(testing::DoubleNear(kRounding), whole));
+  EXPECT_THAT(run(1, 4), testing::Pointwise(testing::DoubleNear(kTrainerRounding), whole));
+  EXPECT_THAT(run(2, 2), testing::Pointwise(testing::DoubleNear(kTrainerRounding), whole));
 }
 
 TEST(Train, TrainsOnlyWhatWasSelectedAndReleasesIt) {
