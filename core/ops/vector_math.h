@@ -23,11 +23,10 @@
 
 namespace mla {
 
-/// exp to about one unit in the last place (Cephes' polynomial); below -87 and above 88 it stays at their values.
-MLA_INLINE float vector_exp(float x) {
+/// exp to about one unit in the last place (Cephes' polynomial) of numbers up to 88; below -87 it stays at its value.
+MLA_INLINE float vector_exp_to_88(float x) {
   constexpr float kToInteger = 12582912.0F;  // 1.5 * 2^23: adding it rounds to whole numbers
   x = x < -87.0F ? -87.0F : x;
-  x = x > 88.0F ? 88.0F : x;
   const float shifted = x * 1.44269504088896341F + kToInteger;
   const float n = shifted - kToInteger;
   const float r = x - n * 0.693359375F + n * 2.12194440e-4F;
@@ -40,6 +39,9 @@ MLA_INLINE float vector_exp(float x) {
   p = p * r * r + r + 1.0F;
   return p * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3F800000U);
 }
+MLA_INLINE double vector_exp_to_88(double x) { return std::exp(x); }
+/// The same for all numbers: above 88 it stays at its value.
+MLA_INLINE float vector_exp(float x) { return vector_exp_to_88(x > 88.0F ? 88.0F : x); }
 MLA_INLINE double vector_exp(double x) { return std::exp(x); }
 
 /// Whether the kernels of this folder serve the tensor; others are left to ATen.

@@ -1,11 +1,13 @@
 // The differentiable building blocks against their definitions written with ATen, values and gradients.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "core/ops/causal_attention.h"
@@ -109,9 +111,9 @@ at::Tensor plain_attention(const Tensors& t, double scale, const at::Tensor& fir
   return at::matmul(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(-1), v);
 }
 
-// Lengths around the kernel's blocks of 128 queries.
+// Lengths around the kernel's blocks of 144 queries, and around its register tiles.
 TEST_P(Ops, CausalAttention) {
-  for (const std::int64_t length : {1, 5, 128, 129, 300}) {
+  for (const std::int64_t length : {1, 5, 17, 144, 145, 300}) {
     for (const std::int64_t kv_heads : {1, 2, 4}) {
       SCOPED_TRACE(testing::Message() << length << " tokens, " << kv_heads << " KV heads");
       expect_same([](const Tensors& t) { return causal_self_attention(t[0], t[1], t[2], 0.4, {}); },
@@ -119,6 +121,56 @@ TEST_P(Ops, CausalAttention) {
                   {random({2, 4, length, 8}), random({2, kv_heads, length, 8}), random({2, kv_heads, length, 5})});
     }
   }
+}
+
+// Widths around the kernel's vectors; keys wider than values, and narrower.
+TEST_P(Ops, CausalAttentionOfAnyWidth) {
+  for (const auto& [width, value_width] : {std::pair<int, int>{1, 3}, {7, 16}, {24, 9}, {33, 40}, {48, 31}}) {
+    SCOPED_TRACE(testing::Message() << "width " << width << ", of values " << value_width);
+    const double scale = 1 / std::sqrt(width);
+    expect_same([=](const Tensors& t) { return causal_self_attention(t[0], t[1], t[2], scale, {}); },
+                [=](const Tensors& t) { return plain_attention(t, scale, {}); },
+                {random({1, 6, 155, width}), random({1, 2, 155, width}), random({1, 2, 155, value_width})});
+  }
+}
+
+// Long enough for the keys to be split into runs, each with its own part of the queries' gradient.
+TEST_P(Ops, CausalAttentionOfALongSequence) {
+  constexpr std::int64_t kLength = 1100;
+  const at::Tensor position = at::arange(kLength);
+  for (const at::Tensor& first : {at::Tensor(), (position - 200).clamp_min(0).unsqueeze(0)}) {
+    expect_same([&](const Tensors& t) { return causal_self_attention(t[0], t[1], t[2], 0.4, first); },
+                [&](const Tensors& t) { return plain_attention(t, 0.4, first); },
+                {random({1, 2, kLength, 8}), random({1, 1, kLength, 8}), random({1, 1, kLength, 8})});
+  }
+}
+
+// Logits that grow and fall by far more than the headroom of the running softmax.
+TEST_P(Ops, CausalAttentionOfLargeLogits) {
+  const at::Tensor size = at::arange(300, at::kDouble).div(40).sin().mul(30).view({1, 1, 300, 1}).to(GetParam());
+  const at::Tensor q = at::ones({1, 2, 300, 8}, GetParam()), k = size * at::ones({1, 1, 300, 8}, GetParam());
+  const at::Tensor v = random({1, 1, 300, 8});
+  const at::Tensor found = causal_self_attention(q, k, v, 0.4, {});
+  const at::Tensor expected = plain_attention({q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble)}, 0.4, {});
+  expect_close(found.to(at::kDouble), expected, tolerance(GetParam()), "value");
+}
+
+// Sums run in an order of their own, whoever computes them.
+TEST_P(Ops, CausalAttentionDoesNotDependOnThreads) {
+  const at::AutoGradMode with_gradients(true);
+  const Tensors inputs{random({1, 4, 1100, 16}), random({1, 2, 1100, 16}), random({1, 2, 1100, 16})};
+  const auto results = [&](int threads) {
+    const int before = at::get_num_threads();
+    at::set_num_threads(threads);
+    Tensors leaves;
+    for (const at::Tensor& input : inputs) leaves.push_back(input.detach().clone().requires_grad_(true));
+    const at::Tensor out = causal_self_attention(leaves[0], leaves[1], leaves[2], 0.25, {});
+    out.backward(inputs[0]);
+    at::set_num_threads(before);
+    return Tensors{out.detach(), leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
+  };
+  const Tensors one = results(1), three = results(3);
+  for (std::size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i], three[i])) << i;
 }
 
 TEST_P(Ops, CausalAttentionWithinDocuments) {
