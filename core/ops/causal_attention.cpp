@@ -3,11 +3,11 @@
 #include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <atomic>
 #include <limits>
 #include <optional>
 #include <vector>
 
+#include "core/ops/packed_heads.h"
 #include "core/ops/tile_product.h"
 #include "core/ops/vector_math.h"
 
@@ -60,81 +60,6 @@ struct Tensors {
   std::int64_t length() const { return q.size(2); }
 };
 
-/// Rows of one head, in a tensor [batch, heads, length, width] or packed.
-template <class T>
-struct HeadRows {
-  T* data;
-  std::int64_t stride, width;
-  T* row(std::int64_t index) const { return data + index * stride; }
-};
-template <class T>
-HeadRows<const T> head_of(const at::Tensor& x, std::int64_t index) {
-  return {x.const_data_ptr<T>() + index / x.size(1) * x.stride(0) + index % x.size(1) * x.stride(1), x.stride(2),
-          x.size(3)};
-}
-template <class T>
-HeadRows<T> writable_head(const at::Tensor& x, std::int64_t index) {
-  return {x.mutable_data_ptr<T>() + index / x.size(1) * x.stride(0) + index % x.size(1) * x.stride(1), x.stride(2),
-          x.size(3)};
-}
-
-/// Width of a packed row: whole vectors.
-template <class T>
-std::int64_t packed_width(const at::Tensor& x) {
-  return rounded_up(x.size(3), kLanes<T>);
-}
-
-/// Room for `count` blocks of `size` elements, on whole cache lines.
-template <class T>
-class Room {
- public:
-  Room(std::int64_t count, std::int64_t size)
-      : size_(rounded_up(size, 64 / static_cast<std::int64_t>(sizeof(T)))),
-        memory_(at::empty({count, size_}, at::CPU(c10::CppTypeToScalarType<T>::value))),
-        data_(memory_.mutable_data_ptr<T>()) {}
-  T* block(std::int64_t index) const { return data_ + index * size_; }
-
- private:
-  std::int64_t size_;
-  at::Tensor memory_;
-  T* data_;
-};
-
-/// Calls work(unit, room) for units 0 … count - 1, each on the next thread that is free: give the costly ones first. A
-/// thread's room holds `size` elements.
-template <class T, class Work>
-void for_units(std::int64_t count, std::int64_t size, const Work& work) {
-  std::atomic<std::int64_t> next{0};
-  const std::int64_t threads = std::min<std::int64_t>(count, at::get_num_threads());
-  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    const Room<T> room(1, size);
-    for (; begin < end; ++begin) {
-      for (std::int64_t unit = next++; unit < count; unit = next++) work(unit, room.block(0));
-    }
-  });
-}
-
-/// to = from * scale.
-template <class T>
-MLA_INLINE void scale_row(const T* from, std::int64_t width, T scale, T* to) {
-  std::int64_t i = 0;
-  for (; i + kLanes<T> <= width; i += kLanes<T>) {
-    Vector<T> x;
-    load(from + i, x);
-    store<T>(x * scale, to + i);
-  }
-  for (; i < width; ++i) to[i] = from[i] * scale;
-}
-
-/// Rows times `scale`, filled up with zeros to whole vectors and whole register tiles.
-template <class T>
-MLA_INLINE void pack_rows(const HeadRows<const T>& from, std::int64_t count, T scale, std::int64_t to_width, T* to) {
-  for (std::int64_t row = 0; row < rounded_up(count, kTileRows); ++row, to += to_width) {
-    const std::int64_t width = row < count ? from.width : 0;
-    scale_row(from.row(row), width, scale, to);
-    for (std::int64_t i = width; i < to_width; ++i) to[i] = 0;
-  }
-}
 MLA_VECTORISED void pack_kernel(const HeadRows<const float>& from, std::int64_t count, float scale,
                                 std::int64_t to_width, float* to) {
   pack_rows(from, count, scale, to_width, to);
@@ -144,34 +69,12 @@ MLA_VECTORISED void pack_kernel(const HeadRows<const double>& from, std::int64_t
   pack_rows(from, count, scale, to_width, to);
 }
 
-/// The transposed matrix in panels of kTileColumns rows: [panel, width, kTileColumns], filled up with zeros.
-template <class T>
-MLA_INLINE void pack_panels(const HeadRows<const T>& from, std::int64_t count, T* to) {
-  constexpr std::int64_t kColumns = kTileColumns<T>;
-  for (std::int64_t begin = 0; begin < count; begin += kColumns, to += kColumns * from.width) {
-    const std::int64_t rows = std::min(count - begin, kColumns);
-    if (rows < kColumns) std::fill_n(to, kColumns * from.width, T(0));
-    for (std::int64_t j = 0; j < rows; j += kLanes<T>) {
-      std::int64_t i = 0;
-      for (; j + kLanes<T> <= rows && i + kLanes<T> <= from.width; i += kLanes<T>) {
-        transpose_square(from.row(begin + j) + i, from.stride, to + i * kColumns + j, kColumns);
-      }
-      for (; i < from.width; ++i) {
-        for (std::int64_t k = j; k < std::min(j + kLanes<T>, rows); ++k) {
-          to[i * kColumns + k] = from.row(begin + k)[i];
-        }
-      }
-    }
-  }
-}
 MLA_VECTORISED void panels_kernel(const HeadRows<const float>& from, std::int64_t count, float* to) {
   pack_panels(from, count, to);
 }
 MLA_VECTORISED void panels_kernel(const HeadRows<const double>& from, std::int64_t count, double* to) {
   pack_panels(from, count, to);
 }
-std::int64_t panels_size(const at::Tensor& x, std::int64_t columns) { return rounded_up(x.size(2), columns) * x.size(3); }
-
 /// Queries begin … end - 1 of one head and the keys that they see.
 struct Queries {
   std::int64_t begin, end;
@@ -310,12 +213,12 @@ T dot(const T* a, const T* b, std::int64_t count) {
 /// One head's queries against one tile of keys.
 template <class T>
 struct Backward {
-  const T *k_panels, *v_panels, *k_rows;             ///< of the tile
-  const T *q, *dout, *lse, *delta;                   ///< of the head's queries, packed
-  T *dq, *dk, *dv;                                   ///< dq of the head's queries, added to; dk and dv of the tile
-  T *p, *dp;                                         ///< [kBlock, kBlock]
+  const T *k_panels, *v_panels, *k_rows;              ///< of the tile
+  const T *q, *dout, *lse, *delta;                    ///< of the head's queries, packed
+  T *dq, *dk, *dv;                                    ///< dq of the head's queries, added to; dk and dv of the tile
+  T *p, *dp;                                          ///< [kBlock, kBlock]
   std::int64_t width, value_width, q_width, v_width;  ///< as they are, and packed
-  bool add;                                          ///< to dk and dv, which are written otherwise
+  bool add;                                           ///< to dk and dv, which are written otherwise
 };
 
 /// p and dp of a strip; zero for keys that a query does not see, up to the last that a register tile of keys takes.
@@ -434,9 +337,20 @@ void backward_run(const Tensors& t, const Gradients& g, const Packed<T>& from, s
       Backward<T> b{from.k_panels.block(kv_head) + tile * width,
                     from.v_panels.block(kv_head) + tile * value_width,
                     from.k_rows.block(kv_head) + tile * q_width,
-                    from.q.block(head), from.dout.block(head), t.lse.const_data_ptr<T>() + head * length,
-                    from.delta.block(head), dq.block(dq_begin + i), dk, dv, p, dp,
-                    width, value_width, q_width, v_width, i > 0};
+                    from.q.block(head),
+                    from.dout.block(head),
+                    t.lse.const_data_ptr<T>() + head * length,
+                    from.delta.block(head),
+                    dq.block(dq_begin + i),
+                    dk,
+                    dv,
+                    p,
+                    dp,
+                    width,
+                    value_width,
+                    q_width,
+                    v_width,
+                    i > 0};
       for (std::int64_t begin = tile; begin < length; begin += kBlock) {
         const Queries block{begin, std::min(begin + kBlock, length), first_of(t, head)};
         if (block.lowest_key() < tile + keys) backward_kernel(b, block, tile, keys);
@@ -471,8 +385,8 @@ void backward_all(const Tensors& t, const Gradients& g, double scale) {
   const Room<T> dq(runs.count * heads, rounded_up(length, kTileRows) * q_width);
   for_units<T>(runs.count * kv_heads, kBlock * (2 * kBlock + q_width + v_width), [&](std::int64_t unit, T* room) {
     const std::int64_t run = unit / kv_heads, head = unit % kv_heads, from = run * runs.keys;
-    backward_run<T>(t, g, inputs, head, {from, std::min(from + runs.keys, length)}, dq,
-                    run * heads + head * t.group(), room);
+    backward_run<T>(t, g, inputs, head, {from, std::min(from + runs.keys, length)}, dq, run * heads + head * t.group(),
+                    room);
   });
   for_units<T>(heads, 0, [&](std::int64_t head, T*) {
     sum_runs<T>(dq, runs, head, heads, q_width, length, static_cast<T>(scale), writable_head<T>(g.dq, head));

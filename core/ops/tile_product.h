@@ -1,5 +1,5 @@
-// Matrix products of small blocks, in registers. They do without the packing and the calls of a BLAS, which cost as much
-// as the products themselves where one of the sizes is a head's width.
+// Matrix products of small blocks, in registers. They do without the packing and the calls of a BLAS, which cost as
+// much as the products themselves where one of the sizes is a head's width.
 #pragma once
 
 #include <cstdint>
@@ -63,37 +63,6 @@ MLA_INLINE void tile_product(const LeftFactor<T>& a, const T* b, std::int64_t b_
     register_tile<T, 2>(a, b + j, b_stride, inner, c + j, c_stride, add);
   }
   if (j < columns) register_tile<T, 1>(a, b + j, b_stride, inner, c + j, c_stride, add);
-}
-
-/// a0 b0 a1 b1 …, in two vectors.
-template <class T>
-MLA_INLINE void interleave(const Vector<T>& a, const Vector<T>& b, Vector<T>& low, Vector<T>& high) {
-  if constexpr (std::is_same_v<T, float>) {
-    low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-    high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-  } else {
-    low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  }
-}
-
-/// Transposes a square of kLanes rows and columns.
-template <class T>
-MLA_INLINE void transpose_square(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride) {
-  constexpr std::int64_t kSize = kLanes<T>;
-  Vector<T> rows[kSize], mixed[kSize];
-#pragma GCC unroll 8
-  for (int i = 0; i < kSize; ++i) load(from + i * from_stride, rows[i]);
-  // Each step moves the highest bit of an element's row below the bits of its column.
-#pragma GCC unroll 3
-  for (int step = 1; step < kSize; step *= 2) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kSize / 2; ++i) interleave<T>(rows[i], rows[i + kSize / 2], mixed[2 * i], mixed[2 * i + 1]);
-#pragma GCC unroll 8
-    for (int i = 0; i < kSize; ++i) rows[i] = mixed[i];
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < kSize; ++i) store(rows[i], to + i * to_stride);
 }
 
 }  // namespace mla
