@@ -30,7 +30,8 @@ ExitCode dispatch(const std::vector<std::string>& arguments, const ReportStreams
     return ExitCode::kDone;
   }
   for (const ReportCommand& command : report_commands()) {
-    if (arguments.front() == command.name) return command.run(command, {arguments.begin() + 1, arguments.end()}, streams);
+    if (arguments.front() == command.name)
+      return command.run(command, {arguments.begin() + 1, arguments.end()}, streams);
   }
   throw ConfigError(unknown_name(arguments.front(), known));
 }
@@ -38,13 +39,14 @@ ExitCode dispatch(const std::vector<std::string>& arguments, const ReportStreams
 }  // namespace
 
 const std::vector<ReportCommand>& report_commands() {
-  static const std::vector<ReportCommand> commands = {summary_command(), table_command(), figure_command(), html_command(), compare_command(), planner_command(), verify_command(),
-                                                      merge_command(),   export_command(), repair_command(), gc_command()};
+  static const std::vector<ReportCommand> commands = {
+      summary_command(), table_command(), figure_command(), html_command(),   compare_command(), planner_command(),
+      verify_command(),  merge_command(), export_command(), repair_command(), gc_command()};
   return commands;
 }
 
-ReportArguments parse_arguments(const ReportCommand& command, po::options_description options, const std::vector<std::string>& arguments,
-                                const ReportStreams& streams) {
+ReportArguments parse_arguments(const ReportCommand& command, po::options_description options,
+                                const std::vector<std::string>& arguments, const ReportStreams& streams) {
   options.add_options()("help", "show this text");
   po::options_description all;
   all.add(options).add_options()("words", po::value<std::vector<std::string>>());

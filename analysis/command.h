@@ -45,8 +45,8 @@ struct ReportArguments {
 };
 
 /// Reads `arguments`; shows help for --help. Throws ConfigError for what is unknown or malformed.
-ReportArguments parse_arguments(const ReportCommand& command, po::options_description options, const std::vector<std::string>& arguments,
-                                const ReportStreams& streams);
+ReportArguments parse_arguments(const ReportCommand& command, po::options_description options,
+                                const std::vector<std::string>& arguments, const ReportStreams& streams);
 
 /// The words as paths; throws ConfigError when there is none.
 std::vector<std::filesystem::path> result_paths(const ReportCommand& command, const std::vector<std::string>& words);

@@ -16,7 +16,9 @@
 namespace mla {
 namespace {
 
-std::string cell_name(const LoadedRecord& record) { return cat(record.outline.head.experiment, "/", record.outline.head.cell); }
+std::string cell_name(const LoadedRecord& record) {
+  return cat(record.outline.head.experiment, "/", record.outline.head.cell);
+}
 
 /// What tells a cell apart, whatever folder its data lies in: the config without names.
 std::string config_key(const LoadedRecord& record) { return config_identity(record.outline.config).dump(); }
@@ -52,7 +54,8 @@ void match_cells(const RecordSet& before, const RecordSet& after, ComparisonRepo
     if (usable(record)) right.push_back(&record);
   }
   const auto cell_only = [](const LoadedRecord& record) { return record.outline.head.cell; };
-  for (const auto& key : {std::function<std::string(const LoadedRecord&)>(config_key), std::function<std::string(const LoadedRecord&)>(cell_name),
+  for (const auto& key : {std::function<std::string(const LoadedRecord&)>(config_key),
+                          std::function<std::string(const LoadedRecord&)>(cell_name),
                           std::function<std::string(const LoadedRecord&)>(cell_only)}) {
     std::map<std::string, std::vector<const LoadedRecord*>> by_key;
     for (const LoadedRecord* record : right) by_key[key(*record)].push_back(record);
@@ -112,17 +115,19 @@ bool all_finite(const std::vector<double>& values) {
 /// Standard normal quantile of (1 + confidence) / 2, by Newton's steps on erf.
 double normal_quantile(double confidence) {
   double z = 1;
-  for (int i = 0; i < 50; ++i) z -= (std::erf(z / std::sqrt(2.0)) - confidence) / (std::sqrt(2 / M_PI) * std::exp(-z * z / 2));
+  for (int i = 0; i < 50; ++i)
+    z -= (std::erf(z / std::sqrt(2.0)) - confidence) / (std::sqrt(2 / M_PI) * std::exp(-z * z / 2));
   return z;
 }
 
-/// What is drawn with replacement: samples, or groups of samples that depend on each other, with their sizes as weights.
+/// What is drawn with replacement: samples, or groups of samples that depend on each other, with their sizes as
+/// weights.
 struct Units {
   std::vector<double> means, weights;
 };
 
-/// Groups as the record states them (group_sizes); very many samples without groups are taken in blocks of neighbours, since
-/// those of a text depend on each other.
+/// Groups as the record states them (group_sizes); very many samples without groups are taken in blocks of neighbours,
+/// since those of a text depend on each other.
 Units units_of(const std::vector<double>& samples, const std::vector<double>& group_sizes) {
   constexpr std::size_t kMostSingle = 2000, kBlocks = 200;
   std::vector<std::size_t> ends;
@@ -151,7 +156,8 @@ struct SamplePair {
   std::vector<double> before, after, group_sizes;
 };
 
-void fill_interval(const ScoreOutline& before, const ScoreOutline& after, const SamplePair& samples, const CompareOptions& options, Comparison& result) {
+void fill_interval(const ScoreOutline& before, const ScoreOutline& after, const SamplePair& samples,
+                   const CompareOptions& options, Comparison& result) {
   result.difference = after.value - before.value;
   const bool paired = !samples.before.empty() && samples.before.size() == samples.after.size();
   if (paired && all_finite(samples.before) && all_finite(samples.after)) {
@@ -177,7 +183,8 @@ void fill_interval(const ScoreOutline& before, const ScoreOutline& after, const 
   }
 }
 
-void compare_cell(const MatchedCell& cell, const CompareOptions& options, std::set<std::string>& sources, ComparisonReport& report) {
+void compare_cell(const MatchedCell& cell, const CompareOptions& options, std::set<std::string>& sources,
+                  ComparisonReport& report) {
   std::vector<std::pair<const ScoreOutline*, const ScoreOutline*>> pairs;
   std::vector<std::string> paths;
   const std::string model = plain_text(dimension({cell.before, "source", true}, "model"));
@@ -189,7 +196,8 @@ void compare_cell(const MatchedCell& cell, const CompareOptions& options, std::s
     });
     if (after == scores.end()) continue;
     pairs.emplace_back(&before, &*after);
-    for (const char* array : {"/per_sample", "/group_sizes"}) paths.push_back(score_group(before.stage, before.task, before.metric) + array);
+    for (const char* array : {"/per_sample", "/group_sizes"})
+      paths.push_back(score_group(before.stage, before.task, before.metric) + array);
   }
   auto a = read_arrays(cell.before->path, paths), b = read_arrays(cell.after->path, paths);
   for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -202,7 +210,8 @@ void compare_cell(const MatchedCell& cell, const CompareOptions& options, std::s
     result.before = before->value;
     result.after = after->value;
     result.higher_is_better = before->higher_is_better;
-    fill_interval(*before, *after, {std::move(a[2 * i]), std::move(b[2 * i]), std::move(a[2 * i + 1])}, options, result);
+    fill_interval(*before, *after, {std::move(a[2 * i]), std::move(b[2 * i]), std::move(a[2 * i + 1])}, options,
+                  result);
     result.verdict = verdict_of(result);
     report.comparisons.push_back(std::move(result));
   }
@@ -231,7 +240,8 @@ ComparisonReport compare_results(const RecordSet& before, const RecordSet& after
   for (const RecordSet* set : {&before, &after}) {
     for (const std::string& note : skipped_notes(*set)) report.notes.push_back("skipped: " + note);
     for (const LoadedRecord& record : set->records) {
-      if (!usable(record)) report.notes.push_back(cat("skipped: ", record.path.string(), ": ", status_name(record.outline)));
+      if (!usable(record))
+        report.notes.push_back(cat("skipped: ", record.path.string(), ": ", status_name(record.outline)));
     }
   }
   std::set<std::string> sources;
@@ -249,21 +259,30 @@ ComparisonReport compare_results(const RecordSet& before, const RecordSet& after
   return report;
 }
 
-void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit, std::ostream& out) {
-  std::vector<std::vector<std::string>> lines = {{"verdict", "cell", "stage", "task", "metric", "before", "after", "difference", "interval", "p", "samples", "groups"}};
+void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit,
+                      std::ostream& out) {
+  std::vector<std::vector<std::string>> lines = {{"verdict", "cell", "stage", "task", "metric", "before", "after",
+                                                  "difference", "interval", "p", "samples", "groups"}};
   for (const Comparison& each : report.comparisons) {
     if (lines.size() > limit) break;
-    lines.push_back({verdict_name(each.verdict), each.cell, each.stage, each.task, each.metric, fmt::format("{:.5g}", each.before),
-                     fmt::format("{:.5g}", each.after), fmt::format("{:+.4g}", each.difference), interval_text(each),
-                     each.p_value ? fmt::format("{:.4f}", *each.p_value) : "", each.samples > 0 ? cat(each.samples) : "", each.units != each.samples ? cat(each.units) : ""});
+    lines.push_back({verdict_name(each.verdict), each.cell, each.stage, each.task, each.metric,
+                     fmt::format("{:.5g}", each.before), fmt::format("{:.5g}", each.after),
+                     fmt::format("{:+.4g}", each.difference), interval_text(each),
+                     each.p_value ? fmt::format("{:.4f}", *each.p_value) : "",
+                     each.samples > 0 ? cat(each.samples) : "", each.units != each.samples ? cat(each.units) : ""});
   }
   print_text_table(lines, 5, out);
-  if (report.comparisons.size() > limit) out << "… " << report.comparisons.size() - limit << " more; --limit shows more, --json all\n";
-  out << report.cells.size() << " cells in both: " << count_of(report, Verdict::kWorse) << " scores worse, " << count_of(report, Verdict::kBetter)
-      << " better, " << count_of(report, Verdict::kUnclear) << " unclear, " << count_of(report, Verdict::kSame) << " the same\n";
-  out << fmt::format("intervals of {:g} %: paired bootstrap over samples, or groups of them that depend on each other ({} resamples), or standard errors where no samples are given\n",
-                     100 * options.confidence, options.resamples);
-  const double expected = (1 - options.confidence) * static_cast<double>(report.comparisons.size() - count_of(report, Verdict::kSame));
+  if (report.comparisons.size() > limit)
+    out << "… " << report.comparisons.size() - limit << " more; --limit shows more, --json all\n";
+  out << report.cells.size() << " cells in both: " << count_of(report, Verdict::kWorse) << " scores worse, "
+      << count_of(report, Verdict::kBetter) << " better, " << count_of(report, Verdict::kUnclear) << " unclear, "
+      << count_of(report, Verdict::kSame) << " the same\n";
+  out << fmt::format(
+      "intervals of {:g} %: paired bootstrap over samples, or groups of them that depend on each other ({} resamples), "
+      "or standard errors where no samples are given\n",
+      100 * options.confidence, options.resamples);
+  const double expected =
+      (1 - options.confidence) * static_cast<double>(report.comparisons.size() - count_of(report, Verdict::kSame));
   if (expected >= 1) out << fmt::format("of so many comparisons about {:.0f} would stand out by chance\n", expected);
   for (const std::string& line : report.provenance) out << "provenance: " << line << "\n";
   std::map<std::string, std::size_t> differences;
@@ -280,17 +299,36 @@ Json comparison_json(const ComparisonReport& report) {
   Json rows = Json::array(), cells = Json::array();
   const auto optional = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
   for (const Comparison& each : report.comparisons) {
-    rows.push_back({{"verdict", verdict_name(each.verdict)}, {"cell", each.cell}, {"stage", each.stage}, {"task", each.task},
-                    {"metric", each.metric}, {"before", each.before}, {"after", each.after}, {"difference", each.difference},
-                    {"low", optional(each.low)}, {"high", optional(each.high)}, {"p_value", optional(each.p_value)},
-                    {"samples", each.samples}, {"groups", each.units}, {"higher_is_better", each.higher_is_better}});
+    rows.push_back({{"verdict", verdict_name(each.verdict)},
+                    {"cell", each.cell},
+                    {"stage", each.stage},
+                    {"task", each.task},
+                    {"metric", each.metric},
+                    {"before", each.before},
+                    {"after", each.after},
+                    {"difference", each.difference},
+                    {"low", optional(each.low)},
+                    {"high", optional(each.high)},
+                    {"p_value", optional(each.p_value)},
+                    {"samples", each.samples},
+                    {"groups", each.units},
+                    {"higher_is_better", each.higher_is_better}});
   }
   for (const MatchedCell& cell : report.cells) {
-    cells.push_back({{"before", cell.before->path.string()}, {"after", cell.after->path.string()}, {"config_differences", cell.config_differences}});
+    cells.push_back({{"before", cell.before->path.string()},
+                     {"after", cell.after->path.string()},
+                     {"config_differences", cell.config_differences}});
   }
-  return {{"worse", count_of(report, Verdict::kWorse)}, {"better", count_of(report, Verdict::kBetter)}, {"unclear", count_of(report, Verdict::kUnclear)},
-          {"same", count_of(report, Verdict::kSame)}, {"comparisons", rows}, {"cells", cells}, {"only_before", report.only_before},
-          {"only_after", report.only_after}, {"provenance", report.provenance}, {"notes", report.notes}};
+  return {{"worse", count_of(report, Verdict::kWorse)},
+          {"better", count_of(report, Verdict::kBetter)},
+          {"unclear", count_of(report, Verdict::kUnclear)},
+          {"same", count_of(report, Verdict::kSame)},
+          {"comparisons", rows},
+          {"cells", cells},
+          {"only_before", report.only_before},
+          {"only_after", report.only_after},
+          {"provenance", report.provenance},
+          {"notes", report.notes}};
 }
 
 }  // namespace mla

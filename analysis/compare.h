@@ -23,11 +23,11 @@ struct Comparison {
   std::string cell, stage, task, metric;
   double before = 0, after = 0;
   bool higher_is_better = true;
-  double difference = 0;           ///< after - before: of means over samples where there are samples
-  std::optional<double> low, high; ///< confidence interval of the difference
+  double difference = 0;            ///< after - before: of means over samples where there are samples
+  std::optional<double> low, high;  ///< confidence interval of the difference
   std::optional<double> p_value;
-  std::int64_t samples = 0;        ///< pairs of samples; 0: none in common, the interval comes from standard errors
-  std::int64_t units = 0;          ///< of the bootstrap: samples, or groups of them that depend on each other
+  std::int64_t samples = 0;  ///< pairs of samples; 0: none in common, the interval comes from standard errors
+  std::int64_t units = 0;    ///< of the bootstrap: samples, or groups of them that depend on each other
   Verdict verdict = Verdict::kUnclear;
 };
 
@@ -39,18 +39,19 @@ struct MatchedCell {
 
 struct ComparisonReport {
   std::vector<MatchedCell> cells;
-  std::vector<Comparison> comparisons;           ///< worse first, the surest first; then unclear, the same, better
+  std::vector<Comparison> comparisons;  ///< worse first, the surest first; then unclear, the same, better
   std::vector<std::string> only_before, only_after;
-  std::vector<std::string> provenance;           ///< "git_hash: a -> b", what differs between the two sets
+  std::vector<std::string> provenance;  ///< "git_hash: a -> b", what differs between the two sets
   std::vector<std::string> notes;
 };
 
 /// Matches cells by config (seeds included) and then by name; compares every score that both have by a paired bootstrap
-/// over samples, or by standard errors where there are no samples. Scores of the source model, which all cells of a model
-/// share, are compared once.
+/// over samples, or by standard errors where there are no samples. Scores of the source model, which all cells of a
+/// model share, are compared once.
 ComparisonReport compare_results(const RecordSet& before, const RecordSet& after, const CompareOptions& options);
 
-void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit, std::ostream& out);
+void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit,
+                      std::ostream& out);
 Json comparison_json(const ComparisonReport& report);
 
 }  // namespace mla

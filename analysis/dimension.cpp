@@ -190,7 +190,8 @@ std::vector<std::string> leaf_paths(const Json& config) {
   const auto walk = [&](const auto& self, const Json& value, const std::string& path) -> void {
     if (value.is_object() && !value.empty()) {
       for (const auto& [key, member] : value.items()) self(self, member, path.empty() ? key : cat(path, ".", key));
-    } else if (value.is_array() && std::any_of(value.begin(), value.end(), [](const Json& item) { return item.is_structured(); })) {
+    } else if (value.is_array() &&
+               std::any_of(value.begin(), value.end(), [](const Json& item) { return item.is_structured(); })) {
       for (std::size_t i = 0; i < value.size(); ++i) self(self, value[i], cat(path, "[", i, "]"));
     } else {
       paths.push_back(path);
@@ -275,7 +276,8 @@ std::optional<double> run_number(const Observation& observation, const std::stri
   const RecordOutline& record = observation.record->outline;
   if (name == "bytes_per_token") return bytes_per_token(observation);
   if (name == "saved_percent") return observation.as_source ? 0 : saved_percent(observation);
-  if (name == "seconds" || name.starts_with("seconds.")) return seconds_of(record, name.size() > 8 ? name.substr(8) : "");
+  if (name == "seconds" || name.starts_with("seconds."))
+    return seconds_of(record, name.size() > 8 ? name.substr(8) : "");
   if (name.starts_with("/")) {
     for (const auto& [path, value] : record.others) {
       if (path == name) return value;
@@ -288,7 +290,8 @@ std::optional<double> run_number(const Observation& observation, const std::stri
   const bool source = observation.as_source;
   if (name == "cached_elements") return layer_sum(record, source ? "cached_elements_before" : "cached_elements");
   if (name == "attention_parameters") return layer_sum(record, source ? "parameters_before" : "parameters");
-  if (name == "parameters_removed") return source ? 0 : layer_sum(record, "parameters_before") - layer_sum(record, "parameters");
+  if (name == "parameters_removed")
+    return source ? 0 : layer_sum(record, "parameters_before") - layer_sum(record, "parameters");
   if (source) return {};
   if (name == "joint_error" || name == "key_error" || name == "value_error") return layer_mean(record, name.c_str());
   return {};

@@ -11,7 +11,7 @@ namespace mla {
 /// One stage of one record: a model that was measured.
 struct Observation {
   const LoadedRecord* record = nullptr;
-  std::string stage;  ///< source, partial_rope, converted, fine_tuned, …; never empty
+  std::string stage;       ///< source, partial_rope, converted, fine_tuned, …; never empty
   bool as_source = false;  ///< the source model itself, for which the record's compression does not count
 };
 

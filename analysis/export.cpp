@@ -50,7 +50,8 @@ class LineWriter {
 
  private:
   static std::string csv_field(const Json& value) {
-    if (value.is_number_float()) return std::isfinite(value.get<double>()) ? fmt::format("{}", value.get<double>()) : cat(value.get<double>());
+    if (value.is_number_float())
+      return std::isfinite(value.get<double>()) ? fmt::format("{}", value.get<double>()) : cat(value.get<double>());
     return csv_text(plain_text(value));
   }
 
@@ -77,7 +78,9 @@ Line identity_of(const LoadedRecord& record, const std::vector<std::string>& pat
   Line line = {head.experiment, head.cell, status_name(record.outline), head.content_hash, dimension(last, "model")};
   for (const std::string& path : paths) {
     const auto found = record.outline.overrides.find(path);
-    line.push_back(found == record.outline.overrides.end() ? Json() : found->is_structured() ? Json(found->dump()) : *found);
+    line.push_back(found == record.outline.overrides.end() ? Json()
+                   : found->is_structured()                ? Json(found->dump())
+                                                           : *found);
   }
   return line;
 }
@@ -86,27 +89,30 @@ using Emit = std::function<void(const Line&)>;
 
 void export_scores(const LoadedRecord& record, const Emit& emit) {
   for (const ScoreOutline& score : record.outline.evaluation) {
-    emit({score.stage, score.task, score.metric, score.value, score.standard_error ? Json(*score.standard_error) : Json(), score.n, score.unit,
-          score.higher_is_better});
+    emit({score.stage, score.task, score.metric, score.value,
+          score.standard_error ? Json(*score.standard_error) : Json(), score.n, score.unit, score.higher_is_better});
   }
 }
 
 void export_samples(const LoadedRecord& record, const Emit& emit) {
   std::vector<std::string> paths;
-  for (const ScoreOutline& score : record.outline.evaluation) paths.push_back(score_group(score.stage, score.task, score.metric) + "/per_sample");
+  for (const ScoreOutline& score : record.outline.evaluation)
+    paths.push_back(score_group(score.stage, score.task, score.metric) + "/per_sample");
   const auto arrays = read_arrays(record.path, paths);
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     const ScoreOutline& score = record.outline.evaluation[i];
-    for (std::size_t sample = 0; sample < arrays[i].size(); ++sample) emit({score.stage, score.task, score.metric, sample, arrays[i][sample]});
+    for (std::size_t sample = 0; sample < arrays[i].size(); ++sample)
+      emit({score.stage, score.task, score.metric, sample, arrays[i][sample]});
   }
 }
 
 void export_training(const LoadedRecord& record, const Emit& emit) {
-  const auto series = read_arrays(record.path, {"/training/step", "/training/tokens", "/training/loss", "/training/learning_rate",
-                                                "/training/gradient_norm"});
+  const auto series = read_arrays(record.path, {"/training/step", "/training/tokens", "/training/loss",
+                                                "/training/learning_rate", "/training/gradient_norm"});
   for (std::size_t i = 0; i < series[0].size(); ++i) {
     const auto at = [&](std::size_t which) { return i < series[which].size() ? Json(series[which][i]) : Json(); };
-    emit({static_cast<std::int64_t>(series[0][i]), static_cast<std::int64_t>(i < series[1].size() ? series[1][i] : 0), at(2), at(3), at(4)});
+    emit({static_cast<std::int64_t>(series[0][i]), static_cast<std::int64_t>(i < series[1].size() ? series[1][i] : 0),
+          at(2), at(3), at(4)});
   }
 }
 
@@ -149,7 +155,9 @@ struct Kind {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
-      {"scores", {"stage", "task", "metric", "value", "standard_error", "n", "unit", "higher_is_better"}, export_scores},
+      {"scores",
+       {"stage", "task", "metric", "value", "standard_error", "n", "unit", "higher_is_better"},
+       export_scores},
       {"samples", {"stage", "task", "metric", "sample", "value"}, export_samples},
       {"training", {"step", "tokens", "loss", "learning_rate", "gradient_norm"}, export_training},
       {"layers", {"layer", "name", "value"}, export_layers},
@@ -169,11 +177,14 @@ const std::vector<std::string>& export_kinds() {
   return names;
 }
 
-std::vector<std::string> export_records(const std::vector<std::filesystem::path>& paths, const ExportOptions& options, std::ostream& out) {
-  const auto kind = std::find_if(kinds().begin(), kinds().end(), [&](const Kind& each) { return each.name == options.what; });
+std::vector<std::string> export_records(const std::vector<std::filesystem::path>& paths, const ExportOptions& options,
+                                        std::ostream& out) {
+  const auto kind =
+      std::find_if(kinds().begin(), kinds().end(), [&](const Kind& each) { return each.name == options.what; });
   if (kind == kinds().end()) throw ConfigError(cat("--what: ", unknown_name(options.what, export_kinds())));
   const std::vector<std::string> formats = {"csv", "json", "jsonl"};
-  if (std::find(formats.begin(), formats.end(), options.format) == formats.end()) throw ConfigError(cat("--format: ", unknown_name(options.format, formats)));
+  if (std::find(formats.begin(), formats.end(), options.format) == formats.end())
+    throw ConfigError(cat("--format: ", unknown_name(options.format, formats)));
   const RecordSet set = read_records(paths);
   const std::vector<std::string> overrides = override_paths(set);
   std::vector<std::string> columns = {"experiment", "cell", "status", "content_hash", "model"};

@@ -16,9 +16,10 @@ struct ExportOptions {
   std::string format = "csv";  ///< csv, json (one array) or jsonl (one object per line)
 };
 
-/// Writes the lines of all records under `paths` to `out`, one record at a time; returns notes on what was skipped. Every
-/// line names its record (experiment, cell, status, content_hash, and what distinguishes the cell, one column per config
-/// path), so that each column has one type throughout. Throws ConfigError for an unknown kind or format.
-std::vector<std::string> export_records(const std::vector<std::filesystem::path>& paths, const ExportOptions& options, std::ostream& out);
+/// Writes the lines of all records under `paths` to `out`, one record at a time; returns notes on what was skipped.
+/// Every line names its record (experiment, cell, status, content_hash, and what distinguishes the cell, one column per
+/// config path), so that each column has one type throughout. Throws ConfigError for an unknown kind or format.
+std::vector<std::string> export_records(const std::vector<std::filesystem::path>& paths, const ExportOptions& options,
+                                        std::ostream& out);
 
 }  // namespace mla

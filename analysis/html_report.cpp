@@ -57,7 +57,8 @@ std::string summary_of(const RecordSet& set) {
   const std::size_t skipped = skipped_notes(set).size();
   html += card(cat(skipped), "skipped", skipped > 0) + "</div>\n";
   std::vector<std::vector<std::string>> rows;
-  for (const auto& [what, counts] : {std::pair{"experiment", &experiments}, std::pair{"model", &models}, std::pair{"commit", &commits}}) {
+  for (const auto& [what, counts] :
+       {std::pair{"experiment", &experiments}, std::pair{"model", &models}, std::pair{"commit", &commits}}) {
     for (const auto& [name, count] : *counts) {
       if (rows.size() < 200) rows.push_back({what, name, cat(count)});
     }
@@ -74,7 +75,8 @@ std::string tables_of(const RecordSet& set) {
       const Table table = make_pivot(set, spec);
       const bool about_ours = table.has_paper && name != "sweep";
       if (name != "sweep" && !about_ours) continue;  // the paper's tasks were not measured: the same numbers once more
-      html += cat("<h3>", html_text(table.title.empty() ? "Methods against tasks" : table.title), "</h3>\n", html_table(table));
+      html += cat("<h3>", html_text(table.title.empty() ? "Methods against tasks" : table.title), "</h3>\n",
+                  html_table(table));
     } catch (const DataError&) {
       continue;  // nothing of its kind was measured
     }
@@ -91,8 +93,9 @@ std::string figures_of(const RecordSet& set, std::vector<std::string>& notes) {
       const auto figure = kind.draw(input);
       if (!figure) continue;
       write_figure(*figure, scratch.path(), {"svg"});
-      html += cat("<figure><h3>", html_text(figure->title), "</h3>\n<img alt=\"", html_text(figure->caption), "\" src=\"data:image/svg+xml;base64,",
-                  base64(read_file(scratch.path() / (figure->name + ".svg"))), "\">\n<figcaption>", html_text(figure->caption), "</figcaption></figure>\n");
+      html += cat("<figure><h3>", html_text(figure->title), "</h3>\n<img alt=\"", html_text(figure->caption),
+                  "\" src=\"data:image/svg+xml;base64,", base64(read_file(scratch.path() / (figure->name + ".svg"))),
+                  "\">\n<figcaption>", html_text(figure->caption), "</figcaption></figure>\n");
     } catch (const DataError& error) {
       notes.push_back(cat(kind.name, ": ", error.what()));
     }
@@ -105,7 +108,8 @@ std::string failures_of(const RecordSet& set) {
   std::vector<std::vector<std::string>> rows;
   for (const LoadedRecord& record : set.records) {
     const RecordHead& head = record.outline.head;
-    if (head.status != RunStatus::kComplete) rows.push_back({status_name(record.outline), cat(head.experiment, "/", head.cell), head.message});
+    if (head.status != RunStatus::kComplete)
+      rows.push_back({status_name(record.outline), cat(head.experiment, "/", head.cell), head.message});
   }
   for (const std::string& note : skipped_notes(set)) rows.push_back({"skipped", "", note});
   return rows.empty() ? "<p>None: every record is complete.</p>\n" : html_table({"status", "cell", "message"}, rows, 3);
@@ -115,7 +119,8 @@ std::string failures_of(const RecordSet& set) {
 class Interned {
  public:
   std::size_t add(const Json& value) {
-    const auto [found, is_new] = index_.try_emplace(value.dump(-1, ' ', false, Json::error_handler_t::replace), values_.size());
+    const auto [found, is_new] =
+        index_.try_emplace(value.dump(-1, ' ', false, Json::error_handler_t::replace), values_.size());
     if (is_new) values_.push_back(value);
     return found->second;
   }
@@ -154,18 +159,31 @@ std::string cells_of(const RecordSet& set) {
     own["content_hash"] = record.head.content_hash;
     own["file"] = loaded.path.string();
     for (const auto& [name, value] : record.seconds) times[name] = value;
-    rows += fmt::format("<tr class=\"cell\" data-cell=\"{}\"><td>{}</td><td>{}</td><td{}>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-                        cells.size(), html_text(record.head.experiment), html_text(record.head.cell), record.head.status == RunStatus::kComplete ? "" : " class=\"bad\"",
-                        status_name(record), html_text(stage), quality ? short_number(*quality) : "", saved ? fmt::format("{:.2f}", *saved) : "",
-                        seconds ? fmt::format("{:.1f}", *seconds) : "", html_text(plain_text(record.provenance.value("git_hash", Json())).substr(0, 10)));
-    cells.push_back({{"config", configs.add(shared_config(record))}, {"overrides", record.overrides}, {"seconds", times},
-                     {"provenance", provenances.add(provenance)}, {"own", own}});
+    rows += fmt::format(
+        "<tr class=\"cell\" data-cell=\"{}\"><td>{}</td><td>{}</td><td{}>{}</td><td>{}</td><td class=\"n\">{}</td><td "
+        "class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
+        cells.size(), html_text(record.head.experiment), html_text(record.head.cell),
+        record.head.status == RunStatus::kComplete ? "" : " class=\"bad\"", status_name(record), html_text(stage),
+        quality ? short_number(*quality) : "", saved ? fmt::format("{:.2f}", *saved) : "",
+        seconds ? fmt::format("{:.1f}", *seconds) : "",
+        html_text(plain_text(record.provenance.value("git_hash", Json())).substr(0, 10)));
+    cells.push_back({{"config", configs.add(shared_config(record))},
+                     {"overrides", record.overrides},
+                     {"seconds", times},
+                     {"provenance", provenances.add(provenance)},
+                     {"own", own}});
   }
   const std::string quality = input.quality ? html_text(input.quality->label) : "quality";
-  return cat("<input id=\"filter\" placeholder=\"filter: words of a cell\" aria-label=\"filter cells\">\n<div class=\"scroll\"><table><thead><tr><th>experiment</th><th>cell</th>"
-             "<th>status</th><th>last stage</th><th class=\"n\">", quality, "</th><th class=\"n\">saved %</th><th class=\"n\">seconds</th><th>commit</th></tr></thead><tbody>\n", rows,
-             "</tbody></table></div>\n<p class=\"notes\">A click on a cell shows its config and provenance.</p>\n<script type=\"application/json\" id=\"cells-data\">",
-             script_json({{"cells", cells}, {"configs", configs.values()}, {"provenances", provenances.values()}}), "</script>\n");
+  return cat(
+      "<input id=\"filter\" placeholder=\"filter: words of a cell\" aria-label=\"filter cells\">\n<div "
+      "class=\"scroll\"><table><thead><tr><th>experiment</th><th>cell</th>"
+      "<th>status</th><th>last stage</th><th class=\"n\">",
+      quality, "</th><th class=\"n\">saved %</th><th class=\"n\">seconds</th><th>commit</th></tr></thead><tbody>\n",
+      rows,
+      "</tbody></table></div>\n<p class=\"notes\">A click on a cell shows its config and provenance.</p>\n<script "
+      "type=\"application/json\" id=\"cells-data\">",
+      script_json({{"cells", cells}, {"configs", configs.values()}, {"provenances", provenances.values()}}),
+      "</script>\n");
 }
 
 }  // namespace
@@ -177,7 +195,9 @@ HtmlReport make_html_report(const std::vector<fs::path>& paths, const std::strin
   HtmlReport report;
   std::string body = cat("<h1>", html_text(title), "</h1>\n<p class=\"soft\">made ", utc_now(), " from ");
   for (std::size_t i = 0; i < paths.size(); ++i) body += cat(i > 0 ? ", " : "", html_text(paths[i].string()));
-  body += "</p>\n<nav><a href=\"#summary\">Summary</a><a href=\"#tables\">Tables</a><a href=\"#figures\">Figures</a><a href=\"#failures\">Failures</a><a href=\"#cells\">Cells</a></nav>\n";
+  body +=
+      "</p>\n<nav><a href=\"#summary\">Summary</a><a href=\"#tables\">Tables</a><a href=\"#figures\">Figures</a><a "
+      "href=\"#failures\">Failures</a><a href=\"#cells\">Cells</a></nav>\n";
   const auto section = [&](const char* id, const char* heading, const std::string& content) {
     body += cat("<section id=\"", id, "\"><h2>", heading, "</h2>\n", content, "</section>\n");
   };

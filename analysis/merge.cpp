@@ -16,7 +16,9 @@ struct Copy {
   RecordHead head;
 };
 
-bool ended(const RecordHead& head) { return head.status == RunStatus::kComplete || head.status == RunStatus::kDiverged; }
+bool ended(const RecordHead& head) {
+  return head.status == RunStatus::kComplete || head.status == RunStatus::kDiverged;
+}
 
 std::string folder_name(const LoadedRecord& record) {
   const std::string& experiment = record.outline.head.experiment;
@@ -56,7 +58,8 @@ std::vector<Copy> plan_copies(const RecordSet& set, const fs::path& output, bool
 /// OUTPUT/<experiment>/plan.json lists the cells of all inputs.
 void unite_plan(const fs::path& folder, const std::vector<Copy>& copies) {
   const fs::path file = folder / "plan.json";
-  Json plan = fs::exists(file) ? read_json(file) : Json{{"experiment", folder.filename().string()}, {"cells", Json::array()}};
+  Json plan =
+      fs::exists(file) ? read_json(file) : Json{{"experiment", folder.filename().string()}, {"cells", Json::array()}};
   const auto add = [&](const std::string& name, const std::string& hash) {
     for (const Json& cell : plan["cells"]) {
       if (cell.value("cell", "") == name) return;
@@ -66,10 +69,12 @@ void unite_plan(const fs::path& folder, const std::vector<Copy>& copies) {
   for (const Copy& copy : copies) {
     if (copy.to.parent_path() != folder) continue;
     add(copy.to.stem().string(), copy.head.content_hash);
-    const fs::path planned = copy.from.parent_path() / "plan.json";  // cells that are planned and not yet run stay planned
+    const fs::path planned =
+        copy.from.parent_path() / "plan.json";  // cells that are planned and not yet run stay planned
     if (!fs::exists(planned)) continue;
     const Json theirs = read_json(planned);
-    for (const Json& cell : theirs.value("cells", Json::array())) add(cell.value("cell", ""), cell.value("content_hash", ""));
+    for (const Json& cell : theirs.value("cells", Json::array()))
+      add(cell.value("cell", ""), cell.value("content_hash", ""));
   }
   write_json(file, plan, 1);
 }

@@ -16,6 +16,7 @@ struct MergeReport {
 /// Copies records, byte for byte, to OUTPUT/<experiment>/<file>, unites the plans of experiments, and notes what is
 /// complete where `mlaforge run` looks for it. The inputs stay as they are. Throws DataError before anything is written
 /// when two different runs would have one name (`rename`: the second is kept as <cell>@<hash>.h5).
-MergeReport merge_results(const std::vector<std::filesystem::path>& inputs, const std::filesystem::path& output, bool rename);
+MergeReport merge_results(const std::vector<std::filesystem::path>& inputs, const std::filesystem::path& output,
+                          bool rename);
 
 }  // namespace mla

@@ -18,7 +18,8 @@ bool same_key(const Json& ours, const Json& paper) {
   if (ours.is_number() && paper.is_number()) return std::abs(ours.get<double>() - paper.get<double>()) < kSamePercent;
   if (!ours.is_string() || !paper.is_string()) return ours == paper;
   const std::string a = ours, b = paper;
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 /// A row of the paper in the shape of `table`: {"model": …, …, "values": {"mmlu": 29.8, …}}.
@@ -32,7 +33,8 @@ TableRow paper_row(const Table& table, const Json& facts) {
   const Json values = facts.value("values", Json::object());
   for (const TableColumn& column : table.columns) {
     row.values.emplace_back();
-    if (const auto found = values.find(column.name); found != values.end()) row.values.back() = TableValue{*found, {}, {}, {}, 0, false};
+    if (const auto found = values.find(column.name); found != values.end())
+      row.values.back() = TableValue{*found, {}, {}, {}, 0, false};
   }
   return row;
 }
@@ -43,7 +45,8 @@ TableRow difference(const TableRow& ours, const TableRow& paper) {
   row.keys = ours.keys;
   for (std::size_t i = 0; i < ours.values.size(); ++i) {
     row.values.emplace_back();
-    if (ours.values[i] && paper.values[i]) row.values.back() = TableValue{ours.values[i]->mean - paper.values[i]->mean, {}, {}, {}, 0, false};
+    if (ours.values[i] && paper.values[i])
+      row.values.back() = TableValue{ours.values[i]->mean - paper.values[i]->mean, {}, {}, {}, 0, false};
   }
   return row;
 }
@@ -51,7 +54,8 @@ TableRow difference(const TableRow& ours, const TableRow& paper) {
 /// Adds the columns that the paper has and no record.
 void add_missing_columns(Table& table, const Json& paper) {
   for (const Json& name : paper.at("columns")) {
-    const bool there = std::any_of(table.columns.begin(), table.columns.end(), [&](const TableColumn& column) { return column.name == name; });
+    const bool there = std::any_of(table.columns.begin(), table.columns.end(),
+                                   [&](const TableColumn& column) { return column.name == name; });
     if (there) continue;
     table.columns.push_back({name, paper.value("unit", ""), true});
     table.columns.back().is_number = table.columns.back().unit.empty();
@@ -102,7 +106,8 @@ void add_paper(Table& table, const std::vector<Observation>& examples, const std
   const Json& paper = all.at(name);
   const bool measured = measured_any(table, paper);
   if (!table.rows.empty() && !measured) {
-    table.notes.push_back(cat("beside the paper's ", paper.at("title").get<std::string>(), ", whose ", join(paper.at("columns").get<std::vector<std::string>>()),
+    table.notes.push_back(cat("beside the paper's ", paper.at("title").get<std::string>(), ", whose ",
+                              join(paper.at("columns").get<std::vector<std::string>>()),
                               " no record has: its rows are left out"));
     return;
   }
@@ -116,7 +121,10 @@ void add_paper(Table& table, const std::vector<Observation>& examples, const std
     for (std::size_t j = 0; j < used.size(); ++j) {
       const Json& facts = paper.at("rows")[j];
       const Json& match = paper.at("match");
-      if (!std::all_of(match.begin(), match.end(), [&](const Json& key) { return same_key(dimension(examples[i], key), facts.value(key.get<std::string>(), Json())); })) continue;
+      if (!std::all_of(match.begin(), match.end(), [&](const Json& key) {
+            return same_key(dimension(examples[i], key), facts.value(key.get<std::string>(), Json()));
+          }))
+        continue;
       used[j] = true;
       rows.push_back(paper_row(table, facts));
       rows.push_back(difference(table.rows[i], rows.back()));
@@ -126,7 +134,8 @@ void add_paper(Table& table, const std::vector<Observation>& examples, const std
     if (!used[j]) rows.push_back(paper_row(table, paper.at("rows")[j]));
   }
   table.rows = std::move(rows);
-  table.notes.push_back(cat("paper: ", paper_tables().at("source").get<std::string>(), ", ", paper.at("title").get<std::string>()));
+  table.notes.push_back(
+      cat("paper: ", paper_tables().at("source").get<std::string>(), ", ", paper.at("title").get<std::string>()));
 }
 
 const std::vector<std::string>& preset_names() {

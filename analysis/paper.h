@@ -12,8 +12,8 @@ namespace mla {
 /// The facts of data/paper/tables.json, which are compiled in: arXiv 2502.14837v1, tables 1 to 7.
 const Json& paper_tables();
 
-/// Puts the paper's row beneath each of ours with the same model and method, and the difference beneath both; the paper's
-/// other rows follow where its tasks were measured. `examples` has an observation for each row of `table`.
+/// Puts the paper's row beneath each of ours with the same model and method, and the difference beneath both; the
+/// paper's other rows follow where its tasks were measured. `examples` has an observation for each row of `table`.
 /// Throws ConfigError for an unknown table.
 void add_paper(Table& table, const std::vector<Observation>& examples, const std::string& name);
 

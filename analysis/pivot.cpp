@@ -15,7 +15,8 @@ namespace mla {
 namespace {
 
 constexpr const char* kAverage = "average";
-const std::vector<std::string> kLessIsBetter = {"bytes_per_token", "cached_elements", "joint_error", "key_error", "value_error", "seconds"};
+const std::vector<std::string> kLessIsBetter = {"bytes_per_token", "cached_elements", "joint_error",
+                                                "key_error",       "value_error",     "seconds"};
 
 /// A stage of a record, or one task of it where tasks are a key.
 struct Item {
@@ -52,7 +53,8 @@ std::vector<Filter> parse_filters(const RecordSet& set, const std::vector<std::s
   std::vector<Filter> filters;
   for (const std::string& text : texts) {
     const std::size_t equals = text.find('=');
-    if (equals == std::string::npos || equals == 0) throw ConfigError(cat("--where ", text, ": expected KEY=VALUE or KEY!=VALUE"));
+    if (equals == std::string::npos || equals == 0)
+      throw ConfigError(cat("--where ", text, ": expected KEY=VALUE or KEY!=VALUE"));
     Filter filter;
     filter.negated = text[equals - 1] == '!';
     filter.key = text.substr(0, equals - (filter.negated ? 1 : 0));
@@ -86,12 +88,14 @@ std::vector<const LoadedRecord*> usable(const RecordSet& set, Table& table) {
   for (const LoadedRecord& record : set.records) {
     const RecordHead& head = record.outline.head;
     if (head.status == RunStatus::kFailed || head.status == RunStatus::kInterrupted) {
-      table.left_out.push_back(cat(record.path.string(), ": ", status_name(record.outline), head.message.empty() ? "" : ": ", head.message));
+      table.left_out.push_back(
+          cat(record.path.string(), ": ", status_name(record.outline), head.message.empty() ? "" : ": ", head.message));
       continue;
     }
     auto& same = by_hash[head.content_hash];
     const auto twin = std::find_if(same.begin(), same.end(), [&](const LoadedRecord* other) {
-      return !head.content_hash.empty() && config_identity(other->outline.config) == config_identity(record.outline.config);
+      return !head.content_hash.empty() &&
+             config_identity(other->outline.config) == config_identity(record.outline.config);
     });
     if (twin != same.end()) {
       table.left_out.push_back(cat(record.path.string(), ": the same run as ", (*twin)->path.string()));
@@ -119,10 +123,13 @@ std::vector<std::string> tasks_of(const Observation& observation) {
   return tasks;
 }
 
-std::vector<Item> collect_items(const RecordSet& set, const std::vector<const LoadedRecord*>& records, const TableSpec& spec) {
+std::vector<Item> collect_items(const RecordSet& set, const std::vector<const LoadedRecord*>& records,
+                                const TableSpec& spec) {
   const std::vector<Filter> filters = parse_filters(set, spec.where);
   const bool by_task = has(spec.rows, "task") || has(spec.columns, "task");
-  const bool all_stages = spec.stage == "all" || (spec.stage.empty() && (has(spec.rows, "stage") || has(spec.columns, "stage")) && !spec.separate_configs);
+  const bool all_stages =
+      spec.stage == "all" ||
+      (spec.stage.empty() && (has(spec.rows, "stage") || has(spec.columns, "stage")) && !spec.separate_configs);
   std::vector<Item> items;
   std::set<std::string> sources;
   const auto add = [&](const Observation& observation) {
@@ -135,9 +142,12 @@ std::vector<Item> collect_items(const RecordSet& set, const std::vector<const Lo
     }
   };
   for (const LoadedRecord* record : records) {
-    std::vector<std::string> stages = all_stages ? stages_of(record->outline) : std::vector{stage_of(record->outline, spec.stage)};
-    if (stages == std::vector<std::string>{""} && spec.stage.empty() && !spec.source) stages = {"none"};  // not evaluated, but it has numbers
-    const auto real = std::find_if(stages.begin(), stages.end(), [](const std::string& stage) { return stage != "source"; });
+    std::vector<std::string> stages =
+        all_stages ? stages_of(record->outline) : std::vector{stage_of(record->outline, spec.stage)};
+    if (stages == std::vector<std::string>{""} && spec.stage.empty() && !spec.source)
+      stages = {"none"};  // not evaluated, but it has numbers
+    const auto real =
+        std::find_if(stages.begin(), stages.end(), [](const std::string& stage) { return stage != "source"; });
     const Observation last{record, real == stages.end() ? "source" : *real, real == stages.end()};
     if (spec.source && stage_of(record->outline, "source") == "source" && passes({last, ""}, filters)) {
       const Observation source{record, "source", true};
@@ -171,14 +181,16 @@ std::vector<TaskColumn> tasks_with(const std::vector<Item>& items, const std::st
   std::vector<std::string> met;
   for (const Item& item : items) {
     for (const ScoreOutline& score : item.observation.record->outline.evaluation) {
-      if (score.stage == item.observation.stage && score.metric == metric && !has(met, score.task)) met.push_back(score.task);
+      if (score.stage == item.observation.stage && score.metric == metric && !has(met, score.task))
+        met.push_back(score.task);
     }
   }
   std::vector<TaskColumn> columns;
   std::set<std::string> taken;
   for (TaskColumn column : spec.tasks) {
     if (column.tasks.empty()) column.tasks = {column.name};
-    const bool any = std::any_of(column.tasks.begin(), column.tasks.end(), [&](const std::string& task) { return has(met, task); });
+    const bool any =
+        std::any_of(column.tasks.begin(), column.tasks.end(), [&](const std::string& task) { return has(met, task); });
     taken.insert(column.tasks.begin(), column.tasks.end());
     if (any) columns.push_back(std::move(column));
   }
@@ -205,14 +217,17 @@ bool is_run_number(const std::vector<Item>& items, const std::string& name) {
   const auto& known = run_numbers();
   return std::any_of(known.begin(), known.end(), [&](const DimensionName& each) { return each.name == name; }) ||
          name.starts_with("seconds.") || name.starts_with("/") ||
-         std::any_of(items.begin(), items.end(), [&](const Item& item) { return run_number(item.observation, name).has_value(); });
+         std::any_of(items.begin(), items.end(),
+                     [&](const Item& item) { return run_number(item.observation, name).has_value(); });
 }
 
 std::vector<ValueSpec> value_specs(const std::vector<Item>& items, const TableSpec& spec) {
   const bool by_task = has(spec.rows, "task") || has(spec.columns, "task");
   std::vector<ValueSpec> values;
-  const auto add = [&](const std::string& name, const std::string& longer, std::vector<std::pair<std::string, std::string>> parts) {
-    const bool taken = std::any_of(values.begin(), values.end(), [&](const ValueSpec& value) { return value.name == name; });
+  const auto add = [&](const std::string& name, const std::string& longer,
+                       std::vector<std::pair<std::string, std::string>> parts) {
+    const bool taken =
+        std::any_of(values.begin(), values.end(), [&](const ValueSpec& value) { return value.name == name; });
     values.push_back({taken ? longer : name, std::move(parts), "", false, true});
     describe(items, values.back());
   };
@@ -314,7 +329,8 @@ bool before(const Json& a, const Json& b) {
 }
 
 bool before(const std::vector<Json>& a, const std::vector<Json>& b) {
-  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(), [](const Json& x, const Json& y) { return before(x, y); });
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [](const Json& x, const Json& y) { return before(x, y); });
 }
 
 struct KeyOrder {
@@ -342,8 +358,8 @@ class ConfigTexts {
   std::map<const LoadedRecord*, std::string> texts_;
 };
 
-std::vector<Group> collect_groups(const std::vector<Item>& items, const TableSpec& spec, const std::vector<ValueSpec>& specs,
-                                  std::optional<std::size_t> average_after) {
+std::vector<Group> collect_groups(const std::vector<Item>& items, const TableSpec& spec,
+                                  const std::vector<ValueSpec>& specs, std::optional<std::size_t> average_after) {
   std::vector<Group> groups;
   std::map<std::string, std::size_t> known;
   ConfigTexts configs;
@@ -412,13 +428,17 @@ TableRow make_row(const Group& group, const std::vector<std::vector<Json>>& colu
 
 void add_columns(Table& table, const std::vector<std::vector<Json>>& column_keys, std::vector<ValueSpec> specs,
                  std::optional<std::size_t> average_after) {
-  if (average_after) specs.insert(specs.begin() + static_cast<std::ptrdiff_t>(*average_after), {kAverage, {}, "", true, true});
+  if (average_after)
+    specs.insert(specs.begin() + static_cast<std::ptrdiff_t>(*average_after), {kAverage, {}, "", true, true});
   for (const auto& column : column_keys) {
     std::string prefix;
     for (const Json& key : column) prefix += cat(prefix.empty() ? "" : " ", key.is_null() ? "-" : plain_text(key));
     for (const ValueSpec& value : specs) {
       const bool alone = specs.size() == 1 && !prefix.empty();
-      TableColumn added{alone ? prefix : prefix.empty() ? value.name : cat(prefix, " ", value.name), value.share ? "%" : "", value.higher_is_better};
+      TableColumn added{alone            ? prefix
+                        : prefix.empty() ? value.name
+                                         : cat(prefix, " ", value.name),
+                        value.share ? "%" : "", value.higher_is_better};
       added.is_number = !value.number.empty();
       added.has_best = !added.is_number || has(kLessIsBetter, value.number);
       table.columns.push_back(std::move(added));
@@ -431,7 +451,9 @@ void add_columns(Table& table, const std::vector<std::vector<Json>>& column_keys
 
 /// The order of rows: a source model before its derivatives and more cache before less, or by keys from left to right.
 void sort_groups(std::vector<Group>& groups, const TableSpec& spec) {
-  const auto place = [&](const char* name) { return static_cast<std::size_t>(std::find(spec.rows.begin(), spec.rows.end(), name) - spec.rows.begin()); };
+  const auto place = [&](const char* name) {
+    return static_cast<std::size_t>(std::find(spec.rows.begin(), spec.rows.end(), name) - spec.rows.begin());
+  };
   const std::size_t model = place("model"), saved = place("saved_percent"), stage = place("stage");
   const bool as_paper = spec.source && std::max({model, saved, stage}) < spec.rows.size();
   std::stable_sort(groups.begin(), groups.end(), [&](const Group& a, const Group& b) {
@@ -457,14 +479,16 @@ void sort_rows(Table& table, const std::string& sort) {
     const auto& cell = row.values[index - table.keys.size()];
     return cell ? Json(cell->mean) : Json();
   };
-  std::stable_sort(table.rows.begin(), table.rows.end(),
-                   [&](const TableRow& a, const TableRow& b) { return falling ? before(value(b), value(a)) : before(value(a), value(b)); });
+  std::stable_sort(table.rows.begin(), table.rows.end(), [&](const TableRow& a, const TableRow& b) {
+    return falling ? before(value(b), value(a)) : before(value(a), value(b));
+  });
 }
 
 /// Keys without a value in any row say nothing.
 void drop_empty_keys(Table& table) {
   for (std::size_t i = table.keys.size(); i-- > 0;) {
-    const bool empty = std::all_of(table.rows.begin(), table.rows.end(), [&](const TableRow& row) { return row.keys[i].is_null() || row.keys[i] == ""; });
+    const bool empty = std::all_of(table.rows.begin(), table.rows.end(),
+                                   [&](const TableRow& row) { return row.keys[i].is_null() || row.keys[i] == ""; });
     if (!empty || (table.keys[i].name != "settings" && table.keys[i].name != "cache")) continue;
     table.keys.erase(table.keys.begin() + static_cast<std::ptrdiff_t>(i));
     for (TableRow& row : table.rows) row.keys.erase(row.keys.begin() + static_cast<std::ptrdiff_t>(i));
@@ -527,12 +551,15 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
   const std::vector<Item> items = collect_items(set, records, spec);
   std::vector<ValueSpec> specs = value_specs(items, spec);
   std::erase_if(specs, [&](const ValueSpec& value) {
-    return std::none_of(items.begin(), items.end(), [&](const Item& item) { return value_of(item, value).has_value(); });
+    return std::none_of(items.begin(), items.end(),
+                        [&](const Item& item) { return value_of(item, value).has_value(); });
   });
   if (spec.paper.empty()) check_metrics(items, specs, spec);
-  const auto shares = static_cast<std::size_t>(std::count_if(specs.begin(), specs.end(), [](const ValueSpec& value) { return value.share; }));
+  const auto shares = static_cast<std::size_t>(
+      std::count_if(specs.begin(), specs.end(), [](const ValueSpec& value) { return value.share; }));
   std::optional<std::size_t> average_after;
-  const bool in_front = std::all_of(specs.begin(), specs.begin() + static_cast<std::ptrdiff_t>(shares), [](const ValueSpec& v) { return v.share; });
+  const bool in_front = std::all_of(specs.begin(), specs.begin() + static_cast<std::ptrdiff_t>(shares),
+                                    [](const ValueSpec& v) { return v.share; });
   if (spec.average && shares > 0 && in_front) average_after = shares;
 
   std::vector<Group> groups = collect_groups(items, spec, specs, average_after);
@@ -551,13 +578,16 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
     examples.push_back(group.example->observation);
   }
   for (std::size_t i = 0; i < table.keys.size(); ++i) {
-    table.keys[i].number = !table.rows.empty() && std::all_of(table.rows.begin(), table.rows.end(), [&](const TableRow& row) {
-      return row.keys[i].is_number() || row.keys[i].is_null();
-    });
+    table.keys[i].number =
+        !table.rows.empty() && std::all_of(table.rows.begin(), table.rows.end(), [&](const TableRow& row) {
+          return row.keys[i].is_number() || row.keys[i].is_null();
+        });
   }
   std::vector<bool> candidates;
   for (const Observation& each : examples) candidates.push_back(!spec.source || dimension(each, "method") != "none");
-  mark_best(table, [&](const TableRow& row) { return static_cast<bool>(candidates[static_cast<std::size_t>(&row - table.rows.data())]); });
+  mark_best(table, [&](const TableRow& row) {
+    return static_cast<bool>(candidates[static_cast<std::size_t>(&row - table.rows.data())]);
+  });
   if (!spec.separate_configs) {
     if (const auto paths = mixed_paths(groups); !paths.empty()) {
       table.notes.push_back("a cell averages over runs that differ in: " + join({paths.begin(), paths.end()}));

@@ -42,7 +42,8 @@ struct TableSpec {
     visit("title", self.title, "stands above the table");
     visit("rows", self.rows, "keys of the rows: dimensions or config paths");
     visit("columns", self.columns, "keys of the columns beside the metrics; none: one column per metric and task");
-    visit("metrics", self.metrics, "metric (of all tasks), task/metric, or a number of the run such as bytes_per_token");
+    visit("metrics", self.metrics,
+          "metric (of all tasks), task/metric, or a number of the run such as bytes_per_token");
     visit("tasks", self.tasks, "order and names of tasks; those not named come after them");
     visit("leave_out", self.leave_out, "tasks that are means of others");
     visit("where", self.where, "filters: KEY=VALUE or KEY!=VALUE, * for anything, several values with commas");

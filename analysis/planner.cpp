@@ -86,7 +86,8 @@ std::optional<SpectralSource> spectra_of(const RunGroup& group) {
 double energy_of(const SpectralSource& source, const std::vector<std::int64_t>& ranks) {
   double sum = 0;
   for (std::size_t layer = 0; layer < ranks.size(); ++layer) {
-    for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks[layer]) && rank < source.layers[layer].gains.size(); ++rank) {
+    for (std::size_t rank = 0;
+         rank < static_cast<std::size_t>(ranks[layer]) && rank < source.layers[layer].gains.size(); ++rank) {
       sum += source.layers[layer].gains[rank];
     }
   }
@@ -115,7 +116,8 @@ void finish(const SpectralSource& source, SpectralPlan& plan) {
   double elements = source.rope_elements;
   for (std::size_t layer = 0; layer < plan.ranks.size(); ++layer) {
     elements += static_cast<double>(plan.ranks[layer]);
-    plan.at_end_of_spectrum = plan.at_end_of_spectrum || static_cast<std::size_t>(plan.ranks[layer]) == source.layers[layer].gains.size();
+    plan.at_end_of_spectrum =
+        plan.at_end_of_spectrum || static_cast<std::size_t>(plan.ranks[layer]) == source.layers[layer].gains.size();
   }
   plan.label = source.label;
   plan.bytes_per_token = elements * source.bytes_per_element;
@@ -149,14 +151,19 @@ std::optional<SpectralPlan> plan_for_energy(const SpectralSource& source, double
 }
 
 /// One plan per selection of pairs: of the widest spectra that were recorded for it.
-void add_spectral(const FigureInput& input, const PlannerQuestion& question, std::optional<double> bytes, PlannerAnswer& answer) {
+void add_spectral(const FigureInput& input, const PlannerQuestion& question, std::optional<double> bytes,
+                  PlannerAnswer& answer) {
   std::set<std::string> seen;
   for (const RunGroup& group : input.groups) {  // more cache first: the widest spectra
     const auto source = spectra_of(group);
     if (!source || !seen.insert(source->label).second) continue;
-    const auto made = question.energy ? plan_for_energy(*source, *question.energy) : bytes ? plan_for_bytes(*source, *bytes) : std::nullopt;
+    const auto made = question.energy ? plan_for_energy(*source, *question.energy)
+                      : bytes         ? plan_for_bytes(*source, *bytes)
+                                      : std::nullopt;
     if (made) answer.spectral.push_back(*made);
-    if (!made && question.energy) answer.notes.push_back(cat(source->label, ": its recorded spectra end before ", *question.energy, " of the energy"));
+    if (!made && question.energy)
+      answer.notes.push_back(
+          cat(source->label, ": its recorded spectra end before ", *question.energy, " of the energy"));
   }
   std::stable_sort(answer.spectral.begin(), answer.spectral.end(), [&](const SpectralPlan& a, const SpectralPlan& b) {
     return question.energy ? a.bytes_per_token < b.bytes_per_token : a.energy > b.energy;
@@ -174,7 +181,8 @@ bool meets(const PlannerCandidate& candidate, const PlannerQuestion& question, d
 Json recommendation(const PlannerCandidate& candidate) {
   const Observation& run = candidate.group->runs.front();
   Json json = {{"label", candidate.group->label}};
-  for (const char* key : {"method", "rope_name", "pairs", "low_rank_name", "d_kv", "cache"}) json[key] = dimension(run, key);
+  for (const char* key : {"method", "rope_name", "pairs", "low_rank_name", "d_kv", "cache"})
+    json[key] = dimension(run, key);
   json["bytes_per_token"] = candidate.bytes_per_token;
   json["saved_percent"] = candidate.saved_percent;
   json["quality"] = candidate.quality.mean;
@@ -196,7 +204,8 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
   PlannerAnswer answer;
   std::optional<double> source_bytes;
   for (const RunGroup& group : input.groups) {
-    if (!source_bytes) source_bytes = run_number(Observation{group.runs.front().record, "source", true}, "bytes_per_token");
+    if (!source_bytes)
+      source_bytes = run_number(Observation{group.runs.front().record, "source", true}, "bytes_per_token");
   }
   auto bytes = question.bytes_per_token;
   if (!bytes && question.saved_percent && source_bytes) bytes = *source_bytes * (1 - *question.saved_percent / 100);
@@ -212,16 +221,20 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
   for (PlannerCandidate& candidate : all) {
     const double change = candidate.quality.mean - answer.reference_quality;
     candidate.loss = reference ? (input.quality->higher_is_better ? -change : change) : 0;
-    if (candidate.group->compressed && meets(candidate, question, answer.reference_quality)) answer.fitting.push_back(candidate);
+    if (candidate.group->compressed && meets(candidate, question, answer.reference_quality))
+      answer.fitting.push_back(candidate);
   }
   const bool by_size = question.tolerance.has_value();
-  std::stable_sort(answer.fitting.begin(), answer.fitting.end(), [&](const PlannerCandidate& a, const PlannerCandidate& b) {
-    return by_size ? std::pair(a.bytes_per_token, a.loss) < std::pair(b.bytes_per_token, b.loss) : std::pair(a.loss, a.bytes_per_token) < std::pair(b.loss, b.bytes_per_token);
-  });
+  std::stable_sort(answer.fitting.begin(), answer.fitting.end(),
+                   [&](const PlannerCandidate& a, const PlannerCandidate& b) {
+                     return by_size ? std::pair(a.bytes_per_token, a.loss) < std::pair(b.bytes_per_token, b.loss)
+                                    : std::pair(a.loss, a.bytes_per_token) < std::pair(b.loss, b.bytes_per_token);
+                   });
   for (std::size_t i = 1; i < answer.fitting.size(); ++i) {
     const PlannerCandidate &best = answer.fitting.front(), &other = answer.fitting[i];
     const bool same_size = !by_size || other.bytes_per_token == best.bytes_per_token;
-    if (same_size && std::abs(other.loss - best.loss) <= std::hypot(best.quality.error, other.quality.error)) answer.equal.push_back(other);
+    if (same_size && std::abs(other.loss - best.loss) <= std::hypot(best.quality.error, other.quality.error))
+      answer.equal.push_back(other);
   }
   return answer;
 }
@@ -230,26 +243,39 @@ void print_plan(const FigureInput& input, const PlannerAnswer& answer, std::ostr
   if (input.quality && answer.fitting.empty()) out << "No config that was measured meets this.\n";
   if (!answer.fitting.empty()) {
     const PlannerCandidate& best = answer.fitting.front();
-    out << fmt::format("Recommended: {}\n  {:.6g} bytes per token ({:.2f} % saved), {} {} ±{:.2g} over {} runs; {:+.4g} against {} ({})\n\nEvidence:\n", best.group->label,
-                       best.bytes_per_token, best.saved_percent, input.quality->label, short_number(best.quality.mean), best.quality.error, best.group->runs.size(),
-                       best.quality.mean - answer.reference_quality, short_number(answer.reference_quality), answer.reference);
-    std::vector<std::vector<std::string>> lines = {{"config", "bytes/token", "saved %", input.quality->label, "±", "loss", "runs"}};
+    out << fmt::format(
+        "Recommended: {}\n  {:.6g} bytes per token ({:.2f} % saved), {} {} ±{:.2g} over {} runs; {:+.4g} against {} "
+        "({})\n\nEvidence:\n",
+        best.group->label, best.bytes_per_token, best.saved_percent, input.quality->label,
+        short_number(best.quality.mean), best.quality.error, best.group->runs.size(),
+        best.quality.mean - answer.reference_quality, short_number(answer.reference_quality), answer.reference);
+    std::vector<std::vector<std::string>> lines = {
+        {"config", "bytes/token", "saved %", input.quality->label, "±", "loss", "runs"}};
     for (const PlannerCandidate& each : answer.fitting) {
       if (lines.size() > 10) break;
-      lines.push_back({each.group->label, fmt::format("{:.6g}", each.bytes_per_token), fmt::format("{:.2f}", each.saved_percent), short_number(each.quality.mean),
-                       fmt::format("{:.2g}", each.quality.error), fmt::format("{:.4g}", each.loss), cat(each.group->runs.size())});
+      lines.push_back({each.group->label, fmt::format("{:.6g}", each.bytes_per_token),
+                       fmt::format("{:.2f}", each.saved_percent), short_number(each.quality.mean),
+                       fmt::format("{:.2g}", each.quality.error), fmt::format("{:.4g}", each.loss),
+                       cat(each.group->runs.size())});
     }
     print_text_table(lines, 1, out);
-    if (!answer.equal.empty()) out << answer.equal.size() << " of these cannot be told from the recommended one: they lie within one standard error\n";
-    if (best.group->runs.size() < 2) out << "One run of it: the error is that of the samples alone, another seed may differ by more\n";
+    if (!answer.equal.empty())
+      out << answer.equal.size()
+          << " of these cannot be told from the recommended one: they lie within one standard error\n";
+    if (best.group->runs.size() < 2)
+      out << "One run of it: the error is that of the samples alone, another seed may differ by more\n";
   }
   if (!answer.spectral.empty()) {
-    out << "\nFrom spectra of the weights alone (energy kept; nothing was trained, and energy does not say what training recovers):\n";
-    std::vector<std::vector<std::string>> lines = {{"spectra of", "bytes/token", "energy, same rank", "energy, ranks by layer", "rank", "ranks"}};
+    out << "\nFrom spectra of the weights alone (energy kept; nothing was trained, and energy does not say what "
+           "training recovers):\n";
+    std::vector<std::vector<std::string>> lines = {
+        {"spectra of", "bytes/token", "energy, same rank", "energy, ranks by layer", "rank", "ranks"}};
     for (const SpectralPlan& each : answer.spectral) {
       std::string ranks;
       for (const std::int64_t rank : each.ranks) ranks += cat(ranks.empty() ? "" : " ", rank);
-      lines.push_back({each.label, fmt::format("{:.6g}", each.bytes_per_token), fmt::format("{:.4f}", each.uniform_energy), fmt::format("{:.4f}", each.energy), cat(each.uniform_rank),
+      lines.push_back({each.label, fmt::format("{:.6g}", each.bytes_per_token),
+                       fmt::format("{:.4f}", each.uniform_energy), fmt::format("{:.4f}", each.energy),
+                       cat(each.uniform_rank),
                        ranks + (each.at_end_of_spectrum ? " (the end of a recorded spectrum)" : "")});
     }
     print_text_table(lines, 1, out);
@@ -262,12 +288,22 @@ Json plan_json(const FigureInput& input, const PlannerAnswer& answer) {
   for (const PlannerCandidate& each : answer.fitting) fitting.push_back(recommendation(each));
   for (const PlannerCandidate& each : answer.equal) equal.push_back(each.group->label);
   for (const SpectralPlan& each : answer.spectral) {
-    spectral.push_back({{"spectra_of", each.label}, {"bytes_per_token", each.bytes_per_token}, {"uniform_rank", each.uniform_rank}, {"uniform_energy", each.uniform_energy},
-                        {"ranks", each.ranks}, {"energy", each.energy}, {"at_end_of_spectrum", each.at_end_of_spectrum}});
+    spectral.push_back({{"spectra_of", each.label},
+                        {"bytes_per_token", each.bytes_per_token},
+                        {"uniform_rank", each.uniform_rank},
+                        {"uniform_energy", each.uniform_energy},
+                        {"ranks", each.ranks},
+                        {"energy", each.energy},
+                        {"at_end_of_spectrum", each.at_end_of_spectrum}});
   }
-  return {{"quality", input.quality ? Json(input.quality->label) : Json()}, {"reference", answer.reference}, {"reference_quality", answer.reference_quality},
-          {"recommended", answer.fitting.empty() ? Json() : recommendation(answer.fitting.front())}, {"fitting", fitting}, {"within_one_standard_error", equal},
-          {"from_spectra_alone", spectral}, {"notes", answer.notes}};
+  return {{"quality", input.quality ? Json(input.quality->label) : Json()},
+          {"reference", answer.reference},
+          {"reference_quality", answer.reference_quality},
+          {"recommended", answer.fitting.empty() ? Json() : recommendation(answer.fitting.front())},
+          {"fitting", fitting},
+          {"within_one_standard_error", equal},
+          {"from_spectra_alone", spectral},
+          {"notes", answer.notes}};
 }
 
 }  // namespace mla

@@ -29,7 +29,7 @@ struct PlannerCandidate {
 
 /// What spectra of weights say before any training: ranks by layer.
 struct SpectralPlan {
-  std::string label;                ///< the record whose spectra these are: its selection and factorization
+  std::string label;  ///< the record whose spectra these are: its selection and factorization
   double bytes_per_token = 0;
   std::int64_t uniform_rank = 0;    ///< of each layer alike
   double uniform_energy = 0;        ///< kept on average over layers
@@ -39,7 +39,7 @@ struct SpectralPlan {
 };
 
 struct PlannerAnswer {
-  std::string reference;       ///< what losses are measured against
+  std::string reference;  ///< what losses are measured against
   double reference_quality = 0;
   std::vector<PlannerCandidate> fitting;  ///< that meet the question, the best first
   std::vector<PlannerCandidate> equal;    ///< of these, within one standard error of the best

@@ -81,7 +81,8 @@ RecordSet read_records(const std::vector<fs::path>& paths, const OutlineParts& p
 
 std::vector<std::string> skipped_notes(const RecordSet& set) {
   std::vector<std::string> notes = set.skipped;
-  for (const fs::path& path : set.temporary) notes.push_back(path.string() + ": half-written: by a run that still works on it, or has died");
+  for (const fs::path& path : set.temporary)
+    notes.push_back(path.string() + ": half-written: by a run that still works on it, or has died");
   return notes;
 }
 

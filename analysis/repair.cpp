@@ -72,7 +72,8 @@ Salvage salvage_apart(const fs::path& damaged, const fs::path& out) {
   ::close(ends[1]);
   Salvage result;
   char block[4096];
-  for (ssize_t count = 0; (count = ::read(ends[0], block, sizeof block)) > 0;) result.note.append(block, static_cast<std::size_t>(count));
+  for (ssize_t count = 0; (count = ::read(ends[0], block, sizeof block)) > 0;)
+    result.note.append(block, static_cast<std::size_t>(count));
   ::close(ends[0]);
   int status = 0;
   ::waitpid(child, &status, 0);
@@ -117,7 +118,8 @@ RepairResult repair_record(const fs::path& file, bool dry_run) {
     fs::rename(file, file.string() + ".damaged");
     fs::rename(rescued, file);
   }
-  return {file, whole ? RepairOutcome::kRepaired : RepairOutcome::kSalvaged, whole ? "all of its content was there" : salvage.note};
+  return {file, whole ? RepairOutcome::kRepaired : RepairOutcome::kSalvaged,
+          whole ? "all of its content was there" : salvage.note};
 }
 
 bool names_a_lost_record(const fs::path& reference) {

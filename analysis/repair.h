@@ -29,9 +29,9 @@ struct GarbageReport {
   std::uintmax_t bytes = 0;
 };
 
-/// Removes half-written files below `paths` (also in .cells) whose process is gone: one of this host is looked at, one of
-/// another counts as gone after `older_than` seconds; and references to records that are gone. Records, training states
-/// and shared stages stay.
+/// Removes half-written files below `paths` (also in .cells) whose process is gone: one of this host is looked at, one
+/// of another counts as gone after `older_than` seconds; and references to records that are gone. Records, training
+/// states and shared stages stay.
 GarbageReport collect_garbage(const std::vector<std::filesystem::path>& paths, double older_than, bool dry_run);
 
 }  // namespace mla

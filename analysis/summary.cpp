@@ -8,7 +8,8 @@ namespace mla {
 namespace {
 
 /// The score of one stage as text with its error, or "" where there is none.
-std::string score_text(const RecordOutline& record, const std::string& stage, const std::string& task, const std::string& metric) {
+std::string score_text(const RecordOutline& record, const std::string& stage, const std::string& task,
+                       const std::string& metric) {
   for (const ScoreOutline& score : record.evaluation) {
     if (score.stage != stage || score.task != task || score.metric != metric) continue;
     return score.standard_error ? fmt::format("{:.5g} ± {:.2g}", score.value, *score.standard_error)
@@ -39,11 +40,11 @@ void print_summary(const RecordSet& set, std::ostream& out) {
   std::size_t width = 4;
   for (const LoadedRecord& record : set.records) width = std::max(width, name_of(record.outline).size());
   for (const auto& [task, metric] : measured_in(set)) {
-    out << fmt::format("{} {}\n{:<{}}  {:<9} {:>7}  {:>18}  {:>18}  {:>18}\n", task, metric, "cell", width, "status", "cache %", "source",
-                       "converted", "fine-tuned");
+    out << fmt::format("{} {}\n{:<{}}  {:<9} {:>7}  {:>18}  {:>18}  {:>18}\n", task, metric, "cell", width, "status",
+                       "cache %", "source", "converted", "fine-tuned");
     for (const auto& [path, record] : set.records) {
-      out << fmt::format("{:<{}}  {:<9} {:>7.2f}  {:>18}  {:>18}  {:>18}\n", name_of(record), width, status_name(record),
-                         100 * cache_ratio(record), score_text(record, "source", task, metric),
+      out << fmt::format("{:<{}}  {:<9} {:>7.2f}  {:>18}  {:>18}  {:>18}\n", name_of(record), width,
+                         status_name(record), 100 * cache_ratio(record), score_text(record, "source", task, metric),
                          score_text(record, "converted", task, metric), score_text(record, "fine_tuned", task, metric));
     }
     out << "\n";
@@ -65,11 +66,19 @@ Json summary_json(const RecordSet& set) {
   for (const auto& [path, record] : set.records) {
     Json scores = Json::array();
     for (const ScoreOutline& score : record.evaluation) {
-      scores.push_back({{"stage", score.stage}, {"task", score.task}, {"metric", score.metric}, {"value", score.value},
-                        {"standard_error", score.standard_error ? Json(*score.standard_error) : Json(nullptr)}, {"n", score.n}});
+      scores.push_back({{"stage", score.stage},
+                        {"task", score.task},
+                        {"metric", score.metric},
+                        {"value", score.value},
+                        {"standard_error", score.standard_error ? Json(*score.standard_error) : Json(nullptr)},
+                        {"n", score.n}});
     }
-    records.push_back({{"path", path.string()}, {"experiment", record.head.experiment}, {"cell", record.head.cell},
-                       {"status", status_name(record)}, {"cache_ratio", cache_ratio(record)}, {"scores", scores}});
+    records.push_back({{"path", path.string()},
+                       {"experiment", record.head.experiment},
+                       {"cell", record.head.cell},
+                       {"status", status_name(record)},
+                       {"cache_ratio", cache_ratio(record)},
+                       {"scores", scores}});
   }
   return {{"records", records}, {"skipped", skipped}};
 }

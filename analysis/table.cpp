@@ -15,7 +15,8 @@ constexpr double kFewDecimals = 10;  ///< numbers from here on are shown with on
 
 std::string value_text(const std::optional<TableValue>& value, const TableColumn& column, RowOrigin origin) {
   if (!value) return "";
-  if (column.is_number) return fmt::format(fmt::runtime(origin == RowOrigin::kDifference ? "{:+.6g}" : "{:.6g}"), value->mean);
+  if (column.is_number)
+    return fmt::format(fmt::runtime(origin == RowOrigin::kDifference ? "{:+.6g}" : "{:.6g}"), value->mean);
   if (origin == RowOrigin::kDifference) return fmt::format("{:+.1f}", value->mean);
   std::string text = short_number(value->mean);
   if (origin == RowOrigin::kPaper) text = fmt::format("{:.2f}", value->mean);
@@ -45,8 +46,8 @@ std::string short_number(double value) {
 }
 
 std::size_t display_width(const std::string& text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }));
 }
 
 std::vector<std::string> headings(const Table& table) {
@@ -54,7 +55,8 @@ std::vector<std::string> headings(const Table& table) {
   if (table.has_paper) texts.emplace_back("numbers");
   for (const TableKey& key : table.keys) texts.push_back(key.heading);
   texts.emplace_back("runs");
-  for (const TableColumn& column : table.columns) texts.push_back(column.unit.empty() ? column.name : cat(column.name, " ", column.unit));
+  for (const TableColumn& column : table.columns)
+    texts.push_back(column.unit.empty() ? column.name : cat(column.name, " ", column.unit));
   return texts;
 }
 
@@ -65,7 +67,8 @@ std::vector<std::string> row_texts(const Table& table, const TableRow& row) {
   texts.push_back(row.origin != RowOrigin::kOurs ? ""
                   : row.diverged > 0             ? fmt::format("{} ({} diverged)", row.runs, row.diverged)
                                                  : fmt::format("{}", row.runs));
-  for (std::size_t i = 0; i < row.values.size(); ++i) texts.push_back(value_text(row.values[i], table.columns[i], row.origin));
+  for (std::size_t i = 0; i < row.values.size(); ++i)
+    texts.push_back(value_text(row.values[i], table.columns[i], row.origin));
   return texts;
 }
 
@@ -73,9 +76,12 @@ std::vector<std::string> footnotes(const Table& table) {
   std::vector<std::string> lines;
   bool errors = false;
   for (const TableRow& row : table.rows) {
-    for (std::size_t i = 0; i < row.values.size(); ++i) errors = errors || (row.values[i] && row.values[i]->error && !table.columns[i].is_number);
+    for (std::size_t i = 0; i < row.values.size(); ++i)
+      errors = errors || (row.values[i] && row.values[i]->error && !table.columns[i].is_number);
   }
-  if (errors) lines.emplace_back("± standard error: over runs that differ in their seeds, or of the items where there is one run");
+  if (errors)
+    lines.emplace_back(
+        "± standard error: over runs that differ in their seeds, or of the items where there is one run");
   lines.insert(lines.end(), table.notes.begin(), table.notes.end());
   for (const std::string& note : table.left_out) lines.push_back("left out: " + note);
   if (!table.left_out.empty()) lines.push_back(cat(table.left_out.size(), " left out"));
@@ -106,8 +112,8 @@ Json to_json(const Table& table) {
     json["values"] = values;
     rows.push_back(std::move(json));
   }
-  return {{"title", table.title}, {"columns", columns}, {"rows", rows}, {"notes", table.notes},
-          {"left_out", table.left_out}, {"left_out_count", table.left_out.size()}};
+  return {{"title", table.title}, {"columns", columns},         {"rows", rows},
+          {"notes", table.notes}, {"left_out", table.left_out}, {"left_out_count", table.left_out.size()}};
 }
 
 }  // namespace mla

@@ -39,7 +39,7 @@ struct TableColumn {
 enum class RowOrigin { kOurs, kPaper, kDifference };
 
 struct TableRow {
-  std::vector<Json> keys;  ///< one per key: a text, a number or null
+  std::vector<Json> keys;                         ///< one per key: a text, a number or null
   std::vector<std::optional<TableValue>> values;  ///< one per column; an empty one was not measured
   std::size_t runs = 0, diverged = 0;             ///< runs behind the row; numbers of diverged ones count
   RowOrigin origin = RowOrigin::kOurs;

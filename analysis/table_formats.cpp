@@ -98,7 +98,8 @@ void write_markdown(const Table& table, std::ostream& out) {
     const Texts texts = row_texts(table, row);
     out << "|";
     for (std::size_t i = 0; i < texts.size(); ++i) {
-      const bool best = i >= first_value(table) && row.values[i - first_value(table)] && row.values[i - first_value(table)]->best;
+      const bool best =
+          i >= first_value(table) && row.values[i - first_value(table)] && row.values[i - first_value(table)]->best;
       out << " " << (best ? "**" : "") << markdown_text(texts[i]) << (best ? "**" : "") << " |";
     }
     out << "\n";
@@ -121,7 +122,8 @@ void write_csv(const Table& table, std::ostream& out) {
   write_line(heads);
   for (const TableRow& row : table.rows) {
     Texts texts = {origin_name(row.origin)};
-    for (const Json& key : row.keys) texts.push_back(key.is_string() ? key.get<std::string>() : key.is_null() ? "" : key.dump());
+    for (const Json& key : row.keys)
+      texts.push_back(key.is_string() ? key.get<std::string>() : key.is_null() ? "" : key.dump());
     texts.push_back(fmt::format("{}", row.runs));
     texts.push_back(fmt::format("{}", row.diverged));
     for (const auto& value : row.values) {
@@ -134,8 +136,16 @@ void write_csv(const Table& table, std::ostream& out) {
 }
 
 std::string latex_text(const std::string& text) {
-  std::string result = replaced(text, {{'\\', "\\textbackslash{}"}, {'_', "\\_"}, {'%', "\\%"}, {'&', "\\&"}, {'#', "\\#"}, {'$', "\\$"},
-                                       {'{', "\\{"}, {'}', "\\}"}, {'~', "\\textasciitilde{}"}, {'^', "\\textasciicircum{}"}});
+  std::string result = replaced(text, {{'\\', "\\textbackslash{}"},
+                                       {'_', "\\_"},
+                                       {'%', "\\%"},
+                                       {'&', "\\&"},
+                                       {'#', "\\#"},
+                                       {'$', "\\$"},
+                                       {'{', "\\{"},
+                                       {'}', "\\}"},
+                                       {'~', "\\textasciitilde{}"},
+                                       {'^', "\\textasciicircum{}"}});
   for (const auto& [from, to] : {std::pair{"±", "$\\pm$"}, {"…", "\\dots{}"}, {"×", "$\\times$"}, {"≤", "$\\leq$"}}) {
     for (std::size_t at = result.find(from); at != std::string::npos; at = result.find(from, at)) {
       result.replace(at, std::string(from).size(), to);
@@ -163,7 +173,8 @@ void write_latex(const Table& table, std::ostream& out) {
   for (const TableRow& row : table.rows) {
     Texts texts = row_texts(table, row);
     for (std::size_t i = 0; i < texts.size(); ++i) {
-      const bool best = i >= first_value(table) && row.values[i - first_value(table)] && row.values[i - first_value(table)]->best;
+      const bool best =
+          i >= first_value(table) && row.values[i - first_value(table)] && row.values[i - first_value(table)]->best;
       texts[i] = best ? cat("\\textbf{", latex_text(texts[i]), "}") : latex_text(texts[i]);
     }
     write_line(texts);

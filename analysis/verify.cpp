@@ -39,7 +39,8 @@ void check_training(const RunRecord& record, std::vector<std::string>& problems)
 void check_scores(const RunRecord& record, std::vector<std::string>& problems) {
   for (const ScoreRecord& score : record.evaluation) {
     const std::string group = score_group(score.stage, score.task, score.metric);
-    if (!std::isfinite(score.value) && record.head.status == RunStatus::kComplete) problems.push_back(group + ": the value is not finite");
+    if (!std::isfinite(score.value) && record.head.status == RunStatus::kComplete)
+      problems.push_back(group + ": the value is not finite");
     if (score.n < 0) problems.push_back(cat(group, ": n is ", score.n));
   }
 }
@@ -47,7 +48,8 @@ void check_scores(const RunRecord& record, std::vector<std::string>& problems) {
 void check_cache(const RunRecord& record, std::vector<std::string>& problems) {
   for (const CacheRecord& cache : record.cache) {
     if (cache.predicted_bytes == cache.counted_bytes) continue;
-    problems.push_back(cat("/cache/", cache.stage, ": ", cache.predicted_bytes, " bytes predicted, ", cache.counted_bytes, " counted"));
+    problems.push_back(cat("/cache/", cache.stage, ": ", cache.predicted_bytes, " bytes predicted, ",
+                           cache.counted_bytes, " counted"));
   }
 }
 
@@ -57,7 +59,8 @@ void check_outline(const fs::path& path, std::vector<std::string>& problems) {
   all.provenance = true;
   RecordOutline note = read_outline(path, all);
   if (outline_to_json(note).dump() != outline_to_json(read_outline_from_groups(path, all)).dump()) {
-    problems.emplace_back("the outline after the HDF5 content differs from the content; tables are made from the outline");
+    problems.emplace_back(
+        "the outline after the HDF5 content differs from the content; tables are made from the outline");
   }
 }
 
@@ -79,7 +82,9 @@ void check_plan(const fs::path& plan_file, Verification& verification) {
       } catch (const DataError&) {
         continue;  // told with the record
       }
-      if (head.content_hash != hash) verification.incomplete.push_back({record, cat("is of content hash ", head.content_hash, ", the plan wants ", hash)});
+      if (head.content_hash != hash)
+        verification.incomplete.push_back(
+            {record, cat("is of content hash ", head.content_hash, ", the plan wants ", hash)});
       if (head.status == RunStatus::kFailed || head.status == RunStatus::kInterrupted) {
         verification.incomplete.push_back({record, detail::write_enum(head.status)});
       }
@@ -98,7 +103,8 @@ void check_references(const fs::path& results, Verification& verification) {
     const fs::path reference = cell.path() / "record";
     if (!fs::exists(reference)) continue;
     const fs::path record = results / read_file(reference);
-    if (!fs::exists(record)) verification.incomplete.push_back({reference, cat("names a record that is gone: ", record.string())});
+    if (!fs::exists(record))
+      verification.incomplete.push_back({reference, cat("names a record that is gone: ", record.string())});
   }
 }
 
@@ -117,7 +123,8 @@ std::vector<std::string> verify_record(const fs::path& path) {
     check_scores(record, problems);
     check_cache(record, problems);
     check_outline(path, problems);
-    if (!Hdf5File::is_sealed(path)) problems.emplace_back("there is no checksum after the content: another program has written it");
+    if (!Hdf5File::is_sealed(path))
+      problems.emplace_back("there is no checksum after the content: another program has written it");
   } catch (const DataError& error) {
     problems.push_back(without_path(error.what(), path));
   }
@@ -144,7 +151,8 @@ Verification verify_results(const std::vector<fs::path>& paths) {
     if (fs::exists(folder / "plan.json")) check_plan(folder / "plan.json", verification);
   }
   for (const fs::path& folder : results) check_references(folder, verification);
-  for (const fs::path& path : files.temporary) verification.incomplete.push_back({path, "half-written: by a run that still works on it, or has died"});
+  for (const fs::path& path : files.temporary)
+    verification.incomplete.push_back({path, "half-written: by a run that still works on it, or has died"});
   return verification;
 }
 

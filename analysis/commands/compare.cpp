@@ -9,7 +9,8 @@ namespace {
 constexpr const char* kUsage =
     "usage: mlaforge-report compare A B [options]\n"
     "       mlaforge-report compare RESULTS --commits HASH HASH [options]\n\n"
-    "A and B are results folders or records, before and after. Cells are matched by their configs, then by name. Every score\n"
+    "A and B are results folders or records, before and after. Cells are matched by their configs, then by name. Every "
+    "score\n"
     "that both have is compared by a paired bootstrap over its samples; what became worse comes first.\n\n"
     "Examples:\n  mlaforge-report compare results_before results_after\n"
     "  mlaforge-report compare results --commits 0f3672e aa64885 --fail-on-worse\n";
@@ -17,7 +18,8 @@ constexpr const char* kUsage =
 RecordSet of_commit(const RecordSet& set, const std::string& commit) {
   RecordSet chosen;
   for (const LoadedRecord& record : set.records) {
-    if (plain_text(record.outline.provenance.value("git_hash", Json())).starts_with(commit)) chosen.records.push_back(record);
+    if (plain_text(record.outline.provenance.value("git_hash", Json())).starts_with(commit))
+      chosen.records.push_back(record);
   }
   if (chosen.records.empty()) throw DataError(cat("--commits: no record of commit ", commit));
   return chosen;
@@ -27,14 +29,17 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   CompareOptions compare;
   std::size_t limit = 40;
   po::options_description options("options");
-  options.add_options()("commits", po::value<std::vector<std::string>>()->multitoken(), "two commits whose records of one folder are compared")(
+  options.add_options()("commits", po::value<std::vector<std::string>>()->multitoken(),
+                        "two commits whose records of one folder are compared")(
       "confidence", po::value(&compare.confidence)->default_value(0.95, "0.95"), "of the intervals")(
       "resamples", po::value(&compare.resamples)->default_value(10'000), "of the bootstrap")(
-      "seed", po::value(&compare.seed)->default_value(0), "of the bootstrap")("limit", po::value(&limit)->default_value(40), "lines shown")(
+      "seed", po::value(&compare.seed)->default_value(0), "of the bootstrap")(
+      "limit", po::value(&limit)->default_value(40), "lines shown")(
       "fail-on-worse", "exit code 1 when a score became worse")("json", "print one JSON object on stdout");
   ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
-  if (!(compare.confidence > 0 && compare.confidence < 1)) throw ConfigError(cat("--confidence = ", compare.confidence, ": must lie between 0 and 1"));
+  if (!(compare.confidence > 0 && compare.confidence < 1))
+    throw ConfigError(cat("--confidence = ", compare.confidence, ": must lie between 0 and 1"));
   if (compare.resamples < 2) throw ConfigError(cat("--resamples = ", compare.resamples, ": must be 2 or more"));
   OutlineParts parts;
   parts.provenance = true;
@@ -47,7 +52,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
     after = of_commit(all, commits[1]);
     before.skipped = all.skipped;
   } else {
-    if (parsed.words.size() != 2) throw ConfigError(cat("compare: name two results folders, not ", parsed.words.size()));
+    if (parsed.words.size() != 2)
+      throw ConfigError(cat("compare: name two results folders, not ", parsed.words.size()));
     before = read_records({parsed.words[0]}, parts);
     after = read_records({parsed.words[1]}, parts);
   }
@@ -64,6 +70,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
 
 }  // namespace
 
-ReportCommand compare_command() { return {"compare", "two results folders or commits, score by score, what became worse first", kUsage, run}; }
+ReportCommand compare_command() {
+  return {"compare", "two results folders or commits, score by score, what became worse first", kUsage, run};
+}
 
 }  // namespace mla

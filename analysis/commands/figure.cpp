@@ -1,7 +1,8 @@
+#include "analysis/figures/figure.h"
+
 #include <algorithm>
 
 #include "analysis/commands/commands.h"
-#include "analysis/figures/figure.h"
 #include "core/base/file.h"
 #include "core/base/suggest.h"
 
@@ -10,7 +11,8 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: mlaforge-report figure [KIND…] RESULTS… [--output FOLDER] [--format svg,png,pdf,terminal]\n\n"
-    "Without a KIND every figure is drawn that the records have data for. NAME.dat and NAME.gp stand beside each, to be\n"
+    "Without a KIND every figure is drawn that the records have data for. NAME.dat and NAME.gp stand beside each, to "
+    "be\n"
     "restyled and drawn again with gnuplot. The format terminal prints the figure as text.\n\n"
     "Examples:\n  mlaforge-report figure results/demo --output figures --format svg,pdf\n"
     "  mlaforge-report figure pareto results/demo --format terminal\n";
@@ -30,7 +32,8 @@ std::vector<FigureKind> chosen_kinds(std::vector<std::string>& words) {
   std::vector<FigureKind> chosen;
   while (!words.empty()) {
     const auto& kinds = figure_kinds();
-    const auto found = std::find_if(kinds.begin(), kinds.end(), [&](const FigureKind& kind) { return words.front() == kind.name; });
+    const auto found =
+        std::find_if(kinds.begin(), kinds.end(), [&](const FigureKind& kind) { return words.front() == kind.name; });
     if (found == kinds.end()) break;
     chosen.push_back(*found);
     words.erase(words.begin());
@@ -48,12 +51,14 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   po::options_description options("options");
   options.add_options()("output", po::value<std::string>()->default_value("figures"), "folder to write to")(
       "format", po::value<std::string>()->default_value("svg"), "svg, png, pdf, terminal; several with commas")(
-      "task", po::value(&figure.task), "task of the quality shown")("metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
+      "task", po::value(&figure.task), "task of the quality shown")(
+      "metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
       "stage", po::value(&figure.stage), "by default the last of each record")("list", "list the kinds");
   ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
   if (parsed.has("list")) {
-    for (const FigureKind& kind : figure_kinds()) streams.out << kind.name << std::string(13 - std::string(kind.name).size(), ' ') << kind.summary << "\n";
+    for (const FigureKind& kind : figure_kinds())
+      streams.out << kind.name << std::string(13 - std::string(kind.name).size(), ' ') << kind.summary << "\n";
     return ExitCode::kDone;
   }
   std::vector<FigureKind> kinds = chosen_kinds(parsed.words);
@@ -73,9 +78,11 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
     write_figure(*made, folder, formats);
     ++drawn;
     for (const std::string& format : formats) {
-      if (format == "terminal") streams.out << made->title << "\n" << read_file(folder / (made->name + ".txt")) << made->caption << "\n\n";
+      if (format == "terminal")
+        streams.out << made->title << "\n" << read_file(folder / (made->name + ".txt")) << made->caption << "\n\n";
     }
-    streams.err << (folder / made->name).string() << ".{dat,gp," << parsed.text("format") << "}: " << made->caption << "\n";
+    streams.err << (folder / made->name).string() << ".{dat,gp," << parsed.text("format") << "}: " << made->caption
+                << "\n";
   }
   for (const std::string& note : skipped_notes(set)) streams.err << "skipped: " << note << "\n";
   if (drawn == 0) throw DataError("figure: the records have nothing to show");
@@ -84,6 +91,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
 
 }  // namespace
 
-ReportCommand figure_command() { return {"figure", "curves, fronts, heat maps and spectra, drawn by gnuplot", kUsage, run}; }
+ReportCommand figure_command() {
+  return {"figure", "curves, fronts, heat maps and spectra, drawn by gnuplot", kUsage, run};
+}
 
 }  // namespace mla

@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include "analysis/planner.h"
+
+#include <algorithm>
 
 #include "analysis/commands/commands.h"
 #include "core/base/suggest.h"
@@ -9,11 +9,15 @@ namespace mla {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: mlaforge-report planner RESULTS… (--bytes-per-token N | --saved PERCENT | --tolerance LOSS | --energy SHARE) [options]\n\n"
-    "Given a budget: the config that lost least, of those that fit. Given a tolerated loss against the model that is not\n"
-    "compressed (in the metric's unit, or as 5%): the smallest cache. Ranks by layer from spectra alone are given beside,\n"
+    "usage: mlaforge-report planner RESULTS… (--bytes-per-token N | --saved PERCENT | --tolerance LOSS | --energy "
+    "SHARE) [options]\n\n"
+    "Given a budget: the config that lost least, of those that fit. Given a tolerated loss against the model that is "
+    "not\n"
+    "compressed (in the metric's unit, or as 5%): the smallest cache. Ranks by layer from spectra alone are given "
+    "beside,\n"
     "for records of a joint SVD; they need no training.\n\n"
-    "Examples:\n  mlaforge-report planner results --saved 80\n  mlaforge-report planner results --tolerance 5% --metric perplexity\n"
+    "Examples:\n  mlaforge-report planner results --saved 80\n  mlaforge-report planner results --tolerance 5% "
+    "--metric perplexity\n"
     "  mlaforge-report planner results --energy 0.9\n";
 
 double number_of(const std::string& text, const char* option) {
@@ -24,21 +28,26 @@ double number_of(const std::string& text, const char* option) {
   } catch (const std::exception&) {
     used = 0;
   }
-  if (used != text.size() || text.empty() || !(value >= 0)) throw ConfigError(cat(option, " ", text, ": expected a number that is not negative"));
+  if (used != text.size() || text.empty() || !(value >= 0))
+    throw ConfigError(cat(option, " ", text, ": expected a number that is not negative"));
   return value;
 }
 
 /// Losses of one model say nothing of another's.
 void keep_one_model(RecordSet& set, const std::string& wanted) {
   std::vector<std::string> models;
-  const auto model_of = [](const LoadedRecord& record) { return plain_text(dimension({&record, "source", true}, "model")); };
+  const auto model_of = [](const LoadedRecord& record) {
+    return plain_text(dimension({&record, "source", true}, "model"));
+  };
   for (const LoadedRecord& record : set.records) {
     const std::string model = model_of(record);
     if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
   }
-  if (wanted.empty() && models.size() > 1) throw ConfigError(cat("planner: the records are of several models; --model names one of: ", join(models)));
+  if (wanted.empty() && models.size() > 1)
+    throw ConfigError(cat("planner: the records are of several models; --model names one of: ", join(models)));
   if (wanted.empty()) return;
-  if (std::find(models.begin(), models.end(), wanted) == models.end()) throw ConfigError(cat("--model: ", unknown_name(wanted, models)));
+  if (std::find(models.begin(), models.end(), wanted) == models.end())
+    throw ConfigError(cat("--model: ", unknown_name(wanted, models)));
   std::erase_if(set.records, [&](const LoadedRecord& record) { return model_of(record) != wanted; });
 }
 
@@ -46,14 +55,19 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   FigureOptions figure;
   po::options_description options("options");
   options.add_options()("bytes-per-token", po::value<std::string>(), "the cache may hold at most these")(
-      "saved", po::value<std::string>(), "percent of the cache that are to be saved")("tolerance", po::value<std::string>(), "loss of quality, or 5% of it")(
+      "saved", po::value<std::string>(), "percent of the cache that are to be saved")(
+      "tolerance", po::value<std::string>(), "loss of quality, or 5% of it")(
       "energy", po::value<std::string>(), "share of the squared norm that each layer keeps, from spectra alone")(
-      "task", po::value(&figure.task), "task of the quality")("metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
-      "stage", po::value(&figure.stage), "by default the last of each record")("model", po::value<std::string>(), "the source model, where there are several")("json", "print one JSON object on stdout");
+      "task", po::value(&figure.task), "task of the quality")(
+      "metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
+      "stage", po::value(&figure.stage), "by default the last of each record")(
+      "model", po::value<std::string>(), "the source model, where there are several")(
+      "json", "print one JSON object on stdout");
   const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
   PlannerQuestion question;
-  if (parsed.has("bytes-per-token")) question.bytes_per_token = number_of(parsed.text("bytes-per-token"), "--bytes-per-token");
+  if (parsed.has("bytes-per-token"))
+    question.bytes_per_token = number_of(parsed.text("bytes-per-token"), "--bytes-per-token");
   if (parsed.has("saved")) question.saved_percent = number_of(parsed.text("saved"), "--saved");
   if (parsed.has("energy")) question.energy = number_of(parsed.text("energy"), "--energy");
   if (parsed.has("tolerance")) {
@@ -77,6 +91,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
 
 }  // namespace
 
-ReportCommand planner_command() { return {"planner", "which config the records recommend for a budget or a tolerated loss", kUsage, run}; }
+ReportCommand planner_command() {
+  return {"planner", "which config the records recommend for a budget or a tolerated loss", kUsage, run};
+}
 
 }  // namespace mla

@@ -16,7 +16,8 @@ namespace {
 
 Json findings_json(const std::vector<Finding>& findings) {
   Json json = Json::array();
-  for (const Finding& finding : findings) json.push_back({{"path", finding.path.string()}, {"problem", finding.problem}});
+  for (const Finding& finding : findings)
+    json.push_back({{"path", finding.path.string()}, {"problem", finding.problem}});
   return json;
 }
 
@@ -27,11 +28,18 @@ ExitCode verify(const ReportCommand& self, const std::vector<std::string>& argum
   if (parsed.help) return ExitCode::kDone;
   const Verification found = verify_results(result_paths(self, parsed.words));
   if (parsed.has("json")) {
-    streams.out << Json{{"records", found.records}, {"problems", findings_json(found.problems)}, {"incomplete", findings_json(found.incomplete)}}.dump() << "\n";
+    streams.out << Json{{"records", found.records},
+                        {"problems", findings_json(found.problems)},
+                        {"incomplete", findings_json(found.incomplete)}}
+                       .dump()
+                << "\n";
   } else {
-    for (const Finding& finding : found.problems) streams.out << finding.path.string() << ": " << finding.problem << "\n";
-    for (const Finding& finding : found.incomplete) streams.out << "incomplete: " << finding.path.string() << ": " << finding.problem << "\n";
-    streams.out << found.records << " records, " << found.problems.size() << " problems, " << found.incomplete.size() << " incomplete\n";
+    for (const Finding& finding : found.problems)
+      streams.out << finding.path.string() << ": " << finding.problem << "\n";
+    for (const Finding& finding : found.incomplete)
+      streams.out << "incomplete: " << finding.path.string() << ": " << finding.problem << "\n";
+    streams.out << found.records << " records, " << found.problems.size() << " problems, " << found.incomplete.size()
+                << " incomplete\n";
   }
   return found.good() ? ExitCode::kDone : ExitCode::kData;
 }
@@ -43,20 +51,27 @@ ExitCode merge(const ReportCommand& self, const std::vector<std::string>& argume
   const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
   if (!parsed.has("output")) throw ConfigError("merge: --output names the results folder to make");
-  const MergeReport report = merge_results(result_paths(self, parsed.words), parsed.text("output"), parsed.has("rename"));
+  const MergeReport report =
+      merge_results(result_paths(self, parsed.words), parsed.text("output"), parsed.has("rename"));
   if (parsed.has("json")) {
-    streams.out << Json{{"copied", report.copied}, {"already_there", report.already_there}, {"skipped", report.skipped}}.dump() << "\n";
+    streams.out
+        << Json{{"copied", report.copied}, {"already_there", report.already_there}, {"skipped", report.skipped}}.dump()
+        << "\n";
   } else {
     for (const std::string& note : report.skipped) streams.out << "skipped: " << note << "\n";
-    streams.out << report.copied << " records copied, " << report.already_there << " already there, " << report.skipped.size() << " skipped\n";
+    streams.out << report.copied << " records copied, " << report.already_there << " already there, "
+                << report.skipped.size() << " skipped\n";
   }
   return report.skipped.empty() ? ExitCode::kDone : ExitCode::kCellsFailed;
 }
 
-ExitCode export_command_run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
+ExitCode export_command_run(const ReportCommand& self, const std::vector<std::string>& arguments,
+                            const ReportStreams& streams) {
   po::options_description options("options");
-  options.add_options()("what", po::value<std::string>()->default_value("scores"), "scores, samples, training, layers, spectra or numbers")(
-      "format", po::value<std::string>()->default_value("csv"), "csv, json or jsonl")("output", po::value<std::string>(), "a file to write instead of stdout");
+  options.add_options()("what", po::value<std::string>()->default_value("scores"),
+                        "scores, samples, training, layers, spectra or numbers")(
+      "format", po::value<std::string>()->default_value("csv"), "csv, json or jsonl")(
+      "output", po::value<std::string>(), "a file to write instead of stdout");
   const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
   const ExportOptions what{parsed.text("what"), parsed.text("format")};
@@ -94,13 +109,20 @@ ExitCode repair(const ReportCommand& self, const std::vector<std::string>& argum
     ++counts[outcome];
     if (result.outcome == RepairOutcome::kWhole && result.note.empty()) continue;
     files.push_back({{"path", result.path.string()}, {"outcome", kNames[outcome]}, {"note", result.note}});
-    if (!parsed.has("json")) streams.out << kNames[outcome] << ": " << result.path.string() << ": " << result.note << "\n";
+    if (!parsed.has("json"))
+      streams.out << kNames[outcome] << ": " << result.path.string() << ": " << result.note << "\n";
   }
   if (parsed.has("json")) {
-    streams.out << Json{{"whole", counts[0]}, {"repaired", counts[1]}, {"salvaged", counts[2]}, {"hopeless", counts[3]}, {"files", files}}.dump() << "\n";
+    streams.out << Json{{"whole", counts[0]},
+                        {"repaired", counts[1]},
+                        {"salvaged", counts[2]},
+                        {"hopeless", counts[3]},
+                        {"files", files}}
+                       .dump()
+                << "\n";
   } else {
-    streams.out << counts[0] << " whole, " << counts[1] << " repaired, " << counts[2] << " salvaged in part, " << counts[3] << " hopeless"
-                << (parsed.has("dry-run") ? " (nothing was changed)" : "") << "\n";
+    streams.out << counts[0] << " whole, " << counts[1] << " repaired, " << counts[2] << " salvaged in part, "
+                << counts[3] << " hopeless" << (parsed.has("dry-run") ? " (nothing was changed)" : "") << "\n";
   }
   return counts[3] > 0 ? ExitCode::kData : ExitCode::kDone;
 }
@@ -108,11 +130,12 @@ ExitCode repair(const ReportCommand& self, const std::vector<std::string>& argum
 ExitCode gc(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   po::options_description options("options");
   options.add_options()("dry-run", "tell what would be removed")(
-      "older-than", po::value<double>()->default_value(3600), "seconds after which a process of another host counts as gone")(
-      "json", "print one JSON object on stdout");
+      "older-than", po::value<double>()->default_value(3600),
+      "seconds after which a process of another host counts as gone")("json", "print one JSON object on stdout");
   const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
-  const GarbageReport report = collect_garbage(result_paths(self, parsed.words), parsed.given["older-than"].as<double>(), parsed.has("dry-run"));
+  const GarbageReport report =
+      collect_garbage(result_paths(self, parsed.words), parsed.given["older-than"].as<double>(), parsed.has("dry-run"));
   Json removed = Json::array();
   for (const auto& path : report.removed) {
     removed.push_back(path.string());
@@ -121,8 +144,9 @@ ExitCode gc(const ReportCommand& self, const std::vector<std::string>& arguments
   if (parsed.has("json")) {
     streams.out << Json{{"removed", removed}, {"bytes", report.bytes}, {"kept", report.kept}}.dump() << "\n";
   } else {
-    streams.out << fmt::format("{} files, {:.1f} MB {}; {} kept, whose processes may live\n", report.removed.size(), static_cast<double>(report.bytes) / 1e6,
-                               parsed.has("dry-run") ? "to remove" : "removed", report.kept);
+    streams.out << fmt::format("{} files, {:.1f} MB {}; {} kept, whose processes may live\n", report.removed.size(),
+                               static_cast<double>(report.bytes) / 1e6, parsed.has("dry-run") ? "to remove" : "removed",
+                               report.kept);
   }
   return ExitCode::kDone;
 }
@@ -131,7 +155,8 @@ ExitCode gc(const ReportCommand& self, const std::vector<std::string>& arguments
 
 ReportCommand verify_command() {
   return {"verify", "check structure, checksums and completeness of results",
-          "usage: mlaforge-report verify RESULTS… [--json]\n\nExit code 3 when a record is damaged; what is planned and missing is told, and no error.\n\n"
+          "usage: mlaforge-report verify RESULTS… [--json]\n\nExit code 3 when a record is damaged; what is planned "
+          "and missing is told, and no error.\n\n"
           "Example: mlaforge-report verify results\n",
           verify};
 }
@@ -144,21 +169,24 @@ ReportCommand merge_command() {
 ReportCommand export_command() {
   return {"export", "records in long form for pandas, R and databases",
           "usage: mlaforge-report export RESULTS… [--what WHAT] [--format FORMAT] [--output FILE]\n\n"
-          "One line per score, sample, step of training, number of a layer, singular value, or other number by its path.\n\n"
+          "One line per score, sample, step of training, number of a layer, singular value, or other number by its "
+          "path.\n\n"
           "Example: mlaforge-report export results/demo --what samples --output samples.csv\n",
           export_command_run};
 }
 ReportCommand repair_command() {
   return {"repair", "mend records that an interruption or a full disk has damaged",
-          "usage: mlaforge-report repair RESULTS… [--dry-run]\n\nWhat was damaged stays as <name>.damaged. A record of which a part is lost becomes an\n"
+          "usage: mlaforge-report repair RESULTS… [--dry-run]\n\nWhat was damaged stays as <name>.damaged. A record of "
+          "which a part is lost becomes an\n"
           "interrupted one: `mlaforge run` does its cell again.\n\nExample: mlaforge-report repair results --dry-run\n",
           repair};
 }
 ReportCommand gc_command() {
-  return {"gc", "remove half-written files of processes that are gone",
-          "usage: mlaforge-report gc RESULTS… [--older-than SECONDS] [--dry-run]\n\nRecords and training states stay.\n\n"
-          "Example: mlaforge-report gc results --dry-run\n",
-          gc};
+  return {
+      "gc", "remove half-written files of processes that are gone",
+      "usage: mlaforge-report gc RESULTS… [--older-than SECONDS] [--dry-run]\n\nRecords and training states stay.\n\n"
+      "Example: mlaforge-report gc results --dry-run\n",
+      gc};
 }
 
 }  // namespace mla

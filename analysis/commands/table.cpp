@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: mlaforge-report table [PRESET | CONFIG.json] RESULTS… [options]\n\n"
-    "PRESET is table1 … table7 for the paper's tables beside ours, or sweep (the default): methods against tasks. Options\n"
+    "PRESET is table1 … table7 for the paper's tables beside ours, or sweep (the default): methods against tasks. "
+    "Options\n"
     "change what the preset shows. A row, column or filter names a key of the runs' configs, such as train.steps or\n"
     "compress[0].rope.name, or one of those that --keys lists.\n\n"
     "Examples:\n"
@@ -48,7 +49,8 @@ TableSpec base_spec(std::vector<std::string>& words) {
       }
     }
     if (!named.empty()) name = named;
-    if (!config && named.empty() && words.size() > 1 && words.front().find('/') == std::string::npos && !std::filesystem::exists(words.front())) {
+    if (!config && named.empty() && words.size() > 1 && words.front().find('/') == std::string::npos &&
+        !std::filesystem::exists(words.front())) {
       throw ConfigError(cat("table: neither a folder nor a preset: ", unknown_name(words.front(), preset_names())));
     }
     if (config || !named.empty()) words.erase(words.begin());
@@ -81,14 +83,19 @@ void override_spec(const ReportArguments& parsed, TableSpec& spec) {
 
 void show_keys(std::ostream& out) {
   out << "keys of rows, columns and filters, beside config paths, provenance.NAME and task:\n";
-  for (const DimensionName& each : dimension_names()) out << "  " << each.name << std::string(22 - each.name.size(), ' ') << each.description << "\n";
+  for (const DimensionName& each : dimension_names())
+    out << "  " << each.name << std::string(22 - each.name.size(), ' ') << each.description << "\n";
   out << "numbers of a run, for --metric beside METRIC and TASK/METRIC:\n";
-  for (const DimensionName& each : run_numbers()) out << "  " << each.name << std::string(22 - each.name.size(), ' ') << each.description << "\n";
+  for (const DimensionName& each : run_numbers())
+    out << "  " << each.name << std::string(22 - each.name.size(), ' ') << each.description << "\n";
 }
 
 bool needs_provenance(const TableSpec& spec) {
-  const auto of_provenance = [](const std::string& text) { return text.starts_with("provenance.") || text.starts_with("commit"); };
-  return std::any_of(spec.rows.begin(), spec.rows.end(), of_provenance) || std::any_of(spec.columns.begin(), spec.columns.end(), of_provenance) ||
+  const auto of_provenance = [](const std::string& text) {
+    return text.starts_with("provenance.") || text.starts_with("commit");
+  };
+  return std::any_of(spec.rows.begin(), spec.rows.end(), of_provenance) ||
+         std::any_of(spec.columns.begin(), spec.columns.end(), of_provenance) ||
          std::any_of(spec.where.begin(), spec.where.end(), of_provenance);
 }
 
@@ -98,7 +105,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   options.add_options()("row", po::value<Texts>()->composing(), "key of the rows; several make nested rows")(
       "column", po::value<Texts>()->composing(), "key of the columns, beside the metrics")(
       "metric", po::value<Texts>()->composing(), "METRIC of all tasks, TASK/METRIC, or a number of the run")(
-      "where", po::value<Texts>()->composing(), "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values")(
+      "where", po::value<Texts>()->composing(),
+      "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values")(
       "stage", po::value<std::string>(), "source, converted, fine_tuned, … or all; by default the last of each record")(
       "sort", po::value<std::string>(), "key or column to sort by; NAME:desc for falling order")(
       "title", po::value<std::string>(), "stands above the table")(
@@ -132,6 +140,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
 
 }  // namespace
 
-ReportCommand table_command() { return {"table", "the paper's tables, and any other of rows, columns and metrics", kUsage, run}; }
+ReportCommand table_command() {
+  return {"table", "the paper's tables, and any other of rows, columns and metrics", kUsage, run};
+}
 
 }  // namespace mla

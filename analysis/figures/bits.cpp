@@ -9,7 +9,8 @@
 namespace mla {
 namespace {
 
-const ScoreOutline* score_of(const RecordOutline& record, const std::string& stage, const std::string& task, const std::string& metric) {
+const ScoreOutline* score_of(const RecordOutline& record, const std::string& stage, const std::string& task,
+                             const std::string& metric) {
   for (const ScoreOutline& score : record.evaluation) {
     if (score.stage == stage && score.task == task && score.metric == metric) return &score;
   }
@@ -47,11 +48,14 @@ std::optional<Figure> draw_bits(const FigureInput& input) {
       if (!value) continue;
       const std::string codec = codec_of(record.outline);
       const std::string model = plain_text(dimension({&record, bits.stage, bits.stage == "source"}, "model"));
-      curves[cat(model, " ", bits.stage, ", ", codec)].push_back({bits.value, value->value, value->standard_error.value_or(0)});
+      curves[cat(model, " ", bits.stage, ", ", codec)].push_back(
+          {bits.value, value->value, value->standard_error.value_or(0)});
     }
   }
   if (curves.empty()) return {};
-  Figure figure{"bits", "Quality by bits of the cache", "", "# effective bits per element  value  standard error\n", "", 900, 460};
+  Figure figure{
+      "bits", "Quality by bits of the cache", "", "# effective bits per element  value  standard error\n", "", 900,
+      460};
   std::string plots;
   std::size_t i = 0;
   for (auto& [label, points] : curves) {
@@ -59,12 +63,16 @@ std::optional<Figure> draw_bits(const FigureInput& input) {
     std::sort(points.begin(), points.end(), [](const BitsPoint& a, const BitsPoint& b) { return a.bits < b.bits; });
     figure.data += cat(i > 0 ? "\n\n" : "", "# ", label, "\n");
     for (const BitsPoint& point : points) figure.data += data_line({point.bits, point.value, point.error});
-    plots += fmt::format("  'bits.dat' index {} using 1:2 with linespoints lt {} title {}, \\\n", i, i + 1, gnuplot_text(label));
+    plots += fmt::format("  'bits.dat' index {} using 1:2 with linespoints lt {} title {}, \\\n", i, i + 1,
+                         gnuplot_text(label));
     ++i;
   }
-  figure.script = cat("set logscale x 2\nset xlabel 'effective bits per cached element'\nset ylabel ", kl ? "'KL divergence from the source model (nats per token)'" : "'NLL through the cache (nats per token)'",
-                      "\nset key outside right top Left reverse\nplot \\\n", plots, "  NaN notitle\n");
-  figure.caption = cat(kl ? "KL divergence from the source model" : "Mean NLL of text decoded through the cache", " by stored bits per element, everything counted",
+  figure.script =
+      cat("set logscale x 2\nset xlabel 'effective bits per cached element'\nset ylabel ",
+          kl ? "'KL divergence from the source model (nats per token)'" : "'NLL through the cache (nats per token)'",
+          "\nset key outside right top Left reverse\nplot \\\n", plots, "  NaN notitle\n");
+  figure.caption = cat(kl ? "KL divergence from the source model" : "Mean NLL of text decoded through the cache",
+                       " by stored bits per element, everything counted",
                        i < curves.size() ? cat("; ", i, " of ", curves.size(), " curves") : "", ".");
   return figure;
 }

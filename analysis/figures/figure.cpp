@@ -17,8 +17,8 @@ namespace {
 
 const std::vector<std::string> kFormats = {"svg", "png", "pdf", "terminal"};
 
-/// Lines differ in dashes and marks as well as in colour (Okabe and Ito's, ordered from dark to light), so that they can be
-/// told apart in grey.
+/// Lines differ in dashes and marks as well as in colour (Okabe and Ito's, ordered from dark to light), so that they
+/// can be told apart in grey.
 constexpr const char* kStyle = R"(
 set linetype 1 lc rgb '#000000' lw 1.6 dt 1 pt 7 ps 0.7
 set linetype 2 lc rgb '#0072b2' lw 1.6 dt 2 pt 5 ps 0.7
@@ -40,19 +40,29 @@ set key noenhanced
 )";
 
 std::string preamble(const Figure& figure) {
-  std::string text = fmt::format("# {}\n# Draws {}.svg; other formats: gnuplot -e \"format='png'\" {}.gp (png, pdf, terminal)\n", figure.title, figure.name, figure.name);
+  std::string text =
+      fmt::format("# {}\n# Draws {}.svg; other formats: gnuplot -e \"format='png'\" {}.gp (png, pdf, terminal)\n",
+                  figure.title, figure.name, figure.name);
   text += "if (!exists('format')) format = 'svg'\n";
-  text += fmt::format("if (format eq 'svg') set terminal svg size {},{} font 'DejaVu Sans,13' background '#ffffff' noenhanced\n", figure.width, figure.height);
-  text += fmt::format("if (format eq 'png') set terminal pngcairo size {},{} font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 pointscale 1.5 noenhanced\n",
-                      figure.width * 3 / 2, figure.height * 3 / 2);
-  text += fmt::format("if (format eq 'pdf') set terminal pdfcairo size {:.2f}in,{:.2f}in font 'DejaVu Sans,11' noenhanced\n", figure.width / 100.0, figure.height / 100.0);
-  text += fmt::format("if (format eq 'terminal') set terminal dumb size 120,{} noenhanced\n", std::clamp(figure.height / 13, 30, 60));
+  text += fmt::format(
+      "if (format eq 'svg') set terminal svg size {},{} font 'DejaVu Sans,13' background '#ffffff' noenhanced\n",
+      figure.width, figure.height);
+  text += fmt::format(
+      "if (format eq 'png') set terminal pngcairo size {},{} font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 "
+      "pointscale 1.5 noenhanced\n",
+      figure.width * 3 / 2, figure.height * 3 / 2);
+  text += fmt::format(
+      "if (format eq 'pdf') set terminal pdfcairo size {:.2f}in,{:.2f}in font 'DejaVu Sans,11' noenhanced\n",
+      figure.width / 100.0, figure.height / 100.0);
+  text += fmt::format("if (format eq 'terminal') set terminal dumb size 120,{} noenhanced\n",
+                      std::clamp(figure.height / 13, 30, 60));
   text += fmt::format("set output '{}.' . (format eq 'terminal' ? 'txt' : format)\n", figure.name);
   return text + kStyle;
 }
 
 std::string label_of(const Observation& observation) {
-  const std::string rope = plain_text(dimension(observation, "rope")), low_rank = plain_text(dimension(observation, "low_rank"));
+  const std::string rope = plain_text(dimension(observation, "rope")),
+                    low_rank = plain_text(dimension(observation, "low_rank"));
   std::string label = dimension(observation, "method") == "none" ? "not compressed" : rope;
   if (!low_rank.empty() && low_rank != "none") label += cat(" + ", low_rank);
   for (const char* name : {"cache", "settings"}) {
@@ -82,16 +92,22 @@ std::vector<RunGroup> group_runs(const RecordSet& set, const FigureOptions& opti
     if (stage.empty() && !options.stage.empty()) continue;
     if (stage.empty()) stage = "none";
     const Observation observation{&record, stage, stage == "source"};
-    const auto [found, is_new] = known.try_emplace(cat(stage, config_without_seeds(record.outline.config).dump(), overrides_without_seeds(record.outline)), groups.size());
+    const auto [found, is_new] = known.try_emplace(
+        cat(stage, config_without_seeds(record.outline.config).dump(), overrides_without_seeds(record.outline)),
+        groups.size());
     if (is_new) {
-      groups.push_back({label_of(observation), {}, dimension(observation, "method") != "none", run_number(observation, "saved_percent").value_or(0)});
+      groups.push_back({label_of(observation),
+                        {},
+                        dimension(observation, "method") != "none",
+                        run_number(observation, "saved_percent").value_or(0)});
       const std::string model = plain_text(dimension(observation, "model"));
       if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
     }
     groups[found->second].runs.push_back(observation);
   }
   if (models.size() > 1) {
-    for (RunGroup& group : groups) group.label = cat(plain_text(dimension(group.runs.front(), "model")), ": ", group.label);
+    for (RunGroup& group : groups)
+      group.label = cat(plain_text(dimension(group.runs.front(), "model")), ": ", group.label);
   }
   std::stable_sort(groups.begin(), groups.end(), [](const RunGroup& a, const RunGroup& b) {
     return std::pair(a.compressed, a.saved_percent) < std::pair(b.compressed, b.saved_percent);
@@ -121,7 +137,9 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
       const bool share = score->unit.starts_with("share") || metric.starts_with("accuracy");
       quality->scale = share ? 100 : 1;
       const std::string unit = share ? "%" : score->unit;
-      const std::string what = quality->parts.size() > 1 ? cat("mean ", metric) : score->task == metric ? metric : cat(score->task, " ", metric);
+      const std::string what = quality->parts.size() > 1 ? cat("mean ", metric)
+                               : score->task == metric   ? metric
+                                                         : cat(score->task, " ", metric);
       quality->label = cat(what, unit.empty() ? "" : cat(" (", unit, ")"));
     }
     return quality;
@@ -133,10 +151,13 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
     }
     const std::string metric = options.metric.empty() ? "perplexity" : options.metric;
     auto quality = all_of(metric, !options.task.empty());
-    if (!quality) throw ConfigError(cat("--metric ", metric, options.task.empty() ? "" : cat(" of --task ", options.task), ": ", unknown_name(metric, known)));
+    if (!quality)
+      throw ConfigError(cat("--metric ", metric, options.task.empty() ? "" : cat(" of --task ", options.task), ": ",
+                            unknown_name(metric, known)));
     return quality;
   }
-  for (const auto& [metric, one] : {std::pair{"perplexity", true}, std::pair{"nll", true}, std::pair{"accuracy_normalized", false}, std::pair{"accuracy", false}}) {
+  for (const auto& [metric, one] : {std::pair{"perplexity", true}, std::pair{"nll", true},
+                                    std::pair{"accuracy_normalized", false}, std::pair{"accuracy", false}}) {
     if (auto quality = all_of(metric, one)) return quality;
   }
   return {};
@@ -178,7 +199,8 @@ std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quali
     result.error = std::sqrt(squares / (count - 1) / count);
   } else if (quality.parts.size() == 1) {
     for (const ScoreOutline& score : group.runs.front().record->outline.evaluation) {
-      if (score.stage == group.runs.front().stage && score.task == quality.parts[0].first && score.metric == quality.parts[0].second) {
+      if (score.stage == group.runs.front().stage && score.task == quality.parts[0].first &&
+          score.metric == quality.parts[0].second) {
         result.error = quality.scale * score.standard_error.value_or(0);
       }
     }
@@ -200,19 +222,22 @@ std::string data_line(const std::vector<double>& values) {
 
 void write_figure(const Figure& figure, const std::filesystem::path& folder, const std::vector<std::string>& formats) {
   for (const std::string& format : formats) {
-    if (std::find(kFormats.begin(), kFormats.end(), format) == kFormats.end()) throw ConfigError(cat("--format: ", unknown_name(format, kFormats)));
+    if (std::find(kFormats.begin(), kFormats.end(), format) == kFormats.end())
+      throw ConfigError(cat("--format: ", unknown_name(format, kFormats)));
   }
   write_file_atomically(folder / (figure.name + ".dat"), figure.data);
   write_file_atomically(folder / (figure.name + ".gp"), preamble(figure) + figure.script);
   for (const std::string& format : formats) {
     const std::filesystem::path log = folder / (figure.name + ".log");
-    const std::string command = cat("cd ", shell_quoted(folder.string()), " && gnuplot -e \"format='", format, "'\" ", figure.name, ".gp >", figure.name, ".log 2>&1");
+    const std::string command = cat("cd ", shell_quoted(folder.string()), " && gnuplot -e \"format='", format, "'\" ",
+                                    figure.name, ".gp >", figure.name, ".log 2>&1");
     const int status = std::system(command.c_str());
     const std::string said = std::filesystem::exists(log) ? read_file(log) : "";
     std::error_code ignored;
     std::filesystem::remove(log, ignored);
     if (status == 0) continue;
-    if (said.find("not found") != std::string::npos) throw DataError("gnuplot is not installed (Debian package gnuplot-nox); data and scripts were written");
+    if (said.find("not found") != std::string::npos)
+      throw DataError("gnuplot is not installed (Debian package gnuplot-nox); data and scripts were written");
     std::string line = said;
     std::replace(line.begin(), line.end(), '\n', ' ');
     throw DataError(cat((folder / (figure.name + ".gp")).string(), ": gnuplot: ", line));

@@ -11,11 +11,11 @@
 namespace mla {
 
 struct Figure {
-  std::string name;     ///< of its files: NAME.dat, NAME.gp, NAME.svg, …
+  std::string name;  ///< of its files: NAME.dat, NAME.gp, NAME.svg, …
   std::string title;
-  std::string caption;  ///< what is shown, and what was left out; one paragraph
-  std::string data;     ///< text of NAME.dat: blocks that gnuplot knows by index
-  std::string script;   ///< gnuplot commands after the terminal is set, which read "NAME.dat"
+  std::string caption;            ///< what is shown, and what was left out; one paragraph
+  std::string data;               ///< text of NAME.dat: blocks that gnuplot knows by index
+  std::string script;             ///< gnuplot commands after the terminal is set, which read "NAME.dat"
   int width = 760, height = 460;  ///< points of the screen; other formats keep the proportion
 };
 

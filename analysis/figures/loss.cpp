@@ -73,13 +73,22 @@ std::optional<Figure> draw_loss(const FigureInput& input) {
     figure.data += cat("# ", group->label, "\n", data, "\n\n");
     ++drawn;
     several = several || group->runs.size() > 1;
-    if (group->runs.size() > 1) bands += fmt::format("  'loss.dat' index {} using 1:3:4 with filledcurves lt {} fs transparent solid 0.15 notitle, \\\n", drawn - 1, drawn);
-    lines += fmt::format("  'loss.dat' index {} using 1:2 with lines lt {} title {}, \\\n", drawn - 1, drawn, gnuplot_text(group->label));
+    if (group->runs.size() > 1)
+      bands += fmt::format(
+          "  'loss.dat' index {} using 1:3:4 with filledcurves lt {} fs transparent solid 0.15 notitle, \\\n",
+          drawn - 1, drawn);
+    lines += fmt::format("  'loss.dat' index {} using 1:2 with lines lt {} title {}, \\\n", drawn - 1, drawn,
+                         gnuplot_text(group->label));
   }
   if (drawn == 0) return {};
-  figure.script = "set xlabel 'optimizer step'\nset ylabel 'training loss (nats per token)'\nset key outside right top Left reverse\nplot \\\n" + bands + lines + "  NaN notitle\n";
-  figure.caption = cat("Training loss, an exponential average over a twentieth of the course", several ? "; bands: one standard deviation over seeds" : "",
-                       drawn < groups.size() ? cat("; ", drawn, " of ", groups.size(), " configs, the best ones") : "", ".");
+  figure.script =
+      "set xlabel 'optimizer step'\nset ylabel 'training loss (nats per token)'\nset key outside right top Left "
+      "reverse\nplot \\\n" +
+      bands + lines + "  NaN notitle\n";
+  figure.caption =
+      cat("Training loss, an exponential average over a twentieth of the course",
+          several ? "; bands: one standard deviation over seeds" : "",
+          drawn < groups.size() ? cat("; ", drawn, " of ", groups.size(), " configs, the best ones") : "", ".");
   return figure;
 }
 

@@ -24,7 +24,8 @@ std::vector<Panel> collect(const FigureInput& input) {
     const std::string pairs = dimension(group.runs.front(), "pairs").dump();
     if (group.compressed && plain_text(dimension(group.runs.front(), "rope_name")) != "all") ++counts[pairs];
   }
-  const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   std::vector<Panel> panels;
   std::vector<std::string> seen;
   for (const RunGroup& group : input.groups) {
@@ -63,30 +64,44 @@ std::optional<Figure> draw_pairs(const FigureInput& input) {
     for (std::size_t layer = 0; layer < panels[p].layers.size(); ++layer) {
       const auto& kept = panels[p].layers[layer].pairs;
       for (std::size_t head = 0; head < kept.size(); ++head) {
-        for (const std::int64_t pair : kept[head]) figure.data += data_line({static_cast<double>(pair), static_cast<double>(layer * heads + head)});
+        for (const std::int64_t pair : kept[head])
+          figure.data += data_line({static_cast<double>(pair), static_cast<double>(layer * heads + head)});
       }
     }
-    plots += fmt::format("set title {}\nplot 'pairs.dat' index {} using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid noborder notitle\n",
-                         gnuplot_text(panels[p].title), p);
+    plots += fmt::format(
+        "set title {}\nplot 'pairs.dat' index {} using 1:2:(0.46):(0.46) with boxxyerror lc rgb '#1f3a5f' fs solid "
+        "noborder notitle\n",
+        gnuplot_text(panels[p].title), p);
     if (p == 0) plots += "set ylabel ' '\n";
   }
   std::string ticks;
   const std::size_t step = std::max<std::size_t>(1, layers / 16);
   for (std::size_t layer = 0; layer < layers; layer += step) {
-    ticks += fmt::format("{}'{}' {}", ticks.empty() ? "" : ", ", layer, static_cast<double>(layer * heads) + static_cast<double>(heads - 1) / 2);
+    ticks += fmt::format("{}'{}' {}", ticks.empty() ? "" : ", ", layer,
+                         static_cast<double>(layer * heads) + static_cast<double>(heads - 1) / 2);
   }
   std::string borders;
   for (std::size_t layer = 1; layer < layers; ++layer) {
     const double y = static_cast<double>(layer * heads) - 0.5;
-    borders += fmt::format("set arrow from -0.5,{0} to {1},{0} nohead lc rgb '#aaaaaa' lw 0.5 front\n", y, static_cast<double>(width) - 0.5);
+    borders += fmt::format("set arrow from -0.5,{0} to {1},{0} nohead lc rgb '#aaaaaa' lw 0.5 front\n", y,
+                           static_cast<double>(width) - 0.5);
   }
   figure.width = static_cast<int>(120 + 200 * panels.size());
   figure.height = static_cast<int>(std::clamp<std::size_t>(layers * heads * 14 + 130, 300, 900));
-  figure.script = fmt::format("unset grid\nset border 15\nset xrange [-0.5:{}]\nset yrange [{}:-0.5]\nset ytics ({})\nset xtics {}\n", static_cast<double>(width) - 0.5,
-                              static_cast<double>(layers * heads) - 0.5, ticks, std::max<std::int64_t>(1, width / 8 * 2)) +
-                  borders + fmt::format("set ylabel 'layer (rows: KV heads)'\nset xlabel 'rotation pair'\nset multiplot layout 1,{} margins {:.3f},0.98,{},0.9 spacing {:.3f}\n", panels.size(), 80.0 / figure.width, figure.height < 400 ? "0.2" : "0.12", 36.0 / figure.width) +
-                  plots + "unset multiplot\n";
-  figure.caption = fmt::format("Rotation pairs that keep RoPE, by layer and KV head (a row each; {} heads a layer). Pair 0 rotates fastest.", heads);
+  figure.script =
+      fmt::format(
+          "unset grid\nset border 15\nset xrange [-0.5:{}]\nset yrange [{}:-0.5]\nset ytics ({})\nset xtics {}\n",
+          static_cast<double>(width) - 0.5, static_cast<double>(layers * heads) - 0.5, ticks,
+          std::max<std::int64_t>(1, width / 8 * 2)) +
+      borders +
+      fmt::format(
+          "set ylabel 'layer (rows: KV heads)'\nset xlabel 'rotation pair'\nset multiplot layout 1,{} margins "
+          "{:.3f},0.98,{},0.9 spacing {:.3f}\n",
+          panels.size(), 80.0 / figure.width, figure.height < 400 ? "0.2" : "0.12", 36.0 / figure.width) +
+      plots + "unset multiplot\n";
+  figure.caption = fmt::format(
+      "Rotation pairs that keep RoPE, by layer and KV head (a row each; {} heads a layer). Pair 0 rotates fastest.",
+      heads);
   return figure;
 }
 

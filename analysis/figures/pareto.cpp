@@ -27,7 +27,8 @@ std::vector<Point> collect(const FigureInput& input) {
   for (Point& point : points) {
     point.dominated = std::any_of(points.begin(), points.end(), [&](const Point& other) {
       const bool no_worse = higher ? other.value.mean >= point.value.mean : other.value.mean <= point.value.mean;
-      return other.bytes <= point.bytes && no_worse && (other.bytes < point.bytes || other.value.mean != point.value.mean);
+      return other.bytes <= point.bytes && no_worse &&
+             (other.bytes < point.bytes || other.value.mean != point.value.mean);
     });
   }
   std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.bytes < b.bytes; });
@@ -40,7 +41,10 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
   if (!input.quality) return {};
   const std::vector<Point> points = collect(input);
   if (points.size() < 2) return {};
-  Figure figure{"pareto", "Quality against the cache", "", "# bytes per token  quality  standard error\n# the Pareto front\n", "", 900, 480};
+  Figure figure{"pareto", "Quality against the cache",
+                "",       "# bytes per token  quality  standard error\n# the Pareto front\n",
+                "",       900,
+                480};
   std::string rest = "\n\n# dominated\n", keys, labels;
   std::size_t number = 0, dominated = 0;
   for (const Point& point : points) {
@@ -53,18 +57,26 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
     figure.data += cat("# ", point.group->label, "\n", line);
     ++number;
     labels += fmt::format("set label '{}' at {},{} offset 0.7,0.8 front\n", number, point.bytes, point.value.mean);
-    keys += fmt::format("  NaN with points pt 7 ps 0.01 lc rgb '#ffffff' title {}, \\\n", gnuplot_text(fmt::format("{}  {}", number, point.group->label)));
+    keys += fmt::format("  NaN with points pt 7 ps 0.01 lc rgb '#ffffff' title {}, \\\n",
+                        gnuplot_text(fmt::format("{}  {}", number, point.group->label)));
   }
   figure.data += rest;
   constexpr double kWide = 6;  // caches further apart than this stand on a logarithmic axis
   const bool wide = points.front().bytes > 0 && points.back().bytes > kWide * points.front().bytes;
-  figure.script = labels + (wide ? "set logscale x 2\n" : "") + "set xlabel 'bytes of the cache per token'\nset ylabel " + gnuplot_text(input.quality->label) +
-                  "\nset key outside right top Left reverse samplen 0.5\nset offsets graph 0.05, graph 0.08, graph 0.08, graph 0.05\nset xtics rotate by -30\n" +
-                  "plot 'pareto.dat' index 0 using 1:2 with steps lt 1 dt 2 lw 1 title 'Pareto front', \\\n" +
-                  (dominated > 0 ? "  'pareto.dat' index 1 using 1:2:3 with yerrorbars lc rgb '#888888' dt 1 pt 6 ps 0.7 title 'dominated', \\\n" : "") +
-                  "  'pareto.dat' index 0 using 1:2:3 with yerrorbars lt 1 dt 1 pt 7 ps 0.8 title 'on the front', \\\n" + keys + "  NaN notitle\n";
+  figure.script =
+      labels + (wide ? "set logscale x 2\n" : "") + "set xlabel 'bytes of the cache per token'\nset ylabel " +
+      gnuplot_text(input.quality->label) +
+      "\nset key outside right top Left reverse samplen 0.5\nset offsets graph 0.05, graph 0.08, graph 0.08, graph "
+      "0.05\nset xtics rotate by -30\n" +
+      "plot 'pareto.dat' index 0 using 1:2 with steps lt 1 dt 2 lw 1 title 'Pareto front', \\\n" +
+      (dominated > 0 ? "  'pareto.dat' index 1 using 1:2:3 with yerrorbars lc rgb '#888888' dt 1 pt 6 ps 0.7 title "
+                       "'dominated', \\\n"
+                     : "") +
+      "  'pareto.dat' index 0 using 1:2:3 with yerrorbars lt 1 dt 1 pt 7 ps 0.8 title 'on the front', \\\n" + keys +
+      "  NaN notitle\n";
   figure.caption = fmt::format(
-      "{} against the bytes that the cache holds per token: {} configs, {} of them on the Pareto front (filled, numbered), the others dominated (open). "
+      "{} against the bytes that the cache holds per token: {} configs, {} of them on the Pareto front (filled, "
+      "numbered), the others dominated (open). "
       "Bars: standard error.",
       input.quality->label, points.size(), number);
   return figure;

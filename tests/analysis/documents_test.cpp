@@ -18,7 +18,9 @@ std::string example(const std::string& heading) {
   return text.substr(begin, text.find("```", begin) - begin);
 }
 
-bool has_module(const char* name) { return std::system(cat("/usr/bin/python3 -c 'import ", name, "' 2>/dev/null").c_str()) == 0; }
+bool has_module(const char* name) {
+  return std::system(cat("/usr/bin/python3 -c 'import ", name, "' 2>/dev/null").c_str()) == 0;
+}
 
 TEST(Documents, TheH5pyExampleReadsARecord) {
   if (!has_module("h5py")) GTEST_SKIP() << "python3-h5py is not installed";
@@ -30,7 +32,8 @@ TEST(Documents, TheH5pyExampleReadsARecord) {
   ASSERT_EQ(std::system(command.c_str()), 0);
   const std::string out = read_file(folder / "out");
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), static_cast<std::ptrdiff_t>(record.evaluation.size()));
-  EXPECT_THAT(out, testing::HasSubstr(cat(record.head.cell, "\tsource\tagreement\taccuracy_normalized\t", Json(record.evaluation[0].value).dump(), "\t40\n")));
+  EXPECT_THAT(out, testing::HasSubstr(cat(record.head.cell, "\tsource\tagreement\taccuracy_normalized\t",
+                                          Json(record.evaluation[0].value).dump(), "\t40\n")));
 }
 
 TEST(Documents, ThePandasExamplePivots) {
@@ -38,7 +41,8 @@ TEST(Documents, ThePandasExamplePivots) {
   const test::TemporaryFolder folder;
   write_record(folder / "results/demo/x.h5", test::synthetic_record({}));
   folder.write("example.py", example("## With pandas"));
-  const std::string command = cat("cd ", folder.path().string(), " && PATH=" MLA_BINARY_DIR ":$PATH /usr/bin/python3 example.py > out");
+  const std::string command =
+      cat("cd ", folder.path().string(), " && PATH=" MLA_BINARY_DIR ":$PATH /usr/bin/python3 example.py > out");
   ASSERT_EQ(std::system(command.c_str()), 0);
   EXPECT_THAT(read_file(folder / "out"), testing::HasSubstr("two_norm"));
 }

@@ -20,7 +20,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-bool installed(const char* program) { return std::system(cat("command -v ", program, " >/dev/null 2>&1").c_str()) == 0; }
+bool installed(const char* program) {
+  return std::system(cat("command -v ", program, " >/dev/null 2>&1").c_str()) == 0;
+}
 
 class Figures : public testing::Test {
  protected:
@@ -32,7 +34,8 @@ class Figures : public testing::Test {
 TEST_F(Figures, EachIsDrawnWithItsDataAndScriptBeside) {
   if (!installed("gnuplot")) GTEST_SKIP() << "gnuplot is not installed";
   const fs::path out = folder_ / "figures";
-  const auto result = test::run_report({"figure", results(), "--output", out.string(), "--format", "svg,png,pdf,terminal"});
+  const auto result =
+      test::run_report({"figure", results(), "--output", out.string(), "--format", "svg,png,pdf,terminal"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   for (const char* name : {"loss", "pareto", "pairs", "spectra", "layer_error", "attribution"}) {
     SCOPED_TRACE(name);
@@ -80,7 +83,9 @@ TEST_F(Figures, TheParetoFrontIsWhatNothingBeats) {
 
 TEST_F(Figures, MistakesAreOneLine) {
   EXPECT_THAT(test::run_report({"figure", "paretto", results()}).err, HasSubstr("did you mean 'pareto'"));
-  EXPECT_EQ(test::run_report({"figure", "pareto", results(), "--format", "gif", "--output", (folder_ / "f").string()}).exit_code, 2);
+  EXPECT_EQ(test::run_report({"figure", "pareto", results(), "--format", "gif", "--output", (folder_ / "f").string()})
+                .exit_code,
+            2);
   EXPECT_EQ(test::run_report({"figure", "pareto", results(), "--metric", "bleu"}).exit_code, 2);
   const auto nothing = test::run_report({"figure", "latency", results()});
   EXPECT_EQ(nothing.exit_code, 3);
@@ -98,8 +103,10 @@ TEST_F(Figures, ThePageHoldsEverything) {
   const auto result = test::run_report({"html", results(), "--output", page.string(), "--title", "A & B"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::string html = read_file(page);
-  EXPECT_THAT(html, AllOf(HasSubstr("<title>A &amp; B</title>"), HasSubstr("no &lt;such&gt; tensor"), HasSubstr("broken.h5"), HasSubstr("two_norm r=1")));
-  EXPECT_THAT(html, AllOf(Not(HasSubstr("http://")), Not(HasSubstr("https://")), Not(HasSubstr("<link")))) << "it opens offline";
+  EXPECT_THAT(html, AllOf(HasSubstr("<title>A &amp; B</title>"), HasSubstr("no &lt;such&gt; tensor"),
+                          HasSubstr("broken.h5"), HasSubstr("two_norm r=1")));
+  EXPECT_THAT(html, AllOf(Not(HasSubstr("http://")), Not(HasSubstr("https://")), Not(HasSubstr("<link"))))
+      << "it opens offline";
   EXPECT_EQ(html.find("data:image/svg+xml;base64,") != std::string::npos, installed("gnuplot"));
   const std::string marker = "id=\"cells-data\">";
   const std::size_t begin = html.find(marker) + marker.size();
@@ -114,10 +121,13 @@ TEST_F(Figures, AHeadlessBrowserShowsThePage) {
   ASSERT_EQ(test::run_report({"html", results(), "--output", page.string()}).exit_code, 0);
   // The script runs when the page is opened: a row that is clicked shows its config.
   std::string html = read_file(page);
-  html.insert(html.rfind("</body>"), "<script>document.querySelector('tr.cell').click(); document.querySelector('th').click();</script>");
+  html.insert(html.rfind("</body>"),
+              "<script>document.querySelector('tr.cell').click(); document.querySelector('th').click();</script>");
   folder_.write("clicked.html", html);
-  const std::string command = cat("chromium --headless --no-sandbox --disable-gpu --user-data-dir=", (folder_ / "profile").string(), " --virtual-time-budget=2000 --dump-dom file://",
-                                  (folder_ / "clicked.html").string(), " > ", (folder_ / "dom").string(), " 2>", (folder_ / "log").string());
+  const std::string command =
+      cat("chromium --headless --no-sandbox --disable-gpu --user-data-dir=", (folder_ / "profile").string(),
+          " --virtual-time-budget=2000 --dump-dom file://", (folder_ / "clicked.html").string(), " > ",
+          (folder_ / "dom").string(), " 2>", (folder_ / "log").string());
   ASSERT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "log");
   const std::string dom = read_file(folder_ / "dom");
   EXPECT_THAT(dom, AllOf(HasSubstr("class=\"details\""), HasSubstr("<h3>config</h3>"), HasSubstr("data-order=\"1\"")));
@@ -144,7 +154,8 @@ TEST_F(Figures, ThePlannerTakesTheBestThatFits) {
     EXPECT_GE(other["bytes_per_token"], tolerance["recommended"]["bytes_per_token"]);
   }
   EXPECT_EQ(test::run_report({"planner", results(), "--bytes-per-token", "1"}).exit_code, 0);
-  EXPECT_THAT(test::run_report({"planner", results(), "--bytes-per-token", "1"}).out, HasSubstr("No config that was measured meets this"));
+  EXPECT_THAT(test::run_report({"planner", results(), "--bytes-per-token", "1"}).out,
+              HasSubstr("No config that was measured meets this"));
   EXPECT_EQ(test::run_report({"planner", results()}).exit_code, 2);
   EXPECT_EQ(test::run_report({"planner", results(), "--saved", "lots"}).exit_code, 2);
 }
@@ -160,13 +171,15 @@ TEST_F(Figures, SpectraAloneShareRanksOutByGain) {
     record.compression[layer].joint_error = 0;  // nothing lies beyond
   }
   write_record(folder_ / "one/x.h5", record);
-  const Json json = test::run_report({"planner", (folder_ / "one").string(), "--bytes-per-token", "400", "--json"}).json();
+  const Json json =
+      test::run_report({"planner", (folder_ / "one").string(), "--bytes-per-token", "400", "--json"}).json();
   ASSERT_EQ(json["from_spectra_alone"].size(), 1u) << json.dump(1);
   const Json& plan = json["from_spectra_alone"][0];
   EXPECT_GT(plan["ranks"][0], plan["ranks"][1]);
   EXPECT_GE(plan["energy"], plan["uniform_energy"]);
   EXPECT_LE(plan["bytes_per_token"].get<double>(), 400);
-  const Json energy = test::run_report({"planner", (folder_ / "one").string(), "--energy", "0.9", "--json"}).json()["from_spectra_alone"][0];
+  const Json energy = test::run_report({"planner", (folder_ / "one").string(), "--energy", "0.9", "--json"})
+                          .json()["from_spectra_alone"][0];
   EXPECT_EQ(energy["ranks"][1], 3);  // 1 - 0.36^3 = 0.953, 1 - 0.36^2 = 0.87
   EXPECT_GE(energy["energy"].get<double>(), 0.9);
 }

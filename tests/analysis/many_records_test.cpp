@@ -20,7 +20,8 @@ constexpr long kMostKilobytes = 500'000;
 double child_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_CHILDREN, &usage);
-  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
 /// Processor seconds of a command.
@@ -63,8 +64,10 @@ TEST(ManyRecords, TablesAndPagesComeInSeconds) {
 
 TEST(ManyRecords, AnEmptyFolderIsToldAtOnce) {
   const test::TemporaryFolder folder;
-  EXPECT_LT(seconds_of("table table1 " + folder.path().string() + " >/dev/null"), kTableSeconds) << "the paper's numbers alone";
-  EXPECT_LT(seconds_of("html " + folder.path().string() + " --output " + (folder / "x.html").string() + " 2>/dev/null"), kPageSeconds);
+  EXPECT_LT(seconds_of("table table1 " + folder.path().string() + " >/dev/null"), kTableSeconds)
+      << "the paper's numbers alone";
+  EXPECT_LT(seconds_of("html " + folder.path().string() + " --output " + (folder / "x.html").string() + " 2>/dev/null"),
+            kPageSeconds);
   EXPECT_LT(seconds_of("summary " + folder.path().string() + " >/dev/null"), kTableSeconds);
 }
 

@@ -40,7 +40,8 @@ class Pivot : public testing::Test {
     return test::run_report(all);
   }
   /// The value that a record holds.
-  static double value(const RunRecord& record, const std::string& stage, const std::string& task, const std::string& metric) {
+  static double value(const RunRecord& record, const std::string& stage, const std::string& task,
+                      const std::string& metric) {
     for (const ScoreRecord& score : record.evaluation) {
       if (score.stage == stage && score.task == task && score.metric == metric) return score.value;
     }
@@ -52,14 +53,18 @@ class Pivot : public testing::Test {
 };
 
 TEST_F(Pivot, NumbersEqualThoseOfTheRecords) {
-  const Json json = pivot({"--row", "rope_name", "--column", "d_kv", "--metric", "perplexity/perplexity", "--where", "method=mha2mla", "--json"}).json();
+  const Json json = pivot({"--row", "rope_name", "--column", "d_kv", "--metric", "perplexity/perplexity", "--where",
+                           "method=mha2mla", "--json"})
+                        .json();
   EXPECT_EQ(json["columns"], Json({"4", "8"}));
   ASSERT_EQ(json["rows"].size(), 2u);
   for (const Json& row : json["rows"]) {
     for (const int d_kv : {4, 8}) {
       std::vector<double> values;
       for (const RunRecord& record : records_) {
-        if (record.overrides.value("compress[0].rope.name", "") != row["rope_name"] || record.overrides.value("compress[0].low_rank.d_kv", 0) != d_kv) continue;
+        if (record.overrides.value("compress[0].rope.name", "") != row["rope_name"] ||
+            record.overrides.value("compress[0].low_rank.d_kv", 0) != d_kv)
+          continue;
         values.push_back(value(record, "fine_tuned", "perplexity", "perplexity"));
       }
       ASSERT_EQ(values.size(), 3u);
@@ -86,12 +91,14 @@ TEST_F(Pivot, EveryPresetShowsTheRecordsNumbers) {
     std::size_t compared = 0;
     const Json json = result.json();
     for (const Json& row : json["rows"]) {
-      if (row.value("numbers", "ours") != "ours" || row["rope"] != "high r=2" || row["low_rank"] != "joint_svd d_kv=8") continue;
+      if (row.value("numbers", "ours") != "ours" || row["rope"] != "high r=2" || row["low_rank"] != "joint_svd d_kv=8")
+        continue;
       for (const char* task : {"agreement", "copying", "arithmetic"}) {
         if (!row["values"].contains(task)) continue;
         double mean = 0;
         for (const RunRecord& record : records_) {
-          if (record.overrides.value("compress[0].rope.name", "") == "high" && record.overrides.value("compress[0].low_rank.d_kv", 0) == 8) {
+          if (record.overrides.value("compress[0].rope.name", "") == "high" &&
+              record.overrides.value("compress[0].low_rank.d_kv", 0) == 8) {
             mean += 100 * value(record, "fine_tuned", task, "accuracy_normalized") / 3;
           }
         }
@@ -111,7 +118,8 @@ TEST_F(Pivot, ThePapersNumbersStandBesideOurs) {
   record.cache.clear();
   record.evaluation.clear();
   for (const char* task : {"mmlu", "arc_easy", "arc_challenge", "piqa"}) {
-    record.evaluation.push_back(test::synthetic_score("fine_tuned", task, "accuracy_normalized", std::string(task) == "arc_easy" ? 0.5 : 0.3, {}, true));
+    record.evaluation.push_back(test::synthetic_score("fine_tuned", task, "accuracy_normalized",
+                                                      std::string(task) == "arc_easy" ? 0.5 : 0.3, {}, true));
   }
   record.head.content_hash = "smol";
   write_record(folder_ / "smol/x.h5", record);
@@ -133,7 +141,8 @@ TEST_F(Pivot, ThePapersNumbersStandBesideOurs) {
 TEST_F(Pivot, ANoteNamesWhatACellMixes) {
   const auto result = pivot({"--row", "rope_name", "--metric", "perplexity"});
   EXPECT_THAT(result.out, HasSubstr("a cell averages over runs that differ in: compress[0].low_rank.d_kv\n"));
-  EXPECT_THAT(pivot({"--row", "rope_name", "--row", "d_kv", "--metric", "perplexity"}).out, Not(HasSubstr("differ in: ")));
+  EXPECT_THAT(pivot({"--row", "rope_name", "--row", "d_kv", "--metric", "perplexity"}).out,
+              Not(HasSubstr("differ in: ")));
 }
 
 TEST_F(Pivot, RunsThatStandTwiceCountOnce) {
@@ -147,10 +156,14 @@ TEST_F(Pivot, RunsThatStandTwiceCountOnce) {
 TEST_F(Pivot, StagesTasksNumbersAndSorting) {
   const Json stages = pivot({"--row", "stage", "--metric", "perplexity", "--where", "rope_name=high", "--json"}).json();
   EXPECT_EQ(stages["rows"].size(), 2u) << "converted and fine-tuned; the source model keeps all pairs";
-  const Json tasks = pivot({"--row", "task", "--column", "rope_name", "--metric", "accuracy_normalized", "--where", "rope_name!=all", "--json"}).json();
+  const Json tasks = pivot({"--row", "task", "--column", "rope_name", "--metric", "accuracy_normalized", "--where",
+                            "rope_name!=all", "--json"})
+                         .json();
   EXPECT_EQ(tasks["columns"], Json({"high", "two_norm"}));
   EXPECT_EQ(tasks["rows"][0]["task"], "agreement");
-  const Json sorted = pivot({"--row", "cell", "--metric", "bytes_per_token", "--metric", "train.steps", "--sort", "bytes_per_token:desc", "--json"}).json();
+  const Json sorted = pivot({"--row", "cell", "--metric", "bytes_per_token", "--metric", "train.steps", "--sort",
+                             "bytes_per_token:desc", "--json"})
+                          .json();
   EXPECT_EQ(sorted["rows"][0]["values"]["bytes_per_token"]["mean"], 64 * 256 * 4 * 4 / 64);
   EXPECT_EQ(sorted["rows"][0]["values"]["train.steps"]["mean"], 20);
 }
@@ -159,27 +172,37 @@ TEST_F(Pivot, FormatsOfOneTable) {
   const std::string markdown = pivot({"--row", "rope_name", "--metric", "perplexity", "--format", "markdown"}).out;
   EXPECT_THAT(markdown, AllOf(HasSubstr("| rope\\_name |"), HasSubstr("|---|---:|"), HasSubstr(" **")));
   const std::string csv = pivot({"--row", "cell", "--metric", "perplexity", "--format", "csv"}).out;
-  EXPECT_THAT(csv, AllOf(HasSubstr("numbers,cell,runs,diverged,perplexity,perplexity_standard_error,perplexity_runs\n"), HasSubstr("\"low_rank.name=joint_svd,")));
-  EXPECT_THAT(csv, HasSubstr(Json(value(records_[1], "fine_tuned", "perplexity", "perplexity")).dump())) << "all digits";
+  EXPECT_THAT(csv, AllOf(HasSubstr("numbers,cell,runs,diverged,perplexity,perplexity_standard_error,perplexity_runs\n"),
+                         HasSubstr("\"low_rank.name=joint_svd,")));
+  EXPECT_THAT(csv, HasSubstr(Json(value(records_[1], "fine_tuned", "perplexity", "perplexity")).dump()))
+      << "all digits";
   const auto file = folder_ / "t.tex";
-  ASSERT_EQ(pivot({"--row", "rope_name", "--metric", "perplexity", "--format", "latex", "--output", file.string()}).exit_code, 0);
+  ASSERT_EQ(
+      pivot({"--row", "rope_name", "--metric", "perplexity", "--format", "latex", "--output", file.string()}).exit_code,
+      0);
   EXPECT_THAT(read_file(file), AllOf(HasSubstr("rope\\_name"), HasSubstr("\\textbf{"), HasSubstr("\\bottomrule")));
 }
 
 TEST_F(Pivot, LatexCompiles) {
   if (std::system("command -v pdflatex >/dev/null 2>&1") != 0) GTEST_SKIP() << "pdflatex is not installed";
   std::string document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n";
-  for (const std::string& preset : preset_names()) document += test::run_report({"table", preset, folder_.path().string(), "--format", "latex"}).out;
+  for (const std::string& preset : preset_names())
+    document += test::run_report({"table", preset, folder_.path().string(), "--format", "latex"}).out;
   folder_.write("all.tex", document + "\\end{document}\n");
-  const std::string command = "cd " + folder_.path().string() + " && pdflatex -interaction=nonstopmode -halt-on-error all.tex >log 2>&1";
+  const std::string command =
+      "cd " + folder_.path().string() + " && pdflatex -interaction=nonstopmode -halt-on-error all.tex >log 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "log");
 }
 
 TEST_F(Pivot, ATableConfigIsAFile) {
-  const auto config = folder_.write("mine.json", R"({"title": "Mine", "rows": ["rope_name"], "columns": ["d_kv"], "metrics": ["perplexity"], "where": ["rope_name=high,two_norm"]})");
+  const auto config = folder_.write(
+      "mine.json",
+      R"({"title": "Mine", "rows": ["rope_name"], "columns": ["d_kv"], "metrics": ["perplexity"],
+          "where": ["rope_name=high,two_norm"]})");
   const auto result = test::run_report({"table", config.string(), folder_.path().string()});
   EXPECT_THAT(result.out, AllOf(HasSubstr("Mine\n"), HasSubstr("two_norm")));
-  const auto wrong = test::run_report({"table", folder_.write("wrong.json", R"({"row": []})").string(), folder_.path().string()});
+  const auto wrong =
+      test::run_report({"table", folder_.write("wrong.json", R"({"row": []})").string(), folder_.path().string()});
   EXPECT_EQ(wrong.exit_code, 2);
   EXPECT_THAT(wrong.err, AllOf(HasSubstr("wrong.json"), HasSubstr("did you mean 'rows'")));
 }

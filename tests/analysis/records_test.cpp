@@ -80,14 +80,17 @@ TEST_F(Records, WhatIsNoRecordIsNamedAndCounted) {
   EXPECT_EQ(test::run_report({"table", results(), "--json"}).json()["left_out_count"], 7);
   EXPECT_THAT(test::run_report({"summary", results()}).out, HasSubstr("2 records, 7 skipped"));
   EXPECT_THAT(test::run_report({"export", results()}).err, HasSubstr("older.h5"));
-  EXPECT_EQ(test::run_report({"figure", "layer_error", results(), "--output", (folder_ / "figures").string(), "--format", "svg"}).exit_code,
+  EXPECT_EQ(test::run_report(
+                {"figure", "layer_error", results(), "--output", (folder_ / "figures").string(), "--format", "svg"})
+                .exit_code,
             std::system("command -v gnuplot >/dev/null 2>&1") == 0 ? 0 : 3);
   EXPECT_EQ(content(), before) << "reports change nothing";
 }
 
 TEST_F(Records, ReadOnlyFoldersAreRead) {
   fs::permissions(folder_ / "results/sweep", fs::perms::owner_read | fs::perms::owner_exec);
-  for (const auto& entry : fs::directory_iterator(folder_ / "results/sweep")) fs::permissions(entry.path(), fs::perms::owner_read);
+  for (const auto& entry : fs::directory_iterator(folder_ / "results/sweep"))
+    fs::permissions(entry.path(), fs::perms::owner_read);
   EXPECT_EQ(test::run_report({"table", results()}).exit_code, 0);
   EXPECT_EQ(test::run_report({"verify", results()}).exit_code, 0);
   fs::permissions(folder_ / "results/sweep", fs::perms::owner_all);
@@ -102,7 +105,8 @@ TEST_F(Records, TheOutlineSaysWhatTheGroupsSay) {
   EXPECT_EQ(note, groups);
   EXPECT_EQ(note.evaluation.size(), 15u);
   const RunRecord record = read_record(path);
-  for (std::size_t i = 0; i < record.evaluation.size(); ++i) EXPECT_EQ(note.evaluation[i].value, record.evaluation[i].value);
+  for (std::size_t i = 0; i < record.evaluation.size(); ++i)
+    EXPECT_EQ(note.evaluation[i].value, record.evaluation[i].value);
 }
 
 TEST_F(Records, NumbersThatAreNotFiniteStayInOutlines) {
@@ -122,14 +126,16 @@ TEST_F(Records, VerifyFindsWhatIsWrongAndWhatIsMissing) {
   RunRecord wrong = test::synthetic_record({"uniform", "joint_svd", 2, 8, 1});
   wrong.cache[0].counted_bytes += 1;
   write(wrong);
-  folder_.write("results/sweep/plan.json", R"({"experiment": "sweep", "cells": [{"cell": "never run", "content_hash": "00"}]})");
+  folder_.write("results/sweep/plan.json",
+                R"({"experiment": "sweep", "cells": [{"cell": "never run", "content_hash": "00"}]})");
   folder_.write("results/.cells/00/record", "sweep/gone.h5");
   const auto result = test::run_report({"verify", results(), "--json"});
   EXPECT_EQ(result.exit_code, 3);
   const Json json = result.json();
   EXPECT_EQ(json["problems"].size(), 7u) << json.dump(1);
   EXPECT_EQ(json["incomplete"].size(), 3u) << json.dump(1);
-  EXPECT_THAT(json.dump(), AllOf(HasSubstr("bytes predicted"), HasSubstr("never run"), HasSubstr("gone.h5"), HasSubstr("checksum")));
+  EXPECT_THAT(json.dump(),
+              AllOf(HasSubstr("bytes predicted"), HasSubstr("never run"), HasSubstr("gone.h5"), HasSubstr("checksum")));
 }
 
 TEST_F(Records, VerifySeesAnOutlineThatDiffers) {
@@ -164,7 +170,8 @@ TEST_F(Records, RepairMendsWhatCanBeMended) {
   EXPECT_THAT(salvaged.head.message, HasSubstr("cut after"));
   EXPECT_EQ(salvaged.config, record.config);
   for (const ScoreRecord& score : salvaged.evaluation) {
-    EXPECT_NE(std::find(record.evaluation.begin(), record.evaluation.end(), score), record.evaluation.end()) << score.task;
+    EXPECT_NE(std::find(record.evaluation.begin(), record.evaluation.end(), score), record.evaluation.end())
+        << score.task;
   }
   EXPECT_EQ(read_file(text), "not HDF5");
 }
@@ -193,15 +200,19 @@ TEST_F(Records, MergeUnitesFoldersAndRefusesConflicts) {
   write_record(second / (third.head.cell + ".h5"), third);
   const RunRecord first = test::synthetic_record({"high", "joint_svd", 2, 8, 1});
   write_record(second / (first.head.cell + ".h5"), first);  // the same run as in results
-  folder_.write("second/sweep/plan.json", R"({"experiment": "sweep", "cells": [{"cell": "waiting", "content_hash": "11"}]})");
+  folder_.write("second/sweep/plan.json",
+                R"({"experiment": "sweep", "cells": [{"cell": "waiting", "content_hash": "11"}]})");
   const std::string out = (folder_ / "all").string();
-  const Json json = test::run_report({"merge", results(), (folder_ / "second").string(), "--output", out, "--json"}).json();
+  const Json json =
+      test::run_report({"merge", results(), (folder_ / "second").string(), "--output", out, "--json"}).json();
   EXPECT_EQ(json["copied"], 3);
   EXPECT_EQ(json["already_there"], 1);
   EXPECT_EQ(read_record(fs::path(out) / "sweep" / (third.head.cell + ".h5")), third);
-  EXPECT_EQ(read_file(fs::path(out) / ".cells" / third.head.content_hash / "record"), "sweep/" + third.head.cell + ".h5");
+  EXPECT_EQ(read_file(fs::path(out) / ".cells" / third.head.content_hash / "record"),
+            "sweep/" + third.head.cell + ".h5");
   EXPECT_THAT(read_json(fs::path(out) / "sweep/plan.json").dump(), AllOf(HasSubstr("waiting"), HasSubstr("seed=2")));
-  EXPECT_EQ(test::run_report({"merge", results(), "--output", out, "--json"}).json()["copied"], 0) << "again: nothing to do";
+  EXPECT_EQ(test::run_report({"merge", results(), "--output", out, "--json"}).json()["copied"], 0)
+      << "again: nothing to do";
 
   RunRecord conflict = first;
   conflict.head.content_hash = "another";
@@ -217,15 +228,20 @@ TEST_F(Records, MergeUnitesFoldersAndRefusesConflicts) {
 TEST_F(Records, ExportHasOneLinePerValue) {
   const std::string scores = test::run_report({"export", results()}).out;
   EXPECT_EQ(std::count(scores.begin(), scores.end(), '\n'), 1 + 2 * 15);
-  EXPECT_THAT(scores, HasSubstr("experiment,cell,status,content_hash,model,compress[0].low_rank.name,compress[0].rope.name,compress[0].rope.pairs,"
-                                "compress[0].low_rank.d_kv,train.seed,stage,task,metric,value,standard_error,n,unit,higher_is_better\n"));
+  EXPECT_THAT(
+      scores,
+      HasSubstr(
+          "experiment,cell,status,content_hash,model,compress[0].low_rank.name,compress[0].rope.name,compress[0].rope."
+          "pairs,"
+          "compress[0].low_rank.d_kv,train.seed,stage,task,metric,value,standard_error,n,unit,higher_is_better\n"));
   const RunRecord record = test::synthetic_record({"high", "joint_svd", 2, 8, 1});
   const Json training = test::run_report({"export", results(), "--what", "training", "--format", "json"}).json();
   ASSERT_EQ(training.size(), 40u);
   EXPECT_EQ(training[3]["loss"], record.training.loss[3]);
   const std::string samples = test::run_report({"export", results(), "--what", "samples", "--format", "jsonl"}).out;
   EXPECT_EQ(std::count(samples.begin(), samples.end(), '\n'), 2 * 3 * 4 * 40);
-  for (const char* what : {"layers", "spectra", "numbers"}) EXPECT_EQ(test::run_report({"export", results(), "--what", what}).exit_code, 0);
+  for (const char* what : {"layers", "spectra", "numbers"})
+    EXPECT_EQ(test::run_report({"export", results(), "--what", what}).exit_code, 0);
   EXPECT_EQ(test::run_report({"export", results(), "--what", "sample"}).exit_code, 2);
   const fs::path file = folder_ / "out.csv";
   EXPECT_EQ(test::run_report({"export", results(), "--output", file.string()}).out, "");
@@ -249,7 +265,8 @@ TEST_F(Records, CompareFindsWhatBecameWorse) {
   EXPECT_EQ(same.exit_code, 0);
   EXPECT_EQ(same.json()["worse"], 0);
   EXPECT_EQ(same.json()["same"], same.json()["comparisons"].size());
-  const auto worse = test::run_report({"compare", results(), (folder_ / "after").string(), "--json", "--fail-on-worse"});
+  const auto worse =
+      test::run_report({"compare", results(), (folder_ / "after").string(), "--json", "--fail-on-worse"});
   EXPECT_EQ(worse.exit_code, 1);
   const Json json = worse.json();
   EXPECT_EQ(json["worse"], 2) << json.dump(1);
@@ -261,8 +278,10 @@ TEST_F(Records, CompareFindsWhatBecameWorse) {
   EXPECT_NEAR(first["low"].get<double>(), 0.01, 1e-9) << "paired: every sample rose by as much";
   EXPECT_THAT(json["cells"][0]["config_differences"].dump(), HasSubstr("train.steps: 20 -> 30"));
   EXPECT_THAT(json["provenance"].dump(), HasSubstr("fedcba"));
-  EXPECT_EQ(json, test::run_report({"compare", results(), (folder_ / "after").string(), "--json"}).json()) << "the same again";
-  const auto commits = test::run_report({"compare", results(), (folder_ / "after").string(), "--commits", "0123", "fedc", "--json"});
+  EXPECT_EQ(json, test::run_report({"compare", results(), (folder_ / "after").string(), "--json"}).json())
+      << "the same again";
+  const auto commits =
+      test::run_report({"compare", results(), (folder_ / "after").string(), "--commits", "0123", "fedc", "--json"});
   EXPECT_EQ(commits.json()["worse"], 2) << commits.err;
   EXPECT_EQ(test::run_report({"compare", results()}).exit_code, 2);
 }

@@ -16,7 +16,8 @@ using testing::HasSubstr;
 
 constexpr double kRounding = 1e-9;
 
-ScoreRecord score(const std::string& stage, const std::string& task, const std::string& metric, double value, double error) {
+ScoreRecord score(const std::string& stage, const std::string& task, const std::string& metric, double value,
+                  double error) {
   ScoreRecord record;
   record.stage = stage;
   record.task = task;
@@ -30,7 +31,8 @@ ScoreRecord score(const std::string& stage, const std::string& task, const std::
 RunRecord run_of(const std::string& cell, const Json& compress, int seed, double accuracy) {
   RunRecord record;
   record.head = {RunStatus::kComplete, "", "ablation", cell, "00", "2025-01-31T12:00:00Z"};
-  record.config = {{"model", {{"path", "data/toy"}}}, {"compress", compress}, {"train", {{"steps", 3}, {"seed", seed}}}};
+  record.config = {
+      {"model", {{"path", "data/toy"}}}, {"compress", compress}, {"train", {{"steps", 3}, {"seed", seed}}}};
   const auto add = [&](const std::string& stage, double value) {
     record.evaluation.push_back(score(stage, "first", "accuracy_normalized", value, 0.04));
     record.evaluation.push_back(score(stage, "first", "accuracy", 0.1, 0.04));
@@ -52,7 +54,9 @@ RunRecord run_of(const std::string& cell, const Json& compress, int seed, double
 class ResultsTableTest : public testing::Test {
  protected:
   void SetUp() override {
-    const Json high = Json::array({{{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 2}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}}});
+    const Json high = Json::array({{{"name", "mha2mla"},
+                                    {"rope", {{"name", "high"}, {"pairs", 2}}},
+                                    {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}}});
     write("baseline", run_of("baseline", Json::array(), 1, 0.8));
     write("high1", run_of("high1", high, 1, 0.6));
     write("high2", run_of("high2", high, 2, 0.7));
@@ -104,7 +108,8 @@ TEST_F(ResultsTableTest, ShowsAnotherStageOrMetric) {
 }
 
 TEST_F(ResultsTableTest, MarksDivergedRunsAndNamesFailedOnes) {
-  RunRecord diverged = run_of("low", Json::array({{{"name", "mha2mla"}, {"rope", {{"name", "low"}, {"pairs", 2}}}}}), 1, 0.3);
+  RunRecord diverged =
+      run_of("low", Json::array({{{"name", "mha2mla"}, {"rope", {{"name", "low"}, {"pairs", 2}}}}}), 1, 0.3);
   diverged.head.status = RunStatus::kDiverged;
   write("low", diverged);
   RunRecord failed = run_of("uniform", Json::array(), 3, 0);
@@ -114,8 +119,8 @@ TEST_F(ResultsTableTest, MarksDivergedRunsAndNamesFailedOnes) {
   folder_.write("broken.h5", "not a record");
   const auto result = table({});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, AllOf(HasSubstr("1 (1 diverged)"), HasSubstr("failed: no such tensor"), HasSubstr("broken.h5"),
-                                HasSubstr("65.0 ±5.0"), HasSubstr("81.25")));
+  EXPECT_THAT(result.out, AllOf(HasSubstr("1 (1 diverged)"), HasSubstr("failed: no such tensor"),
+                                HasSubstr("broken.h5"), HasSubstr("65.0 ±5.0"), HasSubstr("81.25")));
 }
 
 TEST_F(ResultsTableTest, RefusesWhatItDoesNotKnow) {

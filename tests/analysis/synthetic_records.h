@@ -15,8 +15,8 @@ struct SyntheticCell {
   int pairs = 2, d_kv = 8, seed = 1;
 };
 
-inline ScoreRecord synthetic_score(const std::string& stage, const std::string& task, const std::string& metric, double value,
-                                   std::vector<double> samples, bool higher_is_better) {
+inline ScoreRecord synthetic_score(const std::string& stage, const std::string& task, const std::string& metric,
+                                   double value, std::vector<double> samples, bool higher_is_better) {
   ScoreRecord score;
   score.stage = stage;
   score.task = task;
@@ -48,16 +48,22 @@ inline void add_synthetic_scores(RunRecord& record, const std::string& stage, do
 /// A cell of a model of 4 layers with 4 heads of width 32; a larger cache and more pairs lose less.
 inline RunRecord synthetic_record(const SyntheticCell& cell, const std::string& experiment = "sweep") {
   RunRecord record;
-  const std::string name = "low_rank.name=" + cell.low_rank + ",rope.name=" + cell.rope + ",pairs=" + std::to_string(cell.pairs) +
-                           ",d_kv=" + std::to_string(cell.d_kv) + ",seed=" + std::to_string(cell.seed);
+  const std::string name = "low_rank.name=" + cell.low_rank + ",rope.name=" + cell.rope +
+                           ",pairs=" + std::to_string(cell.pairs) + ",d_kv=" + std::to_string(cell.d_kv) +
+                           ",seed=" + std::to_string(cell.seed);
   RandomStream random(static_cast<std::uint64_t>(cell.seed), name);
   record.head = {RunStatus::kComplete, "", experiment, name, "", "2026-01-31T12:00:00Z"};
-  const Json pass = {{"name", "mha2mla"}, {"rope", {{"name", cell.rope}, {"pairs", cell.pairs}}},
+  const Json pass = {{"name", "mha2mla"},
+                     {"rope", {{"name", cell.rope}, {"pairs", cell.pairs}}},
                      {"low_rank", {{"name", cell.low_rank}, {"d_kv", cell.d_kv}}}};
-  record.config = {{"model", {{"path", "data/toy_mha"}}}, {"compress", Json::array({pass})},
+  record.config = {{"model", {{"path", "data/toy_mha"}}},
+                   {"compress", Json::array({pass})},
                    {"train", {{"steps", 20}, {"learning_rate", 1e-3}, {"seed", cell.seed}}}};
-  record.overrides = {{"compress[0].low_rank.name", cell.low_rank}, {"compress[0].rope.name", cell.rope},
-                      {"compress[0].rope.pairs", cell.pairs}, {"compress[0].low_rank.d_kv", cell.d_kv}, {"train.seed", cell.seed}};
+  record.overrides = {{"compress[0].low_rank.name", cell.low_rank},
+                      {"compress[0].rope.name", cell.rope},
+                      {"compress[0].rope.pairs", cell.pairs},
+                      {"compress[0].low_rank.d_kv", cell.d_kv},
+                      {"train.seed", cell.seed}};
   record.head.content_hash = cat(std::hex, std::hash<std::string>()(name));
   record.provenance.git_hash = "0123456789abcdef";
   record.provenance.created = record.head.created;
@@ -67,7 +73,8 @@ inline RunRecord synthetic_record(const SyntheticCell& cell, const std::string& 
     LayerRecord each;
     for (std::int64_t head = 0; head < 4; ++head) {
       each.pairs.emplace_back();
-      for (std::int64_t pair = 0; pair < cell.pairs; ++pair) each.pairs.back().push_back((pair * 3 + head * layer) % 16);
+      for (std::int64_t pair = 0; pair < cell.pairs; ++pair)
+        each.pairs.back().push_back((pair * 3 + head * layer) % 16);
       std::sort(each.pairs.back().begin(), each.pairs.back().end());
     }
     for (int i = 0; i < 4 * cell.d_kv; ++i) each.singular_values.push_back(std::exp(-0.05 * i) * (1 + layer));
