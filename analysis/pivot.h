@@ -60,7 +60,4 @@ struct TableSpec {
 /// Throws ConfigError for unknown keys and metrics, DataError when no record has any of the metrics.
 Table make_pivot(const RecordSet& set, const TableSpec& spec);
 
-/// Whether `value` fits `pattern`, in which * stands for anything.
-bool fits(const std::string& value, const std::string& pattern);
-
 }  // namespace mla

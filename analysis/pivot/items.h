@@ -1,0 +1,34 @@
+// What a table counts: stages of records, or tasks of them, that its filters let through.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "analysis/dimension.h"
+#include "analysis/pivot.h"
+#include "analysis/table.h"
+
+namespace mla {
+
+/// A stage of a record, or one task of it where tasks are a key.
+struct Item {
+  Observation observation;
+  std::string task;
+};
+
+/// The item's value of a row's or column's key: its task, or a dimension.
+Json key_of(const Item& item, const std::string& name);
+
+/// Stages that were evaluated, in the order met.
+std::vector<std::string> stages_of(const RecordOutline& record);
+
+/// Records that count; what does not is told in `table.left_out`: unreadable, failed, interrupted, the same run again.
+std::vector<const LoadedRecord*> usable_records(const RecordSet& set, Table& table);
+
+/// The items of a table. Throws ConfigError for a filter that names no key.
+std::vector<Item> collect_items(const RecordSet& set, const std::vector<const LoadedRecord*>& records,
+                                const TableSpec& spec);
+
+bool contains(const std::vector<std::string>& list, const std::string& name);
+
+}  // namespace mla
