@@ -6,6 +6,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/registry.h"
+#include "core/base/statistics.h"
 #include "experiments/score_record.h"
 
 namespace mla {
@@ -15,9 +16,9 @@ std::int64_t nominal_bits(const CacheConfig& config, const Decoder& decoder) {
   return Registry<Codec>::instance().make(config.codec, "cache.codec")->bits();
 }
 
-CachedDecodingRecord measure_cached_decoding(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& rows,
-                                             const CachedDecodingConfig& config, const CacheFormat& format,
-                                             const std::string& stage, const std::string& task) {
+CachedDecoding measure_cached_decoding(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& rows,
+                                       const CachedDecodingConfig& config, const CacheFormat& format,
+                                       const std::string& stage, const std::string& task) {
   const CachedPerplexityOptions& options = config.decoding;
   std::int64_t windows = 0;
   for (const auto& row : rows) windows += static_cast<std::int64_t>(row.size()) / options.context;
@@ -41,10 +42,11 @@ CachedDecodingRecord measure_cached_decoding(const Decoder& decoder, const std::
   record.standard_error = result.standard_error;
   record.perplexity = result.perplexity;
   record.n = result.scored_tokens;
-  return record;
+  return {record, result.kl};
 }
 
-std::vector<ScoreRecord> scores_of(const CachedDecodingRecord& decoding) {
+std::vector<ScoreRecord> scores_of(const CachedDecoding& measured) {
+  const CachedDecodingRecord& decoding = measured.record;
   const auto score = [&](const std::string& metric, double value, const std::string& unit) {
     return new_score(decoding.stage, decoding.task + ", cached", metric, value, decoding.n, unit, Better::kLower);
   };
@@ -54,6 +56,11 @@ std::vector<ScoreRecord> scores_of(const CachedDecodingRecord& decoding) {
                                      score("effective_bits", decoding.effective_bits, "bits per element")};
   scores[0].standard_error = decoding.standard_error;
   scores[1].standard_error = decoding.perplexity * decoding.standard_error;
+  if (!measured.kl.empty()) {
+    const Estimate kl = grouped_mean(measured.kl, {});
+    scores.push_back(score("kl_mean", kl.value, "nats per token"));
+    scores.back().standard_error = kl.standard_error;
+  }
   return scores;
 }
 

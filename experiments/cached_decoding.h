@@ -27,13 +27,19 @@ struct CachedDecodingConfig {
   }
 };
 
-/// Decodes the rows of one task, telling progress on the terminal and stopping on a signal.
-CachedDecodingRecord measure_cached_decoding(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& rows,
-                                             const CachedDecodingConfig& config, const CacheFormat& format,
-                                             const std::string& stage, const std::string& task);
+/// What was measured of one task: its record, and each token's KL where the config asks for it.
+struct CachedDecoding {
+  CachedDecodingRecord record;
+  std::vector<double> kl;
+};
 
-/// Its likelihood, perplexity and bits as scores of the task "<task>, cached", for tables.
-std::vector<ScoreRecord> scores_of(const CachedDecodingRecord& decoding);
+/// Decodes the rows of one task, telling progress on the terminal and stopping on a signal.
+CachedDecoding measure_cached_decoding(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& rows,
+                                       const CachedDecodingConfig& config, const CacheFormat& format,
+                                       const std::string& stage, const std::string& task);
+
+/// Its likelihood, perplexity, bits and KL (kl_mean) as scores of the task "<task>, cached", for tables.
+std::vector<ScoreRecord> scores_of(const CachedDecoding& decoding);
 
 /// Bits of a code, or of an element where the cache is stored as it is.
 std::int64_t nominal_bits(const CacheConfig& config, const Decoder& decoder);

@@ -3,6 +3,7 @@
 #include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "core/base/statistics.h"
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/position_buckets.h"
 #include "core/model/checkpoint.h"
@@ -110,11 +111,15 @@ class Evaluate final : public Command {
       samples = sample_cache(decoder, rows.rows, {.context = config.decoding.context});
     }
     const CacheFormat format = cache_format(config.storage, "--cache", std::move(samples));
-    const CachedDecodingRecord record = measure_cached_decoding(decoder, text.rows, config, format, "model", "perplexity");
+    const CachedDecoding decoding = measure_cached_decoding(decoder, text.rows, config, format, "model", "perplexity");
+    const CachedDecodingRecord& record = decoding.record;
+    std::optional<Estimate> kl;
+    if (!decoding.kl.empty()) kl = grouped_mean(decoding.kl, {});
     Table table({"measure", "value", "unit"});
     table.add({"perplexity", rounded(record.perplexity), ""});
     table.add({"mean NLL", rounded(record.nll), "nats/token"});
     table.add({"standard error", rounded(record.standard_error, 3), "nats/token"});
+    if (kl) table.add({"KL from the cache as computed", rounded(kl->value), "nats/token"});
     table.add({"decoded", cat(record.n), "tokens"});
     table.add({"cache", record.codec, ""});
     table.add({"nominal bits", cat(record.nominal_bits), "bits/element"});
@@ -124,6 +129,7 @@ class Evaluate final : public Command {
     table.print(console.text());
     Json report = write_fields(record);
     report["mean_nll"] = record.nll;
+    if (kl) report["kl_mean"] = {{"value", kl->value}, {"standard_error", kl->standard_error}};
     report["cache"] = write_fields(config);
     report["dtype"] = dtype_;
     report["model"] = model_.string();

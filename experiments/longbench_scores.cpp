@@ -138,7 +138,9 @@ void add_means(const std::string& stage, const std::string& label, const std::ve
 
 std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer, const std::string& stage,
                                                const EvaluationConfig& config, const EvaluationKeeper& keeper,
-                                               const std::filesystem::path& predictions) {
+                                               const std::filesystem::path& predictions,
+                                               const std::optional<CacheFormat>& cache) {
+  const std::string tail = cache ? ", cached" : "";
   std::vector<TaskItems> all = load(config);
   if (config.longbench.max_tokens > decoder.geometry.max_positions) {
     log_warning(cat(config.label(), ": longbench.max_tokens = ", config.longbench.max_tokens, " is more than the model's ",
@@ -148,9 +150,10 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
   options.max_tokens = config.longbench.max_tokens;
   options.batch_tokens = config.options.batch_tokens;
   options.path = "evaluate." + config.label() + ".longbench";
+  options.cache = cache.value_or(CacheFormat());
   std::vector<ScoreRecord> scores;
   for (TaskItems& one : all) {
-    const std::string label = config.label() + "." + one.task->name;
+    const std::string label = config.label() + "." + one.task->name + tail;
     std::optional<AnswerJournal> journal;
     std::vector<bool> answered(one.items.size());
     if (keeper.keeps()) answered = journal.emplace(keeper.file(label), key_of(keeper, config, one.items)).restore(one.items);
@@ -170,7 +173,7 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
     if (!predictions.empty()) write_file_atomically(predictions / (one.task->name + ".jsonl"), lines);
     scores.push_back(record_of(stage, label, own));
   }
-  add_means(stage, config.label(), all, scores);
+  add_means(stage, config.label() + tail, all, scores);
   return scores;
 }
 

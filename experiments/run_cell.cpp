@@ -11,6 +11,7 @@
 #include "core/base/progress.h"
 #include "experiments/distance_scores.h"
 #include "experiments/dtype.h"
+#include "experiments/task_scores.h"
 #include "experiments/training.h"
 
 namespace mla {
@@ -129,9 +130,9 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   return cache;
 }
 
-/// What the model says while it decodes the evaluation's texts through the cell's cache.
-void decode_through_cache(const CellPlan& cell, Session& session, const Decoder& decoder, const std::string& stage,
-                          RunRecord& record) {
+/// What the model says while it decodes the evaluation's texts, and answers its LongBench, through the cell's cache.
+void decode_through_cache(const CellPlan& cell, Session& session, const CellFolder& folder, const Decoder& decoder,
+                          const std::string& stage, RunRecord& record) {
   if (!cell.options.cache) return;
   const StageTimer timer(record, "decode_" + stage);
   const CachedDecodingConfig& config = *cell.options.cache;
@@ -141,13 +142,20 @@ void decode_through_cache(const CellPlan& cell, Session& session, const Decoder&
                            {.context = config.decoding.context});
   }
   const CacheFormat format = cache_format(config.storage, "cache", std::move(samples));
+  const EvaluationKeeper keeper(folder.path(), stage + "_cached");
   for (const EvaluationConfig& task : cell.options.evaluate) {
+    if (task.task == "longbench") {
+      const auto scores = longbench_task_scores(decoder, session.tokenizer(cell.options.model), stage, task, keeper, {}, format);
+      record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+    }
     if (task.task != "perplexity") continue;
     const TokenRows& rows = session.rows(cell.options.model, task.data);
-    record.cached_decoding.push_back(measure_cached_decoding(decoder, rows.rows, config, format, stage, task.label()));
-    const auto scores = scores_of(record.cached_decoding.back());
+    const CachedDecoding decoding = measure_cached_decoding(decoder, rows.rows, config, format, stage, task.label());
+    record.cached_decoding.push_back(decoding.record);
+    const auto scores = scores_of(decoding);
     record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
   }
+  keeper.remove();
 }
 
 /// Training is shared between processes, evaluation is not: rank 0 alone does it, and alone keeps the record.
@@ -159,16 +167,16 @@ void evaluate(const CellPlan& cell, Session& session, const CellFolder& folder, 
   const auto flips = flip_scores(record.evaluation, scores);
   for (const auto& list : {scores, flips}) record.evaluation.insert(record.evaluation.end(), list.begin(), list.end());
   record.cache.push_back(measure_cache(decoder, stage));
-  decode_through_cache(cell, session, decoder, stage, record);
+  decode_through_cache(cell, session, folder, decoder, stage, record);
 }
 
-void measure_source(const CellPlan& cell, Session& session, RunRecord& record) {
+void measure_source(const CellPlan& cell, Session& session, const CellFolder& folder, RunRecord& record) {
   if (!world().first()) return;
   const StageTimer timer(record, "evaluate_source");
   record.evaluation = session.source_scores(cell.options.model, cell.options.evaluate);
   const Decoder& source = session.source(cell.options.model).decoder;
   record.cache.push_back(measure_cache(source, "source"));
-  decode_through_cache(cell, session, source, "source", record);
+  decode_through_cache(cell, session, folder, source, "source", record);
 }
 
 /// The first of two stages: partial RoPE, trained; then the low-rank step. Measures both unless `measured`.
@@ -213,7 +221,7 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   const Checkpoint& source = session.source(options.model);
   Checkpoint model{source.decoder.clone(), source.config, source.source};
   auto earlier = folder.partial_record();
-  if (!earlier) measure_source(cell, session, record);
+  if (!earlier) measure_source(cell, session, folder, record);
 
   std::unique_ptr<BatchSource> batches;
   if (options.train) batches = make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/evaluate/token_nll.h"
+#include "core/ops/softmax_divergence.h"
 
 namespace mla {
 namespace {
@@ -33,6 +35,43 @@ at::Tensor ids_of(std::span<const std::span<const std::int32_t>> windows) {
   std::int64_t* to = ids.mutable_data_ptr<std::int64_t>();
   for (const auto& window : windows) to = std::copy(window.begin(), window.end(), to);
   return ids;
+}
+
+/// What calls of given sizes predict through a cache: [batch, sum of calls]; `kl` is empty, or of the calls after the first.
+struct Decoded {
+  at::Tensor nll, kl;
+};
+
+/// Feeds the same calls to `exact` too, if given, and compares what both predict after the first call, the prompt.
+Decoded decode(const Decoder& decoder, const at::Tensor& ids, DecoderCache& cache, DecoderCache* exact,
+               std::span<const std::int64_t> calls, DecodePath path) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor on_device = ids.to(decoder.embedding.device());
+  std::vector<at::Tensor> nll, kl;
+  std::int64_t begin = 0;
+  for (const std::int64_t count : calls) {
+    expects(begin + count < ids.size(1), "every token fed has a successor to predict");
+    const at::Tensor fed = on_device.narrow(1, begin, count), targets = on_device.narrow(1, begin + 1, count);
+    const at::Tensor hidden = decoder.hidden_states_cached(fed, cache, path);
+    nll.push_back(target_nll(decoder, hidden, targets));
+    if (exact) {
+      const at::Tensor reference = decoder.hidden_states_cached(fed, *exact, path);
+      if (begin > 0) {
+        kl.push_back(softmax_divergence(decoder.logits(reference.flatten(0, 1)), decoder.logits(hidden.flatten(0, 1)),
+                                        targets.flatten())
+                         .kl.reshape(targets.sizes()));
+      }
+    }
+    begin += count;
+  }
+  const auto whole = [](const std::vector<at::Tensor>& parts) {
+    return parts.empty() ? at::Tensor() : at::cat(parts, 1).to(at::kCPU, at::kDouble).contiguous();
+  };
+  return {whole(nll), whole(kl)};
+}
+
+void append(const at::Tensor& values, std::vector<double>& to) {
+  to.insert(to.end(), values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
 }
 
 void summarize(CachedPerplexityResult& result) {
@@ -64,17 +103,7 @@ void CachedPerplexityOptions::validate(const std::string& where) const {
 
 at::Tensor cached_nll(const Decoder& decoder, const at::Tensor& ids, DecoderCache& cache,
                       std::span<const std::int64_t> calls, DecodePath path) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor on_device = ids.to(decoder.embedding.device());
-  std::vector<at::Tensor> nll;
-  std::int64_t begin = 0;
-  for (const std::int64_t count : calls) {
-    expects(begin + count < ids.size(1), "every token fed has a successor to predict");
-    const at::Tensor hidden = decoder.hidden_states_cached(on_device.narrow(1, begin, count), cache, path);
-    nll.push_back(target_nll(decoder, hidden, on_device.narrow(1, begin + 1, count)));
-    begin += count;
-  }
-  return at::cat(nll, 1).to(at::kCPU, at::kDouble).contiguous();
+  return decode(decoder, ids, cache, nullptr, calls, path).nll;
 }
 
 CachedPerplexityResult cached_perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
@@ -97,8 +126,12 @@ CachedPerplexityResult cached_perplexity(const Decoder& decoder, const std::vect
     const std::size_t count = std::min(windows.size() - begin, static_cast<std::size_t>(options.batch));
     const at::Tensor ids = ids_of(std::span(windows).subspan(begin, count));
     DecoderCache cache = decoder.make_cache(ids.size(0), format);
-    const at::Tensor nll = cached_nll(decoder, ids, cache, calls, options.path).narrow(1, options.prompt, scored).contiguous();
-    result.nll.insert(result.nll.end(), nll.const_data_ptr<double>(), nll.const_data_ptr<double>() + nll.numel());
+    std::optional<DecoderCache> exact;
+    if (options.divergence) exact = decoder.make_cache(ids.size(0));
+    const Decoded decoded = decode(decoder, ids, cache, exact ? &*exact : nullptr, calls, options.path);
+    const at::Tensor nll = decoded.nll.narrow(1, options.prompt, scored).contiguous();
+    append(nll, result.nll);
+    if (exact) append(decoded.kl, result.kl);
     expects(cache.bytes() == cache.predicted_bytes(), "the cache's buffers hold another number of bytes than predicted");
     result.bytes += static_cast<double>(cache.bytes());
     result.predicted_bytes += static_cast<double>(cache.predicted_bytes());

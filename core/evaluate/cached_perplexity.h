@@ -25,6 +25,7 @@ struct CachedPerplexityOptions {
   std::int64_t prompt = 128;
   std::int64_t windows = 0;
   std::int64_t batch = 16;
+  bool divergence = false;
   DecodePath path = DecodePath::kAuto;
 
   template <class Self, class Visitor>
@@ -33,6 +34,8 @@ struct CachedPerplexityOptions {
     visit("prompt", self.prompt, "tokens of a window that are fed in one call, with exact attention; the others follow one by one");
     visit("windows", self.windows, "at most that many windows; 0: all");
     visit("batch", self.batch, "windows that are decoded side by side");
+    visit("divergence", self.divergence,
+          "also KL from what the same model predicts through a cache kept as computed; twice the time");
     visit("path", self.path, "latent attention: auto | absorbed | expanded");
   }
 
@@ -46,6 +49,7 @@ struct CachedPerplexityResult {
   double perplexity = 0;
   std::int64_t windows = 0, scored_tokens = 0;
   std::vector<double> nll;    ///< per scored token, windows in order
+  std::vector<double> kl;     ///< KL(cache kept as computed || cache as stored), likewise; empty unless asked for
 
   /// Of one window's cache after its last call: the mean over windows.
   std::int64_t cached_tokens = 0;

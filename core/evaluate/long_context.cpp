@@ -1,11 +1,10 @@
 #include "core/evaluate/long_context.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <map>
 
 #include "core/base/error.h"
+#include "core/base/interrupt.h"
 #include "core/evaluate/generate.h"
 #include "core/metrics/unicode_text.h"
 #include "core/text/json_lines.h"
@@ -30,28 +29,27 @@ std::string without_middle(const std::string& text, std::size_t most) {
 }
 
 /// Text of the ids before EOS; ids that the tokenizer does not know are padding of the embedding and stand for no text.
-std::string text_of(const Tokenizer& tokenizer, const std::int64_t* ids, std::int64_t count) {
+std::string text_of(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids) {
   std::vector<std::int32_t> known;
-  for (std::int64_t i = 0; i < count && (!tokenizer.eos() || ids[i] != *tokenizer.eos()); ++i) {
-    if (ids[i] < tokenizer.vocabulary_size()) known.push_back(static_cast<std::int32_t>(ids[i]));
+  for (const std::int64_t id : ids) {
+    if (tokenizer.eos() && id == *tokenizer.eos()) break;
+    if (id < tokenizer.vocabulary_size()) known.push_back(static_cast<std::int32_t>(id));
   }
   return tokenizer.decode(known);
 }
 
 void answer_batch(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
                   const std::vector<std::vector<std::int32_t>>& prompts, const std::vector<std::size_t>& batch,
-                  std::vector<LongContextItem>& items) {
-  const auto length = static_cast<std::int64_t>(prompts[batch.front()].size());
-  const at::Tensor ids = at::empty({std::ssize(batch), length}, at::kLong);
-  auto* to = ids.mutable_data_ptr<std::int64_t>();
-  for (const std::size_t item : batch) to = std::copy(prompts[item].begin(), prompts[item].end(), to);
+                  const CacheFormat& cache, std::vector<LongContextItem>& items) {
+  std::vector<std::vector<std::int64_t>> ids;
+  for (const std::size_t item : batch) ids.emplace_back(prompts[item].begin(), prompts[item].end());
   GenerateOptions options;
   options.count = task.new_tokens;
   options.stop = tokenizer.eos();
-  const at::Tensor answers = generate(decoder, ids, options).to(at::kCPU, at::kLong).contiguous();
+  const GenerateReport answers = generate(decoder, ids, options, DecodePath::kAuto, cache);
+  check_interrupt();  // a signal ends answers in their middle: those do not count
   for (std::size_t row = 0; row < batch.size(); ++row) {
-    items[batch[row]].prediction.text =
-        text_of(tokenizer, answers.const_data_ptr<std::int64_t>() + static_cast<std::ptrdiff_t>(row) * answers.size(1), answers.size(1));
+    items[batch[row]].prediction.text = text_of(tokenizer, answers.sequences[row].tokens);
   }
 }
 
@@ -103,7 +101,7 @@ void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchT
     for (std::size_t begin = 0; begin < indices.size(); begin += most) {
       const std::vector<std::size_t> batch(indices.begin() + static_cast<std::ptrdiff_t>(begin),
                                            indices.begin() + static_cast<std::ptrdiff_t>(std::min(begin + most, indices.size())));
-      answer_batch(decoder, tokenizer, task, prompts, batch, items);
+      answer_batch(decoder, tokenizer, task, prompts, batch, options.cache, items);
       if (done) done(batch);
     }
   }

@@ -35,11 +35,12 @@ struct LongContextOptions {
   std::int64_t max_tokens = 2048;    ///< of prompt and answer together
   std::int64_t batch_tokens = 8192;  ///< of prompts of one length that are answered together (at least one)
   std::string path = "longbench";    ///< in errors
+  CacheFormat cache = {};            ///< how keys and values are kept; empty: as computed
 };
 
-/// Answers the items one batch after another: greedily, through the model's own cache, up to the task's length or the
+/// Answers the items one batch after another: greedily, through a cache of the options' format, up to the task's length or the
 /// tokenizer's EOS, which is left out as all special tokens are. Items whose `answered` flag is set are passed over.
-/// `done` is told of the indices answered after each batch.
+/// `done` is told of the indices answered after each batch. Throws Interrupted where a signal ended a batch.
 void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task, std::vector<LongContextItem>& items,
             const std::vector<bool>& answered, const LongContextOptions& options,
             const std::function<void(const std::vector<std::size_t>&)>& done = {});

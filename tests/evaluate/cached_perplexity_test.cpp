@@ -74,6 +74,26 @@ TEST(CachedPerplexity, CountsDecodedTokensAndStoredBits) {
   EXPECT_NE(coded.mean_nll, plain.mean_nll);
 }
 
+TEST(CachedPerplexity, DivergenceIsFromTheCacheAsComputed) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kDouble);
+  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 24);
+  const CachedPerplexityOptions options{.context = 24, .prompt = 16, .divergence = true};
+  for (const double kl : cached_perplexity(decoder, {sequence_of(ids)}, options, {}).kl) EXPECT_EQ(kl, 0);
+  const CacheFormat format = format_of({{"name", "rtn"}, {"bits", 2}}, {UpdateRule::kAppendOnly, 0, 0});
+  const auto coarse = cached_perplexity(decoder, {sequence_of(ids)}, options, format);
+  ASSERT_EQ(coarse.kl.size(), coarse.nll.size());
+  // The first decoded token's, by hand: -log p is a cross-entropy, so KL = sum p (log p - log q).
+  const at::NoGradGuard no_grad;
+  const auto log_probabilities = [&](DecoderCache cache) {
+    decoder.hidden_states_cached(ids.narrow(1, 0, 16), cache);
+    return decoder.logits(decoder.hidden_states_cached(ids.narrow(1, 16, 1), cache).flatten(0, 1)).log_softmax(1);
+  };
+  const at::Tensor p = log_probabilities(decoder.make_cache(1)), q = log_probabilities(decoder.make_cache(1, format));
+  EXPECT_NEAR(coarse.kl[0], (p.exp() * (p - q)).sum().item<double>(), kExact);
+  EXPECT_GT(coarse.kl[0], 1e-6);
+  EXPECT_TRUE(cached_perplexity(decoder, {sequence_of(ids)}, {.context = 24, .prompt = 16}, {}).kl.empty());
+}
+
 TEST(CachedPerplexity, BatchesDoNotMatter) {
   const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"), at::kDouble);
   const std::vector<std::int32_t> text = sequence_of(test::random_ids(decoder.geometry, 1, 130));

@@ -4,7 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "core/base/error.h"
+#include "core/base/registry.h"
+#include "core/quantize/codec.h"
 #include "tests/support/errors.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_models.h"
@@ -62,6 +67,19 @@ TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
   for (std::size_t i = 0; i < items.size(); ++i) {
     EXPECT_EQ(alone[i].prediction.text, i == 2 ? "kept" : items[i].prediction.text);
   }
+  // Through codes of 2 bits the same model says something else, and the format asks for each layer's streams.
+  std::vector<LongContextItem> coarse = items;
+  const std::shared_ptr<const Codec> codec = Registry<Codec>::instance().make({{"name", "rtn"}, {"bits", 2}}, "codec");
+  std::set<std::int64_t> layers;
+  options.cache = [&](std::int64_t layer, const StreamShape& stream) -> StreamStorage {
+    layers.insert(layer);
+    return {codec->for_stream(stream.name, nullptr), {UpdateRule::kAppendOnly, 0, 0}};
+  };
+  answer(decoder, *tokenizer_, task, coarse, std::vector<bool>(7), options);
+  EXPECT_EQ(std::ssize(layers), geometry.layers);
+  EXPECT_TRUE(std::any_of(items.begin(), items.end(), [&](const LongContextItem& item) {
+    return item.prediction.text != coarse[static_cast<std::size_t>(&item - items.data())].prediction.text;
+  }));
 }
 
 TEST_F(LongContext, ItemsAreReadStrictly) {
