@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <string_view>
 
 #include "core/base/config_path.h"
 #include "core/base/error.h"
@@ -37,12 +39,18 @@ Json strategy(const Json& pass, const char* part, const char* size, const char* 
   return width.is_null() ? name : Json(cat(name.get<std::string>(), " ", label, "=", width.dump()));
 }
 
+/// Whether `path` of a config says something of its part `name`.
+bool is_of(const std::string& path, const std::string& name) {
+  return path.find("." + name + ".") != std::string::npos || path.ends_with("." + name) || path.starts_with(name + ".");
+}
+
 /// What else distinguishes the run in its grid.
 Json settings(const Observation& observation) {
   if (observation.as_source) return "";
   std::string text;
-  for (const auto& [path, value] : observation.record->outline.overrides.items()) {
-    const bool shown = path.find("rope") != std::string::npos || path.find("low_rank") != std::string::npos;
+  for (const auto& [path, value] : observation.record->settings.items()) {
+    const bool shown =
+        is_of(path, "rope") || is_of(path, "low_rank") || path == "cache.codec" || path == "cache.update";
     if (shown || path == "seed" || path.ends_with(".seed") || path == "compress" || path == "model.path") continue;
     text += cat(text.empty() ? "" : ", ", path, "=", plain_text(value));
   }
@@ -50,26 +58,24 @@ Json settings(const Observation& observation) {
 }
 
 /// How the cache is quantized; empty where it is kept as computed.
-Json cache_of(const Observation& observation) {
-  if (observation.as_source) return "";
-  for (const char* path : {"cache.codec", "cache.quantize", "cache"}) {
-    const Json* found = find_at(observation.record->outline.config, path);
-    if (!found || found->is_null()) continue;
-    if (found->is_string()) return *found;
-    if (!found->is_object() || !found->contains("name")) continue;
-    std::string text = found->value("name", "");
-    if (found->contains("bits")) text += cat(" ", found->at("bits").dump(), " bit");
-    return text;
-  }
-  return "";
+std::string cache_text(const Observation& observation) {
+  const Json& codec = codec_of(observation);
+  if (codec.is_null()) return "";
+  const Json* update = find_at(observation.record->outline.config, "cache.update");
+  return codec_text(codec) + (update && *update == "requantize" ? " requantized" : "");
 }
 
-Json model_of(const RecordOutline& record) {
-  const Json* path = find_at(record.config, "model.path");
-  if (!path || !path->is_string()) return "";
-  std::filesystem::path folder = path->get<std::string>();
-  if (!folder.has_filename()) folder = folder.parent_path();
-  return folder.filename().string();
+/// "Int4 HQQ": the words of the paper's tables.
+std::string precision(const Observation& observation) {
+  static const std::map<std::string, std::string> names = {
+      {"hqq", "HQQ"}, {"quanto", "Quanto"}, {"kivi", "KIVI"}, {"kvquant", "KVQuant"}, {"rtn", "RTN"}};
+  const Json& codec = codec_of(observation);
+  if (codec.is_null()) return "as computed";
+  const auto bits = codec_bits(codec);
+  std::string name = codec.is_object() ? codec.value("name", "") : plain_text(codec);
+  if (codec.is_string()) name = name.substr(0, name.find_last_not_of("0123456789") + 1);
+  const auto known = names.find(name);
+  return cat(bits ? cat("Int", *bits, " ") : "", known == names.end() ? name : known->second);
 }
 
 Json seed_of(const RecordOutline& record) {
@@ -94,8 +100,7 @@ std::optional<double> layer_mean(const RecordOutline& record, const char* name) 
 
 /// Of a cache that a codec stores: what decoding through it counted, /cached_decoding/<stage>/<task>.
 std::optional<double> quantized_bytes_per_token(const Observation& observation) {
-  const Json* codec = find_at(observation.record->outline.config, "cache.codec");
-  if (!codec || codec->is_null() || observation.as_source) return {};
+  if (codec_of(observation).is_null()) return {};
   const std::string start = cat("/cached_decoding/", observation.stage, "/"), bytes = "@counted_bytes";
   const auto& others = observation.record->outline.others;
   for (const auto& [path, value] : others) {
@@ -155,29 +160,71 @@ std::optional<double> recipe_number(const RecordOutline& record, const std::stri
 
 /// Share of the cache that is saved: by counted bytes, which know of quantization, or else by elements.
 double saved_percent(const Observation& observation) {
+  if (observation.as_source && codec_of(observation).is_null()) return 0;
   const auto mine = bytes_per_token(observation);
   const auto source = bytes_per_token({observation.record, "source", true});
   if (mine && source && *source > 0) return 100 * (1 - *mine / *source);
   return 100 * (1 - cache_ratio(observation.record->outline));
 }
 
+double nominal_saved_percent(const Observation& observation) {
+  constexpr double kBitsOfTheSource = 16;
+  const double elements = observation.as_source ? 1 : cache_ratio(observation.record->outline);
+  return 100 * (1 - elements * codec_bits(codec_of(observation)).value_or(kBitsOfTheSource) / kBitsOfTheSource);
+}
+
 }  // namespace
 
-const Json* find_at(const Json& config, const std::string& path) {
-  const Json* at = &config;
-  for (const std::string& part : split_path(path)) {
-    if (part.front() == '[') {
-      const std::size_t index = std::stoul(part.substr(1));
-      if (!at->is_array() || index >= at->size()) return nullptr;
-      at = &(*at)[index];
-    } else {
-      if (!at->is_object()) return nullptr;
-      const auto found = at->find(part);
-      if (found == at->end()) return nullptr;
-      at = &*found;
-    }
+std::optional<std::string> task_of(const Observation& observation, const ScoreOutline& score) {
+  constexpr std::string_view kCached = ", cached";
+  if (score.stage != observation.stage) return {};
+  const bool cached = score.task.ends_with(kCached);
+  switch (observation.scores) {
+    case CacheScores::kAll:
+      return score.task;
+    case CacheScores::kAsComputed:
+      return cached ? std::nullopt : std::optional(score.task);
+    case CacheScores::kThroughCodec:
+      return cached ? std::optional(score.task.substr(0, score.task.size() - kCached.size())) : std::nullopt;
   }
-  return at;
+  return {};
+}
+
+const ScoreOutline* find_score(const Observation& observation, const std::string& task, const std::string& metric) {
+  const auto& scores = observation.record->outline.evaluation;
+  const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreOutline& score) {
+    return score.metric == metric && task_of(observation, score) == task;
+  });
+  return found == scores.end() ? nullptr : &*found;
+}
+
+const Json& codec_of(const Observation& observation) {
+  if (observation.scores == CacheScores::kAsComputed) return kNone;
+  if (observation.as_source && observation.scores != CacheScores::kThroughCodec) return kNone;
+  for (const char* path : {"cache.codec", "cache"}) {
+    const Json* found = find_at(observation.record->outline.config, path);
+    if (!found) continue;
+    if (found->is_string() || (found->is_object() && found->contains("name"))) return *found;
+  }
+  return kNone;
+}
+
+std::string codec_text(const Json& codec) {
+  if (!codec.is_object()) return plain_text(codec);
+  std::string text = codec.value("name", "");
+  if (codec.contains("bits")) text += cat(" ", codec.at("bits").dump(), " bit");
+  for (const auto& [key, value] : codec.items()) {
+    if (key != "name" && key != "bits" && !value.is_structured()) text += cat(" ", key, "=", plain_text(value));
+  }
+  return text;
+}
+
+std::optional<double> codec_bits(const Json& codec) {
+  if (codec.is_object() && codec.contains("bits") && codec.at("bits").is_number())
+    return codec.at("bits").get<double>();
+  if (!codec.is_string()) return {};
+  const std::string text = codec, digits = text.substr(text.find_last_not_of("0123456789") + 1);
+  return digits.empty() ? std::nullopt : std::optional(std::stod(digits));
 }
 
 std::string plain_text(const Json& value) {
@@ -215,10 +262,12 @@ const std::vector<DimensionName>& dimension_names() {
       {"low_rank", "factorization with its width: joint_svd d_kv=8"},
       {"low_rank_name", "factorization alone"},
       {"d_kv", "latent elements per KV head"},
-      {"cache", "precision of what is cached, where the config states one"},
+      {"cache", "codec of what is cached, with its options; empty where it is kept as computed"},
+      {"precision", "the same in the paper's words: Int4 HQQ"},
       {"settings", "what else distinguishes the run in its grid"},
       {"seed", "seed of training"},
-      {"saved_percent", "saved of the cache's elements, percent"},
+      {"saved_percent", "saved of the cache's bytes as counted, or else of its elements, percent"},
+      {"nominal_saved_percent", "as the paper counts: elements times bits of a code, against 16 bits"},
       {"bytes_per_token", "of the cache, counted in its buffers"},
       {"commit", "commit of the program that ran it"},
       {"config", "hash of the config without seeds"}};
@@ -232,7 +281,7 @@ Json dimension(const Observation& observation, const std::string& name) {
   if (name == "cell") return record.head.cell;
   if (name == "status") return status_name(record);
   if (name == "stage") return observation.stage;
-  if (name == "model") return model_of(record);
+  if (name == "model") return model_name(record.config);
   if (name == "method") return pass.is_null() ? Json("none") : Json(pass.value("name", ""));
   if (name == "rope") return pass.is_null() ? Json("all") : strategy(pass, "rope", "pairs", "r");
   if (name == "rope_name") return pass.is_null() ? Json("all") : text_at(pass, "rope", "name");
@@ -240,10 +289,12 @@ Json dimension(const Observation& observation, const std::string& name) {
   if (name == "low_rank") return strategy(pass, "low_rank", "d_kv", "d_kv");
   if (name == "low_rank_name") return pass.is_null() ? Json() : text_at(pass, "low_rank", "name");
   if (name == "d_kv") return text_at(pass, "low_rank", "name") == "none" ? Json() : text_at(pass, "low_rank", "d_kv");
-  if (name == "cache") return cache_of(observation);
+  if (name == "cache") return cache_text(observation);
+  if (name == "precision") return precision(observation);
   if (name == "settings") return settings(observation);
   if (name == "seed") return seed_of(record);
-  if (name == "saved_percent" || name == "bytes_per_token") return or_null(run_number(observation, name));
+  if (name == "saved_percent" || name == "nominal_saved_percent" || name == "bytes_per_token")
+    return or_null(run_number(observation, name));
   if (name == "commit") return record.provenance.value("git_hash", Json());
   if (name == "config") return hash_json(config_without_seeds(record.config));
   if (name.starts_with("provenance.")) return record.provenance.value(name.substr(11), Json());
@@ -255,7 +306,8 @@ const std::vector<DimensionName>& run_numbers() {
   static const std::vector<DimensionName> names = {
       {"bytes_per_token", "of the stage's cache, counted in its buffers"},
       {"cached_elements", "cached per token, all layers"},
-      {"saved_percent", "saved of the cache's elements"},
+      {"saved_percent", "saved of the cache's bytes as counted, or else of its elements"},
+      {"nominal_saved_percent", "as the paper counts: elements times bits of a code, against 16 bits"},
       {"attention_parameters", "of all attention layers after compression"},
       {"parameters_removed", "of all attention layers by compression"},
       {"joint_error", "relative error of keys and values, mean over layers"},
@@ -275,7 +327,8 @@ const std::vector<DimensionName>& run_numbers() {
 std::optional<double> run_number(const Observation& observation, const std::string& name) {
   const RecordOutline& record = observation.record->outline;
   if (name == "bytes_per_token") return bytes_per_token(observation);
-  if (name == "saved_percent") return observation.as_source ? 0 : saved_percent(observation);
+  if (name == "saved_percent") return saved_percent(observation);
+  if (name == "nominal_saved_percent") return nominal_saved_percent(observation);
   if (name == "seconds" || name.starts_with("seconds."))
     return seconds_of(record, name.size() > 8 ? name.substr(8) : "");
   if (name.starts_with("/")) {

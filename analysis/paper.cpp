@@ -22,13 +22,19 @@ bool same_key(const Json& ours, const Json& paper) {
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
+/// What the paper stores as BF16 is what a cache without a codec holds, whatever the number type.
+bool same_at(const std::string& key, const Observation& ours, const Json& paper) {
+  const Json value = dimension(ours, key);
+  return same_key(key == "precision" && value == "as computed" ? Json("BF16") : value, paper);
+}
+
 /// A row of the paper in the shape of `table`: {"model": …, …, "values": {"mmlu": 29.8, …}}.
 TableRow paper_row(const Table& table, const Json& facts) {
   TableRow row;
   row.origin = RowOrigin::kPaper;
   for (const TableKey& key : table.keys) {
     const Json value = facts.value(key.name, Json());
-    row.keys.push_back(value.is_number() && key.name == "saved_percent" ? Json(value.get<double>()) : value);
+    row.keys.push_back(value.is_number() && key.name.ends_with("saved_percent") ? Json(value.get<double>()) : value);
   }
   const Json values = facts.value("values", Json::object());
   for (const TableColumn& column : table.columns) {
@@ -122,7 +128,7 @@ void add_paper(Table& table, const std::vector<Observation>& examples, const std
       const Json& facts = paper.at("rows")[j];
       const Json& match = paper.at("match");
       if (!std::all_of(match.begin(), match.end(), [&](const Json& key) {
-            return same_key(dimension(examples[i], key), facts.value(key.get<std::string>(), Json()));
+            return same_at(key, examples[i], facts.value(key.get<std::string>(), Json()));
           }))
         continue;
       used[j] = true;

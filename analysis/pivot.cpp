@@ -9,6 +9,7 @@
 #include "analysis/pivot/groups.h"
 #include "analysis/pivot/items.h"
 #include "analysis/pivot/key_order.h"
+#include "analysis/pivot/mean.h"
 #include "analysis/pivot/values.h"
 #include "core/base/error.h"
 #include "core/base/suggest.h"
@@ -20,44 +21,83 @@ constexpr const char* kAverage = "average";
 const std::vector<std::string> kLessIsBetter = {"bytes_per_token", "cached_elements", "joint_error",
                                                 "key_error",       "value_error",     "seconds"};
 
-/// Over runs that differ in their seeds; the samples are the same in all, so that their error does not shrink.
-TableValue mean_of(const std::vector<TableValue>& values) {
-  if (values.size() == 1) return values.front();
-  TableValue result;
-  double squares = 0, sample_squares = 0;
-  bool samples = true;
-  const double count = static_cast<double>(values.size());
-  for (const TableValue& value : values) result.mean += value.mean / count;
-  for (const TableValue& value : values) {
-    squares += (value.mean - result.mean) * (value.mean - result.mean);
-    samples = samples && value.sample_error;
-    sample_squares += value.sample_error.value_or(0) * value.sample_error.value_or(0);
-  }
-  result.run_error = result.error = std::sqrt(squares / (count - 1) / count);
-  if (samples) result.sample_error = std::sqrt(sample_squares / count);
-  result.runs = values.size();
-  return result;
+/// What one column per column key shows, and how its errors are made.
+struct ColumnPlan {
+  std::vector<WeightedPart> parts;  ///< scores that it is a mean of; none: a number of the run
+};
+
+std::vector<ColumnPlan> plan_columns(const std::vector<ValueSpec>& specs, std::optional<std::size_t> average_after) {
+  std::vector<ColumnPlan> plans;
+  for (const ValueSpec& value : specs)
+    plans.push_back({value.number.empty() ? parts_of(value) : std::vector<WeightedPart>()});
+  if (average_after)
+    plans.insert(plans.begin() + static_cast<std::ptrdiff_t>(*average_after), ColumnPlan{parts_of_average(specs)});
+  return plans;
 }
 
-TableRow make_row(const Group& group, const std::vector<std::vector<Json>>& column_keys, std::size_t width) {
-  TableRow row;
-  row.keys = group.keys;
-  row.runs = group.records.size();
-  for (const LoadedRecord* record : group.records) row.diverged += record->outline.head.status == RunStatus::kDiverged;
-  for (const auto& column : column_keys) {
-    const auto runs = group.runs.find(column);
-    for (std::size_t i = 0; i < width; ++i) {
-      std::vector<TableValue> reached;
-      if (runs != group.runs.end()) {
-        for (const Values& run : runs->second) {
-          if (run[i]) reached.push_back(*run[i]);
-        }
-      }
-      row.values.emplace_back();
-      if (!reached.empty()) row.values.back() = mean_of(reached);
+/// Makes rows of groups; with `both`, errors are those of other seeds and other samples where the records have the
+/// samples.
+class RowMaker {
+ public:
+  RowMaker(std::vector<std::vector<Json>> column_keys, std::vector<ColumnPlan> plans, bool both)
+      : column_keys_(std::move(column_keys)), plans_(std::move(plans)), both_(both) {}
+
+  TableRow make(const Group& group) {
+    TableRow row;
+    row.keys = group.keys;
+    row.runs = group.records.size();
+    for (const LoadedRecord* record : group.records) {
+      row.diverged += record->outline.head.status == RunStatus::kDiverged;
     }
+    for (const auto& column : column_keys_) {
+      const auto runs = group.runs.find(column);
+      for (std::size_t i = 0; i < plans_.size(); ++i) {
+        row.values.emplace_back();
+        if (runs != group.runs.end()) row.values.back() = value_at(runs->second, i);
+      }
+    }
+    return row;
   }
-  return row;
+
+  /// Values of several runs whose errors are of other seeds alone.
+  std::size_t without_samples() const { return without_samples_; }
+
+ private:
+  std::optional<TableValue> value_at(const std::vector<Run>& runs, std::size_t i) {
+    std::vector<TableValue> reached;
+    std::vector<Item> items;
+    for (const Run& run : runs) {
+      if (!run.values[i]) continue;
+      reached.push_back(*run.values[i]);
+      items.push_back(*run.item);
+    }
+    if (reached.empty()) return {};
+    TableValue mean = mean_of(reached);
+    const bool wanted = both_ && reached.size() > 1 && !plans_[i].parts.empty();
+    if (wanted && !combine_errors(items, plans_[i].parts, mean)) ++without_samples_;
+    return mean;
+  }
+
+  std::vector<std::vector<Json>> column_keys_;
+  std::vector<ColumnPlan> plans_;
+  bool both_;
+  std::size_t without_samples_ = 0;
+};
+
+/// Rows that have none of the numbers are of records that the table is not about. Where no row has one, all stay.
+void drop_empty_rows(Table& table, std::vector<Observation>& examples) {
+  const auto is_empty = [](const TableRow& row) {
+    return std::none_of(row.values.begin(), row.values.end(), [](const auto& value) { return value.has_value(); });
+  };
+  if (std::all_of(table.rows.begin(), table.rows.end(), is_empty)) return;
+  std::size_t dropped = 0;
+  for (std::size_t i = table.rows.size(); i-- > 0;) {
+    if (!is_empty(table.rows[i])) continue;
+    dropped += table.rows[i].runs;
+    table.rows.erase(table.rows.begin() + static_cast<std::ptrdiff_t>(i));
+    examples.erase(examples.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  if (dropped > 0) table.notes.push_back(cat(dropped, " records have none of these numbers, and no row"));
 }
 
 void add_columns(Table& table, const std::vector<std::vector<Json>>& column_keys, std::vector<ValueSpec> specs,
@@ -116,7 +156,7 @@ void drop_empty_keys(Table& table) {
 std::string heading_of(const std::string& name) {
   if (name == "rope") return "RoPE";
   if (name == "low_rank") return "low rank";
-  if (name == "saved_percent") return "saved %";
+  if (name == "saved_percent" || name == "nominal_saved_percent") return "saved %";
   return name;
 }
 
@@ -137,8 +177,15 @@ void check_keys(const RecordSet& set, const TableSpec& spec) {
   }
 }
 
-void check_metrics(const std::vector<Item>& items, const std::vector<ValueSpec>& specs, const TableSpec& spec) {
+void check_metrics(const RecordSet& set, const std::vector<Item>& items, const std::vector<ValueSpec>& specs,
+                   const TableSpec& spec) {
   if (!specs.empty()) return;
+  if (set.records.empty()) {
+    const auto skipped = skipped_notes(set);
+    throw DataError(
+        cat("there is no record",
+            skipped.empty() ? "" : cat(": ", skipped.size(), " files left out, the first is ", skipped.front())));
+  }
   std::vector<std::string> known;
   for (const Item& item : items) {
     for (const ScoreOutline& score : item.observation.record->outline.evaluation) {
@@ -154,6 +201,8 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
   Table table;
   table.title = spec.title;
   check_keys(set, spec);
+  if (spec.errors != "runs" && spec.errors != "both")
+    throw ConfigError(cat("errors: ", unknown_name(spec.errors, {"runs", "both"})));
   const auto records = usable_records(set, table);
   const std::vector<Item> items = collect_items(set, records, spec);
   std::vector<ValueSpec> specs = value_specs(items, spec);
@@ -161,7 +210,7 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
     return std::none_of(items.begin(), items.end(),
                         [&](const Item& item) { return value_of(item, value).has_value(); });
   });
-  if (spec.paper.empty()) check_metrics(items, specs, spec);
+  if (spec.paper.empty()) check_metrics(set, items, specs, spec);
   const auto shares = static_cast<std::size_t>(
       std::count_if(specs.begin(), specs.end(), [](const ValueSpec& value) { return value.share; }));
   std::optional<std::size_t> average_after;
@@ -180,10 +229,17 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
   add_columns(table, column_keys, specs, average_after);
   for (const std::string& name : spec.rows) table.keys.push_back({name, heading_of(name), false});
   std::vector<Observation> examples;
+  table.both_errors = spec.errors == "both";
+  RowMaker maker(column_keys, plan_columns(specs, average_after), table.both_errors);
   for (const Group& group : groups) {
-    table.rows.push_back(make_row(group, column_keys, specs.size() + (average_after ? 1 : 0)));
+    table.rows.push_back(maker.make(group));
     examples.push_back(group.example->observation);
   }
+  if (maker.without_samples() > 0) {
+    table.notes.push_back(cat(maker.without_samples(),
+                              " values have no samples that are alike in all runs: their errors are over seeds alone"));
+  }
+  drop_empty_rows(table, examples);
   for (std::size_t i = 0; i < table.keys.size(); ++i) {
     table.keys[i].number =
         !table.rows.empty() && std::all_of(table.rows.begin(), table.rows.end(), [&](const TableRow& row) {

@@ -35,6 +35,8 @@ struct TableSpec {
   bool average = false;
   bool source = false;
   bool separate_configs = false;
+  bool through_cache = false;
+  std::string errors = "runs";
   std::string paper;
 
   template <class Self, class Visitor>
@@ -52,6 +54,12 @@ struct TableSpec {
     visit("average", self.average, "a column for the mean over tasks whose metric is a share");
     visit("source", self.source, "rows for source models as they were");
     visit("separate_configs", self.separate_configs, "only runs that differ in seeds alone share a row");
+    visit("through_cache", self.through_cache,
+          "scores through a cell's codec stand in a row of their own, under the names of their tasks");
+    visit("errors", self.errors,
+          "standard errors where there are several runs: runs (of other seeds), or both (of other seeds and other "
+          "samples; "
+          "reads the samples)");
     visit("paper", self.paper, "table of the paper whose numbers stand beside ours; empty: none");
   }
 };

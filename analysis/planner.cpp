@@ -34,13 +34,25 @@ std::optional<double> reference_of(const FigureInput& input, PlannerAnswer& answ
     answer.reference = cat(group.label, ", ", group.runs.front().stage);
     return quality->mean;
   }
+  std::optional<double> coded;
   for (const RunGroup& group : input.groups) {
-    const auto quality = quality_of(Observation{group.runs.front().record, "source", true}, *input.quality);
+    const LoadedRecord* record = group.runs.front().record;
+    const auto quality = quality_of(Observation{record, "source", true}, *input.quality);
     if (!quality) continue;
+    const bool through_codec =
+        input.quality->through_cache && !codec_of({record, "source", true, CacheScores::kThroughCodec}).is_null();
+    if (through_codec) {
+      if (!coded || (input.quality->higher_is_better ? *quality > *coded : *quality < *coded)) coded = quality;
+      continue;
+    }
     answer.reference = "the source model";
     return quality;
   }
-  return {};
+  if (coded) {
+    answer.reference = "the source model through its best codec";
+    answer.notes.emplace_back("no record has the source model's score through a cache kept as computed");
+  }
+  return coded;
 }
 
 // ---- spectra ----
@@ -58,7 +70,7 @@ struct SpectralSource {
 
 std::optional<SpectralSource> spectra_of(const RunGroup& group) {
   const Observation& run = group.runs.front();
-  if (dimension(run, "low_rank_name") != "joint_svd") return {};
+  if (dimension(run, "low_rank_name") != "joint_svd" || !codec_of(run).is_null()) return {};
   const auto& layers = run.record->outline.layers;
   const auto bytes = run_number(run, "bytes_per_token"), elements = run_number(run, "cached_elements");
   if (layers.empty() || !bytes || !elements || *elements <= 0) return {};
@@ -183,6 +195,8 @@ Json recommendation(const PlannerCandidate& candidate) {
   Json json = {{"label", candidate.group->label}};
   for (const char* key : {"method", "rope_name", "pairs", "low_rank_name", "d_kv", "cache"})
     json[key] = dimension(run, key);
+  const auto bits = codec_bits(codec_of(run));
+  json["bits"] = bits ? Json(*bits) : Json();
   json["bytes_per_token"] = candidate.bytes_per_token;
   json["saved_percent"] = candidate.saved_percent;
   json["quality"] = candidate.quality.mean;
@@ -210,10 +224,14 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
   auto bytes = question.bytes_per_token;
   if (!bytes && question.saved_percent && source_bytes) bytes = *source_bytes * (1 - *question.saved_percent / 100);
   add_spectral(input, question, bytes, answer);
-  if (!input.quality) {
-    if (answer.spectral.empty()) throw DataError("planner: no record has a score or spectra of a joint SVD");
+  const bool from_spectra_alone = !question.bytes_per_token && !question.saved_percent && !question.tolerance;
+  if (!input.quality || from_spectra_alone) {
+    if (answer.spectral.empty() && answer.notes.empty()) {
+      throw DataError("planner: no record has a score or spectra of a joint SVD");
+    }
     return answer;
   }
+  answer.measured = true;
   const auto reference = reference_of(input, answer);
   answer.reference_quality = reference.value_or(0);
   std::vector<PlannerCandidate> all = candidates(input);
@@ -240,7 +258,7 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
 }
 
 void print_plan(const FigureInput& input, const PlannerAnswer& answer, std::ostream& out) {
-  if (input.quality && answer.fitting.empty()) out << "No config that was measured meets this.\n";
+  if (answer.measured && answer.fitting.empty()) out << "No config that was measured meets this.\n";
   if (!answer.fitting.empty()) {
     const PlannerCandidate& best = answer.fitting.front();
     out << fmt::format(

@@ -39,6 +39,7 @@ struct SpectralPlan {
 };
 
 struct PlannerAnswer {
+  bool measured = false;  ///< whether the question is one that scores answer, and records have some
   std::string reference;  ///< what losses are measured against
   double reference_quality = 0;
   std::vector<PlannerCandidate> fitting;  ///< that meet the question, the best first

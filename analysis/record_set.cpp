@@ -1,8 +1,10 @@
 #include "analysis/record_set.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
+#include "core/base/config_path.h"
 #include "core/base/error.h"
 #include "core/base/fields.h"
 
@@ -48,6 +50,36 @@ void erase_seeds(Json& value) {
   }
 }
 
+/// The value at a place of the grid: as the config states it, or else as the cell does. Null where there is none.
+Json value_at(const RecordOutline& record, const std::string& path) {
+  const auto own = record.overrides.find(path);
+  if (own != record.overrides.end()) return *own;
+  const Json* found = find_at(record.config, path);
+  return found ? *found : Json();
+}
+
+/// Fills in the settings of all records: overrides in which those of one model that have such a key differ.
+void find_settings(std::vector<LoadedRecord>& records) {
+  std::map<std::string, std::map<std::string, std::set<std::string>>> values;
+  std::vector<std::string> models;
+  for (const LoadedRecord& record : records) {
+    models.push_back(model_name(record.outline.config));
+    for (const auto& [path, unused] : record.outline.overrides.items()) values[models.back()][path];
+  }
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    for (auto& [path, seen] : values[models[i]]) {
+      const Json value = value_at(records[i].outline, path);
+      if (!value.is_null() || records[i].outline.overrides.contains(path))
+        seen.insert(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    }
+  }
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    for (const auto& [path, value] : records[i].outline.overrides.items()) {
+      if (values[models[i]][path].size() > 1) records[i].settings[path] = value;
+    }
+  }
+}
+
 }  // namespace
 
 RecordFiles find_records(const std::vector<fs::path>& paths) {
@@ -71,11 +103,12 @@ RecordSet read_records(const std::vector<fs::path>& paths, const OutlineParts& p
   set.temporary = std::move(files.temporary);
   for (const fs::path& path : files.records) {
     try {
-      set.records.push_back({path, read_outline(path, parts)});
+      set.records.push_back({path, read_outline(path, parts), Json::object()});
     } catch (const DataError& error) {
       set.skipped.emplace_back(error.what());
     }
   }
+  find_settings(set.records);
   return set;
 }
 
@@ -95,6 +128,33 @@ double cache_ratio(const RecordOutline& outline) {
     after += layer.value("cached_elements", 0.0);
   }
   return before > 0 ? after / before : 1;
+}
+
+const Json* find_at(const Json& config, const std::string& path) {
+  const Json* at = &config;
+  for (const std::string& part : split_path(path)) {
+    if (part.front() == '[') {
+      const std::size_t index = std::stoul(part.substr(1));
+      if (!at->is_array() || index >= at->size()) return nullptr;
+      at = &(*at)[index];
+    } else {
+      if (!at->is_object()) return nullptr;
+      const auto found = at->find(part);
+      if (found == at->end()) return nullptr;
+      at = &*found;
+    }
+  }
+  return at;
+}
+
+std::string model_name(const Json& config) {
+  const auto model = config.is_object() ? config.find("model") : config.end();
+  if (!config.is_object() || model == config.end()) return "";
+  const Json& path = model->is_object() ? model->value("path", Json()) : *model;
+  if (!path.is_string()) return "";
+  fs::path folder = path.get<std::string>();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  return folder.filename().string();
 }
 
 Json config_identity(const Json& config) {

@@ -12,6 +12,8 @@ namespace mla {
 struct LoadedRecord {
   std::filesystem::path path;
   RecordOutline outline;
+  /// Those of the overrides in which records of the same model differ: files that go with a model are none of them.
+  Json settings = Json::object();
 };
 
 struct RecordSet {
@@ -42,6 +44,12 @@ std::string status_name(const RecordOutline& outline);
 
 /// Cached elements per token after compression over before; 1 for a model that was not compressed.
 double cache_ratio(const RecordOutline& outline);
+
+/// The value at a config path, or null: "a.b[0].c".
+const Json* find_at(const Json& config, const std::string& path);
+
+/// The folder of the model that a config names; "" where it names none.
+std::string model_name(const Json& config);
 
 /// A config without seeds and without what does not change a result (name, description, results, save_model).
 Json config_without_seeds(const Json& config);

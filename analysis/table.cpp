@@ -79,9 +79,12 @@ std::vector<std::string> footnotes(const Table& table) {
     for (std::size_t i = 0; i < row.values.size(); ++i)
       errors = errors || (row.values[i] && row.values[i]->error && !table.columns[i].is_number);
   }
-  if (errors)
+  if (errors) {
     lines.emplace_back(
-        "± standard error: over runs that differ in their seeds, or of the items where there is one run");
+        table.both_errors
+            ? "± standard error: had the seeds and the items been others, or the items alone where there is one run"
+            : "± standard error: over runs that differ in their seeds, or of the items where there is one run");
+  }
   lines.insert(lines.end(), table.notes.begin(), table.notes.end());
   for (const std::string& note : table.left_out) lines.push_back("left out: " + note);
   if (!table.left_out.empty()) lines.push_back(cat(table.left_out.size(), " left out"));

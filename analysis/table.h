@@ -52,6 +52,7 @@ struct Table {
   std::vector<TableRow> rows;
   std::vector<std::string> notes;     ///< what a reader must know of the numbers
   std::vector<std::string> left_out;  ///< records that are not in the table, and why
+  bool both_errors = false;           ///< errors over several runs are of other seeds and other samples
   bool has_paper = false;             ///< whether rows of a paper stand beside ours
 };
 

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "analysis/table.h"
+#include "analysis/table_latex.h"
 #include "analysis/text_table.h"
 #include "core/base/error.h"
 #include "core/base/suggest.h"
@@ -133,54 +134,6 @@ void write_csv(const Table& table, std::ostream& out) {
     }
     write_line(texts);
   }
-}
-
-std::string latex_text(const std::string& text) {
-  std::string result = replaced(text, {{'\\', "\\textbackslash{}"},
-                                       {'_', "\\_"},
-                                       {'%', "\\%"},
-                                       {'&', "\\&"},
-                                       {'#', "\\#"},
-                                       {'$', "\\$"},
-                                       {'{', "\\{"},
-                                       {'}', "\\}"},
-                                       {'~', "\\textasciitilde{}"},
-                                       {'^', "\\textasciicircum{}"}});
-  for (const auto& [from, to] : {std::pair{"±", "$\\pm$"}, {"…", "\\dots{}"}, {"×", "$\\times$"}, {"≤", "$\\leq$"}}) {
-    for (std::size_t at = result.find(from); at != std::string::npos; at = result.find(from, at)) {
-      result.replace(at, std::string(from).size(), to);
-    }
-  }
-  return result;
-}
-
-/// A table environment for a document that uses the package booktabs.
-void write_latex(const Table& table, std::ostream& out) {
-  const Texts heads = headings(table);
-  out << "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n";
-  if (!table.title.empty()) out << "\\caption{" << latex_text(table.title) << "}\n";
-  out << "\\begin{tabular}{";
-  for (std::size_t i = 0; i < heads.size(); ++i) out << (is_left(table, i) ? 'l' : 'r');
-  out << "}\n\\toprule\n";
-  const auto write_line = [&](const Texts& texts) {
-    for (std::size_t i = 0; i < texts.size(); ++i) out << (i > 0 ? " & " : "") << texts[i];
-    out << " \\\\\n";
-  };
-  Texts escaped;
-  for (const std::string& head : heads) escaped.push_back(latex_text(head));
-  write_line(escaped);
-  out << "\\midrule\n";
-  for (const TableRow& row : table.rows) {
-    Texts texts = row_texts(table, row);
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      const bool best =
-          i >= first_value(table) && row.values[i - first_value(table)] && row.values[i - first_value(table)]->best;
-      texts[i] = best ? cat("\\textbf{", latex_text(texts[i]), "}") : latex_text(texts[i]);
-    }
-    write_line(texts);
-  }
-  out << "\\bottomrule\n\\end{tabular}\n\\end{table}\n";
-  for (const std::string& line : footnotes(table)) out << "% " << replaced(line, {{'\n', " "}}) << "\n";
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ constexpr const char* kUsage =
     "not\n"
     "compressed (in the metric's unit, or as 5%): the smallest cache. Ranks by layer from spectra alone are given "
     "beside,\n"
-    "for records of a joint SVD; they need no training.\n\n"
+    "for records of a joint SVD; they need no training. Where cells' caches have codecs, quality is the perplexity of\n"
+    "text decoded through them, and bits are weighed against pairs and ranks by the bytes that were counted.\n\n"
     "Examples:\n  mlaforge-report planner results --saved 80\n  mlaforge-report planner results --tolerance 5% "
     "--metric perplexity\n"
     "  mlaforge-report planner results --energy 0.9\n";

@@ -76,6 +76,7 @@ void override_spec(const ReportArguments& parsed, TableSpec& spec) {
     if (one && spec.metrics.front() == "perplexity") spec.metrics.pop_back();
   }
   if (parsed.has("stage")) spec.stage = parsed.text("stage");
+  if (parsed.has("errors")) spec.errors = parsed.text("errors");
   if (parsed.has("sort")) spec.sort = parsed.text("sort");
   if (parsed.has("title")) spec.title = parsed.text("title");
   for (const std::string& filter : parsed.texts("where")) spec.where.push_back(filter);
@@ -108,6 +109,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
       "where", po::value<Texts>()->composing(),
       "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values")(
       "stage", po::value<std::string>(), "source, converted, fine_tuned, … or all; by default the last of each record")(
+      "errors", po::value<std::string>(), "runs: over seeds; both: over seeds and samples, which are read")(
       "sort", po::value<std::string>(), "key or column to sort by; NAME:desc for falling order")(
       "title", po::value<std::string>(), "stands above the table")(
       "format", po::value<std::string>()->default_value("terminal"), "terminal, markdown, csv, latex or json")(

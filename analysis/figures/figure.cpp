@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <string_view>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -81,6 +82,29 @@ std::string overrides_without_seeds(const RecordOutline& record) {
   return text;
 }
 
+/// Runs of a record that groups are made of: its last stage, and the source model where that went through a codec, too.
+std::vector<Observation> runs_of(const LoadedRecord& record, const FigureOptions& options) {
+  std::string stage = stage_of(record.outline, options.stage);
+  if (stage.empty() && !options.stage.empty()) return {};
+  if (stage.empty()) stage = "none";
+  std::vector<Observation> runs = {{&record, stage, stage == "source"}};
+  const Observation coded{&record, "source", true, CacheScores::kThroughCodec};
+  const auto& scores = record.outline.evaluation;
+  const bool any = std::any_of(scores.begin(), scores.end(),
+                               [&](const ScoreOutline& score) { return task_of(coded, score).has_value(); });
+  if (any && !codec_of(coded).is_null() && (options.stage.empty() || stage == "source")) runs.push_back(coded);
+  return runs;
+}
+
+/// What runs of one group have in common. A source model is the same whatever a cell makes of it.
+std::string group_key(const Observation& run) {
+  const Json& config = run.record->outline.config;
+  if (run.scores != CacheScores::kThroughCodec)
+    return cat(run.stage, config_without_seeds(config).dump(), overrides_without_seeds(run.record->outline));
+  const Json *model = find_at(config, "model"), *cache = find_at(config, "cache");
+  return cat("source through a codec", model ? model->dump() : "", cache ? cache->dump() : "");
+}
+
 std::vector<RunGroup> group_runs(const RecordSet& set, const FigureOptions& options) {
   std::vector<RunGroup> groups;
   std::map<std::string, std::size_t> known;
@@ -88,22 +112,19 @@ std::vector<RunGroup> group_runs(const RecordSet& set, const FigureOptions& opti
   for (const LoadedRecord& record : set.records) {
     const RunStatus status = record.outline.head.status;
     if (status == RunStatus::kFailed || status == RunStatus::kInterrupted) continue;
-    std::string stage = stage_of(record.outline, options.stage);
-    if (stage.empty() && !options.stage.empty()) continue;
-    if (stage.empty()) stage = "none";
-    const Observation observation{&record, stage, stage == "source"};
-    const auto [found, is_new] = known.try_emplace(
-        cat(stage, config_without_seeds(record.outline.config).dump(), overrides_without_seeds(record.outline)),
-        groups.size());
-    if (is_new) {
-      groups.push_back({label_of(observation),
-                        {},
-                        dimension(observation, "method") != "none",
-                        run_number(observation, "saved_percent").value_or(0)});
-      const std::string model = plain_text(dimension(observation, "model"));
-      if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
+    for (const Observation& run : runs_of(record, options)) {
+      const auto [found, is_new] = known.try_emplace(group_key(run), groups.size());
+      const bool source = run.scores == CacheScores::kThroughCodec;
+      if (is_new) {
+        const bool compressed = dimension(run, "method") != "none" || !codec_of(run).is_null();
+        groups.push_back({label_of(run), {}, compressed, run_number(run, "saved_percent").value_or(0)});
+        const std::string model = plain_text(dimension(run, "model"));
+        if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
+      } else if (source) {
+        continue;  // the same source model, of another cell
+      }
+      groups[found->second].runs.push_back(run);
     }
-    groups[found->second].runs.push_back(observation);
   }
   if (models.size() > 1) {
     for (RunGroup& group : groups)
@@ -125,15 +146,18 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
     }
     if (scores.size() > 5000) break;
   }
-  const auto all_of = [&](const std::string& metric, bool one) {
+  constexpr std::string_view kCached = ", cached";
+  const auto all_of = [&](const std::string& metric, bool one, bool cached = false) {
     std::optional<Quality> quality;
     for (const ScoreOutline* score : scores) {
       if (score->metric != metric || (!options.task.empty() && score->task != options.task)) continue;
+      if (cached && !score->task.ends_with(kCached)) continue;
       if (!quality) quality = Quality{{}, "", score->higher_is_better, 1};
       const std::pair part{score->task, score->metric};
       if (std::find(quality->parts.begin(), quality->parts.end(), part) != quality->parts.end()) continue;
       if (one && !quality->parts.empty()) continue;
       quality->parts.push_back(part);
+      quality->through_cache = score->task.ends_with(kCached);
       const bool share = score->unit.starts_with("share") || metric.starts_with("accuracy");
       quality->scale = share ? 100 : 1;
       const std::string unit = share ? "%" : score->unit;
@@ -156,6 +180,12 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
                             unknown_name(metric, known)));
     return quality;
   }
+  // Where caches have codecs, what is said through them belongs to their bytes; other scores do not know of the codec.
+  const bool coded = std::any_of(groups.begin(), groups.end(),
+                                 [](const RunGroup& group) { return !codec_of(group.runs.front()).is_null(); });
+  if (coded) {
+    if (auto quality = all_of("perplexity", true, true)) return quality;
+  }
   for (const auto& [metric, one] : {std::pair{"perplexity", true}, std::pair{"nll", true},
                                     std::pair{"accuracy_normalized", false}, std::pair{"accuracy", false}}) {
     if (auto quality = all_of(metric, one)) return quality;
@@ -171,14 +201,22 @@ FigureInput figure_input(const RecordSet& set, const FigureOptions& options) {
   return input;
 }
 
+namespace {
+
+/// A part of a quality as an observation has it; tasks through a codec go by their own names there.
+const ScoreOutline* part_of(const Observation& observation, const std::pair<std::string, std::string>& part) {
+  const Observation named{observation.record, observation.stage, observation.as_source};
+  return find_score(named, part.first, part.second);
+}
+
+}  // namespace
+
 std::optional<double> quality_of(const Observation& observation, const Quality& quality) {
   double sum = 0;
-  for (const auto& [task, metric] : quality.parts) {
-    const auto& scores = observation.record->outline.evaluation;
-    const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreOutline& score) {
-      return score.stage == observation.stage && score.task == task && score.metric == metric;
-    });
-    if (found == scores.end() || !std::isfinite(found->value)) return {};
+  if (observation.scores == CacheScores::kThroughCodec && !quality.through_cache) return {};
+  for (const auto& part : quality.parts) {
+    const ScoreOutline* found = part_of(observation, part);
+    if (!found || !std::isfinite(found->value)) return {};
     sum += found->value;
   }
   return quality.scale * sum / static_cast<double>(quality.parts.size());
@@ -198,14 +236,47 @@ std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quali
     for (const double value : values) squares += (value - result.mean) * (value - result.mean);
     result.error = std::sqrt(squares / (count - 1) / count);
   } else if (quality.parts.size() == 1) {
-    for (const ScoreOutline& score : group.runs.front().record->outline.evaluation) {
-      if (score.stage == group.runs.front().stage && score.task == quality.parts[0].first &&
-          score.metric == quality.parts[0].second) {
-        result.error = quality.scale * score.standard_error.value_or(0);
-      }
-    }
+    const ScoreOutline* score = part_of(group.runs.front(), quality.parts.front());
+    result.error = score ? quality.scale * score->standard_error.value_or(0) : 0;
   }
   return result;
+}
+
+std::string panel_at(double left, double right, double bottom, double top) {
+  return fmt::format(
+      "set lmargin at screen {:.3f}\nset rmargin at screen {:.3f}\nset bmargin at screen {:.3f}\nset tmargin at screen "
+      "{:.3f}\n",
+      left, right, bottom, top);
+}
+
+namespace {
+
+/// Columns of a key as gnuplot lays it out, on the safe side.
+std::size_t key_columns(const std::vector<KeyEntry>& entries, int width) {
+  constexpr int kCharacter = 10, kSample = 70;
+  std::size_t longest = 1;
+  for (const KeyEntry& entry : entries) longest = std::max(longest, entry.title.size());
+  return static_cast<std::size_t>(std::max(1, width * 96 / 100 / (kCharacter * static_cast<int>(longest) + kSample)));
+}
+
+}  // namespace
+
+int key_height(const std::vector<KeyEntry>& entries, int width) {
+  constexpr std::size_t kLine = 20;
+  const std::size_t columns = key_columns(entries, width);
+  return static_cast<int>(kLine * ((entries.size() + columns - 1) / columns) + kLine / 2);
+}
+
+std::string key_below(const std::vector<KeyEntry>& entries, const Figure& figure) {
+  std::string plots;
+  for (const KeyEntry& entry : entries)
+    plots += fmt::format("NaN with {} title {}, ", entry.with, gnuplot_text(entry.title));
+  return panel_at(0.02, 0.98, 0.005, static_cast<double>(key_height(entries, figure.width)) / figure.height) +
+         "unset border\nunset tics\nunset xlabel\nunset ylabel\nunset title\nunset logscale\nunset grid\n"
+         "set offsets 0,0,0,0\n" +
+         fmt::format("set key inside center center horizontal maxcols {} Left reverse samplen 3\n",
+                     key_columns(entries, figure.width)) +
+         "plot [0:1] [0:1] " + plots + "NaN notitle\n";
 }
 
 std::string gnuplot_text(const std::string& text) {

@@ -29,7 +29,7 @@ struct FigureOptions {
 struct RunGroup {
   std::string label;
   std::vector<Observation> runs;
-  bool compressed = false;
+  bool compressed = false;  ///< by a pass, or by a codec of the cache
   double saved_percent = 0;
 };
 
@@ -39,6 +39,7 @@ struct Quality {
   std::string label;                                       ///< with its unit, for an axis
   bool higher_is_better = false;
   double scale = 1;
+  bool through_cache = false;  ///< of text decoded through the cells' caches, which are quantized in some of them
 };
 
 /// Everything that figures draw from.
@@ -70,6 +71,17 @@ const std::vector<FigureKind>& figure_kinds();
 /// Writes NAME.dat and NAME.gp into `folder` and runs gnuplot for each format: svg, png, pdf, terminal (NAME.txt).
 /// Throws DataError when gnuplot is missing or complains, ConfigError for an unknown format.
 void write_figure(const Figure& figure, const std::filesystem::path& folder, const std::vector<std::string>& formats);
+
+/// Where the next plot of a multiplot stands, in shares of the picture.
+std::string panel_at(double left, double right, double bottom, double top);
+/// What a key shows of one curve: how it is drawn, "lines lt 1", and its name.
+struct KeyEntry {
+  std::string with, title;
+};
+/// Points of the screen that a key beneath the panels of a figure of `width` points takes.
+int key_height(const std::vector<KeyEntry>& entries, int width);
+/// That key: a plot without a curve at the foot of the figure. Call it last.
+std::string key_below(const std::vector<KeyEntry>& entries, const Figure& figure);
 
 /// Text in single quotes for a gnuplot script.
 std::string gnuplot_text(const std::string& text);

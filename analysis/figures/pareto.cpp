@@ -46,7 +46,11 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
                 "",       900,
                 480};
   std::string rest = "\n\n# dominated\n", keys, labels;
-  std::size_t number = 0, dominated = 0;
+  std::size_t number = 0, dominated = 0, longest = 0;
+  constexpr double kClose = 0.04;  // of the axis
+  constexpr int kLevels = 4;
+  double labelled = 0;
+  int level = 0;
   for (const Point& point : points) {
     const std::string line = data_line({point.bytes, point.value.mean, point.value.error});
     if (point.dominated) {
@@ -56,11 +60,19 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
     }
     figure.data += cat("# ", point.group->label, "\n", line);
     ++number;
-    labels += fmt::format("set label '{}' at {},{} offset 0.7,0.8 front\n", number, point.bytes, point.value.mean);
+    // Numbers of points that stand close together are put one above the other.
+    const bool close = number > 1 && point.bytes - labelled < kClose * (points.back().bytes - points.front().bytes);
+    level = close ? (level + 1) % kLevels : 0;
+    labelled = point.bytes;
+    labels += fmt::format("set label '{}' at {},{} offset 0.7,{:.1f} front\n", number, point.bytes, point.value.mean,
+                          0.8 + 0.9 * level);
+    longest = std::max(longest, point.group->label.size());
     keys += fmt::format("  NaN with points pt 7 ps 0.01 lc rgb '#ffffff' title {}, \\\n",
                         gnuplot_text(fmt::format("{}  {}", number, point.group->label)));
   }
   figure.data += rest;
+  constexpr std::size_t kUsual = 28, kMost = 80;  // characters of a label that stand beside the plot
+  figure.width += 8 * static_cast<int>(std::clamp(longest, kUsual, kMost) - kUsual);
   constexpr double kWide = 6;  // caches further apart than this stand on a logarithmic axis
   const bool wide = points.front().bytes > 0 && points.back().bytes > kWide * points.front().bytes;
   figure.script =
@@ -79,6 +91,10 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
       "numbered), the others dominated (open). "
       "Bars: standard error.",
       input.quality->label, points.size(), number);
+  if (points.size() < input.groups.size()) {
+    figure.caption += fmt::format(" {} configs without this score or without a cache are left out.",
+                                  input.groups.size() - points.size());
+  }
   return figure;
 }
 

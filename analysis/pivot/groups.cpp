@@ -7,17 +7,22 @@
 namespace mla {
 namespace {
 
-/// Texts of configs without seeds, once per record.
+/// Texts of configs without seeds, once per record; without the cache where the scores do not go through it.
 class ConfigTexts {
  public:
-  const std::string& of(const LoadedRecord& record) {
-    const auto [found, is_new] = texts_.try_emplace(&record);
-    if (is_new) found->second = config_without_seeds(record.outline.config).dump();
+  const std::string& of(const Observation& observation) {
+    const bool no_cache = observation.scores == CacheScores::kAsComputed;
+    const auto [found, is_new] = texts_.try_emplace({observation.record, no_cache});
+    if (is_new) {
+      Json config = config_without_seeds(observation.record->outline.config);
+      if (no_cache && config.is_object()) config.erase("cache");
+      found->second = config.dump();
+    }
     return found->second;
   }
 
  private:
-  std::map<const LoadedRecord*, std::string> texts_;
+  std::map<std::pair<const LoadedRecord*, bool>, std::string> texts_;
 };
 
 }  // namespace
@@ -35,13 +40,15 @@ std::vector<Group> collect_groups(const std::vector<Item>& items, const TableSpe
       text += cat(keys.back().dump(), "\n");
     }
     for (const std::string& name : spec.columns) column.push_back(key_of(item, name));
-    if (spec.separate_configs && !item.observation.as_source) text += configs.of(*item.observation.record);
+    if (spec.separate_configs) {
+      text += item.observation.as_source ? cache_identity(item.observation) : configs.of(item.observation);
+    }
     const auto [found, is_new] = known.try_emplace(text, groups.size());
     if (is_new) groups.push_back({keys, &item, {}, {}, {}});
     Group& group = groups[found->second];
     group.records.insert(item.observation.record);
-    group.runs[column].push_back(values_of(item, specs, average_after));
-    if (!item.observation.as_source) group.configs[column].insert(configs.of(*item.observation.record));
+    group.runs[column].push_back({&item, values_of(item, specs, average_after)});
+    if (!item.observation.as_source) group.configs[column].insert(configs.of(item.observation));
   }
   return groups;
 }
@@ -72,7 +79,8 @@ void sort_groups(std::vector<Group>& groups, const TableSpec& spec) {
   const auto place = [&](const char* name) {
     return static_cast<std::size_t>(std::find(spec.rows.begin(), spec.rows.end(), name) - spec.rows.begin());
   };
-  const std::size_t model = place("model"), saved = place("saved_percent"), stage = place("stage");
+  const std::size_t model = place("model"), saved = std::min(place("saved_percent"), place("nominal_saved_percent")),
+                    stage = place("stage");
   const bool as_paper = spec.source && std::max({model, saved, stage}) < spec.rows.size();
   std::stable_sort(groups.begin(), groups.end(), [&](const Group& a, const Group& b) {
     if (!as_paper) return before(a.keys, b.keys);

@@ -12,12 +12,17 @@
 
 namespace mla {
 
+struct Run {
+  const Item* item = nullptr;
+  Values values;
+};
+
 /// A row before its runs are averaged.
 struct Group {
   std::vector<Json> keys;
   const Item* example = nullptr;
   std::set<const LoadedRecord*> records;
-  std::map<std::vector<Json>, std::vector<Values>, KeyOrder> runs;  ///< by column key
+  std::map<std::vector<Json>, std::vector<Run>, KeyOrder> runs;  ///< by column key
   std::map<std::vector<Json>, std::set<std::string>, KeyOrder> configs;
 };
 

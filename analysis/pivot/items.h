@@ -19,6 +19,9 @@ struct Item {
 /// The item's value of a row's or column's key: its task, or a dimension.
 Json key_of(const Item& item, const std::string& name);
 
+/// How the cache is kept that the observation's scores went through: text of the config; "" where it has no codec.
+std::string cache_identity(const Observation& observation);
+
 /// Stages that were evaluated, in the order met.
 std::vector<std::string> stages_of(const RecordOutline& record);
 

@@ -9,14 +9,6 @@
 namespace mla {
 namespace {
 
-const ScoreOutline* find_score(const Observation& observation, const std::string& task, const std::string& metric) {
-  const auto& scores = observation.record->outline.evaluation;
-  const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreOutline& score) {
-    return score.stage == observation.stage && score.task == task && score.metric == metric;
-  });
-  return found == scores.end() ? nullptr : &*found;
-}
-
 bool is_share(const ScoreOutline& score) {
   return score.unit.starts_with("share") || score.unit == "0..1" || score.metric.starts_with("accuracy");
 }
@@ -26,8 +18,8 @@ std::vector<TaskColumn> tasks_with(const std::vector<Item>& items, const std::st
   std::vector<std::string> met;
   for (const Item& item : items) {
     for (const ScoreOutline& score : item.observation.record->outline.evaluation) {
-      if (score.stage == item.observation.stage && score.metric == metric && !contains(met, score.task))
-        met.push_back(score.task);
+      const auto task = score.metric == metric ? task_of(item.observation, score) : std::nullopt;
+      if (task && !contains(met, *task)) met.push_back(*task);
     }
   }
   std::vector<TaskColumn> columns;

@@ -81,6 +81,109 @@ TEST_F(Figures, TheParetoFrontIsWhatNothingBeats) {
   }
 }
 
+/// Text decoded through a codec's cache: what the loss is, and KL where it was asked for.
+RunRecord decoded_record(int bits, double nll, std::optional<double> kl) {
+  RunRecord record = test::synthetic_record({"two_norm", "joint_svd", 2, 8, 1}, "codecs");
+  std::erase_if(record.evaluation, [](const ScoreRecord& score) { return score.stage == "fine_tuned"; });
+  record.head.cell = record.head.content_hash = cat("bits", bits);
+  const Json codec = bits == 32 ? Json() : Json({{"name", "rtn"}, {"bits", bits}});
+  record.config["cache"] = {{"codec", codec}, {"update", "append_only"}};
+  record.overrides = {{"cache.codec", codec}};
+  for (const char* stage : {"source", "converted"}) {
+    const double worse = nll + (stage == std::string("converted") ? 0.25 : 0);
+    const std::string task = "text, cached";
+    record.evaluation.push_back(test::synthetic_score(stage, task, "nll", worse, {}, false));
+    record.evaluation.push_back(test::synthetic_score(stage, task, "perplexity", std::exp(worse), {}, false));
+    record.evaluation.push_back(test::synthetic_score(stage, task, "effective_bits", bits + 1.0, {}, false));
+    if (kl) record.evaluation.push_back(test::synthetic_score(stage, task, "kl_mean", *kl, {}, false));
+    CachedDecodingRecord decoding;
+    decoding.stage = stage;
+    decoding.task = "text";
+    decoding.tokens = 64;
+    decoding.elements = 1024 / (stage == std::string("converted") ? 4 : 1);
+    decoding.counted_bytes = decoding.predicted_bytes = decoding.tokens * decoding.elements * bits / 8;
+    record.cached_decoding.push_back(decoding);
+  }
+  return record;
+}
+
+class CodecRecords : public testing::Test {
+ protected:
+  void write(const RunRecord& record) const { write_record(folder_ / (record.head.cell + ".h5"), record); }
+  std::optional<Figure> draw(const std::string& name) const {
+    const RecordSet set = read_records({folder_.path()});
+    const FigureInput input = figure_input(set, {});
+    for (const FigureKind& kind : figure_kinds()) {
+      if (kind.name != name) continue;
+      auto figure = kind.draw(input);
+      if (figure && installed("gnuplot")) write_figure(*figure, folder_ / "drawn", {"svg", "png"});
+      return figure;
+    }
+    return {};
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(CodecRecords, BitsAreDrawnAgainstWhatWasMeasured) {
+  write(decoded_record(4, 1.5, 0.04));
+  write(decoded_record(2, 1.75, 0.5));
+  auto figure = draw("bits");
+  ASSERT_TRUE(figure);
+  EXPECT_THAT(figure->caption, HasSubstr("KL divergence of what is predicted through the codec"));
+  EXPECT_THAT(figure->data, AllOf(HasSubstr("source, rtn"), HasSubstr("\n3 0.5 0.02\n5 0.04 0.02\n")));
+  write(decoded_record(2, 1.75, {}));  // one without: KL cannot be drawn, and nothing is known to divide by
+  figure = draw("bits");
+  EXPECT_THAT(figure->caption, HasSubstr("these records hold no KL divergence"));
+  EXPECT_THAT(figure->data, HasSubstr("\n3 1.75 0.02\n5 1.5 0.02\n"));
+  write(decoded_record(32, 1.5, {}));
+  figure = draw("bits");
+  EXPECT_THAT(figure->caption, HasSubstr("Perplexity of text decoded through the codec over that"));
+  EXPECT_THAT(figure->data, HasSubstr("\n3 1.284025"));
+  EXPECT_THAT(figure->script, HasSubstr("perplexity ratio"));
+}
+
+TEST_F(CodecRecords, ThePlannerWeighsBitsAgainstTheRest) {
+  write(decoded_record(32, 1.5, {}));
+  write(decoded_record(8, 1.5001, {}));
+  write(decoded_record(2, 1.75, {}));
+  const auto plan = [&](const char* option, const char* value) {
+    const auto result = test::run_report({"planner", folder_.path().string(), option, value, "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.json();
+  };
+  // The source model at 8 bits holds 1024 bytes; converted and at 32 bits as many, at a larger loss.
+  const Json roomy = plan("--bytes-per-token", "1024")["recommended"];
+  EXPECT_EQ(roomy["method"], "none");
+  EXPECT_EQ(roomy["cache"], "rtn 8 bit");
+  EXPECT_EQ(roomy["bits"], 8);
+  EXPECT_EQ(roomy["bytes_per_token"], 1024);
+  const Json tight = plan("--bytes-per-token", "255")["recommended"];
+  EXPECT_EQ(tight["cache"], "rtn 2 bit");
+  EXPECT_EQ(tight["bytes_per_token"], 64);
+  const Json careful = plan("--tolerance", "1%");
+  EXPECT_EQ(careful["reference"], "the source model");
+  EXPECT_EQ(careful["recommended"]["bits"], 8);
+}
+
+TEST_F(CodecRecords, LatencyHasACurvePerModelBatchAndCache) {
+  for (const char* model : {"d_kv16", "source"}) {
+    for (const int context : {64, 128}) {
+      RunRecord record;
+      record.head = {RunStatus::kComplete, "", "bench", cat(model, context), cat(model, context), ""};
+      record.overrides = {
+          {"model", model}, {"batch", 1}, {"context", context}, {"path", "auto"}, {"cache", Json::object()}};
+      record.evaluation = {test::synthetic_score("source", "bench", "time_per_token", context / 64.0, {}, false),
+                           test::synthetic_score("source", "bench", "bandwidth_share", 0.5, {}, true)};
+      record.cache = {{"source", context, 1'000'000, 1'000'000}};
+      write(record);
+    }
+  }
+  const auto figure = draw("latency");
+  ASSERT_TRUE(figure);
+  EXPECT_LT(figure->data.find("# source, batch 1"), figure->data.find("# d_kv16, batch 1")) << "the source comes first";
+  EXPECT_THAT(figure->data, HasSubstr("\n64 1 0.02 0.5 1\n128 2 0.02 1 1\n"));
+}
+
 TEST_F(Figures, MistakesAreOneLine) {
   EXPECT_THAT(test::run_report({"figure", "paretto", results()}).err, HasSubstr("did you mean 'pareto'"));
   EXPECT_EQ(test::run_report({"figure", "pareto", results(), "--format", "gif", "--output", (folder_ / "f").string()})

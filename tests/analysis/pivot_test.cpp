@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 
 #include "analysis/paper.h"
 #include "core/base/file.h"
+#include "core/base/statistics.h"
 #include "tests/analysis/run_report.h"
 #include "tests/analysis/synthetic_records.h"
 #include "tests/support/temporary_folder.h"
@@ -183,21 +185,159 @@ TEST_F(Pivot, FormatsOfOneTable) {
   EXPECT_THAT(read_file(file), AllOf(HasSubstr("rope\\_name"), HasSubstr("\\textbf{"), HasSubstr("\\bottomrule")));
 }
 
-TEST_F(Pivot, LatexCompiles) {
-  if (std::system("command -v pdflatex >/dev/null 2>&1") != 0) GTEST_SKIP() << "pdflatex is not installed";
-  std::string document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n";
-  for (const std::string& preset : preset_names())
-    document += test::run_report({"table", preset, folder_.path().string(), "--format", "latex"}).out;
-  folder_.write("all.tex", document + "\\end{document}\n");
+TEST_F(Pivot, ErrorsOfSeedsAndSamplesTogether) {
+  const std::vector<std::string> options = {"--row",   "rope_name",      "--row", "d_kv",
+                                            "--where", "method=mha2mla", "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), options.begin(), options.end());
+    return pivot(more).json();
+  };
+  const Json seeds = with({"--metric", "perplexity/nll"}),
+             both = with({"--metric", "perplexity/nll", "--errors", "both"});
+  std::vector<std::vector<double>> samples;
+  for (const RunRecord& record : records_) {
+    if (record.head.cell.find("rope.name=high,pairs=2,d_kv=4") == std::string::npos) continue;
+    for (const ScoreRecord& score : record.evaluation) {
+      if (score.stage == "fine_tuned" && score.metric == "nll") samples.push_back(score.per_sample);
+    }
+  }
+  ASSERT_EQ(samples.size(), 3u);
+  const CombinedRuns expected = combine_runs(samples, {});
+  const Json &a = seeds["rows"][0]["values"]["perplexity/nll"], &b = both["rows"][0]["values"]["perplexity/nll"];
+  EXPECT_NEAR(a["standard_error"].get<double>(), expected.error_of_runs, kExact);
+  EXPECT_NEAR(b["standard_error"].get<double>(), expected.standard_error, 1e-9);
+  EXPECT_NEAR(b["standard_error_over_samples"].get<double>(), expected.error_of_samples, 1e-9);
+  EXPECT_GT(b["standard_error"], a["standard_error"]);
+  // A perplexity takes its NLL's samples: d exp(x) = exp(x) dx.
+  const Json perplexity = with({"--metric", "perplexity/perplexity", "--errors", "both"})["rows"][0]["values"];
+  const Json& value = perplexity["perplexity/perplexity"];
+  EXPECT_NEAR(value["standard_error_over_samples"].get<double>(),
+              value["mean"].get<double>() * expected.error_of_samples, 1e-9);
+  EXPECT_EQ(pivot({"--errors", "bth"}).exit_code, 2);
+}
+
+/// Compiles the tables of a document; the log of what went wrong, or of overfull lines.
+std::string compile(const test::TemporaryFolder& folder, const std::string& tables) {
+  folder.write("all.tex",
+               "\\documentclass{article}\\usepackage{graphicx}\\begin{document}\n" + tables + "\\end{document}\n");
   const std::string command =
-      "cd " + folder_.path().string() + " && pdflatex -interaction=nonstopmode -halt-on-error all.tex >log 2>&1";
-  EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "log");
+      "cd " + folder.path().string() + " && pdflatex -interaction=nonstopmode -halt-on-error all.tex >log 2>&1";
+  const bool failed = std::system(command.c_str()) != 0;
+  const std::string log = read_file(folder / "log");
+  return failed || log.find("Overfull") != std::string::npos || log.find("too large") != std::string::npos ? log : "";
+}
+
+TEST_F(Pivot, LatexOfEveryPresetCompilesAndFitsThePage) {
+  if (std::system("command -v pdflatex >/dev/null 2>&1") != 0)
+    GTEST_SKIP() << "pdflatex is not installed (texlive-latex-base)";
+  std::string tables;
+  for (const std::string& preset : preset_names())
+    tables += test::run_report({"table", preset, folder_.path().string(), "--format", "latex"}).out;
+  // The paper's rows alone: more than a page of them.
+  const auto nothing = folder_ / "nothing";
+  std::filesystem::create_directories(nothing);
+  for (const char* preset : {"table1", "table2", "table3"})
+    tables += test::run_report({"table", preset, nothing.string(), "--format", "latex"}).out;
+  tables += pivot({"--row", "rope_name", "--row", "settings", "--column", "d_kv", "--metric", "perplexity", "--metric",
+                   "accuracy_normalized", "--where", "d_kv=4,8", "--format", "latex"})
+                .out;
+  EXPECT_EQ(compile(folder_, tables), "");
+}
+
+TEST_F(Pivot, LatexOfAnyTextCompiles) {
+  if (std::system("command -v pdflatex >/dev/null 2>&1") != 0)
+    GTEST_SKIP() << "pdflatex is not installed (texlive-latex-base)";
+  RunRecord record = test::synthetic_record({"high", "joint_svd", 2, 4, 7});
+  record.head.cell = "strange";
+  record.head.content_hash = "strange";
+  record.head.experiment = "_ % & # $ { } ~ ^ \\ \"q\" `b' <a|b> --x ± é ü ñ → ≤ 中 😀 \xff";
+  write(record);
+  const std::string table =
+      pivot({"--row", "experiment", "--metric", "perplexity", "--title", "50 % of_a & b^2 \\ {x}", "--format", "latex"})
+          .out;
+  EXPECT_THAT(table, AllOf(HasSubstr("\\_ \\% \\& \\# \\$ \\{ \\}"), HasSubstr("U+4E2D"), HasSubstr("$\\pm$")));
+  EXPECT_EQ(compile(folder_, table), "");
+}
+
+/// Answers to LongBench through a codec, as a cell leaves them.
+RunRecord longbench_record(const std::string& codec, int bits, bool compressed, double score) {
+  RunRecord record;
+  record.head = {RunStatus::kComplete, "", "longbench", cat(codec, bits, compressed), cat(codec, bits, compressed), ""};
+  record.config = {{"model", {{"path", "models/SmolLM-1.7B"}}}, {"compress", Json::array()}};
+  if (codec != "none")
+    record.config["cache"] = {{"codec", {{"name", codec}, {"bits", bits}}}, {"update", "append_only"}};
+  record.overrides = {{"cache.codec", codec}};
+  const auto add = [&](const std::string& stage, const std::string& tail, double value) {
+    record.evaluation.push_back(
+        test::synthetic_score(stage, "longbench.hotpotqa" + tail, "score", value, {value}, true));
+    record.evaluation.back().unit = "0..1";
+  };
+  const auto add_stage = [&](const std::string& stage, double value) {
+    add(stage, "", stage == std::string("source") ? 0.25 : 0.23);  // the same model, whatever codec its cache has
+    if (codec != "none") add(stage, ", cached", value);
+  };
+  add_stage("source", score);
+  if (!compressed) return record;
+  record.config["compress"] = Json::array({{{"name", "mha2mla"},
+                                            {"rope", {{"name", "two_norm"}, {"pairs", 4}}},
+                                            {"low_rank", {{"name", "joint_svd"}, {"d_kv", 16}}}}});
+  add_stage("fine_tuned", score - 0.02);
+  LayerRecord layer;
+  layer.cached_elements = 3;
+  layer.cached_elements_before = 16;
+  record.compression = {layer};
+  return record;
+}
+
+TEST(PaperTables, OurCodecsStandBesideThePapers) {
+  const test::TemporaryFolder folder;
+  const auto write = [&](const RunRecord& record) { write_record(folder / (record.head.cell + ".h5"), record); };
+  write(longbench_record("hqq", 4, true, 0.20));
+  write(longbench_record("quanto", 2, false, 0.12));
+  write(longbench_record("kivi", 4, true, 0.19));
+  write(longbench_record("none", 16, true, 0.25));
+  const Json rows = test::run_report({"table", "table2", folder.path().string(), "--json"}).json()["rows"];
+  /// The row of ours, and those that follow it.
+  const auto beside = [&](const char* precision, const char* stage) {
+    for (std::size_t i = 0; i + 2 < rows.size(); ++i) {
+      const Json& row = rows[i];
+      if (row["numbers"] == "ours" && row["precision"] == precision && row["stage"] == stage)
+        return std::array{row, rows[i + 1], rows[i + 2]};
+    }
+    ADD_FAILURE() << precision << " " << stage << " is not in the table";
+    return std::array<Json, 3>();
+  };
+  const auto mean = [](const Json& row) { return row["values"]["hotpotqa"]["mean"].get<double>(); };
+  struct Expected {
+    const char *precision, *stage, *paper;
+    double saved, ours;
+  };
+  for (const Expected& expected : {Expected{"Int4 HQQ", "source", "Int4 HQQ", 75, 20},
+                                   {"Int4 HQQ", "fine_tuned", "Int4 HQQ", 95.3125, 18},
+                                   {"Int2 Quanto", "source", "Int2 Quanto", 87.5, 12},
+                                   {"as computed", "fine_tuned", "BF16", 81.25, 23}}) {
+    SCOPED_TRACE(cat(expected.precision, " ", expected.stage));
+    const auto [ours, paper, difference] = beside(expected.precision, expected.stage);
+    EXPECT_NEAR(ours["nominal_saved_percent"].get<double>(), expected.saved, 1e-9);
+    EXPECT_EQ(paper["numbers"], "paper");
+    EXPECT_EQ(paper["precision"], expected.paper);
+    EXPECT_EQ(paper["model"], "SmolLM-1.7B");
+    EXPECT_NEAR(mean(ours), expected.ours, 1e-9);
+    EXPECT_NEAR(mean(difference), mean(ours) - mean(paper), 1e-9);
+  }
+  const auto as_computed = std::count_if(rows.begin(), rows.end(), [](const Json& row) {
+    return row["numbers"] == "ours" && row["precision"] == "as computed";
+  });
+  EXPECT_EQ(as_computed, 2) << "once for the source and once for the converted model, not once for each codec";
+  // A codec that the paper has not stands by itself.
+  EXPECT_NE(beside("Int4 KIVI", "fine_tuned")[1]["values"], Json());
+  EXPECT_NE(beside("Int4 KIVI", "fine_tuned")[1]["precision"], "Int4 KIVI");
 }
 
 TEST_F(Pivot, ATableConfigIsAFile) {
-  const auto config = folder_.write(
-      "mine.json",
-      R"({"title": "Mine", "rows": ["rope_name"], "columns": ["d_kv"], "metrics": ["perplexity"],
+  const auto config =
+      folder_.write("mine.json",
+                    R"({"title": "Mine", "rows": ["rope_name"], "columns": ["d_kv"], "metrics": ["perplexity"],
           "where": ["rope_name=high,two_norm"]})");
   const auto result = test::run_report({"table", config.string(), folder_.path().string()});
   EXPECT_THAT(result.out, AllOf(HasSubstr("Mine\n"), HasSubstr("two_norm")));

@@ -128,7 +128,11 @@ TEST_F(ResultsTableTest, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(test::run_report({"tabel", folder_.path().string()}).exit_code, 2);
   const auto none = test::run_report({"table", folder_.write("empty/note.txt", "").parent_path().string()});
   EXPECT_EQ(none.exit_code, 3);
-  EXPECT_THAT(none.err, HasSubstr("no record has a score"));
+  EXPECT_THAT(none.err, HasSubstr("there is no record"));
+  folder_.write("alone/broken.h5", "not a record");
+  const auto broken = test::run_report({"table", (folder_ / "alone").string()});
+  EXPECT_EQ(broken.exit_code, 3);
+  EXPECT_THAT(broken.err, AllOf(HasSubstr("1 files left out"), HasSubstr("broken.h5")));
 }
 
 }  // namespace
