@@ -33,16 +33,19 @@ using Panels = std::map<std::pair<bool, std::string>, Panel>;
 
 Panels collect(const FigureInput& input) {
   Panels panels;
+  std::set<std::string> models;
+  for (const LoadedRecord& record : input.set.records) models.insert(model_name(record.outline.config));
+  const bool one_model = models.size() < 2;
   for (const LoadedRecord& record : input.set.records) {
     for (const ScoreOutline& bits : record.outline.evaluation) {
       if (bits.metric != "effective_bits") continue;
       const Observation stage{&record, bits.stage, bits.stage == "source"};
       const ScoreOutline *nll = find_score(stage, bits.task, "nll"), *kl = find_score(stage, bits.task, "kl_mean");
       if (!nll) continue;
-      std::string name = plain_text(dimension(stage, "model"));
+      std::string name = one_model ? "" : plain_text(dimension(stage, "model")) + ", ";
       const bool source = bits.stage == "source";
-      name += source ? ", source"
-                     : cat(", ", bits.stage, ": ", plain_text(dimension(stage, "rope")), " + ",
+      name += source ? "source"
+                     : cat(bits.stage, ": ", plain_text(dimension(stage, "rope")), " + ",
                            plain_text(dimension(stage, "low_rank")));
       Panel& panel = panels[{!source, name}];
       const Json& codec = codec_of({&record, bits.stage, source, CacheScores::kThroughCodec});
@@ -120,9 +123,9 @@ std::optional<Figure> draw_bits(const FigureInput& input) {
   figure.height += key_height(keys, figure.width);
   const double key = static_cast<double>(key_height(keys, figure.width)) / figure.height;
   figure.script =
-      cat("set logscale x 2\nset format '%g'\nset autoscale xfix\nset xtics (2,3,4,5,6,8,10,12,16,20,24,32)\n"
+      cat("set logscale x 2\nset format '%g'\nset autoscale fix\nset xtics (2,3,4,5,6,8,10,12,14,16,18,20,24,32)\n"
           "set xlabel 'effective bits per cached element'\nset ylabel ",
-          gnuplot_text(label_of(axis)), "\n", axis == Axis::kKl ? "set logscale y\n" : "",
+          gnuplot_text(label_of(axis)), "\n", axis == Axis::kKl ? "set logscale y\nset format y '10^%L'\n" : "",
           "set offsets graph 0.04, graph 0.04, graph 0.06, graph 0.04\nset multiplot\nset key off\n");
   std::size_t index = 0, number = 0;
   for (const auto& [name, panel] : panels) {
@@ -130,7 +133,7 @@ std::optional<Figure> draw_bits(const FigureInput& input) {
     const std::size_t column = number % columns, row = number / columns;
     const double height = (1 - key) / static_cast<double>(rows), top = 1 - height * static_cast<double>(row);
     const double width = 1.0 / static_cast<double>(columns), left = width * static_cast<double>(column);
-    figure.script += panel_at(left + (columns > 1 ? 0.085 : 0.13), left + width - 0.02,
+    figure.script += panel_at(left + (columns > 1 ? 0.09 : 0.13), left + width - 0.02,
                               top - height + 60.0 / figure.height, top - 32.0 / figure.height);
     ++number;
     figure.script += cat("set title ", gnuplot_text(name.second), " noenhanced\nplot \\\n");

@@ -103,9 +103,10 @@ std::optional<Figure> draw_latency(const FigureInput& input) {
                       "set offsets graph 0.04, graph 0.04, graph 0.04, 0\nset multiplot\nset key off\n");
   figure.script += panel_at(0.075, 0.48, bottom, 0.96) +
                    "set yrange [0:*]\nset ylabel 'decoding step (ms)'\nplot \\\n" + left + "  NaN\n";
-  figure.script += panel_at(0.575, 0.98, bottom, 0.96) +
-                   "set yrange [*:*]\nset logscale y 10\nset ylabel 'cache, all sequences (MB)'\nplot \\\n" + right +
-                   "  NaN\n";
+  figure.script +=
+      panel_at(0.575, 0.98, bottom, 0.96) +
+      "set yrange [*:*]\nset autoscale yfix\nset logscale y 10\nset ylabel 'cache, all sequences (MB)'\nplot \\\n" +
+      right + "  NaN\n";
   figure.script += key_below(keys, figure) + "unset multiplot\n";
   figure.caption = cat("Time of one decoding step and bytes of the cache by context",
                        shown < curves.size() ? cat("; ", shown, " of ", curves.size(), " curves") : "",
