@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
+#include "core/kv_cache/stream.h"
 #include "core/quantize/codec.h"
 #include "tests/support/errors.h"
 #include "tests/support/temporary_folder.h"
