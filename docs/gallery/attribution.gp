@@ -24,15 +24,15 @@ set border 3 lc rgb '#444444'
 set tics nomirror out
 set grid lc rgb '#dddddd' lw 0.6 dt 1
 set key noenhanced
-set label '2.374' at 0,2.373937057860195 center offset 0,0.8 front
-set label '+6.718' at 1,9.092296241072233 center offset 0,0.8 front
-set label '-6.542' at 2,9.092296241072233 center offset 0,0.8 front
+set label '2.374' at 0,2.373937050192256 center offset 0,0.8 front
+set label '+6.91' at 1,9.284137515818253 center offset 0,0.8 front
+set label '-6.706' at 2,9.284137515818253 center offset 0,0.8 front
 set boxwidth 0.6
 set style fill solid 0.85 border lc rgb '#444444'
 set xtics ('source' 0, 'converted' 1, 'fine tuned' 2)
 set xrange [-0.6:2.6]
 set ylabel 'perplexity'
-set yrange [0.022511343735981626:10.45276397567267]
+set yrange [0:10.676758143190991]
 set key top left Left reverse
 plot \
   'attribution.dat' using ($4==0?$1:NaN):2:($1-0.3):($1+0.3):2:3 with boxxyerror lc rgb '#999999' dt 1 title 'source model', \

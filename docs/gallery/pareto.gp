@@ -1,9 +1,9 @@
 # Quality against the cache
 # Draws pareto.svg; other formats: gnuplot -e "format='png'" pareto.gp (png, pdf, terminal)
 if (!exists('format')) format = 'svg'
-if (format eq 'svg') set terminal svg size 900,480 font 'DejaVu Sans,13' background '#ffffff' noenhanced
-if (format eq 'png') set terminal pngcairo size 1350,720 font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 pointscale 1.5 noenhanced
-if (format eq 'pdf') set terminal pdfcairo size 9.00in,4.80in font 'DejaVu Sans,11' noenhanced
+if (format eq 'svg') set terminal svg size 932,480 font 'DejaVu Sans,13' background '#ffffff' noenhanced
+if (format eq 'png') set terminal pngcairo size 1398,720 font 'DejaVu Sans,10' fontscale 1.5 linewidth 1.5 pointscale 1.5 noenhanced
+if (format eq 'pdf') set terminal pdfcairo size 9.32in,4.80in font 'DejaVu Sans,11' noenhanced
 if (format eq 'terminal') set terminal dumb size 120,36 noenhanced
 set output 'pareto.' . (format eq 'terminal' ? 'txt' : format)
 
@@ -24,8 +24,8 @@ set border 3 lc rgb '#444444'
 set tics nomirror out
 set grid lc rgb '#dddddd' lw 0.6 dt 1
 set key noenhanced
-set label '1' at 1536,2.5536104340483274 offset 0.7,0.8 front
-set label '2' at 4096,2.401885250366327 offset 0.7,0.8 front
+set label '1' at 1536,2.5780942111170346 offset 0.7,0.8 front
+set label '2' at 4096,2.3889323356209524 offset 0.7,0.8 front
 set xlabel 'bytes of the cache per token'
 set ylabel 'perplexity'
 set key outside right top Left reverse samplen 0.5
