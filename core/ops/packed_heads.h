@@ -2,12 +2,9 @@
 #pragma once
 
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
-
-#include <algorithm>
-#include <atomic>
 
 #include "core/ops/tile_product.h"
+#include "core/ops/vector_math.h"
 
 namespace mla {
 
@@ -55,13 +52,9 @@ class Room {
 /// thread's room holds `size` elements.
 template <class T, class Work>
 void for_units(std::int64_t count, std::int64_t size, const Work& work) {
-  std::atomic<std::int64_t> next{0};
-  const std::int64_t threads = std::min<std::int64_t>(count, at::get_num_threads());
-  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+  in_turns(count, 1, [&](Turns& turns) {
     const Room<T> room(1, size);
-    for (; begin < end; ++begin) {
-      for (std::int64_t unit = next++; unit < count; unit = next++) work(unit, room.block(0));
-    }
+    for (std::int64_t unit = 0, end = 0; turns.take(unit, end);) work(unit, room.block(0));
   });
 }
 

@@ -28,7 +28,7 @@ std::vector<std::string> names(const std::vector<Cell>& cells) {
   return all;
 }
 
-std::string error(const std::string& grid) {
+std::string grid_error(const std::string& grid) {
   return message_of<ConfigError>([&] { expand(grid); });
 }
 
@@ -79,15 +79,15 @@ TEST(Grid, NamesAreFitForFilesAndUnique) {
 }
 
 TEST(Grid, BadGridsAreConfigErrors) {
-  EXPECT_EQ(error(R"({"a": []})"), "grid.a: expected a list of values, not empty, found []");
-  EXPECT_EQ(error(R"({"a": 1})"), "grid.a: expected a list of values, not empty, found 1");
-  EXPECT_EQ(error(R"({"a": [1, 2, 1]})"), "grid.a: the value 1 is given twice");
-  EXPECT_EQ(error(R"({"a,b": [[1, 2], [3]]})"), "grid.a,b: expected lists of 2 values, found [3]");
-  EXPECT_EQ(error(R"({"a,b": [1]})"), "grid.a,b: expected lists of 2 values, found 1");
-  EXPECT_EQ(error(R"({"a": [1], "a,b": [[1, 2]]})"), "grid: a is set by two keys");
-  EXPECT_EQ(error(R"({"compress[3].d_kv": [1]})"), "compress[3]: the list has 1 entries");
-  EXPECT_EQ(error(R"({"a,": [[1, 2]]})"), "'': a part of the path is empty");
-  EXPECT_EQ(error("[]"), "grid: expected an object, found an array");
+  EXPECT_EQ(grid_error(R"({"a": []})"), "grid.a: expected a list of values, not empty, found []");
+  EXPECT_EQ(grid_error(R"({"a": 1})"), "grid.a: expected a list of values, not empty, found 1");
+  EXPECT_EQ(grid_error(R"({"a": [1, 2, 1]})"), "grid.a: the value 1 is given twice");
+  EXPECT_EQ(grid_error(R"({"a,b": [[1, 2], [3]]})"), "grid.a,b: expected lists of 2 values, found [3]");
+  EXPECT_EQ(grid_error(R"({"a,b": [1]})"), "grid.a,b: expected lists of 2 values, found 1");
+  EXPECT_EQ(grid_error(R"({"a": [1], "a,b": [[1, 2]]})"), "grid: a is set by two keys");
+  EXPECT_EQ(grid_error(R"({"compress[3].d_kv": [1]})"), "compress[3]: the list has 1 entries");
+  EXPECT_EQ(grid_error(R"({"a,": [[1, 2]]})"), "'': a part of the path is empty");
+  EXPECT_EQ(grid_error("[]"), "grid: expected an object, found an array");
 }
 
 TEST(AddGrid, AddsAndReplacesKeys) {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace mla::testing {
+namespace mla::test {
 namespace {
 
 at::Tensor random_orthonormal(std::int64_t rows, std::int64_t columns, const at::Generator& generator) {
@@ -102,4 +102,4 @@ double distance_from_orthonormal(const at::Tensor& rows) {
 
 double frobenius(const at::Tensor& tensor) { return tensor.to(at::kDouble).norm().item<double>(); }
 
-}  // namespace mla::testing
+}  // namespace mla::test

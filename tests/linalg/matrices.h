@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace mla::testing {
+namespace mla::test {
 
 /// A matrix with exactly these singular values (up to the rounding of its float64 entries) and random singular vectors.
 at::Tensor matrix_with_spectrum(std::int64_t rows, std::int64_t columns, const std::vector<double>& values,
@@ -35,4 +35,4 @@ double distance_from_orthonormal(const at::Tensor& rows);
 /// Frobenius norm in float64.
 double frobenius(const at::Tensor& tensor);
 
-}  // namespace mla::testing
+}  // namespace mla::test

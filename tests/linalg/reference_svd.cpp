@@ -5,7 +5,7 @@
 
 #include "tests/linalg/matrices.h"
 
-namespace mla::testing {
+namespace mla::test {
 
 std::vector<double> reference_singular_values(const at::Tensor& matrix) {
   const at::Tensor source = matrix.to(at::kDouble).contiguous();
@@ -23,4 +23,4 @@ double best_error(const std::vector<double>& values, std::int64_t rank) {
   return std::sqrt(square);
 }
 
-}  // namespace mla::testing
+}  // namespace mla::test

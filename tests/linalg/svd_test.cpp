@@ -14,11 +14,11 @@
 namespace mla {
 namespace {
 
-using testing::best_error;
-using testing::distance_from_orthonormal;
-using testing::frobenius;
+using test::best_error;
+using test::distance_from_orthonormal;
+using test::frobenius;
 using ::testing::HasSubstr;
-using testing::matrix_with_spectrum;
+using test::matrix_with_spectrum;
 
 // Matrices here have at most 180 rows; LAPACK's own vectors are as far as this from orthonormal.
 constexpr double kOrthonormalSingle = 5e-6;
@@ -48,7 +48,7 @@ double stored_tolerance(const at::Tensor& matrix) {
   return matrix.scalar_type() == at::kFloat ? kStoredSingle : kStoredDouble;
 }
 
-const at::Tensor& gaussian(at::ScalarType dtype) { return testing::spectrum_cases(dtype)[0].matrix; }
+const at::Tensor& gaussian(at::ScalarType dtype) { return test::spectrum_cases(dtype)[0].matrix; }
 
 /// Ranks from 0 to full, with the edges.
 std::set<std::int64_t> ranks_of(const at::Tensor& matrix) {
@@ -69,7 +69,7 @@ class SvdMethod : public ::testing::TestWithParam<MethodCase> {
  protected:
   template <class Check>
   void for_all_matrices(Check check) const {
-    for (const auto& item : testing::spectrum_cases(GetParam().dtype)) {
+    for (const auto& item : test::spectrum_cases(GetParam().dtype)) {
       for (const std::int64_t rank : ranks_of(item.matrix)) {
         SCOPED_TRACE(cat(item.name, ", rank ", rank));
         check(item.matrix, rank, item.values);
@@ -189,7 +189,7 @@ TEST(Svd, AutoTakesTheCheapestSafeMethod) {
   const at::Tensor flat = gaussian(at::kDouble);
   EXPECT_EQ(project_rows(flat.to(at::kFloat), 40, {}).method, "gram_float32");
   EXPECT_EQ(project_rows(flat, 40, {}).method, "gram_float64");
-  const auto& cases = testing::spectrum_cases(at::kFloat);
+  const auto& cases = test::spectrum_cases(at::kFloat);
   const auto power_law =
       std::find_if(cases.begin(), cases.end(), [](const auto& item) { return item.name == "power_law"; });
   EXPECT_EQ(project_rows(power_law->matrix, 70, {}).method, "gram_float32");

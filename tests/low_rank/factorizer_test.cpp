@@ -12,11 +12,11 @@
 namespace mla {
 namespace {
 
-using testing::best_error;
-using testing::distance_from_orthonormal;
-using testing::frobenius;
+using test::best_error;
+using test::distance_from_orthonormal;
+using test::frobenius;
 using ::testing::HasSubstr;
-using testing::reference_singular_values;
+using test::reference_singular_values;
 
 constexpr double kExact = 1e-12;
 

@@ -15,13 +15,13 @@ using test::TinyJson;
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::string error_of(const std::string& name, const std::string& content) {
+std::string tokenizer_error(const std::string& name, const std::string& content) {
   test::TemporaryFolder folder;
   folder.write(name, content);
   return test::message_of<DataError>([&] { load_tokenizer(folder.path() / name); });
 }
 
-std::string error_of(const TinyJson& json) { return error_of("tokenizer.json", json.dump()); }
+std::string tokenizer_error(const TinyJson& json) { return tokenizer_error("tokenizer.json", json.dump()); }
 
 TEST(MalformedTokenizer, NothingThere) {
   test::TemporaryFolder folder;
@@ -29,34 +29,34 @@ TEST(MalformedTokenizer, NothingThere) {
               AllOf(HasSubstr("no tokenizer"), HasSubstr("tokenizer.json"), HasSubstr("*.tiktoken")));
   EXPECT_THAT(test::message_of<DataError>([&] { load_tokenizer(folder.path() / "absent"); }),
               HasSubstr("absent: no such tokenizer file or folder"));
-  EXPECT_THAT(error_of("notes.txt", "hello"), HasSubstr("notes.txt: not a tokenizer by its name"));
+  EXPECT_THAT(tokenizer_error("notes.txt", "hello"), HasSubstr("notes.txt: not a tokenizer by its name"));
 }
 
 TEST(MalformedTokenizer, BrokenJson) {
   const std::string whole = test::tiny_byte_level().dump();
-  EXPECT_THAT(error_of("tokenizer.json", whole.substr(0, whole.size() / 2)),
+  EXPECT_THAT(tokenizer_error("tokenizer.json", whole.substr(0, whole.size() / 2)),
               AllOf(HasSubstr("tokenizer.json:1:"), HasSubstr("malformed JSON")));
-  EXPECT_THAT(error_of("tokenizer.json", "[]"), HasSubstr("expected a tokenizer.json with a model"));
+  EXPECT_THAT(tokenizer_error("tokenizer.json", "[]"), HasSubstr("expected a tokenizer.json with a model"));
 }
 
 TEST(MalformedTokenizer, Vocabulary) {
   TinyJson json = test::tiny_byte_level();
   json["model"]["vocab"]["he"] = -1;
-  EXPECT_THAT(error_of(json), HasSubstr("model.vocab: token 'he' has the id -1"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("model.vocab: token 'he' has the id -1"));
   json["model"].erase("vocab");
-  EXPECT_THAT(error_of(json), HasSubstr("model.vocab: missing"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("model.vocab: missing"));
 }
 
 TEST(MalformedTokenizer, Merges) {
   TinyJson json = test::tiny_byte_level();
   json["model"]["merges"][2] = "he x y";
-  EXPECT_THAT(error_of(json), HasSubstr("model.merges[2]: 'he x y' is not two tokens"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("model.merges[2]: 'he x y' is not two tokens"));
   json["model"]["merges"][2] = "h q";
-  EXPECT_THAT(error_of(json), HasSubstr("model.merges[2]: 'h q': 'hq' is not in the vocabulary"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("model.merges[2]: 'h q': 'hq' is not in the vocabulary"));
   json["model"]["merges"][2] = TinyJson::array({"Ā€", "e"});
-  EXPECT_THAT(error_of(json), HasSubstr("'Ā€' is not in the vocabulary"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("'Ā€' is not in the vocabulary"));
   json["model"].erase("merges");
-  EXPECT_THAT(error_of(json), HasSubstr("model.merges: expected a list of merges"));
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("model.merges: expected a list of merges"));
 }
 
 TEST(MalformedTokenizer, MergesBesideAVocabulary) {
@@ -74,7 +74,7 @@ TEST(UnsupportedComponent, IsRefusedByName) {
   const auto with = [](const char* part, const TinyJson& value) {
     TinyJson json = test::tiny_byte_level();
     json[part] = value;
-    return error_of(json);
+    return tokenizer_error(json);
   };
   EXPECT_THAT(with("normalizer", {{"type", "Precompiled"}}),
               HasSubstr("normalizer.type: 'Precompiled' is not supported"));
@@ -102,33 +102,33 @@ TEST(UnsupportedComponent, ModelOptionsThatChangeTheResult) {
                                    {"byte_fallback", true}}) {
     TinyJson json = test::tiny_byte_level();
     json["model"][key] = value;
-    EXPECT_THAT(error_of(json), HasSubstr(std::string("model.") + key));
+    EXPECT_THAT(tokenizer_error(json), HasSubstr(std::string("model.") + key));
   }
 }
 
 TEST(MalformedTokenizer, Tiktoken) {
-  EXPECT_THAT(error_of("a.tiktoken", "IQ== 0\nIg==\n"),
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIg==\n"),
               HasSubstr("a.tiktoken:2: expected a base64 token and its rank"));
-  EXPECT_THAT(error_of("a.tiktoken", "IQ== 0\nIQ== 1\n"), HasSubstr("a.tiktoken:2: a token seen before"));
-  EXPECT_THAT(error_of("tokenizer.model", "IQ== 0\nIg== 1\n"),
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIQ== 1\n"), HasSubstr("a.tiktoken:2: a token seen before"));
+  EXPECT_THAT(tokenizer_error("tokenizer.model", "IQ== 0\nIg== 1\n"),
               HasSubstr("tokenizer.model: 2 tiktoken ranks; known are"));
 }
 
 TEST(MalformedTokenizer, SentencePiece) {
-  EXPECT_THAT(error_of("tokenizer.model", std::string("\x0a\x05oops", 6)),
+  EXPECT_THAT(tokenizer_error("tokenizer.model", std::string("\x0a\x05oops", 6)),
               HasSubstr("tokenizer.model: not a sentencepiece model"));
 }
 
 TEST(MalformedTokenizer, Llama2c) {
   const std::string header("\x05\0\0\0", 4), score(4, '\0');
-  EXPECT_THAT(error_of("tok.bin", "ab"), HasSubstr("tok.bin: truncated in the header: expected 4 bytes, found 2"));
-  EXPECT_THAT(error_of("tok.bin", header + score + std::string("\x03\0\0\0ab", 6)),
+  EXPECT_THAT(tokenizer_error("tok.bin", "ab"), HasSubstr("tok.bin: truncated in the header: expected 4 bytes, found 2"));
+  EXPECT_THAT(tokenizer_error("tok.bin", header + score + std::string("\x03\0\0\0ab", 6)),
               HasSubstr("tok.bin: truncated in token 0: expected 3 bytes, found 2"));
-  EXPECT_THAT(error_of("tok.bin", header + score + std::string("\x09\0\0\0", 4)),
+  EXPECT_THAT(tokenizer_error("tok.bin", header + score + std::string("\x09\0\0\0", 4)),
               HasSubstr("tok.bin: token 0 has 9 bytes; the header says at most 5"));
-  EXPECT_THAT(error_of("tok.bin", header + score + std::string("\x01\0\0\0\xFF", 5)),
+  EXPECT_THAT(tokenizer_error("tok.bin", header + score + std::string("\x01\0\0\0\xFF", 5)),
               HasSubstr("token 0 is not UTF-8"));
-  EXPECT_THAT(error_of("tok.bin", header), HasSubstr("tok.bin: 0 tokens"));
+  EXPECT_THAT(tokenizer_error("tok.bin", header), HasSubstr("tok.bin: 0 tokens"));
 }
 
 TEST(Decode, RefusesIdsThatDoNotExist) {

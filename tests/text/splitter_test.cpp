@@ -22,7 +22,7 @@ std::unique_ptr<PreTokenizer> by_regex(const std::string& regex) {
 }
 
 /// Characters that the patterns treat differently, and some of each script.
-std::string random_text(std::mt19937& random) {
+std::string random_splitter_text(std::mt19937& random) {
   static const Pieces kParts{"'",       "s",
                              "S",       "\u017F",
                              "re",      "LL",
@@ -56,7 +56,7 @@ TEST(Splitters, EqualTheirRegularExpressions) {
     const auto reference = by_regex(regex);
     std::mt19937 random(17);
     for (int i = 0; i < 20000; ++i) {
-      const std::string text = random_text(random);
+      const std::string text = random_splitter_text(random);
       ASSERT_EQ(pieces_of(*splitter, text), pieces_of(*reference, text)) << regex << " on " << text;
     }
   }

@@ -23,7 +23,7 @@ std::vector<std::string> stories(std::uint64_t seed, const std::string& name, in
   return all;
 }
 
-std::vector<std::string> words_of(const std::string& text) {
+std::vector<std::string> story_words(const std::string& text) {
   std::istringstream in(text);
   std::vector<std::string> words;
   for (std::string word; in >> word;) words.push_back(word);
@@ -56,7 +56,7 @@ TEST(ToyStories, UseTheWholeLexiconAndNothingElse) {
   const std::vector<std::string> lexicon = toy_lexicon();
   std::set<std::string> seen;
   for (const std::string& story : stories(3, "words")) {
-    const auto words = words_of(story);
+    const auto words = story_words(story);
     EXPECT_GE(words.size(), 20U) << story;
     EXPECT_LE(words.size(), 350U) << story;
     for (const std::string& word : words) seen.insert(without_mark(word));
@@ -71,7 +71,7 @@ TEST(ToyStories, BeginWithSongsThenTellFewFactsThenMore) {
   for (int i = 0; i < kLessons; ++i) lessons.push_back(toy_lesson(stream, i, kLessons));
   const auto words = [&](int begin, int end) {
     std::size_t count = 0;
-    for (int i = begin; i < end; ++i) count += words_of(lessons[static_cast<std::size_t>(i)]).size();
+    for (int i = begin; i < end; ++i) count += story_words(lessons[static_cast<std::size_t>(i)]).size();
     return count / static_cast<std::size_t>(end - begin);
   };
   for (int i = 0; i < kTenth; ++i) EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::MatchesRegex("[A-Z].*Again .* sings.*"));
@@ -92,7 +92,7 @@ TEST(ToyTokenizer, HasOneTokenForEachWord) {
   for (const std::string& story : stories(6, "tokens")) {
     const auto is_mark = [](char c) { return std::string(".?,:").find(c) != std::string::npos; };
     const auto marks = std::count_if(story.begin(), story.end(), is_mark);
-    EXPECT_EQ(std::ssize(tokenizer->encode(story)), std::ssize(words_of(story)) + marks) << story;
+    EXPECT_EQ(std::ssize(tokenizer->encode(story)), std::ssize(story_words(story)) + marks) << story;
   }
 }
 
