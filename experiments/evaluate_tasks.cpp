@@ -116,6 +116,8 @@ class Tasks {
  private:
   /// Tokens per second of scoring questions from all over the tasks: more and more of them until it takes long enough.
   double scoring_rate(const Decoder& decoder) const {
+    // The first pass reads the weights from the disk.
+    log_likelihoods(decoder, {items_.begin()->second.tokens.front()}, {});
     for (std::size_t count = kProbedQuestions;; count *= 4) {
       std::vector<ContinuationGroup> sample;
       bool all = true;
