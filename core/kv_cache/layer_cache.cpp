@@ -20,6 +20,7 @@ void copy_rows(const at::Tensor& buffer, const at::Tensor& tokens, const std::ve
                const std::vector<std::int64_t>& count) {
   const std::size_t element = buffer.element_size();
   const std::int64_t heads = buffer.size(1), width = buffer.size(3);
+  if (width == 0) return;  // without rotated keys, say: there is no memory to copy
   char* to = static_cast<char*>(buffer.mutable_data_ptr());
   const char* from = static_cast<const char*>(tokens.const_data_ptr());
   for (std::int64_t b = 0; b < buffer.size(0); ++b) {
