@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/kv_cache/layer_cache.h"
 #include "core/ops/causal_attention.h"
 #include "core/ops/rotary_embedding.h"
 #include "core/ops/thin_linear.h"
@@ -19,10 +20,6 @@ at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Ten
   if (window == 0 || length <= window) return documents;
   const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
   return documents.defined() ? at::maximum(begin, documents) : begin;
-}
-
-bool equal_lengths(const std::vector<std::int64_t>& values) {
-  return std::all_of(values.begin(), values.end(), [&](std::int64_t value) { return value == values.front(); });
 }
 
 }  // namespace
@@ -83,7 +80,7 @@ at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t win
 
 at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t window, const at::Device& device,
                        const std::vector<std::int64_t>& before) {
-  if (equal_lengths(before)) return causal_mask(queries, before.front() + queries, window, device);
+  if (all_equal(before)) return causal_mask(queries, before.front() + queries, window, device);
   const at::TensorOptions options = at::TensorOptions(at::kLong).device(device);
   const at::Tensor begin = at::tensor(before, at::kLong).to(device).view({-1, 1, 1, 1});
   const at::Tensor query = begin + at::arange(queries, options).view({1, 1, -1, 1}), key = at::arange(keys, options);
@@ -102,7 +99,7 @@ at::Tensor rotate_rows(const at::Tensor& x, const at::Tensor& cosine, const at::
 
 at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                             std::int64_t window, const std::vector<std::int64_t>& before) {
-  if (equal_lengths(before)) return causal_attention(q, k, v, scale, window);
+  if (all_equal(before)) return causal_attention(q, k, v, scale, window);
   const std::int64_t group = q.size(1) / k.size(1);
   const at::Tensor mask = causal_mask(q.size(2), k.size(2), window, q.device(), before);
   return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), mask, 0.0, false, scale);

@@ -36,11 +36,11 @@ void copy_rows(const at::Tensor& buffer, const at::Tensor& tokens, const std::ve
   }
 }
 
+}  // namespace
+
 bool all_equal(const std::vector<std::int64_t>& values) {
   return std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) == values.end();
 }
-
-}  // namespace
 
 std::int64_t elements_per_token(const std::vector<StreamShape>& streams) {
   std::int64_t total = 0;

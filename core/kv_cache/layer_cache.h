@@ -23,6 +23,9 @@ struct StreamShape {
   bool operator==(const StreamShape&) const = default;
 };
 
+/// Whether the sequences of a batch, of these lengths, are as long as each other.
+bool all_equal(const std::vector<std::int64_t>& values);
+
 /// Cached elements per token of all streams together.
 std::int64_t elements_per_token(const std::vector<StreamShape>& streams);
 

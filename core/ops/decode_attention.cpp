@@ -236,13 +236,13 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
   const std::vector<Unit> units = plan(problem, batch, groups);
   const std::vector<T> none(static_cast<std::size_t>(heads), -std::numeric_limits<T>::infinity());
   std::vector<T> partials(units.size() * static_cast<std::size_t>(grouped * (width + 2)), T(0));
-  in_turns(std::ssize(units), 1, [&](Turns& turns) {
+  in_turns(std::ssize(units), [&](Turns& turns) {
     Workspace<T> room;
     room.logits.resize(static_cast<std::size_t>(grouped * kTile));
     room.factor.resize(static_cast<std::size_t>(grouped));
     room.queries.resize(problem.keys.size());
     room.tiles.resize(problem.streams.size());
-    for (std::int64_t i = 0, end = 0; turns.take(i, end);) {
+    for (std::int64_t i = 0; turns.take(i);) {
       const Unit& unit = units[static_cast<std::size_t>(i)];
       const Partial<T> partial = partial_at(partials.data(), i, grouped, width);
       std::copy_n(none.data(), grouped, partial.most);

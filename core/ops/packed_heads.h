@@ -52,9 +52,9 @@ class Room {
 /// thread's room holds `size` elements.
 template <class T, class Work>
 void for_units(std::int64_t count, std::int64_t size, const Work& work) {
-  in_turns(count, 1, [&](Turns& turns) {
+  in_turns(count, [&](Turns& turns) {
     const Room<T> room(1, size);
-    for (std::int64_t unit = 0, end = 0; turns.take(unit, end);) work(unit, room.block(0));
+    for (std::int64_t unit = 0; turns.take(unit);) work(unit, room.block(0));
   });
 }
 

@@ -101,9 +101,9 @@ std::vector<at::Tensor> thin_linears(const at::Tensor& given, const std::vector<
   }
   with_type(x, [&]<class T>(T*) {
     const T* in = x.const_data_ptr<T>();
-    in_turns(parts_before.back(), 1, [&](Turns& turns) {
+    in_turns(parts_before.back(), [&](Turns& turns) {
       std::size_t i = 0;
-      for (std::int64_t turn = 0, end = 0; turns.take(turn, end);) {
+      for (std::int64_t turn = 0; turns.take(turn);) {
         while (turn >= parts_before[i + 1]) ++i;
         const std::int64_t rows = weights[i].size(0), first = (turn - parts_before[i]) * part;
         kernel(in, count, weights[i].const_data_ptr<T>() + first * width, std::min(part, rows - first), width,

@@ -55,28 +55,27 @@ void for_rows(std::int64_t rows, std::int64_t operations, const Work& work) {
   at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, operations)), work);
 }
 
-/// Parts of `count` rows that threads take as they get to them, so that one that the machine holds up does not hold up the
-/// others. What is computed must not depend on how the rows are divided.
+/// Pieces of work 0 … count - 1 that threads take as they get to them, so that one that the machine holds up does not hold
+/// up the others. What is computed must not depend on who takes what.
 class Turns {
  public:
-  Turns(std::int64_t count, std::int64_t part) : count_(count), part_(part) {}
-  /// The next part, begin … end - 1; false when all are taken.
-  bool take(std::int64_t& begin, std::int64_t& end) {
-    begin = next_.fetch_add(part_, std::memory_order_relaxed);
-    end = std::min(begin + part_, count_);
-    return begin < count_;
+  explicit Turns(std::int64_t count) : count_(count) {}
+  /// The next piece; false when all are taken.
+  bool take(std::int64_t& piece) {
+    piece = next_.fetch_add(1, std::memory_order_relaxed);
+    return piece < count_;
   }
 
  private:
-  std::int64_t count_, part_;
+  std::int64_t count_;
   std::atomic<std::int64_t> next_{0};
 };
 
 /// Calls work(turns) on every thread that has something to take.
 template <class Work>
-void in_turns(std::int64_t count, std::int64_t part, const Work& work) {
-  Turns turns(count, part);
-  at::parallel_for(0, (count + part - 1) / part, 1, [&](std::int64_t, std::int64_t) { work(turns); });
+void in_turns(std::int64_t count, const Work& work) {
+  Turns turns(count);
+  at::parallel_for(0, count, 1, [&](std::int64_t, std::int64_t) { work(turns); });
 }
 
 /// Calls work with a null pointer of the tensor's element type.

@@ -1,8 +1,6 @@
 // HQQ: min-max scales, zero points improved by half-quadratic steps (github.com/mobiusml/hqq).
 #include <ATen/ATen.h>
 
-#include <array>
-
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
@@ -11,7 +9,6 @@
 namespace mla {
 namespace {
 
-constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
 constexpr double kLargestScale = 2e4;
 constexpr double kSmallestRange = 1e-4;
 constexpr double kFirstBestError = 1e4;
@@ -49,7 +46,7 @@ struct HqqOptions {
   bool optimizes() const { return optimize.value_or(version == Release::k028); }
 
   void validate(const std::string& path) const {
-    check_bits(bits, kBits, path);
+    check_bits(bits, path);
     check_group(group_size, bits, path);
     if (axis != 0 && axis != 1) throw ConfigError(cat(path, ".axis = ", axis, ": known: 0, 1"));
     if (iterations < 0) throw ConfigError(cat(path, ".iterations = ", iterations, ": is negative"));

@@ -1,17 +1,12 @@
 // KIVI (arXiv 2402.02750): keys per channel in groups of tokens, values per token in groups of channels.
 #include <ATen/ATen.h>
 
-#include <array>
-
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/quantize/min_max.h"
 
 namespace mla {
 namespace {
-
-// The authors' kernels take 2, 4 and 8.
-constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
 
 struct KiviOptions {
   int bits = 2;
@@ -29,7 +24,7 @@ struct KiviOptions {
   }
 
   void validate(const std::string& path) const {
-    check_bits(bits, kBits, path);
+    check_bits(bits, path);
     check_group(group_size, bits, path);
   }
 };

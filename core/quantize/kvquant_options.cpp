@@ -9,8 +9,6 @@
 namespace mla {
 namespace {
 
-constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
-
 const std::array<KvQuantVariant, 8> kVariants = {{{"nuq1", KvQuantCodes::kNonUniform, true, false, false},
                                                   {"nuq", KvQuantCodes::kNonUniform, false, false, false},
                                                   {"nf1", KvQuantCodes::kNormalFloat, true, false, false},
@@ -29,7 +27,7 @@ const KvQuantVariant& KvQuantOptions::scheme() const {
 }
 
 void KvQuantOptions::validate(const std::string& path) const {
-  check_bits(bits, kBits, path);
+  check_bits(bits, path);
   std::vector<std::string> known;
   for (const KvQuantVariant& v : kVariants) known.push_back(v.name);
   if (std::find(known.begin(), known.end(), variant) == known.end()) {

@@ -47,8 +47,8 @@ std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::i
 /// Throws ConfigError naming `path` unless groups of this layout tile a tensor of this shape.
 void check_layout(std::span<const std::int64_t> shape, const GroupLayout& layout, const std::string& path);
 
-/// Throws ConfigError naming `path` for bits outside `allowed` and for a group whose codes are no whole bytes.
-void check_bits(int bits, std::span<const int> allowed, const std::string& path);
+/// Throws ConfigError naming `path` for bits outside 1 … 8 and for a group whose codes are no whole bytes.
+void check_bits(int bits, const std::string& path);
 void check_group(std::int64_t group, int bits, const std::string& path);
 
 /// The tensor's shape seen as [outer, group, inner]: group elements are along the middle.

@@ -1,17 +1,12 @@
 // The weight quantizer of optimum-quanto, as transformers' quantized cache applies it (max optimizer).
 #include <ATen/ATen.h>
 
-#include <array>
-
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/quantize/min_max.h"
 
 namespace mla {
 namespace {
-
-// The package itself offers 2 and 4 bits in groups; the formula is the same for all.
-constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
 
 struct QuantoOptions {
   int bits = 4;
@@ -28,7 +23,7 @@ struct QuantoOptions {
   }
 
   void validate(const std::string& path) const {
-    check_bits(bits, kBits, path);
+    check_bits(bits, path);
     check_group(group_size, bits, path);
     if (axis != 0 && axis != -1) throw ConfigError(cat(path, ".axis = ", axis, ": known: 0, -1"));
   }

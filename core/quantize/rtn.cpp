@@ -1,5 +1,4 @@
 // Round-to-nearest: asymmetric min-max codes per token or per channel.
-#include <array>
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
@@ -7,8 +6,6 @@
 
 namespace mla {
 namespace {
-
-constexpr std::array kBits = {1, 2, 3, 4, 5, 6, 7, 8};
 
 enum class Per { kToken, kChannel };
 std::vector<std::pair<std::string, Per>> enum_names(Per) { return {{"token", Per::kToken}, {"channel", Per::kChannel}}; }
@@ -29,7 +26,7 @@ struct RtnOptions {
   }
 
   void validate(const std::string& path) const {
-    check_bits(bits, kBits, path);
+    check_bits(bits, path);
     if (group_size != 0) check_group(group_size, bits, path);
   }
 };
