@@ -17,14 +17,25 @@ if(NOT mla_torch_root)
   message(FATAL_ERROR "LibTorch >= 2.6 not found in: ${mla_torch_candidates}. Run `make setup`, or set LIBTORCH=/path.")
 endif()
 
-file(STRINGS ${mla_torch_root}/include/torch/headeronly/version.h mla_torch_version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
-if(NOT mla_torch_version_lines AND EXISTS ${mla_torch_root}/include/torch/csrc/api/include/torch/version.h)
-  file(STRINGS ${mla_torch_root}/include/torch/csrc/api/include/torch/version.h mla_torch_version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
-endif()
+set(mla_torch_version_lines)
+foreach(header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
+  if(NOT mla_torch_version_lines AND EXISTS ${mla_torch_root}/include/${header})
+    file(STRINGS ${mla_torch_root}/include/${header} mla_torch_version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+  endif()
+endforeach()
 string(REGEX REPLACE "[^0-9;]" "" mla_torch_version "${mla_torch_version_lines}")
 string(REPLACE ";" "." mla_torch_version "${mla_torch_version}")
-if(mla_torch_version AND mla_torch_version VERSION_LESS 2.6)
+if(NOT mla_torch_version)
+  message(FATAL_ERROR "LibTorch in ${mla_torch_root} has no include/torch/csrc/api/include/torch/version.h: its headers are needed too.")
+endif()
+if(mla_torch_version VERSION_LESS 2.6)
   message(FATAL_ERROR "LibTorch in ${mla_torch_root} is ${mla_torch_version}; 2.6 or later is needed.")
+endif()
+# c10::Error's constructor takes a std::string, which the older C++ ABI (PyPI's wheels up to 2.6) spells otherwise: nothing
+# compiled for Debian's libraries could be linked with it.
+file(STRINGS ${mla_torch_root}/lib/libc10.so mla_torch_old_abi LIMIT_COUNT 1 REGEX "^_ZN3c105ErrorC1ENS_14SourceLocationESs$")
+if(mla_torch_old_abi)
+  message(FATAL_ERROR "LibTorch in ${mla_torch_root} is built for the C++ ABI before C++11; take the cxx11-abi build, or 2.7 or later.")
 endif()
 message(STATUS "LibTorch ${mla_torch_version} in ${mla_torch_root}")
 
@@ -36,8 +47,7 @@ target_include_directories(mla_libtorch SYSTEM INTERFACE
 file(GLOB mla_torch_openmp ${mla_torch_root}/lib/libgomp*.so*)
 target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.so ${mla_torch_root}/lib/libc10.so
   $<IF:$<BOOL:${mla_torch_openmp}>,${mla_torch_openmp},gomp>)
-# The wheel's libtorch_cpu needs two small CUDA libraries by name, which lie beside it.
-set(mla_torch_runtime ${mla_torch_root}/../nvidia/cu13/lib)
-target_link_options(mla_libtorch INTERFACE
-  -Wl,-rpath,${mla_torch_root}/lib
-  $<$<BOOL:$<PATH:NORMAL_PATH,${mla_torch_runtime}>>:-Wl,-rpath-link,${mla_torch_runtime}>)
+# The wheel's libtorch_cpu needs small CUDA libraries by name, which lie beside it and which it finds itself when run.
+file(GLOB mla_torch_runtime LIST_DIRECTORIES true ${mla_torch_root}/../nvidia/*/lib)
+list(TRANSFORM mla_torch_runtime PREPEND -Wl,-rpath-link,)
+target_link_options(mla_libtorch INTERFACE -Wl,-rpath,${mla_torch_root}/lib ${mla_torch_runtime})
