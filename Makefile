@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test demo gallery asan strict bench clean
+.PHONY: all setup build test demo gallery asan strict bench format clean
 all: build
 
 setup:
@@ -35,6 +35,10 @@ strict: setup
 bench: strict
 	@build/strict/tests/tokenizer_benchmark
 	@build/strict/tests/svd_benchmark
+
+# Needs Debian's clang-format.
+format:
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
 clean:
 	rm -rf build/release build/dev build/asan build/strict

@@ -19,7 +19,9 @@ namespace mla {
 namespace {
 
 /// Those that the printed table shows, where there are.
-const std::vector<std::string> kShown = {"perplexity", "kl_mean", "top1_agreement", "perplexity_ratio", "accuracy", "accuracy_normalized", "flip_rate", "exact", "choice"};
+const std::vector<std::string> kShown = {"perplexity",       "kl_mean",  "top1_agreement",
+                                         "perplexity_ratio", "accuracy", "accuracy_normalized",
+                                         "flip_rate",        "exact",    "choice"};
 
 class Attribute final : public Command {
  public:
@@ -55,7 +57,8 @@ class Attribute final : public Command {
         names += cat(names.empty() ? "" : ", ", cell.name);
       }
     }
-    if (cells.size() != 1) throw ConfigError(cat("--only: name one of the ", cells.size(), " cells to attribute: ", names));
+    if (cells.size() != 1)
+      throw ConfigError(cat("--only: name one of the ", cells.size(), " cells to attribute: ", names));
     if (no_training_) cells.front()->options.train.reset();
     return *cells.front();
   }
@@ -63,8 +66,12 @@ class Attribute final : public Command {
   static Json scores_json(const std::vector<ScoreRecord>& scores) {
     Json all = Json::array();
     for (const ScoreRecord& score : scores) {
-      all.push_back({{"task", score.task}, {"metric", score.metric}, {"value", score.value},
-                     {"standard_error", score.standard_error ? Json(*score.standard_error) : Json()}, {"n", score.n}, {"unit", score.unit}});
+      all.push_back({{"task", score.task},
+                     {"metric", score.metric},
+                     {"value", score.value},
+                     {"standard_error", score.standard_error ? Json(*score.standard_error) : Json()},
+                     {"n", score.n},
+                     {"unit", score.unit}});
     }
     return all;
   }
@@ -74,9 +81,13 @@ class Attribute final : public Command {
     for (const StepReport& step : report.steps) {
       Json changes = Json::array();
       for (const ScoreChange& change : step.changes) {
-        changes.push_back({{"task", change.task}, {"metric", change.metric}, {"difference", change.difference.mean},
-                           {"standard_error", change.difference.standard_error}, {"low", change.difference.low},
-                           {"high", change.difference.high}, {"p_value", change.difference.p_value}});
+        changes.push_back({{"task", change.task},
+                           {"metric", change.metric},
+                           {"difference", change.difference.mean},
+                           {"standard_error", change.difference.standard_error},
+                           {"low", change.difference.low},
+                           {"high", change.difference.high},
+                           {"p_value", change.difference.p_value}});
       }
       steps.push_back({{"step", step.name}, {"scores", scores_json(step.scores)}, {"changes", changes}});
     }
@@ -86,19 +97,24 @@ class Attribute final : public Command {
     return {{"cell", cell.name}, {"steps", steps}, {"layers", layers}};
   }
 
-  static const ScoreRecord* find(const std::vector<ScoreRecord>& scores, const std::string& task, const std::string& metric) {
-    const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreRecord& score) { return score.task == task && score.metric == metric; });
+  static const ScoreRecord* find(const std::vector<ScoreRecord>& scores, const std::string& task,
+                                 const std::string& metric) {
+    const auto found = std::find_if(scores.begin(), scores.end(), [&](const ScoreRecord& score) {
+      return score.task == task && score.metric == metric;
+    });
     return found == scores.end() ? nullptr : &*found;
   }
 
   static std::string with_error(const ScoreRecord* score) {
     if (!score) return "";
-    return score->standard_error ? cat(rounded(score->value, 4), " ± ", rounded(*score->standard_error, 2)) : rounded(score->value, 4);
+    return score->standard_error ? cat(rounded(score->value, 4), " ± ", rounded(*score->standard_error, 2))
+                                 : rounded(score->value, 4);
   }
 
   static void print(const AttributionReport& report, std::ostream& out) {
     std::vector<std::string> heading = {"task", "measure"};
-    for (const StepReport& step : report.steps) heading.push_back(report.steps.front().name == step.name ? step.name : "+ " + step.name);
+    for (const StepReport& step : report.steps)
+      heading.push_back(report.steps.front().name == step.name ? step.name : "+ " + step.name);
     Table table(heading);
     for (const ScoreRecord& last : report.steps.back().scores) {
       if (std::find(kShown.begin(), kShown.end(), last.metric) == kShown.end()) continue;
@@ -116,10 +132,12 @@ class Attribute final : public Command {
     Table table({"step", "task", "measure", "change", "95 % interval"});
     for (const StepReport& step : report.steps) {
       for (const ScoreChange& change : step.changes) {
-        const bool shown = change.metric == "nll" || std::find(kShown.begin(), kShown.end(), change.metric) != kShown.end();
+        const bool shown =
+            change.metric == "nll" || std::find(kShown.begin(), kShown.end(), change.metric) != kShown.end();
         if (!shown) continue;
         const BootstrapInterval& by = change.difference;
-        table.add({step.name, change.task, change.metric, rounded(by.mean, 4), cat(rounded(by.low, 3), " to ", rounded(by.high, 3))});
+        table.add({step.name, change.task, change.metric, rounded(by.mean, 4),
+                   cat(rounded(by.low, 3), " to ", rounded(by.high, 3))});
       }
     }
     out << "\nchange from the step before, on the same samples\n";
@@ -158,8 +176,10 @@ class Attribute final : public Command {
     record.provenance.seed = cell.options.seed;
     record.provenance.threads = at::get_num_threads();
     record.provenance.data_hashes = session.data_hashes(cell.options);
-    for (const StepReport& step : report.steps) record.evaluation.insert(record.evaluation.end(), step.scores.begin(), step.scores.end());
-    for (const LayerAttribution& layer : report.layers) record.evaluation.insert(record.evaluation.end(), layer.scores.begin(), layer.scores.end());
+    for (const StepReport& step : report.steps)
+      record.evaluation.insert(record.evaluation.end(), step.scores.begin(), step.scores.end());
+    for (const LayerAttribution& layer : report.layers)
+      record.evaluation.insert(record.evaluation.end(), layer.scores.begin(), layer.scores.end());
     write_record(record_, record);
     console.text() << "\nrecord: " << record_.string() << '\n';
   }

@@ -72,7 +72,8 @@ void fill_with_noise(const Decoder& decoder, DecoderCache& cache, std::int64_t t
     LayerCache& layer = cache.layer(i);
     for (std::size_t s = 0; s < layer.streams().size(); ++s) {
       const StreamShape& shape = layer.streams()[s];
-      layer.push(s, at::randn({cache.batch(), shape.heads, tokens, shape.width}, generator, decoder.embedding.options().dtype(decoder.compute_dtype)));
+      layer.push(s, at::randn({cache.batch(), shape.heads, tokens, shape.width}, generator,
+                              decoder.embedding.options().dtype(decoder.compute_dtype)));
     }
   }
 }
@@ -101,7 +102,8 @@ void count_cache(const DecoderCache& cache, BenchResult& result) {
   result.cache_bytes = cache.bytes();
   result.predicted_bytes = cache.predicted_bytes();
   result.allocated_bytes = cache.allocated_bytes();
-  expects(result.cache_bytes == result.predicted_bytes, "the cache's buffers hold another number of bytes than predicted");
+  expects(result.cache_bytes == result.predicted_bytes,
+          "the cache's buffers hold another number of bytes than predicted");
 }
 
 /// Roofline shares from the medians.
@@ -110,8 +112,10 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
                mean_context = static_cast<double>(cell.context) + static_cast<double>(cell.new_tokens) / 2;
   const double element = static_cast<double>(c10::elementSize(decoder.compute_dtype));
   double attention = 0;
-  for (const DecoderLayer& layer : decoder.layers) attention += attention_operations(*layer.attention, decoder.geometry);
-  const double cache = static_cast<double>(result.cache_bytes) * mean_context * batch / static_cast<double>(result.cached_tokens);
+  for (const DecoderLayer& layer : decoder.layers)
+    attention += attention_operations(*layer.attention, decoder.geometry);
+  const double cache =
+      static_cast<double>(result.cache_bytes) * mean_context * batch / static_cast<double>(result.cached_tokens);
   result.step_bytes = parameters * element + cache;
   result.step_operations = batch * (2 * parameters + attention * mean_context);
   const double seconds = result.token_ms.median() / 1000;
@@ -119,18 +123,19 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
   result.compute_share = result.step_operations / machine.operations_per_second / seconds;
   if (result.first_ms.values.empty()) return;
   // The output matrix serves only the last position; a prompt's tokens attend to half of it on average, expanded.
-  const double output = static_cast<double>(decoder.embedding.numel()), tokens = batch * static_cast<double>(cell.context);
-  const double expanded = 4 * static_cast<double>(decoder.geometry.heads * decoder.geometry.head_dim * decoder.geometry.layers);
-  const double operations = tokens * (2 * (parameters - output) + expanded * static_cast<double>(cell.context) / 2) + 2 * batch * output;
+  const double output = static_cast<double>(decoder.embedding.numel()),
+               tokens = batch * static_cast<double>(cell.context);
+  const double expanded =
+      4 * static_cast<double>(decoder.geometry.heads * decoder.geometry.head_dim * decoder.geometry.layers);
+  const double operations =
+      tokens * (2 * (parameters - output) + expanded * static_cast<double>(cell.context) / 2) + 2 * batch * output;
   result.prefill_compute_share = operations / machine.operations_per_second / (result.first_ms.median() / 1000);
 }
 
 }  // namespace
 
 double Samples::median() const { return values.empty() ? 0 : quantile(values, 0.5); }
-double Samples::spread() const {
-  return values.size() < 2 ? 0 : (quantile(values, 0.75) - quantile(values, 0.25)) / 2;
-}
+double Samples::spread() const { return values.size() < 2 ? 0 : (quantile(values, 0.75) - quantile(values, 0.25)) / 2; }
 
 MachineRates measure_machine() {
   const at::NoGradGuard no_grad;

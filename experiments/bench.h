@@ -38,18 +38,18 @@ struct Samples {
 };
 
 struct BenchResult {
-  Samples first_ms;    ///< time to first token
-  Samples token_ms;    ///< one step of all sequences; each step of each run that counts
+  Samples first_ms;              ///< time to first token
+  Samples token_ms;              ///< one step of all sequences; each step of each run that counts
   double tokens_per_second = 0;  ///< of all sequences, at the median step
   std::int64_t peak_bytes = 0;   ///< resident memory of the process, at most
   std::int64_t cached_tokens = 0, cache_bytes = 0, predicted_bytes = 0, allocated_bytes = 0;
-  double step_bytes = 0, step_operations = 0;  ///< weights and cache read, and floating-point operations, of a step
+  double step_bytes = 0, step_operations = 0;     ///< weights and cache read, and floating-point operations, of a step
   double bandwidth_share = 0, compute_share = 0;  ///< of the measured rates; the larger is the roofline that is met
   double prefill_compute_share = 0;               ///< 0 where no prompt was fed
 };
 
-/// Measures one cell. Stops between two steps when a signal arrives (Interrupted). Throws ConfigError for a context that
-/// the model does not have room for.
+/// Measures one cell. Stops between two steps when a signal arrives (Interrupted). Throws ConfigError for a context
+/// that the model does not have room for.
 BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine);
 
 }  // namespace mla

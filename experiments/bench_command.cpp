@@ -65,7 +65,8 @@ class Bench final : public Command {
       Decoder decoder = load(config);
       for (std::size_t i = 0; i < model.compress.size(); ++i) {
         const auto pass = Registry<Pass>::instance().make(model.compress[i], cat("models.compress[", i, "]"));
-        if (pass->needs_statistics()) throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
+        if (pass->needs_statistics())
+          throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
         pass->apply(decoder, {});
       }
       decoder.prepare_decode();
@@ -78,7 +79,8 @@ class Bench final : public Command {
       }
     }
     table.print(console.text());
-    console.text() << "roofline: share of the measured reading rate (memory) or product rate (compute), whichever is larger\n";
+    console.text()
+        << "roofline: share of the measured reading rate (memory) or product rate (compute), whichever is larger\n";
     console.report({{"bytes_per_second", machine.bytes_per_second},
                     {"operations_per_second", machine.operations_per_second},
                     {"threads", at::get_num_threads()},
@@ -125,7 +127,8 @@ class Bench final : public Command {
 
   static std::string roofline(const BenchResult& result) {
     const bool memory = result.bandwidth_share >= result.compute_share;
-    return cat(rounded(100 * std::max(result.bandwidth_share, result.compute_share), 3), memory ? " % memory" : " % compute");
+    return cat(rounded(100 * std::max(result.bandwidth_share, result.compute_share), 3),
+               memory ? " % memory" : " % compute");
   }
 
   static std::vector<std::string> row(const BenchModel& model, const NamedBenchCell& named, const BenchResult& result) {
@@ -189,7 +192,8 @@ class Bench final : public Command {
       if (n > 1) spread = samples.spread();
       record.evaluation.push_back({stage, "bench", metric, value, spread, n, higher, unit, samples.values});
     };
-    if (!result.first_ms.values.empty()) score("time_to_first_token", result.first_ms.median(), "ms", false, result.first_ms);
+    if (!result.first_ms.values.empty())
+      score("time_to_first_token", result.first_ms.median(), "ms", false, result.first_ms);
     score("time_per_token", result.token_ms.median(), "ms", false, result.token_ms);
     score("tokens_per_second", result.tokens_per_second, "tokens/s", true, {});
     score("peak_memory", static_cast<double>(result.peak_bytes), "bytes", false, {});

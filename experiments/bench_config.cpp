@@ -25,7 +25,8 @@ void validate_sweep(const BenchSweep& sweep, const std::string& path) {
   check_counts(path + ".batch", sweep.batch, 1);
   check_counts(path + ".context", sweep.context, 1);
   check_counts(path + ".new_tokens", sweep.new_tokens, 2);
-  if (sweep.path.empty() || sweep.cache.empty()) throw ConfigError(cat(path, ": path and cache name at least one each"));
+  if (sweep.path.empty() || sweep.cache.empty())
+    throw ConfigError(cat(path, ": path and cache name at least one each"));
   for (std::size_t i = 0; i < sweep.path.size(); ++i) parse_decode_path(sweep.path[i], cat(path, ".path[", i, "]"));
   for (std::size_t i = 0; i < sweep.cache.size(); ++i) sweep.cache[i].validate(cat(path, ".cache[", i, "]"));
 }
@@ -61,8 +62,11 @@ std::vector<NamedBenchCell> bench_cells(const BenchConfig& config) {
         for (const std::int64_t batch : sweep.batch) {
           for (const std::int64_t context : sweep.context) {
             for (const std::int64_t new_tokens : sweep.new_tokens) {
-              BenchCell cell{batch, context, new_tokens, parse_decode_path(path, "path"), cache, config.prefill_chunk,
-                             config.warm_up, config.repeats, config.prefill, config.seed};
+              BenchCell cell{batch,          context,
+                             new_tokens,     parse_decode_path(path, "path"),
+                             cache,          config.prefill_chunk,
+                             config.warm_up, config.repeats,
+                             config.prefill, config.seed};
               std::string name = cat("batch=", batch, ",context=", context, ",new_tokens=", new_tokens, ",path=", path,
                                      ",cache=", cache.label());
               for (int copy = 2; !names.insert(name).second; ++copy) name = cat(name, ".", copy);

@@ -12,10 +12,14 @@ namespace {
 void check_own_items(const std::vector<BenchmarkQuestion>& questions, const std::string& file) {
   for (std::size_t i = 0; i < questions.size(); ++i) {
     const auto& choices = questions[i].continuations;
-    if (choices.size() < 2) throw DataError(cat(file, ": item ", i + 1, ": choices: expected at least 2, found ", choices.size()));
+    if (choices.size() < 2)
+      throw DataError(cat(file, ": item ", i + 1, ": choices: expected at least 2, found ", choices.size()));
     for (std::size_t k = 1; k < choices.size(); ++k) {
-      const auto here = choices.begin() + static_cast<std::ptrdiff_t>(k), same = std::find(choices.begin(), here, choices[k]);
-      if (same != here) throw DataError(cat(file, ": item ", i + 1, ": choices[", same - choices.begin(), "] and choices[", k, "] are the same"));
+      const auto here = choices.begin() + static_cast<std::ptrdiff_t>(k),
+                 same = std::find(choices.begin(), here, choices[k]);
+      if (same != here)
+        throw DataError(
+            cat(file, ": item ", i + 1, ": choices[", same - choices.begin(), "] and choices[", k, "] are the same"));
     }
   }
 }

@@ -20,7 +20,8 @@ struct CacheConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("codec", self.codec, "of keys, values and latents: {\"name\": \"rtn\", \"bits\": 4, …}; null: stored as they are");
+    visit("codec", self.codec,
+          "of keys, values and latents: {\"name\": \"rtn\", \"bits\": 4, …}; null: stored as they are");
     visit("rope_codec", self.rope_codec, "of the rotated keys of latent attention; null: stored as they are");
     visit("update", self.update, "what happens to codes when tokens arrive: append_only | requantize");
     visit("residual", self.residual, "newest tokens kept as they are");
@@ -34,8 +35,8 @@ struct CacheConfig {
   std::string label() const;
 };
 
-/// The storage that the config describes; empty where everything is stored as it is. Codecs that need a calibration take
-/// it from `samples`; throws ConfigError where it is missing.
+/// The storage that the config describes; empty where everything is stored as it is. Codecs that need a calibration
+/// take it from `samples`; throws ConfigError where it is missing.
 CacheFormat cache_format(const CacheConfig& config, const std::string& path, CacheSamples samples = {});
 
 /// Whether one of the config's codecs needs samples of what it will store.

@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kPlainTolerance = 1e-4;  // nats a token
 constexpr double kTokenTolerance = 1e-3;
-constexpr double kMeanTolerance = 1e-2;   // where single codes flip
+constexpr double kMeanTolerance = 1e-2;  // where single codes flip
 
 /// The value of "key=…" in a description, or "".
 std::string value_of(const std::string& text, const std::string& key) {
@@ -66,7 +66,8 @@ std::vector<std::int64_t> calls_of(const std::string& text, std::int64_t prompt,
   std::int64_t chunks = 1;
   if (std::regex_search(text, match, std::regex("\\bchunks([0-9]+)\\b"))) chunks = std::stoll(match[1].str());
   if (prompt < 1 || prompt > tokens || chunks < 1 || prompt % chunks != 0) {
-    throw DataError(cat(where, ": a prompt of ", prompt, " tokens in ", chunks, " calls does not fit ", tokens, " tokens"));
+    throw DataError(
+        cat(where, ": a prompt of ", prompt, " tokens in ", chunks, " calls does not fit ", tokens, " tokens"));
   }
   std::vector<std::int64_t> calls(static_cast<std::size_t>(chunks), prompt / chunks);
   calls.resize(calls.size() + static_cast<std::size_t>(tokens - prompt), 1);
@@ -105,14 +106,15 @@ TraceResult replay(const std::string& name, const Json& run, const Decoder& deco
     std::smatch match;
     std::string description = text;
     if (fails && std::regex_match(text, match, std::regex("(hqq|quanto)([0-9]+)_axis(-?[0-9]+)_R([0-9]+).*"))) {
-      description = cat("QuantizedCache backend=", match[1].str(), " nbits=", match[2].str(), " axis_key=axis_value=",
-                        match[3].str(), " q_group_size=64 residual_length=", match[4].str());
+      description = cat("QuantizedCache backend=", match[1].str(), " nbits=", match[2].str(),
+                        " axis_key=axis_value=", match[3].str(), " q_group_size=64 residual_length=", match[4].str());
     }
     const TraceCache traced = parse_trace_cache(description, prompt, tokens, where);
     DecoderCache cache = decoder.make_cache(1, traced.format);
     const at::Tensor nll = cached_nll(decoder, ids, cache, traced.calls).squeeze(0);
     result.nll.assign(nll.const_data_ptr<double>(), nll.const_data_ptr<double>() + nll.numel());
-    expects(cache.bytes() == cache.predicted_bytes(), "the cache's buffers hold another number of bytes than predicted");
+    expects(cache.bytes() == cache.predicted_bytes(),
+            "the cache's buffers hold another number of bytes than predicted");
     std::int64_t elements = 0;
     for (const std::int64_t layer : decoder.cached_elements()) elements += layer;
     result.effective_bits = 8.0 * static_cast<double>(cache.bytes()) / static_cast<double>(elements * cache.length());
@@ -124,7 +126,8 @@ TraceResult replay(const std::string& name, const Json& run, const Decoder& deco
   }
   if (fails) return result;
   const auto wanted = run.at("nll").get<std::vector<double>>();
-  if (std::ssize(wanted) != tokens) throw DataError(cat(where, ".nll: ", wanted.size(), " values for ", tokens, " tokens"));
+  if (std::ssize(wanted) != tokens)
+    throw DataError(cat(where, ".nll: ", wanted.size(), " values for ", tokens, " tokens"));
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     result.largest_difference = std::max(result.largest_difference, std::abs(wanted[i] - result.nll[i]));
   }
@@ -153,14 +156,16 @@ Json TraceResult::to_json() const {
           {"nll", nll}};
 }
 
-TraceCache parse_trace_cache(const std::string& text, std::int64_t prompt, std::int64_t tokens, const std::string& where) {
+TraceCache parse_trace_cache(const std::string& text, std::int64_t prompt, std::int64_t tokens,
+                             const std::string& where) {
   TraceCache cache;
   cache.calls = calls_of(text, prompt, tokens, where);
   if (text.starts_with("QuantizedCache")) {
     cache.format = format_of(quantized_cache_codec(text, where),
                              {UpdateRule::kRequantize, number_of(text, "residual_length", where), 0});
   } else if (text.starts_with("KIVI")) {
-    const Json codec = {{"name", "kivi"}, {"bits", number_of(text, "bits", where)}, {"group_size", number_of(text, "group", where)}};
+    const Json codec = {
+        {"name", "kivi"}, {"bits", number_of(text, "bits", where)}, {"group_size", number_of(text, "group", where)}};
     cache.format = format_of(codec, {UpdateRule::kAppendOnly, number_of(text, "residual", where), 0});
   } else if (!text.starts_with("none") && !text.starts_with("DynamicCache")) {
     throw DataError(cat(where, ": no cache '", text, "'; known: QuantizedCache, KIVI, DynamicCache, none"));
@@ -172,14 +177,16 @@ std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const 
                                        const std::string& only, at::ScalarType arithmetic) {
   const Json trace = read_json(file);
   for (const char* key : {"ids", "prompt", "runs"}) {
-    if (!trace.is_object() || !trace.contains(key)) throw DataError(cat(file.string(), ": expected an object with '", key, "'"));
+    if (!trace.is_object() || !trace.contains(key))
+      throw DataError(cat(file.string(), ": expected an object with '", key, "'"));
   }
   const Checkpoint checkpoint = load_checkpoint(model, {.dtype = arithmetic});
   const auto values = trace["ids"].get<std::vector<std::int64_t>>();
   const at::Tensor ids = at::tensor(values, at::kLong).unsqueeze(0);
   const std::int64_t vocabulary = checkpoint.decoder.geometry.vocabulary;
   for (const std::int64_t id : values) {
-    if (id < 0 || id >= vocabulary) throw DataError(cat(file.string(), ": ids: ", id, " is outside the vocabulary of ", vocabulary));
+    if (id < 0 || id >= vocabulary)
+      throw DataError(cat(file.string(), ": ids: ", id, " is outside the vocabulary of ", vocabulary));
   }
   std::vector<TraceResult> results;
   for (const auto& [name, run] : trace["runs"].items()) {

@@ -29,8 +29,8 @@ struct TraceResult {
   Json to_json() const;
 };
 
-/// What a trace's description of a cache says: "QuantizedCache backend=hqq nbits=4 axis_key=axis_value=0 q_group_size=64
-/// residual_length=32 optimize=False", "KIVI … bits=4 residual=32 group=16", "DynamicCache", "none, …".
+/// What a trace's description of a cache says: "QuantizedCache backend=hqq nbits=4 axis_key=axis_value=0
+/// q_group_size=64 residual_length=32 optimize=False", "KIVI … bits=4 residual=32 group=16", "DynamicCache", "none, …".
 struct TraceCache {
   CacheFormat format;
   std::vector<std::int64_t> calls;  ///< sizes of the calls
@@ -40,9 +40,9 @@ struct TraceCache {
 TraceCache parse_trace_cache(const std::string& description, std::int64_t prompt, std::int64_t tokens,
                              const std::string& where);
 
-/// Reads {"ids", "prompt", "runs": {name: {"cache", "nll", …}}} and decodes with each run's cache. A run passes when every
-/// token's NLL is within 1e-3 (1e-4 without a codec) or, where single codes flip, the mean within 1e-2; a run that
-/// "failed" passes when it is refused. `only` not empty: the run of that name.
+/// Reads {"ids", "prompt", "runs": {name: {"cache", "nll", …}}} and decodes with each run's cache. A run passes when
+/// every token's NLL is within 1e-3 (1e-4 without a codec) or, where single codes flip, the mean within 1e-2; a run
+/// that "failed" passes when it is refused. `only` not empty: the run of that name.
 std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const std::filesystem::path& model,
                                        const std::string& only, at::ScalarType arithmetic = at::ScalarType::Float);
 

@@ -23,7 +23,8 @@ CachedDecoding measure_cached_decoding(const Decoder& decoder, const std::vector
   std::int64_t windows = 0;
   for (const auto& row : rows) windows += static_cast<std::int64_t>(row.size()) / options.context;
   if (options.windows > 0) windows = std::min(windows, options.windows);
-  Progress bar(cat("decode ", stage, " ", config.storage.label()), windows * (options.context - 1 - options.prompt), "tokens");
+  Progress bar(cat("decode ", stage, " ", config.storage.label()), windows * (options.context - 1 - options.prompt),
+               "tokens");
   const CachedPerplexityResult result = cached_perplexity(decoder, rows, options, format, [&](std::int64_t tokens) {
     check_interrupt();
     bar.advance(tokens);
@@ -50,10 +51,10 @@ std::vector<ScoreRecord> scores_of(const CachedDecoding& measured) {
   const auto score = [&](const std::string& metric, double value, const std::string& unit) {
     return new_score(decoding.stage, decoding.task + ", cached", metric, value, decoding.n, unit, Better::kLower);
   };
-  std::vector<ScoreRecord> scores = {score("nll", decoding.nll, "nats per token"),
-                                     score("perplexity", decoding.perplexity, ""),
-                                     score("nominal_bits", static_cast<double>(decoding.nominal_bits), "bits per element"),
-                                     score("effective_bits", decoding.effective_bits, "bits per element")};
+  std::vector<ScoreRecord> scores = {
+      score("nll", decoding.nll, "nats per token"), score("perplexity", decoding.perplexity, ""),
+      score("nominal_bits", static_cast<double>(decoding.nominal_bits), "bits per element"),
+      score("effective_bits", decoding.effective_bits, "bits per element")};
   scores[0].standard_error = decoding.standard_error;
   scores[1].standard_error = decoding.perplexity * decoding.standard_error;
   if (!measured.kl.empty()) {

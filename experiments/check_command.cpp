@@ -8,9 +8,7 @@ namespace {
 /// Resolves and constructs everything a run needs, reads no weights, and prints the plan.
 class Check final : public Command {
  public:
-  void declare(OptionList& options) override {
-    arguments_.declare(options);
-  }
+  void declare(OptionList& options) override { arguments_.declare(options); }
   ExitCode run(Console& console) override {
     const ExperimentPlan plan = plan_experiment(arguments_.config, arguments_.overrides);
     print_plan(plan, console.text());

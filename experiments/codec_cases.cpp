@@ -83,7 +83,8 @@ class CaseComparison {
       }
       const auto mine = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == part; });
       if (mine == parts.end()) continue;
-      compare_part(part, mine->second, part == "mask" ? want.narrow(0, first_tokens, want.size(0) - first_tokens) : want);
+      compare_part(part, mine->second,
+                   part == "mask" ? want.narrow(0, first_tokens, want.size(0) - first_tokens) : want);
     }
   }
 
@@ -105,7 +106,9 @@ class CaseComparison {
     }
   }
 
-  bool passed() const { return std::all_of(checks_.begin(), checks_.end(), [](const CaseCheck& c) { return c.passed(); }); }
+  bool passed() const {
+    return std::all_of(checks_.begin(), checks_.end(), [](const CaseCheck& c) { return c.passed(); });
+  }
 
   Json report() const {
     Json all = Json::object();
@@ -128,7 +131,8 @@ class CaseComparison {
     if (mine.sizes() != want.sizes()) return add(cat(part, " (shape)"), 1, 0);
     if (part == "codes") {
       at::Tensor difference = (want.to(at::kInt) - mine.to(at::kInt)).abs();
-      if (one_.json["quantizer"] == "kivi") difference = difference.masked_fill(defined_codes(trip_.packed).logical_not(), 0);
+      if (one_.json["quantizer"] == "kivi")
+        difference = difference.masked_fill(defined_codes(trip_.packed).logical_not(), 0);
       const double differ = difference.ne(0).sum().item<double>();
       add("codes", differ, hqq_ ? std::ceil(kHqqFlips * static_cast<double>(want.numel())) : 0);
       if (hqq_) add("codes (distance)", difference.max().item<double>(), 1);
@@ -172,7 +176,8 @@ CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::opt
   file.path = path;
   Json json = read_json(path);
   if (json.is_object()) json = Json::array({json});
-  if (!json.is_array()) throw DataError(cat(path.string(), ": expected a case or a list of cases, found ", kind_of(json)));
+  if (!json.is_array())
+    throw DataError(cat(path.string(), ": expected a case or a list of cases, found ", kind_of(json)));
   const std::filesystem::path beside = path.parent_path() / "inputs.safetensors";
   if (inputs || std::filesystem::exists(beside)) file.inputs = read_safetensors(inputs.value_or(beside));
   for (std::size_t i = 0; i < json.size(); ++i) {
@@ -192,7 +197,8 @@ CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::opt
     file.cases.push_back({id, json[i]});
   }
   if (file.cases.empty()) {
-    throw DataError(only.empty() ? cat(path.string(), ": holds no cases") : cat(path.string(), ": no case '", only, "'"));
+    throw DataError(only.empty() ? cat(path.string(), ": holds no cases")
+                                 : cat(path.string(), ": no case '", only, "'"));
   }
   return file;
 }
@@ -278,7 +284,8 @@ CodecCaseResult run_codec_case(const CodecCase& one, const CodecCaseFile& file) 
   result.tensors = std::move(parts);
   std::erase_if(result.tensors, [](const auto& part) { return part.first == "dequant_f16"; });
   const bool stored_half = one.json["quantizer"] == "kvquant";
-  result.tensors.emplace_back(stored_half ? "dequant_f16" : "dequant", stored_half ? trip.decoded.to(at::kHalf) : trip.decoded);
+  result.tensors.emplace_back(stored_half ? "dequant_f16" : "dequant",
+                              stored_half ? trip.decoded.to(at::kHalf) : trip.decoded);
   return result;
 }
 

@@ -28,8 +28,8 @@ struct CodecCaseFile {
   std::map<std::string, WeightMap> expected;  ///< by file name
 };
 
-/// Reads a list of cases, or a single one, and the tensor files beside it. `inputs` empty: inputs.safetensors beside the
-/// file. `only` not empty: the case of that id alone. Throws DataError naming file and case.
+/// Reads a list of cases, or a single one, and the tensor files beside it. `inputs` empty: inputs.safetensors beside
+/// the file. `only` not empty: the case of that id alone. Throws DataError naming file and case.
 CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::optional<std::filesystem::path>& inputs,
                                const std::string& only);
 
@@ -38,14 +38,14 @@ CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::opt
 Json codec_config(const CodecCase& one, const CodecCaseFile& file);
 
 struct CodecCaseResult {
-  Json report;             ///< id, error, bits, comparisons, "passed"
+  Json report;  ///< id, error, bits, comparisons, "passed"
   bool passed = false;
-  NamedTensors tensors;    ///< the parts and "dequant", for writing
+  NamedTensors tensors;  ///< the parts and "dequant", for writing
 };
 
 /// Encodes the case's input and holds the result against what the case expects, with the tolerances of the published
-/// comparisons: codes equal (HQQ: all but 0.01 % and those off by one), values within 1e-6 of max |x|, HQQ's zeros within
-/// 5e-3, its iterations off by one at most, mean squared errors within 0.5 % (HQQ: 1 %).
+/// comparisons: codes equal (HQQ: all but 0.01 % and those off by one), values within 1e-6 of max |x|, HQQ's zeros
+/// within 5e-3, its iterations off by one at most, mean squared errors within 0.5 % (HQQ: 1 %).
 CodecCaseResult run_codec_case(const CodecCase& one, const CodecCaseFile& file);
 
 /// The codec of a config, calibrated where it needs that: on `sample`, or on x itself.

@@ -129,11 +129,14 @@ class CodecCommand final : public Command {
     options.add("input", input_, "FILE", "safetensors: [..., tokens, width], or [batch, heads, tokens, width]");
     options.add("output", output_, "FILE",
                 "safetensors: each tensor after the round trip under its own name, and NAME.codes, NAME.scale, …");
-    options.add("select", select_, "TENSOR", "only this tensor of the input; may be repeated; default: all that are numbers");
+    options.add("select", select_, "TENSOR",
+                "only this tensor of the input; may be repeated; default: all that are numbers");
     codec_.declare(options);
     calibration_.declare(options);
-    options.section("instead: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}");
-    options.add("cases", cases_, "FILE", "run each case of this .json; --input: its tensors, default inputs.safetensors beside it");
+    options.section(
+        "instead: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}");
+    options.add("cases", cases_, "FILE",
+                "run each case of this .json; --input: its tensors, default inputs.safetensors beside it");
     options.add("case", only_, "ID", "only this case");
     options.section("instead: decoding through a quantized cache, as {ids, prompt, runs: {name: {cache, nll}}}");
     options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
@@ -152,7 +155,8 @@ class CodecCommand final : public Command {
 
  private:
   ExitCode run_tensors(Console& console) {
-    if (codec_.name.empty()) throw ConfigError(cat("--name is missing; known: ", join(Registry<Codec>::instance().names())));
+    if (codec_.name.empty())
+      throw ConfigError(cat("--name is missing; known: ", join(Registry<Codec>::instance().names())));
     if (!input_) throw ConfigError("--input is missing: a .safetensors file");
     Json config = {{"name", codec_.name}};
     config.update(codec_.config());
@@ -228,7 +232,8 @@ class CodecCommand final : public Command {
   }
 
   RoundTrip encode(const Codec& codec, const std::string& name, const at::Tensor& x) const {
-    if (!x.isfinite().all().item<bool>()) throw DataError(cat(input_->string(), ": ", name, ": holds values that are not finite"));
+    if (!x.isfinite().all().item<bool>())
+      throw DataError(cat(input_->string(), ": ", name, ": holds values that are not finite"));
     try {
       return round_trip(codec, x);
     } catch (const ConfigError& error) {
@@ -278,7 +283,8 @@ class CodecCommand final : public Command {
 
   ExitCode run_traces(Console& console) {
     if (!model_) throw ConfigError("--model is missing: the model of the trace");
-    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_run_, parse_dtype(arithmetic_, "--arithmetic"));
+    const std::vector<TraceResult> results =
+        replay_traces(*trace_, *model_, only_run_, parse_dtype(arithmetic_, "--arithmetic"));
     Table table({"run", "mean NLL", "expected", "largest difference", "encoded anew", "passed"});
     Json reports = Json::object();
     bool passed = true;

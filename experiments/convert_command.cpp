@@ -35,14 +35,15 @@ std::vector<std::int64_t> parse_widths(const std::string& text) {
     } catch (const std::exception&) {
       used = 0;
     }
-    if (used != part.size() || part.empty()) throw ConfigError(cat("--d-kv ", text, ": expected a whole number, or several joined by commas"));
+    if (used != part.size() || part.empty())
+      throw ConfigError(cat("--d-kv ", text, ": expected a whole number, or several joined by commas"));
     widths.push_back(width);
   }
   return widths;
 }
 
 std::int64_t peak_memory_bytes() {
-  struct rusage usage{};
+  struct rusage usage {};
   ::getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
 }
@@ -60,22 +61,26 @@ class Convert final : public Command {
   void declare(OptionList& options) override {
     options.add("model", model_, "DIR", "the source model: a Hugging Face folder, or a llama2.c .bin file");
     options.require("output", output_, "DIR", "folder for the converted model");
-    options.argument("config", config_, "CONFIG", "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
+    options.argument("config", config_, "CONFIG",
+                     "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
     options.add("norm-score", norm_score_, "RULE", "two_norm: product | sum of mean norms");
     options.add("low-rank", low_rank_, "NAME", "joint_svd | split_svd | value_svd | none");
-    options.add("d-kv", d_kv_, "N", "latent elements per KV head and token, keys and values together; N,M,… makes one model each, "
-                                    "in OUTPUT/d_kv_N, from one decomposition");
+    options.add("d-kv", d_kv_, "N",
+                "latent elements per KV head and token, keys and values together; N,M,… makes one model each, "
+                "in OUTPUT/d_kv_N, from one decomposition");
     options.add("split-budget", split_budget_, "RULE", "split_svd: total | each (the official code's doubled latent)");
     options.add("placement", placement_, "WHERE", "singular values in: up | sqrt | down");
     options.add("svd", svd_, "METHOD", "auto | exact | gram | randomized");
     options.add("calibration", calibration_, "FILE", "for two_norm: text, or JSON {\"ids\": [[…]]}");
-    options.add_count("calibration-rows", calibration_rows_, 1, "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
+    options.add_count("calibration-rows", calibration_rows_, 1,
+                      "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");
-    options.add("dtype", dtype_, "TYPE", "precision of the decomposition and of the new weights: float32 | float64; default: "
-                                         "float32, new weights in the dtype of those they replace");
+    options.add("dtype", dtype_, "TYPE",
+                "precision of the decomposition and of the new weights: float32 | float64; default: "
+                "float32, new weights in the dtype of those they replace");
   }
 
   ExitCode run(Console& console) override {
@@ -96,7 +101,8 @@ class Convert final : public Command {
     mapped.dtype.reset();
     Checkpoint source = load_checkpoint(config.model.path, mapped);
     source.decoder.compute_dtype = parse_dtype(config.arithmetic, "--dtype");
-    const CalibrationStatistics statistics = needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
+    const CalibrationStatistics statistics =
+        needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
     DecompositionStore store;
     for (const Job& job : jobs) {
       for (const auto& pass : job.passes) pass->announce(geometry, store);
@@ -163,7 +169,8 @@ class Convert final : public Command {
       }
     }
     if (needs_statistics(jobs) && !calibration_ && !config.calibration) {
-      throw ConfigError("--calibration: this selection measures norms on data; name a text file or JSON {\"ids\": [[…]]}");
+      throw ConfigError(
+          "--calibration: this selection measures norms on data; name a text file or JSON {\"ids\": [[…]]}");
     }
     return jobs;
   }
@@ -201,8 +208,8 @@ class Convert final : public Command {
     });
   }
 
-  Json convert(const Job& job, Checkpoint& checkpoint, const CalibrationStatistics& statistics, DecompositionStore* store,
-               Console& console) const {
+  Json convert(const Job& job, Checkpoint& checkpoint, const CalibrationStatistics& statistics,
+               DecompositionStore* store, Console& console) const {
     Json report;
     const Geometry geometry = checkpoint.decoder.geometry;
     for (const auto& pass : job.passes) {
@@ -230,13 +237,14 @@ class Convert final : public Command {
     Json layers = Json::array();
     for (std::size_t i = 0; i < report.layers.size(); ++i) {
       const LayerReport& layer = report.layers[i];
-      layers.push_back({{"layer", i},
-                        {"kept_pairs", layer.kept},
-                        {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
-                        {"latent_width", layer.plan.latent_width},
-                        {"cached_elements_per_token", layer.plan.cached_elements},
-                        {"parameters", layer.plan.parameters},
-                        {"seconds", layer.seconds}});
+      layers.push_back(
+          {{"layer", i},
+           {"kept_pairs", layer.kept},
+           {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
+           {"latent_width", layer.plan.latent_width},
+           {"cached_elements_per_token", layer.plan.cached_elements},
+           {"parameters", layer.plan.parameters},
+           {"seconds", layer.seconds}});
     }
     return {{"pass", report.pass},
             {"parameters_before", report.plan.source_parameters},
@@ -253,13 +261,15 @@ class Convert final : public Command {
     for (const Json& layer : report["layers"]) {
       const Json& error = layer["relative_error"];
       table.add({layer["layer"].dump(), grouped(layer["latent_width"].get<std::int64_t>()),
-                 grouped(layer["cached_elements_per_token"].get<std::int64_t>()), grouped(layer["parameters"].get<std::int64_t>()),
-                 rounded(error["joint"].get<double>()), rounded(error["key"].get<double>()), rounded(error["value"].get<double>())});
+                 grouped(layer["cached_elements_per_token"].get<std::int64_t>()),
+                 grouped(layer["parameters"].get<std::int64_t>()), rounded(error["joint"].get<double>()),
+                 rounded(error["key"].get<double>()), rounded(error["value"].get<double>())});
     }
     table.print(out);
     out << "cache: " << rounded(100 * report["cache_ratio"].get<double>(), 4) << " % of the source's; parameters "
-        << grouped(report["parameters_before"].get<std::int64_t>()) << " -> " << grouped(report["parameters"].get<std::int64_t>())
-        << "\nwritten to " << report["output"].get<std::string>() << "\n";
+        << grouped(report["parameters_before"].get<std::int64_t>()) << " -> "
+        << grouped(report["parameters"].get<std::int64_t>()) << "\nwritten to " << report["output"].get<std::string>()
+        << "\n";
   }
 
   std::optional<std::filesystem::path> model_, config_, calibration_, tokenizer_;
@@ -276,7 +286,8 @@ const CommandRegistration<Convert> kConvert(
     "convert", "convert a model's attention to multi-head latent attention",
     {"mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
      "mlaforge convert configs/experiments/tinystories-656k.json --output OUT",
-     "mlaforge convert --model MODEL --output OUT --rope two_norm --pairs 4 --calibration text.txt --low-rank joint_svd --d-kv 8,16,32"});
+     "mlaforge convert --model MODEL --output OUT --rope two_norm --pairs 4 --calibration text.txt --low-rank "
+     "joint_svd --d-kv 8,16,32"});
 
 }  // namespace
 }  // namespace mla

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/attention/attention.h"
-#include "core/base/suggest.h"
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 
 namespace mla {
 

@@ -59,7 +59,9 @@ class Distance final : public Command {
     std::optional<Checkpoint> source, model;
     if (source_) source = load_checkpoint(*source_, {.dtype = dtype});
     if (model_) model = load_checkpoint(*model_, {.dtype = dtype});
-    Json report = {{"model", model_ ? Json(model_->string()) : Json()}, {"source", source_ ? Json(source_->string()) : Json()}, {"dtype", dtype_}};
+    Json report = {{"model", model_ ? Json(model_->string()) : Json()},
+                   {"source", source_ ? Json(source_->string()) : Json()},
+                   {"dtype", dtype_}};
     if (save_) keep(source->decoder, text, options, report, console);
     if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, console);
     if (!items_.empty()) compare_items(*source, *model, report, console);
@@ -69,11 +71,16 @@ class Distance final : public Command {
 
  private:
   void check() const {
-    if (!model_ && !save_) throw ConfigError("--model: name the model whose distance is wanted (or --save FILE, to keep the source's predictions)");
-    if (source_.has_value() == reference_.has_value()) throw ConfigError("give either --source MODEL or --reference FILE");
-    if (!text_file_ && (items_.empty() || save_ || reference_)) throw ConfigError("--text: name a text on which the models are compared");
+    if (!model_ && !save_)
+      throw ConfigError(
+          "--model: name the model whose distance is wanted (or --save FILE, to keep the source's predictions)");
+    if (source_.has_value() == reference_.has_value())
+      throw ConfigError("give either --source MODEL or --reference FILE");
+    if (!text_file_ && (items_.empty() || save_ || reference_))
+      throw ConfigError("--text: name a text on which the models are compared");
     if (save_ && !source_) throw ConfigError("--save: needs --source, whose predictions are kept");
-    if (!items_.empty() && (!source_ || !model_)) throw ConfigError("--items: needs --source and --model, which both answer them");
+    if (!items_.empty() && (!source_ || !model_))
+      throw ConfigError("--items: needs --source and --model, which both answer them");
   }
 
   PerplexityOptions windows(const Geometry& geometry, const std::optional<StoredDistributions>& stored) const {
@@ -95,14 +102,17 @@ class Distance final : public Command {
     });
   }
 
-  void keep(const Decoder& source, const EvaluationRows& text, const PerplexityOptions& options, Json& report, Console& console) const {
-    StoredDistributions stored = with_progress("keep predictions", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
-      return store_distributions(source, text.rows, options, kept_, progress);
-    });
+  void keep(const Decoder& source, const EvaluationRows& text, const PerplexityOptions& options, Json& report,
+            Console& console) const {
+    StoredDistributions stored =
+        with_progress("keep predictions", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
+          return store_distributions(source, text.rows, options, kept_, progress);
+        });
     stored.model = source_->string();
     write_distributions(*save_, stored);
     const auto bytes = std::filesystem::file_size(*save_);
-    report["saved"] = {{"file", save_->string()}, {"bytes", bytes}, {"tokens", stored.tokens()}, {"kept", stored.kept()},
+    report["saved"] = {{"file", save_->string()},         {"bytes", bytes},
+                       {"tokens", stored.tokens()},       {"kept", stored.kept()},
                        {"mean_tail", stored.mean_tail()}, {"largest_error", stored.largest_error()}};
     console.text() << save_->string() << ": " << stored.tokens() << " predictions, " << stored.kept() << " of "
                    << stored.vocabulary << " tokens each, " << grouped(static_cast<std::int64_t>(bytes))
@@ -112,28 +122,40 @@ class Distance final : public Command {
   void compare_text(const std::optional<Checkpoint>& source, const std::optional<StoredDistributions>& stored,
                     const Decoder& model, const EvaluationRows& text, const PerplexityOptions& options, Json& report,
                     Console& console) const {
-    const TokenDivergence tokens = with_progress("distance", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
-      return source ? divergence(source->decoder, model, text.rows, options, progress)
-                    : divergence(*stored, model, text.rows, options, progress);
-    });
+    const TokenDivergence tokens =
+        with_progress("distance", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
+          return source ? divergence(source->decoder, model, text.rows, options, progress)
+                        : divergence(*stored, model, text.rows, options, progress);
+        });
     Json metrics = Json::object();
-    for (const ScoreRecord& score : distance_scores(kDistanceStage, "distance", tokens)) metrics[score.metric] = score_with_interval(score);
+    for (const ScoreRecord& score : distance_scores(kDistanceStage, "distance", tokens))
+      metrics[score.metric] = score_with_interval(score);
     // The ratio is the exponential of a mean, and so are the ends of its interval.
     for (const char* end : {"low", "high"}) {
       const Json& difference = metrics["nll_difference"][end];
       if (!difference.is_null()) metrics["perplexity_ratio"][end] = std::exp(difference.get<double>());
     }
     print(metrics, console.text());
-    console.text() << tokens.kl.size() << " tokens; errors and 95 % intervals take each " << tokens.groups.unit << " as independent\n";
-    report.update({{"file", text_.file.string()}, {"tokens", tokens.kl.size()}, {"documents", text.rows.size()},
-                   {"context", options.context}, {"stride", *options.stride}, {"group_unit", tokens.groups.unit}, {"metrics", metrics}});
+    console.text() << tokens.kl.size() << " tokens; errors and 95 % intervals take each " << tokens.groups.unit
+                   << " as independent\n";
+    report.update({{"file", text_.file.string()},
+                   {"tokens", tokens.kl.size()},
+                   {"documents", text.rows.size()},
+                   {"context", options.context},
+                   {"stride", *options.stride},
+                   {"group_unit", tokens.groups.unit},
+                   {"metrics", metrics}});
     if (stored) {
-      report["reference"] = {{"file", reference_->string()}, {"model", stored->model}, {"kept", stored->kept()},
-                             {"mean_tail", stored->mean_tail()}, {"largest_error", stored->largest_error()}};
+      report["reference"] = {{"file", reference_->string()},
+                             {"model", stored->model},
+                             {"kept", stored->kept()},
+                             {"mean_tail", stored->mean_tail()},
+                             {"largest_error", stored->largest_error()}};
     }
     if (!output_) return;
     Json detailed = report;
-    detailed["per_token"] = {{"kl", tokens.kl}, {"source_nll", tokens.source_nll}, {"nll", tokens.nll}, {"agrees", tokens.agrees}};
+    detailed["per_token"] = {
+        {"kl", tokens.kl}, {"source_nll", tokens.source_nll}, {"nll", tokens.nll}, {"agrees", tokens.agrees}};
     write_json(*output_, detailed, -1);
   }
 
@@ -141,7 +163,8 @@ class Distance final : public Command {
     const auto tokenizer = load_model_tokenizer(*source_, tokenizer_, source.decoder.geometry);
     Json all = Json::object();
     for (const std::string& file : items_) {
-      const MultipleChoiceTask task = make_multiple_choice(read_multiple_choice_items(file), *tokenizer, console.workers());
+      const MultipleChoiceTask task =
+          make_multiple_choice(read_multiple_choice_items(file), *tokenizer, console.workers());
       const auto answers = [&](const Decoder& decoder, const char* who) {
         return with_progress(cat(who, " answers"), choices(task), "choices", [&](const TokenProgress& progress) {
           return multiple_choice(decoder, task, {.batch_tokens = batch_tokens_}, progress);
@@ -152,7 +175,8 @@ class Distance final : public Command {
       const std::vector<ScoreRecord> scores = multiple_choice_scores(kDistanceStage, file, task, after);
       Json metrics = Json::object();
       metrics["answer_changes"] = score_with_interval(answer_changes(kDistanceStage, file, before, after));
-      for (const ScoreRecord& score : flip_scores(source_scores, scores)) metrics[score.metric] = score_with_interval(score);
+      for (const ScoreRecord& score : flip_scores(source_scores, scores))
+        metrics[score.metric] = score_with_interval(score);
       for (const auto& [list, who] : {std::pair{&source_scores, "source_"}, {&scores, ""}}) {
         for (const ScoreRecord& score : *list) {
           if (score.standard_error) metrics[who + score.metric] = score_with_interval(score);
@@ -174,7 +198,9 @@ class Distance final : public Command {
   static void print(const Json& metrics, std::ostream& out) {
     Table table({"measure", "value", "standard error", "95 % interval", "unit"});
     for (const auto& [metric, score] : metrics.items()) {
-      const auto number = [&](const char* key, int digits) { return score[key].is_null() ? std::string() : rounded(score[key].get<double>(), digits); };
+      const auto number = [&](const char* key, int digits) {
+        return score[key].is_null() ? std::string() : rounded(score[key].get<double>(), digits);
+      };
       const std::string interval = score["low"].is_null() ? "" : cat(number("low", 4), " to ", number("high", 4));
       table.add({metric, number("value", 6), number("standard_error", 2), interval, score["unit"].get<std::string>()});
     }

@@ -28,7 +28,8 @@ ScoreRecord make_mean(const std::string& stage, const std::string& task, const s
 
 /// Of equal scores the first counts, as in multiple_choice().
 std::size_t choice_of(const std::vector<double>& log_likelihoods) {
-  return static_cast<std::size_t>(std::max_element(log_likelihoods.begin(), log_likelihoods.end()) - log_likelihoods.begin());
+  return static_cast<std::size_t>(std::max_element(log_likelihoods.begin(), log_likelihoods.end()) -
+                                  log_likelihoods.begin());
 }
 
 using LogLikelihoods = std::vector<std::vector<double>>;  // [item][choice]
@@ -43,7 +44,8 @@ LogLikelihoods by_item(const ScoreRecord& score) {
   return items;
 }
 
-ScoreRecord changes_of(const std::string& stage, const std::string& task, const LogLikelihoods& before, const LogLikelihoods& after) {
+ScoreRecord changes_of(const std::string& stage, const std::string& task, const LogLikelihoods& before,
+                       const LogLikelihoods& after) {
   expects(before.size() == after.size(), "both models were asked the same");
   std::vector<double> changed;
   for (std::size_t i = 0; i < after.size(); ++i) changed.push_back(choice_of(before[i]) != choice_of(after[i]) ? 1 : 0);
@@ -52,11 +54,13 @@ ScoreRecord changes_of(const std::string& stage, const std::string& task, const 
 
 }  // namespace
 
-std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::string& task, const TokenDivergence& tokens) {
+std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::string& task,
+                                         const TokenDivergence& tokens) {
   const char* nats = "nats per token";
   std::vector<ScoreRecord> scores = {make_mean(stage, task, "kl_mean", tokens.kl, tokens.groups, nats)};
   for (const auto& [metric, share] : {std::pair{"kl_median", 0.5}, {"kl_90", 0.9}, {"kl_99", 0.99}}) {
-    scores.push_back(make(stage, task, metric, grouped_quantile(tokens.kl, tokens.groups.sizes, share), std::ssize(tokens.kl), nats));
+    scores.push_back(make(stage, task, metric, grouped_quantile(tokens.kl, tokens.groups.sizes, share),
+                          std::ssize(tokens.kl), nats));
     scores.back().group_unit = tokens.groups.unit;
   }
   scores.push_back(make_mean(stage, task, "top1_agreement", tokens.agrees, tokens.groups, "share of tokens"));
@@ -67,7 +71,8 @@ std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::st
   const Estimate difference{scores.back().value, *scores.back().standard_error};
   const double ratio = std::exp(difference.value);
   // By the delta method.
-  scores.push_back(make(stage, task, "perplexity_ratio", {ratio, ratio * difference.standard_error}, scores.back().n, ""));
+  scores.push_back(
+      make(stage, task, "perplexity_ratio", {ratio, ratio * difference.standard_error}, scores.back().n, ""));
   scores.back().group_unit = tokens.groups.unit;
   return scores;
 }
@@ -89,9 +94,10 @@ std::vector<ScoreRecord> flip_scores(const std::vector<ScoreRecord>& source, con
       continue;
     }
     std::vector<double> flipped;
-    for (std::size_t i = 0; i < score.per_sample.size(); ++i) flipped.push_back(score.per_sample[i] != before->per_sample[i] ? 1 : 0);
-    flips.push_back(make_mean(score.stage, score.task, "flip_rate" + score.metric.substr(accuracy.size()), std::move(flipped),
-                              {score.group_sizes, score.group_unit}, "share of items"));
+    for (std::size_t i = 0; i < score.per_sample.size(); ++i)
+      flipped.push_back(score.per_sample[i] != before->per_sample[i] ? 1 : 0);
+    flips.push_back(make_mean(score.stage, score.task, "flip_rate" + score.metric.substr(accuracy.size()),
+                              std::move(flipped), {score.group_sizes, score.group_unit}, "share of items"));
   }
   return flips;
 }
@@ -103,11 +109,14 @@ ScoreRecord answer_changes(const std::string& stage, const std::string& task, co
 
 Json score_with_interval(const ScoreRecord& score) {
   Json json = {{"value", score.value}, {"standard_error", score.standard_error ? Json(*score.standard_error) : Json()},
-               {"low", nullptr}, {"high", nullptr}, {"n", score.n}, {"unit", score.unit}};
-  const bool finite = std::all_of(score.per_sample.begin(), score.per_sample.end(), [](double x) { return std::isfinite(x); });
+               {"low", nullptr},       {"high", nullptr},
+               {"n", score.n},         {"unit", score.unit}};
+  const bool finite =
+      std::all_of(score.per_sample.begin(), score.per_sample.end(), [](double x) { return std::isfinite(x); });
   if (score.per_sample.empty() || !finite) return json;
   const GroupMeans groups = group_means(score.per_sample, score.group_sizes);
-  const BootstrapInterval interval = bootstrap_mean(groups.means, {.resamples = 2000, .stream = score.metric}, groups.weights);
+  const BootstrapInterval interval =
+      bootstrap_mean(groups.means, {.resamples = 2000, .stream = score.metric}, groups.weights);
   json["low"] = interval.low;
   json["high"] = interval.high;
   return json;

@@ -12,14 +12,15 @@
 
 namespace mla {
 
-/// Metrics kl_mean, kl_median, kl_90, kl_99, top1_agreement, nll_difference and perplexity_ratio (exp of it, source below);
-/// the first, the agreement and the difference with every token's own value.
-std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::string& task, const TokenDivergence& tokens);
+/// Metrics kl_mean, kl_median, kl_90, kl_99, top1_agreement, nll_difference and perplexity_ratio (exp of it, source
+/// below); the first, the agreement and the difference with every token's own value.
+std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::string& task,
+                                         const TokenDivergence& tokens);
 
-/// For every accuracy in `scores` of which `source` has one of the same task and metric over as many items: the share of
-/// items that went from right to wrong or from wrong to right ("flips": Dutta et al., arXiv 2407.09141), as metric
-/// flip_rate, flip_rate_normalized or flip_rate_per_byte of the stage and task of the score. From log-likelihoods of all
-/// choices, also answer_changes.
+/// For every accuracy in `scores` of which `source` has one of the same task and metric over as many items: the share
+/// of items that went from right to wrong or from wrong to right ("flips": Dutta et al., arXiv 2407.09141), as metric
+/// flip_rate, flip_rate_normalized or flip_rate_per_byte of the stage and task of the score. From log-likelihoods of
+/// all choices, also answer_changes.
 std::vector<ScoreRecord> flip_scores(const std::vector<ScoreRecord>& source, const std::vector<ScoreRecord>& scores);
 
 /// The share of items on which two models find another choice likeliest, by the sum of log-likelihoods; metric
@@ -27,8 +28,8 @@ std::vector<ScoreRecord> flip_scores(const std::vector<ScoreRecord>& source, con
 ScoreRecord answer_changes(const std::string& stage, const std::string& task, const MultipleChoiceResult& source,
                            const MultipleChoiceResult& model);
 
-/// {"value", "standard_error", "low", "high", "n", "unit"}; the interval is the 95 % one of a bootstrap over the score's
-/// groups, null where the score has no samples of its own.
+/// {"value", "standard_error", "low", "high", "n", "unit"}; the interval is the 95 % one of a bootstrap over the
+/// score's groups, null where the score has no samples of its own.
 Json score_with_interval(const ScoreRecord& score);
 
 }  // namespace mla

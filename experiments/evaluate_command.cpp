@@ -38,7 +38,8 @@ class Evaluate final : public Command {
     options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
     options.add_count("limit", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
     options.add("keep", tasks_request_.keep, "FOLDER", "of --tasks: a killed run goes on from what it left here");
-    options.add("predictions", tasks_request_.predictions, "FOLDER", "of --tasks: write what the model answered to LongBench's tasks here");
+    options.add("predictions", tasks_request_.predictions, "FOLDER",
+                "of --tasks: write what the model answered to LongBench's tasks here");
     options.add_count("context", context_, 2, "tokens of a window; default: the model's context, up to 2048");
     options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
@@ -47,12 +48,15 @@ class Evaluate final : public Command {
     options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
                  "strip lines, make runs of white space one space, drop empty lines");
     options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
-    options.add("buckets", buckets_, "N,M,…", "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
+    options.add("buckets", buckets_, "N,M,…",
+                "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
     options.add("cache", cache_, "CACHE",
-                "decode token by token through a cache: plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON "
+                "decode token by token through a cache: plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of "
+                "a config as JSON "
                 "or a .json file");
-    options.add("calibration", calibration_.file, "FILE", "text to calibrate the cache's codec on, where it needs that");
+    options.add("calibration", calibration_.file, "FILE",
+                "text to calibrate the cache's codec on, where it needs that");
     options.add("output,o", output_, "FILE", "write the report with every token's NLL to this .json file");
   }
 
@@ -71,7 +75,9 @@ class Evaluate final : public Command {
     Json report = to_json(result, options, text.rows.size());
     const auto parts = position_scores("", "", "nll", result.nll, result.positions, result.groups, starts,
                                        options.context, geometry.max_positions);
-    for (const ScoreRecord& score : parts) report["by_position"][score.metric] = {{"value", score.value}, {"standard_error", *score.standard_error}, {"n", score.n}};
+    for (const ScoreRecord& score : parts)
+      report["by_position"][score.metric] = {
+          {"value", score.value}, {"standard_error", *score.standard_error}, {"n", score.n}};
     if (output_) {
       Json detailed = report;
       detailed["nll"] = nll_rows(result);
@@ -107,7 +113,8 @@ class Evaluate final : public Command {
     install_interrupt_handler();
     CacheSamples samples;
     if (needs_calibration(config.storage)) {
-      const EvaluationRows rows = read_evaluation_rows(calibration_, model_, tokenizer_, decoder.geometry, console.workers());
+      const EvaluationRows rows =
+          read_evaluation_rows(calibration_, model_, tokenizer_, decoder.geometry, console.workers());
       samples = sample_cache(decoder, rows.rows, {.context = config.decoding.context});
     }
     const CacheFormat format = cache_format(config.storage, "--cache", std::move(samples));
@@ -141,7 +148,8 @@ class Evaluate final : public Command {
 
   TasksRequest tasks_request() const {
     if (!text_.file.empty()) throw ConfigError("--tasks: give either this or --perplexity");
-    if (cache_ || context_ || stride_) throw ConfigError("--tasks: --cache, --context and --stride belong to --perplexity");
+    if (cache_ || context_ || stride_)
+      throw ConfigError("--tasks: --cache, --context and --stride belong to --perplexity");
     TasksRequest request = tasks_request_;
     request.config = *tasks_;
     request.model = model_;
@@ -209,7 +217,8 @@ class Evaluate final : public Command {
     if (!report.contains("by_position")) return;
     Table positions({"tokens before", "NLL", "standard error", "tokens"});
     for (const auto& [metric, score] : report["by_position"].items()) {
-      positions.add({metric.substr(metric.find('_') + 1), rounded(score["value"].get<double>()), rounded(score["standard_error"].get<double>(), 2), score["n"].dump()});
+      positions.add({metric.substr(metric.find('_') + 1), rounded(score["value"].get<double>()),
+                     rounded(score["standard_error"].get<double>(), 2), score["n"].dump()});
     }
     out << '\n';
     positions.print(out);
@@ -232,7 +241,8 @@ const CommandRegistration<Evaluate> kEvaluate(
      "mlaforge evaluate --model MODEL --tasks configs/tasks/commonsense.json --limit 200",
      "mlaforge evaluate --model ../shared/data/weights/tinystories-656k "
      "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --cache "
-     "'{\"codec\": {\"name\": \"hqq\", \"bits\": 4}, \"update\": \"requantize\", \"residual\": 128, \"prompt\": 128}'"});
+     "'{\"codec\": {\"name\": \"hqq\", \"bits\": 4}, \"update\": \"requantize\", \"residual\": 128, \"prompt\": "
+     "128}'"});
 
 }  // namespace
 }  // namespace mla

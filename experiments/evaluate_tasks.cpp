@@ -42,14 +42,17 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
   std::vector<std::string> names;
   for (const EvaluationConfig& task : experiment.evaluate) names.push_back(task.label());
   for (const std::string& name : request.only) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) throw ConfigError(cat("--only ", name, ": ", unknown_name(name, names)));
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      throw ConfigError(cat("--only ", name, ": ", unknown_name(name, names)));
   }
   std::erase_if(experiment.evaluate, [&](const EvaluationConfig& task) {
-    return !request.only.empty() && std::find(request.only.begin(), request.only.end(), task.label()) == request.only.end();
+    return !request.only.empty() &&
+           std::find(request.only.begin(), request.only.end(), task.label()) == request.only.end();
   });
   for (const EvaluationConfig& task : experiment.evaluate) {
     if (task.task == "multiple_choice" || task.task == "longbench" || task.task == "mean") continue;
-    throw ConfigError(cat("evaluate.", task.label(), ": --tasks takes multiple_choice, longbench and mean, not ", task.task));
+    throw ConfigError(
+        cat("evaluate.", task.label(), ": --tasks takes multiple_choice, longbench and mean, not ", task.task));
   }
   return experiment.evaluate;
 }
@@ -61,7 +64,8 @@ std::string model_key(const TasksRequest& request) {
   std::map<std::string, std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator(request.model)) {
     const std::string extension = entry.path().extension().string();
-    if (extension == ".safetensors" || extension == ".json") files[entry.path().filename().string()] = hash_file(entry.path());
+    if (extension == ".safetensors" || extension == ".json")
+      files[entry.path().filename().string()] = hash_file(entry.path());
   }
   for (const auto& [name, hash] : files) key.push_back({name, hash});
   return hash_json(key);
@@ -72,11 +76,13 @@ std::string model_key(const TasksRequest& request) {
 class Tasks {
  public:
   Tasks(const TasksRequest& request, Console& console)
-      : request_(request), configs_(read_tasks(request)),
+      : request_(request),
+        configs_(read_tasks(request)),
         tokenizer_(load_model_tokenizer(request.model, request.tokenizer, load_geometry(request.model))) {
     for (const EvaluationConfig& task : configs_) {
       if (task.task != "multiple_choice") continue;
-      items_.emplace(task.label(), make_multiple_choice(load_items(task, "evaluate." + task.label()), *tokenizer_, console.workers()));
+      items_.emplace(task.label(), make_multiple_choice(load_items(task, "evaluate." + task.label()), *tokenizer_,
+                                                        console.workers()));
     }
   }
 
@@ -92,8 +98,9 @@ class Tasks {
       for (const ContinuationGroup& group : items.tokens) requests += std::ssize(group);
     }
     const double rate = items_.empty() ? forward_rate(decoder) : scoring_rate(decoder);
-    log_info(cat(grouped(requests), " requests, ", grouped(static_cast<std::int64_t>(tokens)), " tokens to compute: about ",
-                 describe_seconds(tokens / rate), " at ", rounded(rate, 3), " tokens/s (probe)"));
+    log_info(cat(grouped(requests), " requests, ", grouped(static_cast<std::int64_t>(tokens)),
+                 " tokens to compute: about ", describe_seconds(tokens / rate), " at ", rounded(rate, 3),
+                 " tokens/s (probe)"));
   }
 
   std::vector<ScoreRecord> run(const Decoder& decoder) const {
@@ -102,8 +109,10 @@ class Tasks {
     std::vector<ScoreRecord> scores;
     for (const EvaluationConfig& task : configs_) {
       std::vector<ScoreRecord> own;
-      if (task.task == "multiple_choice") own = choice_task_scores(decoder, kTaskStage, task, items_.at(task.label()), keeper);
-      if (task.task == "longbench") own = longbench_task_scores(decoder, *tokenizer_, kTaskStage, task, keeper, request_.predictions.value_or(""));
+      if (task.task == "multiple_choice")
+        own = choice_task_scores(decoder, kTaskStage, task, items_.at(task.label()), keeper);
+      if (task.task == "longbench")
+        own = longbench_task_scores(decoder, *tokenizer_, kTaskStage, task, keeper, request_.predictions.value_or(""));
       if (task.task == "mean") own = mean_scores(kTaskStage, task.label(), task.of, scores);
       scores.insert(scores.end(), own.begin(), own.end());
     }
@@ -129,7 +138,8 @@ class Tasks {
       const auto start = std::chrono::steady_clock::now();
       log_likelihoods(decoder, sample, {});
       const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-      if (all || passed.count() > kProbeSeconds) return static_cast<double>(tokens_to_compute(decoder, sample, {})) / passed.count();
+      if (all || passed.count() > kProbeSeconds)
+        return static_cast<double>(tokens_to_compute(decoder, sample, {})) / passed.count();
     }
   }
 
@@ -143,7 +153,9 @@ Json to_json(const std::vector<ScoreRecord>& scores, bool samples) {
   Json tasks = Json::object();
   for (const ScoreRecord& score : scores) {
     Json& own = tasks[score.task][score.metric];
-    own = {{"value", score.value}, {"standard_error", score.standard_error ? Json(*score.standard_error) : Json()}, {"n", score.n}};
+    own = {{"value", score.value},
+           {"standard_error", score.standard_error ? Json(*score.standard_error) : Json()},
+           {"n", score.n}};
     if (samples) own["per_sample"] = score.per_sample;
     if (samples && !score.group_sizes.empty()) own["group_sizes"] = score.group_sizes;
   }
@@ -154,7 +166,8 @@ void print(const std::vector<ScoreRecord>& scores, std::ostream& out) {
   Table table({"task", "metric", "value", "standard error", "n"});
   for (const ScoreRecord& score : scores) {
     if (score.metric.starts_with("choice_") || score.metric == "log_likelihood") continue;
-    table.add({score.task, score.metric, rounded(score.value, 4), score.standard_error ? rounded(*score.standard_error, 2) : "", cat(score.n)});
+    table.add({score.task, score.metric, rounded(score.value, 4),
+               score.standard_error ? rounded(*score.standard_error, 2) : "", cat(score.n)});
   }
   table.print(out);
 }
@@ -170,9 +183,16 @@ ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<ScoreRecord> scores = tasks.run(checkpoint.decoder);
   const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-  if (request.output) write_json(*request.output, {{"model", request.model.string()}, {"config", request.config.string()}, {"tasks", to_json(scores, true)}}, -1);
+  if (request.output)
+    write_json(
+        *request.output,
+        {{"model", request.model.string()}, {"config", request.config.string()}, {"tasks", to_json(scores, true)}}, -1);
   print(scores, console.text());
-  console.report({{"model", request.model.string()}, {"config", request.config.string()}, {"dtype", request.dtype}, {"seconds", passed.count()}, {"tasks", to_json(scores, false)}});
+  console.report({{"model", request.model.string()},
+                  {"config", request.config.string()},
+                  {"dtype", request.dtype},
+                  {"seconds", passed.count()},
+                  {"tasks", to_json(scores, false)}});
   return ExitCode::kDone;
 }
 

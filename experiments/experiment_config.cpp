@@ -28,7 +28,8 @@ void check_weights(const std::vector<MixtureSource>& mixture, const std::string&
 std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(const std::string& path) const {
   if (mixture.empty()) return {{path + ".data", &data}};
   std::vector<std::pair<std::string, const DataOptions*>> all;
-  for (std::size_t i = 0; i < mixture.size(); ++i) all.emplace_back(cat(path, ".mixture[", i, "].data"), &mixture[i].data);
+  for (std::size_t i = 0; i < mixture.size(); ++i)
+    all.emplace_back(cat(path, ".mixture[", i, "].data"), &mixture[i].data);
   return all;
 }
 
@@ -47,14 +48,17 @@ TrainConfig TrainConfig::last_stage() const {
 void TrainConfig::validate(const std::string& path) const {
   options.validate(path);
   if (partial_rope_steps < 0 || partial_rope_steps >= options.steps) {
-    throw ConfigError(cat(path, ".partial_rope_steps = ", partial_rope_steps, ": expected 0, or fewer than steps (", options.steps, ")"));
+    throw ConfigError(cat(path, ".partial_rope_steps = ", partial_rope_steps, ": expected 0, or fewer than steps (",
+                          options.steps, ")"));
   }
   if (partial_rope_steps > 0) {
-    for (const TrainConfig& stage : {first_stage(), last_stage()}) stage.options.schedule.validate(path + ".schedule", stage.options.steps);
+    for (const TrainConfig& stage : {first_stage(), last_stage()})
+      stage.options.schedule.validate(path + ".schedule", stage.options.steps);
   }
   check_choice(path + ".packing", packing, {"packed", "rows", "shuffled_rows"});
   if (!mixture.empty() && !data.files.empty()) {
-    throw ConfigError(cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
+    throw ConfigError(
+        cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
   }
   for (const auto& [where, source] : sources(path)) source->validate(where);
   if (!mixture.empty()) check_weights(mixture, path + ".mixture");
@@ -82,8 +86,10 @@ void EvaluationConfig::validate(const std::string& path) const {
   std::vector<std::string> forms = {"auto"};
   for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
   check_choice(path + ".form", form, forms);
-  for (std::size_t i = 0; i < longbench.tasks.size(); ++i) longbench_task(longbench.tasks[i], cat(path, ".longbench.tasks[", i, "]"));
-  if (longbench.max_tokens < 2) throw ConfigError(cat(path, ".longbench.max_tokens = ", longbench.max_tokens, ": expected at least 2"));
+  for (std::size_t i = 0; i < longbench.tasks.size(); ++i)
+    longbench_task(longbench.tasks[i], cat(path, ".longbench.tasks[", i, "]"));
+  if (longbench.max_tokens < 2)
+    throw ConfigError(cat(path, ".longbench.max_tokens = ", longbench.max_tokens, ": expected at least 2"));
 }
 
 std::vector<std::string> EvaluationConfig::files() const {
@@ -131,7 +137,9 @@ void ExperimentConfig::validate() const {
 
 Json identity_of(const Json& config) {
   Json identity = config;
-  for (const char* key : {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"}) identity.erase(key);
+  for (const char* key :
+       {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"})
+    identity.erase(key);
   return identity;
 }
 

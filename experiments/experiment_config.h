@@ -55,7 +55,9 @@ struct TrainConfig {
     TrainOptions::fields(self.options, visit);
     visit("partial_rope_steps", self.partial_rope_steps,
           "two stages: so many of `steps` train partial RoPE alone, then the low-rank step follows; 0: one stage");
-    visit("packing", self.packing, "packed: documents end to end, in an order of `seed` | rows: one document a row, in the order given | shuffled_rows: in an order of `seed`");
+    visit("packing", self.packing,
+          "packed: documents end to end, in an order of `seed` | rows: one document a row, in the order given | "
+          "shuffled_rows: in an order of `seed`");
     visit("document_boundaries", self.document_boundaries,
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
     visit("data", self.data, "text to train on");
@@ -65,8 +67,8 @@ struct TrainConfig {
   /// Whether documents stay apart, one a row.
   bool in_rows() const { return packing != "packed"; }
 
-  /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage). Each
-  /// goes through the learning rate's schedule.
+  /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage).
+  /// Each goes through the learning rate's schedule.
   TrainConfig first_stage() const;
   TrainConfig last_stage() const;
 
@@ -85,7 +87,8 @@ struct LongBenchConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("tasks", self.tasks, "names of tasks; empty: all that `items` holds");
-    visit("max_tokens", self.max_tokens, "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
+    visit("max_tokens", self.max_tokens,
+          "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
   }
 };
 
@@ -107,18 +110,24 @@ struct EvaluationConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("task", self.task, "perplexity, of `data` | distance from the source model, on `data` | multiple_choice, on `items` | longbench, on `items` | recall, of made items | mean, of other evaluations");
+    visit("task", self.task,
+          "perplexity, of `data` | distance from the source model, on `data` | multiple_choice, on `items` | "
+          "longbench, on `items` | recall, of made items | mean, of other evaluations");
     visit("name", self.name, "the name under which scores are recorded; empty: the task's");
     visit("data", self.data, "text to evaluate on");
-    visit("items", self.items, "a benchmark's file or folder (.jsonl, .csv, also .gz); longbench: a file of one task, or a folder of TASK.jsonl");
+    visit("items", self.items,
+          "a benchmark's file or folder (.jsonl, .csv, also .gz); longbench: a file of one task, or a folder of "
+          "TASK.jsonl");
     visit("form", self.form, "of the file's rows: auto, or a name that `mlaforge list` shows");
     visit("prompt", self.prompt, "how questions are put");
-    visit("greedy", self.greedy, "tell also how often greedy decoding writes the right choice; always told where there is only one");
+    visit("greedy", self.greedy,
+          "tell also how often greedy decoding writes the right choice; always told where there is only one");
     visit("longbench", self.longbench, "LongBench's tasks and lengths");
     visit("of", self.of, "for mean: names of the evaluations whose scores are averaged");
     visit("max_items", self.max_items, "only the first items, of each task of LongBench; 0: all");
     visit("buckets", self.buckets,
-          "of perplexity and distance, besides: by how many tokens stand before; first positions of buckets, [] for powers of two and the model's positions, null: not");
+          "of perplexity and distance, besides: by how many tokens stand before; first positions of buckets, [] for "
+          "powers of two and the model's positions, null: not");
     visit("recall", self.recall, "pass keys, needles, keys and values: what is hidden where");
     PerplexityOptions::fields(self.options, visit);
   }

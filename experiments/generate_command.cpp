@@ -40,8 +40,8 @@ class GrowingText {
   }
 
   /// What may be shown beyond `shown` bytes: no character that is not complete, nothing that a stop string may begin
-  /// with. (A run of byte tokens that a later one makes no UTF-8 becomes replacement characters as a whole; what was shown
-  /// of it stays.)
+  /// with. (A run of byte tokens that a later one makes no UTF-8 becomes replacement characters as a whole; what was
+  /// shown of it stays.)
   std::string_view ready(std::size_t shown, const std::vector<std::string>& stops) const {
     std::size_t end = text_.size();
     static constexpr std::string_view kIncomplete = "\xEF\xBF\xBD";
@@ -84,7 +84,8 @@ class Generate final : public Command {
     options.add("seed", options_.seed, "S", "of the sampling");
     options.add_count("prefill-chunk", options_.prefill_chunk, 0, "feed the prompt N tokens at a time; 0: all at once");
     options.add("path", path_, "PATH", "latent attention: auto | absorbed (in the latent space) | expanded");
-    options.add("cache", cache_, "CACHE", "how the cache is stored: a codec's name and bits (hqq4), a JSON object or file");
+    options.add("cache", cache_, "CACHE",
+                "how the cache is stored: a codec's name and bits (hqq4), a JSON object or file");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic and the cache: " + dtype_choices());
   }
 
@@ -120,8 +121,8 @@ class Generate final : public Command {
       shown += piece.size();
     };
     if (streams) show(texts[0].ready(0, {}));
-    const GenerateReport report = generate(
-        checkpoint.decoder, ids, options_, path, format, [&](std::int64_t row, std::int64_t token) {
+    const GenerateReport report =
+        generate(checkpoint.decoder, ids, options_, path, format, [&](std::int64_t row, std::int64_t token) {
           GrowingText& text = texts[static_cast<std::size_t>(row)];
           if (token != options_.stop) text.add(token);
           const bool stopped = text.cut_at(stops_);
@@ -129,7 +130,8 @@ class Generate final : public Command {
           return !stopped;
         });
     if (streams) show(std::string_view(texts[0].text()).substr(std::min(shown, texts[0].text().size())));
-    for (std::size_t i = 0; !streams && i < texts.size(); ++i) console.text() << (i > 0 ? "\n" : "") << texts[i].text() << '\n';
+    for (std::size_t i = 0; !streams && i < texts.size(); ++i)
+      console.text() << (i > 0 ? "\n" : "") << texts[i].text() << '\n';
     if (streams) console.text() << '\n';
     tell(console, report, ids, texts);
     const bool stopped = std::any_of(report.sequences.begin(), report.sequences.end(),
@@ -158,7 +160,8 @@ class Generate final : public Command {
     log_info(cat(report.new_tokens(), " tokens, ", rounded(rate, 4), " tokens/s, the first after ",
                  rounded(1000 * report.first_seconds, 3), " ms; the cache of ", report.cached_tokens, " tokens holds ",
                  grouped(report.cache_bytes), " bytes"));
-    Json object = texts.size() == 1 ? sequence_json(report.sequences[0], texts[0].text(), ids[0].size()) : Json::object();
+    Json object =
+        texts.size() == 1 ? sequence_json(report.sequences[0], texts[0].text(), ids[0].size()) : Json::object();
     for (std::size_t i = 0; i < texts.size() && texts.size() > 1; ++i) {
       object["sequences"].push_back(sequence_json(report.sequences[i], texts[i].text(), ids[i].size()));
     }

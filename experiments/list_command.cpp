@@ -52,7 +52,9 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<RopeSelector>("which rotation pairs keep their position embedding"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
           kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),
-          kind_of_strategies<TextMetric>("how an answer to a long text is scored"), forms(), prompts()};
+          kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
+          forms(),
+          prompts()};
 }
 
 void print(const Kind& kind, std::ostream& out) {
@@ -82,7 +84,8 @@ Json to_json(const Kind& kind) {
 class List final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("kind", kind_, "KIND", "only this kind: family, pass, rope, low_rank, codec, text_metric, form, prompt");
+    options.argument("kind", kind_, "KIND",
+                     "only this kind: family, pass, rope, low_rank, codec, text_metric, form, prompt");
   }
 
   ExitCode run(Console& console) override {

@@ -36,8 +36,11 @@ std::vector<TaskItems> load(const EvaluationConfig& config) {
     const auto& wanted = config.longbench.tasks;
     const bool named = std::find(wanted.begin(), wanted.end(), task.name) != wanted.end();
     if (!wanted.empty() && !named) continue;
-    const std::filesystem::path file = folder ? task_file(config.items, task.name) : std::filesystem::path(config.items);
-    if (folder ? !named && !std::filesystem::exists(file) : !named && file_name.substr(0, file_name.find('.')) != task.name) continue;
+    const std::filesystem::path file =
+        folder ? task_file(config.items, task.name) : std::filesystem::path(config.items);
+    if (folder ? !named && !std::filesystem::exists(file)
+               : !named && file_name.substr(0, file_name.find('.')) != task.name)
+      continue;
     all.push_back({&task, read_long_context_items(file, config.max_items)});
   }
   if (all.empty()) throw DataError(cat(config.items, ": holds no file of a LongBench task, such as narrativeqa.jsonl"));
@@ -92,7 +95,8 @@ class AnswerJournal {
 };
 
 /// Everything but the model that answers depend on.
-std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const std::vector<LongContextItem>& items) {
+std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config,
+                   const std::vector<LongContextItem>& items) {
   Json all = Json::array({keeper.key(), config.longbench.max_tokens});
   for (const LongContextItem& item : items) all.push_back(hash_bytes(item.context + '\n' + item.input));
   return hash_json(all);
@@ -106,7 +110,8 @@ ScoreRecord record_of(const std::string& stage, const std::string& task, const s
   return record;
 }
 
-ScoreRecord mean_of(const std::string& stage, const std::string& label, const std::string& metric, const std::vector<ScoreRecord>& tasks) {
+ScoreRecord mean_of(const std::string& stage, const std::string& label, const std::string& metric,
+                    const std::vector<ScoreRecord>& tasks) {
   ScoreRecord record;
   record.stage = stage;
   record.task = label;
@@ -123,12 +128,14 @@ ScoreRecord mean_of(const std::string& stage, const std::string& label, const st
 }
 
 /// The means over tasks that tables tell.
-void add_means(const std::string& stage, const std::string& label, const std::vector<TaskItems>& all, std::vector<ScoreRecord>& scores) {
+void add_means(const std::string& stage, const std::string& label, const std::vector<TaskItems>& all,
+               std::vector<ScoreRecord>& scores) {
   std::vector<ScoreRecord> english;
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (all[i].task->english) english.push_back(scores[i]);
   }
-  const auto count = std::count_if(longbench_tasks().begin(), longbench_tasks().end(), [](const auto& task) { return task.english; });
+  const auto count =
+      std::count_if(longbench_tasks().begin(), longbench_tasks().end(), [](const auto& task) { return task.english; });
   const std::vector<ScoreRecord> tasks = scores;
   scores.push_back(mean_of(stage, label, "score", tasks));
   if (std::ssize(english) == count) scores.push_back(mean_of(stage, label, "score_english", english));
@@ -136,15 +143,15 @@ void add_means(const std::string& stage, const std::string& label, const std::ve
 
 }  // namespace
 
-std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer, const std::string& stage,
-                                               const EvaluationConfig& config, const EvaluationKeeper& keeper,
-                                               const std::filesystem::path& predictions,
+std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer,
+                                               const std::string& stage, const EvaluationConfig& config,
+                                               const EvaluationKeeper& keeper, const std::filesystem::path& predictions,
                                                const std::optional<CacheFormat>& cache) {
   const std::string tail = cache ? ", cached" : "";
   std::vector<TaskItems> all = load(config);
   if (config.longbench.max_tokens > decoder.geometry.max_positions) {
-    log_warning(cat(config.label(), ": longbench.max_tokens = ", config.longbench.max_tokens, " is more than the model's ",
-                    decoder.geometry.max_positions, " positions"));
+    log_warning(cat(config.label(), ": longbench.max_tokens = ", config.longbench.max_tokens,
+                    " is more than the model's ", decoder.geometry.max_positions, " positions"));
   }
   LongContextOptions options;
   options.max_tokens = config.longbench.max_tokens;
@@ -156,7 +163,8 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
     const std::string label = config.label() + "." + one.task->name + tail;
     std::optional<AnswerJournal> journal;
     std::vector<bool> answered(one.items.size());
-    if (keeper.keeps()) answered = journal.emplace(keeper.file(label), key_of(keeper, config, one.items)).restore(one.items);
+    if (keeper.keeps())
+      answered = journal.emplace(keeper.file(label), key_of(keeper, config, one.items)).restore(one.items);
     Progress bar(cat("answer ", stage, " ", one.task->name), std::ssize(one.items), "questions");
     bar.advance(std::count(answered.begin(), answered.end(), true));
     answer(decoder, tokenizer, *one.task, one.items, answered, options, [&](const std::vector<std::size_t>& done) {
@@ -181,7 +189,8 @@ double longbench_tokens(const EvaluationConfig& config, const Tokenizer& tokeniz
   double tokens = 0;
   for (const TaskItems& one : load(config)) {
     for (const LongContextItem& item : one.items) {
-      const auto prompt = long_context_prompt(*one.task, item, tokenizer, config.longbench.max_tokens, "evaluate." + config.label() + ".longbench");
+      const auto prompt = long_context_prompt(*one.task, item, tokenizer, config.longbench.max_tokens,
+                                              "evaluate." + config.label() + ".longbench");
       tokens += static_cast<double>(std::ssize(prompt) + one.task->new_tokens);
     }
   }

@@ -27,7 +27,8 @@ class Recorder {
   }
 
   /// Values of all choices, grouped by item.
-  ScoreRecord& add_choices(const std::string& metric, const std::vector<std::vector<double>>& values, const std::string& unit) {
+  ScoreRecord& add_choices(const std::string& metric, const std::vector<std::vector<double>>& values,
+                           const std::string& unit) {
     ScoreRecord record;
     for (const std::vector<double>& item : values) {
       record.per_sample.insert(record.per_sample.end(), item.begin(), item.end());
@@ -51,7 +52,8 @@ class Recorder {
 };
 
 /// The accuracy of each group of items.
-void add_groups(const std::vector<MultipleChoiceItem>& items, const std::string& metric, const Accuracy& all, Recorder& recorder) {
+void add_groups(const std::vector<MultipleChoiceItem>& items, const std::string& metric, const Accuracy& all,
+                Recorder& recorder) {
   std::map<std::string, std::vector<double>> groups;
   for (std::size_t i = 0; i < items.size(); ++i) {
     std::string name = items[i].group;
@@ -88,7 +90,8 @@ void add_lengths(const MultipleChoiceTask& task, Recorder& recorder) {
       characters.back().push_back(characters_of(choice));
       bytes.back().push_back(bytes_of(choice));
     }
-    for (const Continuation& one : task.tokens[i]) tokens.back().push_back(static_cast<double>(std::ssize(one.tokens) - one.context));
+    for (const Continuation& one : task.tokens[i])
+      tokens.back().push_back(static_cast<double>(std::ssize(one.tokens) - one.context));
   }
   recorder.add_choices("choice_characters", characters, "characters");
   recorder.add_choices("choice_bytes", bytes, "bytes");
@@ -100,11 +103,13 @@ void add_lengths(const MultipleChoiceTask& task, Recorder& recorder) {
 std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const std::string& name,
                                                 const MultipleChoiceTask& task, const MultipleChoiceResult& result) {
   Recorder recorder(stage, name);
-  const bool said = std::all_of(task.items.begin(), task.items.end(), [](const auto& item) { return item.choices.size() == 1; });
+  const bool said =
+      std::all_of(task.items.begin(), task.items.end(), [](const auto& item) { return item.choices.size() == 1; });
   if (said) {
     add_perplexity(result, recorder);
   } else {
-    for (const auto& [metric, accuracy] : {std::pair{"accuracy", &result.accuracy}, {"accuracy_normalized", &result.accuracy_normalized},
+    for (const auto& [metric, accuracy] : {std::pair{"accuracy", &result.accuracy},
+                                           {"accuracy_normalized", &result.accuracy_normalized},
                                            {"accuracy_per_byte", &result.accuracy_per_byte}}) {
       recorder.add(metric, *accuracy);
       add_groups(task.items, metric, *accuracy, recorder);
@@ -117,13 +122,15 @@ std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const 
   recorder.add_choices("log_likelihood", result.log_likelihood, "nats per choice");
   if (stage == "source") add_lengths(task, recorder);
   if (result.truncated > 0) {
-    recorder.add("truncated_contexts", static_cast<double>(result.truncated), std::ssize(result.log_likelihood), "choices").higher_is_better = false;
+    recorder
+        .add("truncated_contexts", static_cast<double>(result.truncated), std::ssize(result.log_likelihood), "choices")
+        .higher_is_better = false;
   }
   return recorder.take();
 }
 
-std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name, const std::vector<std::string>& parts,
-                                     const std::vector<ScoreRecord>& scores) {
+std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name,
+                                     const std::vector<std::string>& parts, const std::vector<ScoreRecord>& scores) {
   const auto of = [&](const std::string& task, const std::string& metric) {
     return std::find_if(scores.begin(), scores.end(), [&](const ScoreRecord& score) {
       return score.stage == stage && score.task == task && score.metric == metric;

@@ -10,15 +10,15 @@
 namespace mla {
 
 /// Metrics accuracy, accuracy_normalized and accuracy_per_byte with the items' own values; accuracy_greedy where greedy
-/// decoding was asked for, and these two alone with perplexity where each item has one choice: accuracy_greedy, and e to
-/// the mean of minus the choice's log-likelihood. Groups of items have their accuracies under "<metric>.<group>".
+/// decoding was asked for, and these two alone with perplexity where each item has one choice: accuracy_greedy, and e
+/// to the mean of minus the choice's log-likelihood. Groups of items have their accuracies under "<metric>.<group>".
 /// log_likelihood holds every choice's, in the order of items and choices; so do, of the source model alone,
 /// choice_characters, choice_bytes and choice_tokens what it may be divided by. truncated_contexts where there are any.
 std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const std::string& name,
                                                 const MultipleChoiceTask& task, const MultipleChoiceResult& result);
 
 /// The unweighted means of scores that all `parts` of `scores` have, with their standard errors taken as independent.
-std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name, const std::vector<std::string>& parts,
-                                     const std::vector<ScoreRecord>& scores);
+std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name,
+                                     const std::vector<std::string>& parts, const std::vector<ScoreRecord>& scores);
 
 }  // namespace mla

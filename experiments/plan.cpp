@@ -26,11 +26,13 @@ Cell baseline_of(const Cell& cell) {
   Cell baseline{kBaseline, {{"compress", Json::array()}}, cell.config};
   baseline.config["compress"] = Json::array();
   baseline.config.erase("calibration");
-  if (baseline.config.contains("train") && baseline.config["train"].is_object()) baseline.config["train"].erase("partial_rope_steps");
+  if (baseline.config.contains("train") && baseline.config["train"].is_object())
+    baseline.config["train"].erase("partial_rope_steps");
   for (const auto& [path, value] : cell.overrides.items()) {
     if (is_about_compression(path)) continue;
     baseline.overrides[path] = value;
-    baseline.name += cat(",", path.substr(path.rfind('.') + 1), "=", value.is_string() ? value.get<std::string>() : value.dump());
+    baseline.name +=
+        cat(",", path.substr(path.rfind('.') + 1), "=", value.is_string() ? value.get<std::string>() : value.dump());
   }
   return baseline;
 }
@@ -59,7 +61,8 @@ bool take_flag(Json& config, const char* key) {
 
 void check_stages(const CellPlan& plan) {
   const std::string path = "train.partial_rope_steps";
-  if (plan.passes.size() != 1) throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
+  if (plan.passes.size() != 1)
+    throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
   if (!plan.passes.front()->partial_rope()) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
 }
 
@@ -108,12 +111,14 @@ ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOv
     try {
       plan.cells.push_back(plan_cell(std::move(cell), plan.name));
     } catch (const ConfigError& error) {
-      if (!skip_invalid) throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", name, ")") : "", ": ", error.what()));
+      if (!skip_invalid)
+        throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", name, ")") : "", ": ", error.what()));
       plan.invalid.push_back({name, error.what()});
     }
   }
   if (plan.cells.empty()) {
-    throw ConfigError(cat(file.string(), ": none of ", cells.size(), " cells can run; the first: ", plan.invalid.front().reason));
+    throw ConfigError(
+        cat(file.string(), ": none of ", cells.size(), " cells can run; the first: ", plan.invalid.front().reason));
   }
   return plan;
 }

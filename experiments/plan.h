@@ -47,9 +47,9 @@ struct ConfigOverrides {
 Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 
 /// Expands the grid and constructs every cell. `"baseline": true` adds a cell without compression, otherwise the same,
-/// for each setting of the grid that is not about compression. A cell that cannot run (a rank above the width, more pairs
-/// than a head has) is refused, or with `"skip_invalid": true` left out and listed.
-/// Throws ConfigError for anything that could not run, naming the config path; DataError for an unreadable model config.
+/// for each setting of the grid that is not about compression. A cell that cannot run (a rank above the width, more
+/// pairs than a head has) is refused, or with `"skip_invalid": true` left out and listed. Throws ConfigError for
+/// anything that could not run, naming the config path; DataError for an unreadable model config.
 ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides);
 
 }  // namespace mla

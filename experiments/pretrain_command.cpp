@@ -89,7 +89,8 @@ class Pretrain final : public Command {
   static DataHashes data_hashes(const PretrainConfig& config) {
     DataHashes hashes;
     for (const auto& [role, data] : config.train.sources("train")) {
-      for (std::size_t i = 0; i < data->files.size(); ++i) hashes.emplace_back(cat(role, "[", i, "]"), hash_data_file(data->files[i]));
+      for (std::size_t i = 0; i < data->files.size(); ++i)
+        hashes.emplace_back(cat(role, "[", i, "]"), hash_data_file(data->files[i]));
     }
     return hashes;
   }

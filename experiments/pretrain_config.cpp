@@ -13,7 +13,8 @@ void PretrainConfig::validate() const {
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
   parse_dtype(dtype, "dtype");
   train.validate("train");
-  if (train.partial_rope_steps > 0) throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
+  if (train.partial_rope_steps > 0)
+    throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
   geometry();  // refuses a shape that no model can have
   initializer_range();
 }

@@ -22,7 +22,9 @@ class Recall final : public Command {
     options.add("depths", depths_, "D,E,…", "where the answer stands, 0 to 1 (default: 0,0.25,0.5,0.75,1)");
     options.add_count("items", items_, 1, "of each length and depth (default: 20)");
     options.add_count("seed", seed_, 0, "of the items (default: 0)");
-    options.add("options", file_, "FILE", "a .json file of these and the texts: {\"kind\": …, \"statement\": \" The number of {key} is {value}.\", …}");
+    options.add(
+        "options", file_, "FILE",
+        "a .json file of these and the texts: {\"kind\": …, \"statement\": \" The number of {key} is {value}.\", …}");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add_count("batch-tokens", batch_tokens_, 1, "tokens of one forward pass, padding included");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
@@ -37,10 +39,14 @@ class Recall final : public Command {
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     const RecallResult result = ask(checkpoint.decoder, task);
     Json metrics = Json::object();
-    for (const ScoreRecord& score : recall_scores("source", "recall", task, result)) metrics[score.metric] = score_with_interval(score);
+    for (const ScoreRecord& score : recall_scores("source", "recall", task, result))
+      metrics[score.metric] = score_with_interval(score);
     print(metrics, recall_options, console.text());
-    const Json report = {{"model", model_.string()}, {"options", write_fields(recall_options)}, {"items", task.items.size()},
-                         {"chance", 1.0 / static_cast<double>(recall_options.choices)}, {"metrics", metrics}};
+    const Json report = {{"model", model_.string()},
+                         {"options", write_fields(recall_options)},
+                         {"items", task.items.size()},
+                         {"chance", 1.0 / static_cast<double>(recall_options.choices)},
+                         {"metrics", metrics}};
     if (output_) write_json(*output_, detailed(report, task, result), -1);
     console.report(report);
     return ExitCode::kDone;
@@ -85,8 +91,11 @@ class Recall final : public Command {
     Json items = Json::array();
     for (std::size_t i = 0; i < task.items.size(); ++i) {
       Json item = write_fields(task.items[i].question);
-      item.update({{"length", task.items[i].length}, {"depth", task.items[i].depth}, {"exact", result.exact[i]},
-                   {"chosen", result.chosen[i]}, {"nll", result.nll[i]}});
+      item.update({{"length", task.items[i].length},
+                   {"depth", task.items[i].depth},
+                   {"exact", result.exact[i]},
+                   {"chosen", result.chosen[i]},
+                   {"nll", result.nll[i]}});
       items.push_back(std::move(item));
     }
     report["per_item"] = std::move(items);

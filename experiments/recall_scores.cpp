@@ -9,8 +9,9 @@
 namespace mla {
 namespace {
 
-ScoreRecord mean_score(const std::string& stage, const std::string& task, const std::string& metric, const std::vector<double>& values,
-                       const std::vector<std::int64_t>& groups, bool higher_is_better, const std::string& unit) {
+ScoreRecord mean_score(const std::string& stage, const std::string& task, const std::string& metric,
+                       const std::vector<double>& values, const std::vector<std::int64_t>& groups,
+                       bool higher_is_better, const std::string& unit) {
   const Estimate mean = grouped_mean(values, groups);
   ScoreRecord score = new_score(stage, task, metric, mean.value, std::ssize(values), unit,
                                 higher_is_better ? Better::kHigher : Better::kLower);
@@ -20,7 +21,8 @@ ScoreRecord mean_score(const std::string& stage, const std::string& task, const 
 
 /// The values of the items that `wanted` accepts.
 template <class Wanted>
-std::vector<double> chosen_values(const std::vector<double>& values, const std::vector<RecallItem>& items, const Wanted& wanted) {
+std::vector<double> chosen_values(const std::vector<double>& values, const std::vector<RecallItem>& items,
+                                  const Wanted& wanted) {
   std::vector<double> some;
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (wanted(items[i])) some.push_back(values[i]);
@@ -62,12 +64,13 @@ std::vector<ScoreRecord> recall_scores(const std::string& stage, const std::stri
   for (const std::int64_t length : each(asked.items, [](const RecallItem& item) { return item.length; })) {
     for (const Measure& measure : measures) {
       const std::string name = cat(measure.name, "_", length);
-      add(measure, name, chosen_values(measure.values, asked.items, [&](const RecallItem& item) { return item.length == length; }));
+      add(measure, name,
+          chosen_values(measure.values, asked.items, [&](const RecallItem& item) { return item.length == length; }));
       if (!measure.higher_is_better) continue;
       for (const double depth : each(asked.items, [](const RecallItem& item) { return item.depth; })) {
-        add(measure, cat(name, "_at_", 100 * depth), chosen_values(measure.values, asked.items, [&](const RecallItem& item) {
-              return item.length == length && item.depth == depth;
-            }));
+        add(measure, cat(name, "_at_", 100 * depth),
+            chosen_values(measure.values, asked.items,
+                          [&](const RecallItem& item) { return item.length == length && item.depth == depth; }));
       }
     }
   }
@@ -76,13 +79,16 @@ std::vector<ScoreRecord> recall_scores(const std::string& stage, const std::stri
 
 std::vector<ScoreRecord> position_scores(const std::string& stage, const std::string& task, const std::string& metric,
                                          const std::vector<double>& values, const std::vector<std::int64_t>& positions,
-                                         const SampleGroups& groups, const std::optional<std::vector<std::int64_t>>& starts,
-                                         std::int64_t context, std::int64_t trained) {
+                                         const SampleGroups& groups,
+                                         const std::optional<std::vector<std::int64_t>>& starts, std::int64_t context,
+                                         std::int64_t trained) {
   std::vector<ScoreRecord> scores;
   if (!starts) return scores;
-  const auto buckets = by_position(values, positions, groups.sizes, starts->empty() ? usual_buckets(context, trained) : *starts);
+  const auto buckets =
+      by_position(values, positions, groups.sizes, starts->empty() ? usual_buckets(context, trained) : *starts);
   for (const PositionBucket& bucket : buckets) {
-    scores.push_back(mean_score(stage, task, cat(metric, "_", bucket.name()), bucket.values, bucket.groups, false, "nats per token"));
+    scores.push_back(mean_score(stage, task, cat(metric, "_", bucket.name()), bucket.values, bucket.groups, false,
+                                "nats per token"));
     scores.back().group_unit = groups.unit;
   }
   return scores;

@@ -24,8 +24,10 @@ class Requests final : public Command {
     options.argument("file", task_.items, "FILE", "a benchmark's file or folder");
     options.require("tokenizer", tokenizer_, "PATH", "a tokenizer file, or a folder that holds one");
     options.add("form", task_.form, "FORM", "of its rows; auto: told from the first");
-    options.add("prompt", task_.prompt.name, "NAME", "as_given, or arc, hellaswag, mmlu, openbook_qa, piqa, winogrande");
-    options.add("context", task_.prompt.context, "TEMPLATE", "a question's text, such as 'Question: {question} Answer:'");
+    options.add("prompt", task_.prompt.name, "NAME",
+                "as_given, or arc, hellaswag, mmlu, openbook_qa, piqa, winogrande");
+    options.add("context", task_.prompt.context, "TEMPLATE",
+                "a question's text, such as 'Question: {question} Answer:'");
     options.add("choice", task_.prompt.choice, "TEMPLATE", "what follows it, such as ' {choice}'");
     options.add_count("few-shot", task_.prompt.few_shot, 0, "solved examples before each question");
     options.add("few-shot-items", task_.prompt.few_shot_items, "FILE", "where to take them from; default: FILE itself");
@@ -35,7 +37,8 @@ class Requests final : public Command {
   ExitCode run(Console& console) override {
     task_.task = "multiple_choice";
     task_.validate("requests");
-    const MultipleChoiceTask task = make_multiple_choice(load_items(task_, "requests"), *load_tokenizer(tokenizer_), console.workers());
+    const MultipleChoiceTask task =
+        make_multiple_choice(load_items(task_, "requests"), *load_tokenizer(tokenizer_), console.workers());
     const BenchmarkFile file = read_benchmark(task_.items, task_.form, task_.max_items);
     const bool scored = !file.questions.front().log_likelihoods.empty();
     std::vector<std::vector<double>> told;
@@ -48,7 +51,10 @@ class Requests final : public Command {
       if (!console.json) console.out() << items.back().dump() << '\n';
     }
     Json report = {{"form", file.form}, {"n", items.size()}};
-    if (scored) report.update({{"acc", scores.accuracy.value}, {"acc_norm", scores.accuracy_normalized.value}, {"acc_per_byte", scores.accuracy_per_byte.value}});
+    if (scored)
+      report.update({{"acc", scores.accuracy.value},
+                     {"acc_norm", scores.accuracy_normalized.value},
+                     {"acc_per_byte", scores.accuracy_per_byte.value}});
     report["items"] = std::move(items);
     console.report(report);
     return ExitCode::kDone;
@@ -77,7 +83,8 @@ class Requests final : public Command {
 };
 
 const CommandRegistration<Requests> kRequests(
-    "requests", "what a model is asked in a multiple-choice task, as texts and tokens; accuracies of told log-likelihoods",
+    "requests",
+    "what a model is asked in a multiple-choice task, as texts and tokens; accuracies of told log-likelihoods",
     {"mlaforge requests ../shared/data/benchmarks/mc_simple/arc_easy_test.jsonl --prompt arc --tokenizer "
      "../shared/data/tokenizers/smollm --limit 3",
      "mlaforge requests ../shared/data/conformance/smollm135m_lighteval/piqa.jsonl --tokenizer "

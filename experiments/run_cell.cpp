@@ -73,9 +73,11 @@ std::vector<LayerRecord> to_records(const CompressionReport& report, const Geome
 class PassSurroundings {
  public:
   /// `store` may be null: decompositions of weights that are this cell's alone are shared with no other.
-  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers, DecompositionStore* store)
+  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers,
+                   DecompositionStore* store)
       : bar_("compress", layers, "layers") {
-    if (pass.needs_statistics()) inputs_.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
+    if (pass.needs_statistics())
+      inputs_.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
     inputs_.store = store;
     inputs_.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
     inputs_.progress = [this](std::int64_t) {
@@ -93,19 +95,20 @@ class PassSurroundings {
 void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
   const StageTimer timer(record, "compress");
   for (const auto& pass : cell.passes) {
-    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers, &session.decompositions(cell.options.model));
+    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers,
+                                        &session.decompositions(cell.options.model));
     record.compression = to_records(pass->apply(decoder, surroundings.inputs()), decoder.geometry);
   }
 }
 
 /// One stage of training, from where an earlier run left it. Divergence ends up in the record's head.
-void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches, TrainingStage stage,
-               Decoder& decoder, RunRecord& record) {
+void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
+               TrainingStage stage, Decoder& decoder, RunRecord& record) {
   const bool last = stage == TrainingStage::kLast;
   const TrainConfig train = last ? cell.options.train->last_stage() : cell.options.train->first_stage();
   CellTraining keeper(folder, stage, cell.options.checkpoint_seconds);
-  const TrainingReport report = train_on(batches, train, decoder, last ? "fine-tune" : "fine-tune partial RoPE", &keeper,
-                                         &session.source(cell.options.model).decoder);
+  const TrainingReport report = train_on(batches, train, decoder, last ? "fine-tune" : "fine-tune partial RoPE",
+                                         &keeper, &session.source(cell.options.model).decoder);
   if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
   record.seconds.emplace_back(last ? "train" : "train_partial_rope", report.seconds);
   append_series(report, record.training);
@@ -126,7 +129,8 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   DecoderCache buffers = decoder.make_cache(1);
   decoder.forward_cached(at::zeros({1, cache.tokens}, at::kLong), buffers);
   cache.counted_bytes = buffers.bytes();
-  expects(cache.counted_bytes == cache.predicted_bytes, "the cache's buffers hold another number of bytes than predicted");
+  expects(cache.counted_bytes == cache.predicted_bytes,
+          "the cache's buffers hold another number of bytes than predicted");
   return cache;
 }
 
@@ -145,7 +149,8 @@ void decode_through_cache(const CellPlan& cell, Session& session, const CellFold
   const EvaluationKeeper keeper(folder.path(), stage + "_cached");
   for (const EvaluationConfig& task : cell.options.evaluate) {
     if (task.task == "longbench") {
-      const auto scores = longbench_task_scores(decoder, session.tokenizer(cell.options.model), stage, task, keeper, {}, format);
+      const auto scores =
+          longbench_task_scores(decoder, session.tokenizer(cell.options.model), stage, task, keeper, {}, format);
       record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
     }
     if (task.task != "perplexity") continue;
@@ -224,9 +229,12 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   if (!earlier) measure_source(cell, session, folder, record);
 
   std::unique_ptr<BatchSource> batches;
-  if (options.train) batches = make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });
+  if (options.train)
+    batches =
+        make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });
   if (options.train && options.train->partial_rope_steps > 0) {
-    if (!convert_in_two_stages(cell, session, folder, *batches, earlier.has_value(), model.decoder, record)) return record;
+    if (!convert_in_two_stages(cell, session, folder, *batches, earlier.has_value(), model.decoder, record))
+      return record;
   } else if (!cell.passes.empty()) {
     compress(cell, session, model.decoder, record);
   }
@@ -240,11 +248,13 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
     fine_tune(cell, session, folder, *batches, TrainingStage::kLast, model.decoder, record);
     evaluate(cell, session, folder, model.decoder, "fine_tuned", record);
   }
-  if (world().first() && !options.save_model.empty()) save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
+  if (world().first() && !options.save_model.empty())
+    save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;
 }
 
-RunRecord failed_record(const CellPlan& cell, Session& session, const Provenance& provenance, const std::string& message) {
+RunRecord failed_record(const CellPlan& cell, Session& session, const Provenance& provenance,
+                        const std::string& message) {
   RunRecord record = new_record(cell, session, provenance);
   record.head.status = RunStatus::kFailed;
   record.head.message = message;

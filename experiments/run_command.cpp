@@ -37,8 +37,10 @@ class Run final : public Command {
     options.flag("fail-fast", sweep_.fail_fast, "stop at the first cell that fails");
     options.flag("retry-failed", sweep_.retry_failed, "run cells again that failed before");
     options.flag("force", sweep_.force, "run cells again whose record is complete");
-    options.flag("worker", worker_, "leave cells that other processes are working on to them, and end with the parent process");
-    options.add("started", started_, "NS", "with --force or --retry-failed: results younger than this file time are kept");
+    options.flag("worker", worker_,
+                 "leave cells that other processes are working on to them, and end with the parent process");
+    options.add("started", started_, "NS",
+                "with --force or --retry-failed: results younger than this file time are kept");
   }
 
   bool shares_work() const override { return true; }
@@ -94,7 +96,8 @@ class Run final : public Command {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) throw DataError(cat(folder.string(), ": the results folder cannot be made: ", error.message()));
-    if (::access(folder.c_str(), W_OK) != 0) throw DataError(cat(folder.string(), ": the results folder cannot be written"));
+    if (::access(folder.c_str(), W_OK) != 0)
+      throw DataError(cat(folder.string(), ": the results folder cannot be written"));
   }
 
   /// The same command for a worker.
@@ -114,7 +117,10 @@ class Run final : public Command {
 
   /// Lets workers do the cells, and shows how far they are.
   void work_together(const ExperimentPlan& plan, const std::filesystem::path& folder, const Console& console) const {
-    if (world().size() > 1) throw ConfigError("--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the two");
+    if (world().size() > 1)
+      throw ConfigError(
+          "--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the "
+          "two");
     if (sweep_.limit > 0) throw ConfigError("--limit counts the cells of one process; it cannot be had with --jobs");
     Progress bar("cells", static_cast<std::int64_t>(plan.cells.size()), "cells");
     auto shown = std::chrono::steady_clock::now();
@@ -133,7 +139,8 @@ class Run final : public Command {
     std::int64_t done = 0;
     for (const CellStatus& cell : status.cells) {
       if (cell.state == CellState::kRunning) running += cat(running.empty() ? "" : "; ", cell.cell, ": ", cell.note);
-      done += cell.state == CellState::kComplete || cell.state == CellState::kDiverged || cell.state == CellState::kFailed;
+      done +=
+          cell.state == CellState::kComplete || cell.state == CellState::kDiverged || cell.state == CellState::kFailed;
     }
     bar.advance(done - bar.done(), running);
   }
@@ -153,21 +160,34 @@ class Run final : public Command {
     }
     print_summary(summaries, console.text());
     for (const CellOutcome& outcome : outcomes) {
-      if (outcome.record && outcome.record->head.status == RunStatus::kFailed) print_outcome(*outcome.cell, *outcome.record, console.text());
+      if (outcome.record && outcome.record->head.status == RunStatus::kFailed)
+        print_outcome(*outcome.cell, *outcome.record, console.text());
     }
     if (left > 0) console.text() << left << (left == 1 ? " cell is" : " cells are") << " still to run\n";
-    console.report({{"experiment", plan.name}, {"cells", cells}, {"failed", failed}, {"left", left}, {"skipped_invalid", plan.invalid.size()}});
+    console.report({{"experiment", plan.name},
+                    {"cells", cells},
+                    {"failed", failed},
+                    {"left", left},
+                    {"skipped_invalid", plan.invalid.size()}});
     return failed > 0 ? ExitCode::kCellsFailed : ExitCode::kDone;
   }
 
   static Json to_json(const CellPlan& cell, const RunRecord& record) {
     Json scores = Json::array();
     for (const ScoreRecord& score : record.evaluation) {
-      Json entry = {{"stage", score.stage}, {"task", score.task}, {"metric", score.metric}, {"value", score.value}, {"n", score.n}};
+      Json entry = {{"stage", score.stage},
+                    {"task", score.task},
+                    {"metric", score.metric},
+                    {"value", score.value},
+                    {"n", score.n}};
       entry["standard_error"] = score.standard_error ? Json(*score.standard_error) : Json(nullptr);
       scores.push_back(entry);
     }
-    Json result = {{"cell", cell.name}, {"record", cell.record.string()}, {"status", write_fields(record.head)["status"]}, {"message", record.head.message}, {"scores", scores}};
+    Json result = {{"cell", cell.name},
+                   {"record", cell.record.string()},
+                   {"status", write_fields(record.head)["status"]},
+                   {"message", record.head.message},
+                   {"scores", scores}};
     result["cache_ratio"] = cell.compression ? Json(cell.compression->cache_ratio()) : Json(1.0);
     return result;
   }
@@ -179,10 +199,11 @@ class Run final : public Command {
   bool dry_run_ = false, worker_ = false;
 };
 
-const CommandRegistration<Run> kRun("run", "run an experiment: convert, fine-tune, evaluate, one record per cell",
-                                    {"mlaforge run configs/experiments/tinystories-656k.json",
-                                     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4 --jobs 2",
-                                     "mpirun -n 2 mlaforge run configs/experiments/tinystories-656k.json"});
+const CommandRegistration<Run> kRun(
+    "run", "run an experiment: convert, fine-tune, evaluate, one record per cell",
+    {"mlaforge run configs/experiments/tinystories-656k.json",
+     "mlaforge run configs/experiments/tinystories-656k.json --grid compress[0].low_rank.d_kv=2,4 --jobs 2",
+     "mpirun -n 2 mlaforge run configs/experiments/tinystories-656k.json"});
 
 }  // namespace
 }  // namespace mla

@@ -46,7 +46,8 @@ class ScorePredictions final : public Command {
     options.argument("file", file_, "FILE",
                      "lines of {\"pred\": \"…\", \"answers\": […], \"all_classes\": […]}, .jsonl or .jsonl.gz; "
                      "\"dataset\" names a line's task, \"_id\" the line");
-    options.add("task", task_, "TASK", "a task of LongBench; lines with another \"dataset\" are left out; default: each line's own");
+    options.add("task", task_, "TASK",
+                "a task of LongBench; lines with another \"dataset\" are left out; default: each line's own");
   }
 
   ExitCode run(Console& console) override {
@@ -90,11 +91,15 @@ class ScorePredictions final : public Command {
   }
 
   void tell_left_out(std::size_t all, std::size_t scored) const {
-    if (scored == 0) throw DataError(cat(file_.string(), ": none of its ", all, " predictions is of the task ", *task_));
-    if (scored < all) log_warning(cat(file_.string(), ": ", all - scored, " of ", all, " predictions are of other tasks than ", *task_, ", and left out"));
+    if (scored == 0)
+      throw DataError(cat(file_.string(), ": none of its ", all, " predictions is of the task ", *task_));
+    if (scored < all)
+      log_warning(cat(file_.string(), ": ", all - scored, " of ", all, " predictions are of other tasks than ", *task_,
+                      ", and left out"));
   }
 
-  void report(const std::map<std::string, TaskScores>& by_task, const std::vector<double>& in_order, Console& console) const {
+  void report(const std::map<std::string, TaskScores>& by_task, const std::vector<double>& in_order,
+              Console& console) const {
     Table table({"task", "predictions", "score, %", "standard error"});
     Json tasks = Json::array();
     double sum = 0;
@@ -102,7 +107,8 @@ class ScorePredictions final : public Command {
       const auto found = by_task.find(task.name);
       if (found == by_task.end()) continue;
       const TaskScores& scores = found->second;
-      table.add({task.name, cat(scores.scores.size()), rounded(100 * scores.mean(), 4), rounded(100 * scores.standard_error(), 2)});
+      table.add({task.name, cat(scores.scores.size()), rounded(100 * scores.mean(), 4),
+                 rounded(100 * scores.standard_error(), 2)});
       tasks.push_back(summary_of(task.name, scores));
       sum += scores.mean();
     }

@@ -29,14 +29,16 @@ std::string key_of(const ModelConfig& model, const Options& options) {
 /// delta method.
 std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
   std::vector<ScoreRecord> scores;
-  scores.push_back(new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
+  scores.push_back(
+      new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
   scores.back().standard_error = result.standard_error;
   scores.back().per_sample = result.nll;
   scores.back().group_sizes = result.groups.sizes;
   scores.push_back(new_score(stage, task, "perplexity", result.perplexity, result.scored_tokens, "", Better::kLower));
   scores.back().standard_error = result.perplexity * result.standard_error;
   if (result.bits_per_byte) {
-    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens, "bits per byte", Better::kLower));
+    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens,
+                               "bits per byte", Better::kLower));
     scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
   }
   for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;
@@ -48,7 +50,8 @@ std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& 
 Session::Session(const std::vector<CellPlan>& cells, std::filesystem::file_time_type not_before)
     : cells_(cells), not_before_(not_before) {}
 
-std::filesystem::path Session::shared_file(const std::string& name, const std::string& key, const ExperimentConfig& inputs) {
+std::filesystem::path Session::shared_file(const std::string& name, const std::string& key,
+                                           const ExperimentConfig& inputs) {
   const std::string hash = hash_json({name, key, data_hashes(inputs)});
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
@@ -88,7 +91,10 @@ const MultipleChoiceTask& Session::items(const ModelConfig& model, const Evaluat
   const std::string key = key_of(model, task);
   auto found = items_.find(key);
   if (found == items_.end()) {
-    found = items_.emplace(key, make_multiple_choice(load_items(task, "evaluate." + task.label()), tokenizer(model), at::get_num_threads())).first;
+    found = items_
+                .emplace(key, make_multiple_choice(load_items(task, "evaluate." + task.label()), tokenizer(model),
+                                                   at::get_num_threads()))
+                .first;
   }
   return found->second;
 }
@@ -136,7 +142,8 @@ DecompositionStore& Session::decompositions(const ModelConfig& model) {
   return found->second;
 }
 
-const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks) {
+const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
+                                                       const std::vector<EvaluationConfig>& tasks) {
   Json described = Json::array();
   for (const EvaluationConfig& task : tasks) described.push_back(write_fields(task));
   const std::string key = hash_json({write_fields(model), described});
@@ -169,8 +176,8 @@ std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const st
     check_interrupt();
   });
   std::vector<ScoreRecord> scores = to_scores(stage, task.label(), result);
-  const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups, task.buckets,
-                                     task.options.context, decoder.geometry.max_positions);
+  const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups,
+                                     task.buckets, task.options.context, decoder.geometry.max_positions);
   scores.insert(scores.end(), parts.begin(), parts.end());
   return scores;
 }
@@ -179,13 +186,14 @@ std::vector<ScoreRecord> Session::evaluate_distance(const Decoder& decoder, cons
                                                     const ModelConfig& model, const EvaluationConfig& task) {
   const TokenRows& tokens = rows(model, task.data);
   Progress bar(cat("distance ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
-  const TokenDivergence result = divergence(source(model).decoder, decoder, tokens.rows, task.options, [&](std::int64_t count) {
-    bar.advance(count);
-    check_interrupt();
-  });
+  const TokenDivergence result =
+      divergence(source(model).decoder, decoder, tokens.rows, task.options, [&](std::int64_t count) {
+        bar.advance(count);
+        check_interrupt();
+      });
   std::vector<ScoreRecord> scores = distance_scores(stage, task.label(), result);
-  const auto parts = position_scores(stage, task.label(), "kl", result.kl, result.positions, result.groups, task.buckets,
-                                     task.options.context, decoder.geometry.max_positions);
+  const auto parts = position_scores(stage, task.label(), "kl", result.kl, result.positions, result.groups,
+                                     task.buckets, task.options.context, decoder.geometry.max_positions);
   scores.insert(scores.end(), parts.begin(), parts.end());
   return scores;
 }
@@ -194,14 +202,16 @@ std::vector<ScoreRecord> Session::evaluate_recall(const Decoder& decoder, const 
                                                   const ModelConfig& model, const EvaluationConfig& task) {
   const RecallTask& asked = recall_items(model, task);
   Progress bar(cat("evaluate ", stage, " ", task.label()), std::ssize(asked.items) * task.recall.choices, "choices");
-  return recall_scores(stage, task.label(), asked, recall(decoder, asked, task.options.batch_tokens, [&](std::int64_t count) {
+  return recall_scores(stage, task.label(), asked,
+                       recall(decoder, asked, task.options.batch_tokens, [&](std::int64_t count) {
                          bar.advance(count);
                          check_interrupt();
                        }));
 }
 
 std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                           const std::vector<EvaluationConfig>& tasks, const std::filesystem::path& keep_in) {
+                                           const std::vector<EvaluationConfig>& tasks,
+                                           const std::filesystem::path& keep_in) {
   std::vector<ScoreRecord> scores;
   const EvaluationKeeper keeper(keep_in, stage);
   for (const EvaluationConfig& task : tasks) {
@@ -251,7 +261,8 @@ Json Session::data_hashes(const ExperimentConfig& config) {
   };
   if (config.calibration) add("calibration", config.calibration->files);
   if (config.train) {
-    for (const auto& [role, data] : config.train->sources("train")) add(role == "train.data" ? "train" : role, data->files);
+    for (const auto& [role, data] : config.train->sources("train"))
+      add(role == "train.data" ? "train" : role, data->files);
   }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;

@@ -23,8 +23,8 @@ namespace mla {
 /// depends on. Belongs to one thread.
 class Session {
  public:
-  /// `cells`: everything that will run, so that each layer is decomposed once for the widest of them. Statistics and scores
-  /// of source models are shared through their results folder; those older than `not_before` are made again.
+  /// `cells`: everything that will run, so that each layer is decomposed once for the widest of them. Statistics and
+  /// scores of source models are shared through their results folder; those older than `not_before` are made again.
   explicit Session(const std::vector<CellPlan>& cells,
                    std::filesystem::file_time_type not_before = std::filesystem::file_time_type::min());
 
@@ -46,7 +46,8 @@ class Session {
   /// Scores of a model derived from `model`, under another stage. Stage "source" has no distance from itself.
   /// `keep_in`: a folder for what is done of them, so that a killed run goes on where it was; empty: none.
   std::vector<ScoreRecord> evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                    const std::vector<EvaluationConfig>& tasks, const std::filesystem::path& keep_in = {});
+                                    const std::vector<EvaluationConfig>& tasks,
+                                    const std::filesystem::path& keep_in = {});
 
   /// Content hashes of all files that a cell reads, and of its resolved config.
   Json data_hashes(const ExperimentConfig& config);

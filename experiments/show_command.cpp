@@ -7,9 +7,7 @@ namespace {
 /// Prints a config with its bases and overrides applied.
 class Show final : public Command {
  public:
-  void declare(OptionList& options) override {
-    arguments_.declare(options);
-  }
+  void declare(OptionList& options) override { arguments_.declare(options); }
   ExitCode run(Console& console) override {
     const Json config = resolve_experiment(arguments_.config, arguments_.overrides);
     if (console.json) {

@@ -25,7 +25,8 @@ std::string output_of(const std::string& command, const std::string& what) {
   const int status = ::pclose(pipe);
   while (!text.empty() && text.back() == '\n') text.pop_back();
   if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
-    throw DataError(cat(what, ": not found; run this on a machine of a Slurm cluster, or write the script alone with --dry-run"));
+    throw DataError(
+        cat(what, ": not found; run this on a machine of a Slurm cluster, or write the script alone with --dry-run"));
   }
   if (status != 0) throw DataError(cat(what, ": ", text));
   return text;
@@ -45,7 +46,8 @@ class Slurm final : public Command {
     options.add("time", slurm_.time, "TIME", "limit of one task, for example 4:00:00");
     options.add("mem", slurm_.memory, "SIZE", "memory of one task, for example 8G");
     options.add("gres", slurm_.gres, "LIST", "for example gpu:1");
-    options.add_count("grace", slurm_.grace_seconds, 1, "seconds before the limit at which a task saves and requeues itself");
+    options.add_count("grace", slurm_.grace_seconds, 1,
+                      "seconds before the limit at which a task saves and requeues itself");
     options.flag("retry-failed", retry_failed_, "run cells again that failed before");
     options.flag("dry-run", dry_run_, "write the script and do not submit it");
   }
@@ -58,8 +60,9 @@ class Slurm final : public Command {
     const std::filesystem::path logs = folder / "logs", script = folder / "slurm.sh";
     std::filesystem::create_directories(logs);
     const std::int64_t tasks = slurm_.tasks > 0 ? std::min(slurm_.tasks, cells) : cells;
-    write_file_atomically(script, slurm_script(plan.name, std::filesystem::read_symlink("/proc/self/exe").string(), arguments(folder),
-                                               std::filesystem::current_path().string(), logs.string(), tasks, slurm_));
+    write_file_atomically(
+        script, slurm_script(plan.name, std::filesystem::read_symlink("/proc/self/exe").string(), arguments(folder),
+                             std::filesystem::current_path().string(), logs.string(), tasks, slurm_));
     Session session(plan.cells);
     write_plan_file(plan, session);
     std::string job;
@@ -68,7 +71,8 @@ class Slurm final : public Command {
     if (job.empty()) {
       console.text() << "submit it with: sbatch " << script.string() << "\n";
     } else {
-      console.text() << "job " << job << " of " << tasks << (tasks == 1 ? " task" : " tasks") << "; how far it is: mlaforge status " << folder.string() << "\n";
+      console.text() << "job " << job << " of " << tasks << (tasks == 1 ? " task" : " tasks")
+                     << "; how far it is: mlaforge status " << folder.string() << "\n";
     }
     return ExitCode::kDone;
   }
@@ -91,9 +95,10 @@ class Slurm final : public Command {
   bool retry_failed_ = false, dry_run_ = false;
 };
 
-const CommandRegistration<Slurm> kSlurm("slurm", "write and submit a Slurm job array for an experiment",
-                                        {"mlaforge slurm configs/experiments/tinystories-656k.json --tasks 4 --cpus 2 --time 1:00:00",
-                                         "mlaforge slurm configs/experiments/tinystories-656k.json --dry-run"});
+const CommandRegistration<Slurm> kSlurm(
+    "slurm", "write and submit a Slurm job array for an experiment",
+    {"mlaforge slurm configs/experiments/tinystories-656k.json --tasks 4 --cpus 2 --time 1:00:00",
+     "mlaforge slurm configs/experiments/tinystories-656k.json --dry-run"});
 
 }  // namespace
 }  // namespace mla

@@ -11,7 +11,8 @@ std::string name_of(CellState state) { return write_fields(state).get<std::strin
 /// "3 complete, 1 running, 4 pending"
 std::string counted(const ExperimentStatus& experiment) {
   std::string text;
-  for (const auto& [state, count] : experiment.counts()) text += cat(text.empty() ? "" : ", ", count, " ", name_of(state));
+  for (const auto& [state, count] : experiment.counts())
+    text += cat(text.empty() ? "" : ", ", count, " ", name_of(state));
   return text;
 }
 
@@ -49,7 +50,8 @@ class Status final : public Command {
 };
 
 const CommandRegistration<Status> kStatus("status", "show which cells are complete, running, failed, pending",
-                                          {"mlaforge status results", "mlaforge status results/tinystories-656k --json"});
+                                          {"mlaforge status results",
+                                           "mlaforge status results/tinystories-656k --json"});
 
 }  // namespace
 }  // namespace mla

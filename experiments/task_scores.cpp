@@ -38,12 +38,14 @@ void EvaluationKeeper::remove() const {
 LikelihoodOptions likelihood_options(const EvaluationConfig& task, const MultipleChoiceTask& items) {
   LikelihoodOptions options;
   options.batch_tokens = task.options.batch_tokens;
-  options.greedy = task.greedy || std::all_of(items.items.begin(), items.items.end(), [](const auto& item) { return item.choices.size() == 1; });
+  options.greedy = task.greedy || std::all_of(items.items.begin(), items.items.end(),
+                                              [](const auto& item) { return item.choices.size() == 1; });
   return options;
 }
 
-std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage, const EvaluationConfig& task,
-                                            const MultipleChoiceTask& items, const EvaluationKeeper& keeper) {
+std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage,
+                                            const EvaluationConfig& task, const MultipleChoiceTask& items,
+                                            const EvaluationKeeper& keeper) {
   LikelihoodOptions options = likelihood_options(task, items);
   std::optional<LikelihoodJournal> journal;
   if (keeper.keeps()) {
@@ -56,7 +58,8 @@ std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::s
     check_interrupt();
   };
   const MultipleChoiceResult result = multiple_choice(decoder, items, options);
-  if (journal && journal->restored() > 0) log_info(cat(task.label(), ": took over ", journal->restored(), " batches that an earlier run had done"));
+  if (journal && journal->restored() > 0)
+    log_info(cat(task.label(), ": took over ", journal->restored(), " batches that an earlier run had done"));
   return multiple_choice_scores(stage, task.label(), items, result);
 }
 

@@ -36,15 +36,17 @@ class EvaluationKeeper {
 LikelihoodOptions likelihood_options(const EvaluationConfig& task, const MultipleChoiceTask& items);
 
 /// Scores a task of kind multiple_choice, with progress in tokens. Throws Interrupted.
-std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage, const EvaluationConfig& task,
-                                            const MultipleChoiceTask& items, const EvaluationKeeper& keeper);
+std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage,
+                                            const EvaluationConfig& task, const MultipleChoiceTask& items,
+                                            const EvaluationKeeper& keeper);
 
-/// Scores a task of kind longbench: for each of its tasks "<label>.<task>" the metric "score", and under its own label the
-/// metric "score", the mean of the tasks, and "score_english", that of the 16 English and code tasks where all are there.
-/// `predictions`: a folder for TASK.jsonl files with what the model answered; empty: none. `cache`: how keys and values are
-/// kept while it answers; the scores are then of tasks "<label>, cached" and "<label>.<task>, cached".
-std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer, const std::string& stage,
-                                               const EvaluationConfig& task, const EvaluationKeeper& keeper,
+/// Scores a task of kind longbench: for each of its tasks "<label>.<task>" the metric "score", and under its own label
+/// the metric "score", the mean of the tasks, and "score_english", that of the 16 English and code tasks where all are
+/// there. `predictions`: a folder for TASK.jsonl files with what the model answered; empty: none. `cache`: how keys and
+/// values are kept while it answers; the scores are then of tasks "<label>, cached" and "<label>.<task>, cached".
+std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer,
+                                               const std::string& stage, const EvaluationConfig& task,
+                                               const EvaluationKeeper& keeper,
                                                const std::filesystem::path& predictions = {},
                                                const std::optional<CacheFormat>& cache = {});
 

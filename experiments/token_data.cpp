@@ -23,7 +23,8 @@ std::vector<std::vector<std::int32_t>> rows_of(std::vector<std::int32_t> tokens,
   std::vector<std::vector<std::int32_t>> rows;
   for (std::size_t begin = 0; begin < tokens.size(); begin += length) {
     const std::size_t end = std::min(begin + length, tokens.size());
-    rows.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + static_cast<std::ptrdiff_t>(end));
+    rows.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
+                      tokens.begin() + static_cast<std::ptrdiff_t>(end));
   }
   return rows;
 }
@@ -91,7 +92,8 @@ TokenRows read_ids(const std::string& file, const DataOptions& options) {
 
 TokenRows tokenize_file(const std::string& file, const DataOptions& options, const Tokenizer* tokenizer, int threads) {
   expects(tokenizer != nullptr, "text needs a tokenizer");
-  TokenRows tokens = tokenize_documents(*tokenizer, read_documents(file, options.documents), {.add_bos = options.bos}, threads);
+  TokenRows tokens =
+      tokenize_documents(*tokenizer, read_documents(file, options.documents), {.add_bos = options.bos}, threads);
   if (!options.eos) return tokens;
   if (!tokenizer->eos()) throw DataError(cat(file, ": eos = true, but the tokenizer names no EOS token"));
   for (auto& row : tokens.rows) row.push_back(*tokenizer->eos());
@@ -132,7 +134,8 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int 
       add_shard(*open_shard(file, tokenizer), rows);
       continue;
     }
-    TokenRows tokens = holds_token_ids(file) ? read_ids(file, options) : tokenize_file(file, options, tokenizer, threads);
+    TokenRows tokens =
+        holds_token_ids(file) ? read_ids(file, options) : tokenize_file(file, options, tokenizer, threads);
     for (auto& document : tokens.rows) rows.add(std::move(document));
     rows.end_file(tokens.bytes, true);
   }

@@ -13,7 +13,8 @@
 
 namespace mla {
 
-/// Files of text (or of token ids, or token shards), how they are cut into documents, and how documents become rows of tokens.
+/// Files of text (or of token ids, or token shards), how they are cut into documents, and how documents become rows of
+/// tokens.
 struct DataOptions {
   std::vector<std::string> files;
   std::string tensors;
@@ -27,8 +28,11 @@ struct DataOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("files", self.files, "text, .jsonl, .json (array of strings, or {\"ids\": [[…]]}), .safetensors or .mlat token shards; in this order");
-    visit("tensors", self.tensors, "of a .safetensors file: its rows are <tensors>_ids [rows, tokens], cut at <tensors>_len [rows]");
+    visit("files", self.files,
+          "text, .jsonl, .json (array of strings, or {\"ids\": [[…]]}), .safetensors or .mlat token shards; in this "
+          "order");
+    visit("tensors", self.tensors,
+          "of a .safetensors file: its rows are <tensors>_ids [rows, tokens], cut at <tensors>_len [rows]");
     visit("documents", self.documents, "how files are cut into documents");
     visit("bos", self.bos, "begin each document with the tokenizer's special tokens, where it has such a rule");
     visit("eos", self.eos, "end each document with the tokenizer's EOS token; what token ids hold is left as it is");
@@ -37,7 +41,8 @@ struct DataOptions {
     visit("min_tokens", self.min_tokens, "rows with fewer tokens are left out");
     visit("max_rows", self.max_rows, "only the first rows; 0: all");
   }
-  /// Throws ConfigError for no files, no name of the tensors of one that holds tensors, a negative number, or an unknown rule for long documents.
+  /// Throws ConfigError for no files, no name of the tensors of one that holds tensors, a negative number, or an
+  /// unknown rule for long documents.
   void validate(const std::string& path) const;
 };
 
@@ -56,8 +61,8 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int 
 /// by `length`, `min_tokens` or `max_rows`; everything else is loaded.
 std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads);
 
-/// The content hash of a file that is read as data. A token shard may be larger than one wants to read through: it states
-/// the hash of what it holds.
+/// The content hash of a file that is read as data. A token shard may be larger than one wants to read through: it
+/// states the hash of what it holds.
 std::string hash_data_file(const std::filesystem::path& file);
 
 }  // namespace mla

@@ -32,7 +32,8 @@ TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& 
     const auto found = tensors.find(name + suffix);
     if (found == tensors.end()) return at::Tensor();
     if (found->second.dim() != dimensions || !at::isIntegralType(found->second.scalar_type(), false)) {
-      throw DataError(cat(file.string(), ": tensor ", name, suffix, ": expected integers in ", dimensions, " dimensions"));
+      throw DataError(
+          cat(file.string(), ": tensor ", name, suffix, ": expected integers in ", dimensions, " dimensions"));
     }
     return found->second.to(at::kInt).contiguous();
   };

@@ -18,8 +18,8 @@ void expect_known_ids(const TokenIds& rows, std::int64_t vocabulary, const std::
 /// Rows of equal length as a tensor [rows, length], int64.
 at::Tensor ids_tensor(const TokenIds& rows);
 
-/// The rows of a .safetensors file: of tensor <name>_ids [rows, tokens], whose row i ends after <name>_len[i] tokens where
-/// there is such a tensor. Throws DataError naming the file and what it lacks.
+/// The rows of a .safetensors file: of tensor <name>_ids [rows, tokens], whose row i ends after <name>_len[i] tokens
+/// where there is such a tensor. Throws DataError naming the file and what it lacks.
 TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& name);
 
 }  // namespace mla

@@ -15,16 +15,20 @@ constexpr const char* kSeparator = "<|endoftext|>";
 class Toy final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("output", output_, "DIR", "folder for train.txt, fine_tune.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
+    options.require(
+        "output", output_, "DIR",
+        "folder for train.txt, fine_tune.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
     options.add("seed", seed_, "S", "of stories and questions");
     options.add_count("stories", stories_, 1, "stories in train.txt, in the order of lessons");
     options.add_count("fine-tune", fine_tune_, 1, "stories in fine_tune.txt, all of them whole");
-    options.add_count("held-out", held_out_, 1, "stories in held_out.txt and in calibration.txt, each from a stream of its own");
+    options.add_count("held-out", held_out_, 1,
+                      "stories in held_out.txt and in calibration.txt, each from a stream of its own");
     options.add_count("items", items_, 1, "questions of each task, about stories of a stream of their own");
   }
 
   ExitCode run(Console& console) override {
-    write_stories("train", stories_, [this](RandomStream& stream, std::int64_t i) { return toy_lesson(stream, i, stories_); });
+    write_stories("train", stories_,
+                  [this](RandomStream& stream, std::int64_t i) { return toy_lesson(stream, i, stories_); });
     write_stories("fine_tune", fine_tune_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     write_stories("held_out", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
     write_stories("calibration", held_out_, [](RandomStream& stream, std::int64_t) { return toy_story(stream); });
@@ -41,8 +45,8 @@ class Toy final : public Command {
                     {"items", items_},
                     {"tasks", toy_tasks()},
                     {"vocabulary", vocabulary}});
-    console.text() << grouped(stories_) << " stories to train on, " << grouped(fine_tune_) << " to fine-tune on, " << grouped(held_out_)
-                   << " held out, " << toy_tasks().size() << " tasks of " << grouped(items_)
+    console.text() << grouped(stories_) << " stories to train on, " << grouped(fine_tune_) << " to fine-tune on, "
+                   << grouped(held_out_) << " held out, " << toy_tasks().size() << " tasks of " << grouped(items_)
                    << " items, and a tokenizer of " << vocabulary << " tokens, written to " << output_.string() << "\n";
     return ExitCode::kDone;
   }

@@ -19,7 +19,8 @@ class TrainingWatch final : public TrainingObserver {
 
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
     const bool stop = world().any(interrupted());
-    if (keeper_ != nullptr && world().first() && (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
+    if (keeper_ != nullptr && world().first() &&
+        (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
       keeper_->save(run.state());
       saved_ = Clock::now();
     }

@@ -34,9 +34,9 @@ class TrainingKeeper {
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open);
 
 /// Trains `decoder` in place on `batches`, together with the processes that mpirun started, and shows progress under
-/// `label`. With a `keeper` (may be null) the run goes on from the state it loads, and is saved at every interval and at
-/// a signal. A signal to any of the processes ends the run after its step, with status kInterrupted. `teacher` is the
-/// model that distillation compares with.
+/// `label`. With a `keeper` (may be null) the run goes on from the state it loads, and is saved at every interval and
+/// at a signal. A signal to any of the processes ends the run after its step, with status kInterrupted. `teacher` is
+/// the model that distillation compares with.
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
                         TrainingKeeper* keeper = nullptr, const Decoder* teacher = nullptr);
 

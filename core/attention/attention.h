@@ -21,9 +21,9 @@ struct AttentionGeometry {
   std::int64_t heads = 0;     ///< query heads
   std::int64_t kv_heads = 0;  ///< key/value heads; query head h reads KV head h / (heads / kv_heads)
   std::int64_t head_dim = 0;
-  double softmax_scale = 1;     ///< 1/sqrt(head_dim), times the rotary embedding's logit scale
-  std::int64_t window = 0;      ///< sliding window in tokens, the query's own included; 0: all earlier tokens
-  double norm_epsilon = 1e-6;   ///< of QK-norm, where the layer has it
+  double softmax_scale = 1;    ///< 1/sqrt(head_dim), times the rotary embedding's logit scale
+  std::int64_t window = 0;     ///< sliding window in tokens, the query's own included; 0: all earlier tokens
+  double norm_epsilon = 1e-6;  ///< of QK-norm, where the layer has it
   std::int64_t group() const { return heads / kv_heads; }
 };
 
@@ -44,7 +44,8 @@ inline std::vector<std::pair<std::string, DecodePath>> enum_names(DecodePath) {
 
 /// Where the new tokens of a step stand.
 struct CachedStep {
-  RotaryTable rotary;   ///< of the new tokens, [length, …]; [batch * length, …] where sequences stand at different positions
+  RotaryTable
+      rotary;  ///< of the new tokens, [length, …]; [batch * length, …] where sequences stand at different positions
   RotaryTable history;  ///< of positions 0 to the end of the longest sequence, where a cache rotates keys when read
 };
 

@@ -11,12 +11,12 @@
 
 namespace mla {
 
-/// Whether the kernel serves the tokens of hidden [batch, length, width] on this cache: one new token each, on the CPU, of
-/// a type it knows, no gradient wanted, and no packed rows of a form that it cannot read.
+/// Whether the kernel serves the tokens of hidden [batch, length, width] on this cache: one new token each, on the CPU,
+/// of a type it knows, no gradient wanted, and no packed rows of a form that it cannot read.
 bool decode_serves(const at::Tensor& hidden, const LayerCache& cache);
 
-/// Stores the new tokens of each stream and attends to them with what was there. A stream with a codec is read as it was
-/// before the step, followed by the new tokens as they are: what LayerCache::append() would have returned.
+/// Stores the new tokens of each stream and attends to them with what was there. A stream with a codec is read as it
+/// was before the step, followed by the new tokens as they are: what LayerCache::append() would have returned.
 class DecodeStep {
  public:
   /// `tokens`: of each stream [batch, heads, 1, width]. Plain streams take them now, others after attend().

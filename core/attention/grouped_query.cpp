@@ -31,8 +31,8 @@ at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, const Rotary
   if (probe) probe(heads.query, heads.key);
   const at::Tensor query = rotate_heads(heads.query, rotary.cosine, rotary.sine);
   const at::Tensor key = rotate_heads(heads.key, rotary.cosine, rotary.sine);
-  return weights_.output(merge_heads(
-      causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window, documents)));
+  return weights_.output(
+      merge_heads(causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window, documents)));
 }
 
 at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
@@ -42,10 +42,11 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const
   const bool rotates_later = cache.before_rotation(0);
   const at::Tensor new_key = rotates_later ? heads.key : rotate_rows(heads.key, step.rotary.cosine, step.rotary.sine);
   if (!rotates_later && decode_serves(hidden, cache)) {
-    const DecodeMemory keys{0, geometry_.kv_heads, 0, geometry_.head_dim}, values{1, geometry_.kv_heads, 0, geometry_.head_dim};
+    const DecodeMemory keys{0, geometry_.kv_heads, 0, geometry_.head_dim},
+        values{1, geometry_.kv_heads, 0, geometry_.head_dim};
     DecodeStep decode(cache, {new_key, heads.value});
-    return weights_.output(merge_heads(
-        decode.attend({{query.squeeze(2), keys}}, values, geometry_.softmax_scale, geometry_.window)));
+    return weights_.output(
+        merge_heads(decode.attend({{query.squeeze(2), keys}}, values, geometry_.softmax_scale, geometry_.window)));
   }
   const std::vector<std::int64_t> before = cache.lengths();
   at::Tensor key = cache.append(0, new_key);

@@ -11,10 +11,10 @@ namespace mla {
 class GroupedQueryAttention final : public Attention {
  public:
   struct Weights {
-    Projection query;   ///< [heads * head_dim, hidden]
-    Projection key;     ///< [kv_heads * head_dim, hidden]
-    Projection value;   ///< [kv_heads * head_dim, hidden]
-    Projection output;  ///< [hidden, heads * head_dim]
+    Projection query;                 ///< [heads * head_dim, hidden]
+    Projection key;                   ///< [kv_heads * head_dim, hidden]
+    Projection value;                 ///< [kv_heads * head_dim, hidden]
+    Projection output;                ///< [hidden, heads * head_dim]
     at::Tensor query_norm, key_norm;  ///< QK-norm weights [head_dim]; undefined where the family has none
   };
 

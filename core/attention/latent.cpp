@@ -73,8 +73,8 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
     rope_key = keys.narrow(-1, 0, rope);
     const at::Tensor normed = merge_heads(keys.narrow(-1, rope, content));
     const std::int64_t after = layout_.key.begin + layout_.key.width;
-    latent = at::cat({latent.narrow(2, 0, layout_.key.begin), normed,
-                      latent.narrow(2, after, layout_.latent_width - after)}, 2);
+    latent = at::cat(
+        {latent.narrow(2, 0, layout_.key.begin), normed, latent.narrow(2, after, layout_.latent_width - after)}, 2);
   }
   const RotaryTable kept = gather(rotary);
   return {rotate_rows(query, kept.cosine, kept.sine),
@@ -113,17 +113,20 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
 
   const std::int64_t rope_heads = layout_.rope_heads(), rope_rows = heads / rope_heads * queries;
   const at::Tensor query_rope = now.query.narrow(-1, 0, layout_.rope_width());
-  at::Tensor scores = at::matmul(query_rope.reshape({batch, rope_heads, rope_rows, layout_.rope_width()}),
-                                 rope_key.transpose(2, 3)).view({batch, heads, queries, keys});
+  at::Tensor scores =
+      at::matmul(query_rope.reshape({batch, rope_heads, rope_rows, layout_.rope_width()}), rope_key.transpose(2, 3))
+          .view({batch, heads, queries, keys});
   // A key bias adds the same amount to every logit of a query, so softmax does not see it.
   const at::Tensor query_content = now.query.narrow(-1, layout_.rope_width(), layout_.content_width);
   const at::Tensor content = query_content.reshape({batch, kv_heads, rows, layout_.content_width});
   if (has_key_up()) {
-    const at::Tensor up = matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
+    const at::Tensor up =
+        matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
     const at::Tensor absorbed = at::matmul(content, up).view({batch, heads * queries, layout_.key.width});
     scores = scores + at::matmul(absorbed, key_part.transpose(1, 2)).view({batch, heads, queries, keys});
   } else {
-    scores = scores + at::matmul(content, split_heads(key_part, kv_heads).transpose(2, 3)).view({batch, heads, queries, keys});
+    scores = scores +
+             at::matmul(content, split_heads(key_part, kv_heads).transpose(2, 3)).view({batch, heads, queries, keys});
   }
   scores = scores * geometry_.softmax_scale;
   if (const at::Tensor mask = causal_mask(queries, keys, geometry_.window, latent.device(), before); mask.defined()) {
@@ -133,7 +136,8 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
 
   at::Tensor context;  // [batch, kv_heads, rows, value_width]
   if (has_value_up()) {
-    const at::Tensor up = matching(weights_.value_up.weight, latent).view({kv_heads, layout_.value_width, layout_.value.width});
+    const at::Tensor up =
+        matching(weights_.value_up.weight, latent).view({kv_heads, layout_.value_width, layout_.value.width});
     const at::Tensor latents = at::matmul(weights.view({batch, heads * queries, keys}), value_part);
     context = at::matmul(latents.view({batch, kv_heads, rows, layout_.value.width}), up.transpose(1, 2));
   } else {
@@ -185,10 +189,9 @@ at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const Cache
     rope_key = rotate_heads(rope_key, kept.cosine, kept.sine);
   }
   const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
-  return weights_.output(merge_heads(
-      absorb ? attend_absorbed(now, rope_key, latent, before)
-             : cached_attention(now.query, keys_of(rope_key, latent), values(latent), geometry_.softmax_scale,
-                                geometry_.window, before)));
+  return weights_.output(merge_heads(absorb ? attend_absorbed(now, rope_key, latent, before)
+                                            : cached_attention(now.query, keys_of(rope_key, latent), values(latent),
+                                                               geometry_.softmax_scale, geometry_.window, before)));
 }
 
 std::vector<StreamShape> LatentAttention::cache_streams() const {

@@ -32,15 +32,15 @@ struct LatentLayout {
 class LatentAttention final : public Attention {
  public:
   struct Weights {
-    Projection query;      ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
-                           ///< then their partners, then the content dims
-    Projection rope_key;   ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
-    Projection down;       ///< [latent_width, hidden], no bias
-    Projection key_up;     ///< [kv_heads * content_width, key.width], or no weight
-    Projection value_up;   ///< [kv_heads * value_width, value.width], or no weight
-    Projection output;     ///< [hidden, heads * value_width]
-    at::Tensor query_norm; ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
-    at::Tensor key_norm;   ///< likewise [width] or [kv_heads, width]
+    Projection query;       ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
+                            ///< then their partners, then the content dims
+    Projection rope_key;    ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
+    Projection down;        ///< [latent_width, hidden], no bias
+    Projection key_up;      ///< [kv_heads * content_width, key.width], or no weight
+    Projection value_up;    ///< [kv_heads * value_width, value.width], or no weight
+    Projection output;      ///< [hidden, heads * value_width]
+    at::Tensor query_norm;  ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
+    at::Tensor key_norm;    ///< likewise [width] or [kv_heads, width]
   };
 
   /// Throws std::logic_error when shapes do not fit the layout.
@@ -92,8 +92,8 @@ class LatentAttention final : public Attention {
   AttentionGeometry geometry_;
   LatentLayout layout_;
   Weights weights_;
-  at::Tensor pair_index_;  ///< flat indices into the frequencies, int64
-  bool same_pairs_ = true; ///< every rotated key has the same pairs
+  at::Tensor pair_index_;        ///< flat indices into the frequencies, int64
+  bool same_pairs_ = true;       ///< every rotated key has the same pairs
   Projection absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
   Projection absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
 };

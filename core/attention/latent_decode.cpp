@@ -23,13 +23,13 @@ void LatentAttention::prepare_decode(Absorption absorption) {
                      group = geometry_.group(), rope = layout_.rope_width(), content = layout_.content_width;
   const auto once = [&](std::int64_t head_width, std::int64_t latent_width) {
     const std::int64_t each = heads * head_width * hidden + kv_heads * head_width * latent_width;
-    return absorption == Absorption::kOnce ||
-           (absorption == Absorption::kAuto && heads * latent_width * hidden < each);
+    return absorption == Absorption::kOnce || (absorption == Absorption::kAuto && heads * latent_width * hidden < each);
   };
   // [kv_heads, 1 or group, a, b] x [kv_heads, group, b, c], in float64: rounded once.
   if (has_key_up() && content > 0 && !weights_.query_norm.defined() && once(content, layout_.key.width)) {
     const at::ScalarType dtype = weights_.query.weight.scalar_type();
-    const at::Tensor up = weights_.key_up.weight.detach().to(at::kDouble).view({kv_heads, 1, content, layout_.key.width});
+    const at::Tensor up =
+        weights_.key_up.weight.detach().to(at::kDouble).view({kv_heads, 1, content, layout_.key.width});
     const auto absorb = [&](const at::Tensor& rows) {
       const at::Tensor own = rows.detach().to(at::kDouble).view({kv_heads, group, rope + content, -1});
       const at::Tensor absorbed = at::matmul(up.transpose(2, 3), own.narrow(2, rope, content));
@@ -40,7 +40,8 @@ void LatentAttention::prepare_decode(Absorption absorption) {
   }
   if (has_value_up() && once(layout_.value_width, layout_.value.width)) {
     const at::Tensor out = weights_.output.weight.detach().to(at::kDouble);
-    const at::Tensor up = weights_.value_up.weight.detach().to(at::kDouble).view({kv_heads, 1, layout_.value_width, layout_.value.width});
+    const at::Tensor up =
+        weights_.value_up.weight.detach().to(at::kDouble).view({kv_heads, 1, layout_.value_width, layout_.value.width});
     const at::Tensor own = out.view({hidden, kv_heads, group, layout_.value_width}).permute({1, 2, 0, 3});
     absorbing_output_.weight = at::matmul(own, up)
                                    .permute({2, 0, 1, 3})

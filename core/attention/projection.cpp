@@ -15,8 +15,7 @@ namespace mla {
 namespace {
 
 /// The first position that each query sees; undefined when that is always position 0.
-at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Tensor& documents,
-                         std::int64_t batch) {
+at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Tensor& documents, std::int64_t batch) {
   if (window == 0 || length <= window) return documents;
   const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
   return documents.defined() ? at::maximum(begin, documents) : begin;

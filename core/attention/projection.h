@@ -37,9 +37,9 @@ at::Tensor repeat_heads(const at::Tensor& x, std::int64_t group);
 
 /// softmax(scale q k^T + causal mask) v, where the queries are the last q.size(2) of k.size(2) positions.
 /// q [batch, heads, queries, width], k [batch, kv_heads, keys, width], v [batch, kv_heads, keys, value width], heads a
-/// multiple of kv_heads; window > 0 limits each query to that many last positions. `documents` may hold the first position
-/// that each query may look at, int64 [batch, queries] with as many queries as keys; undefined: position 0. Returns
-/// [batch, heads, queries, value width].
+/// multiple of kv_heads; window > 0 limits each query to that many last positions. `documents` may hold the first
+/// position that each query may look at, int64 [batch, queries] with as many queries as keys; undefined: position 0.
+/// Returns [batch, heads, queries, value width].
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                             std::int64_t window, const at::Tensor& documents = {});
 

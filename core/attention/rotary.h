@@ -13,13 +13,13 @@ namespace mla {
 struct RotaryScaling {
   std::string type = "default";  ///< default | linear | dynamic | llama3 | yarn
   double factor = 1;
-  double low_frequency_factor = 1;    ///< llama3
-  double high_frequency_factor = 4;   ///< llama3
-  std::int64_t original_positions = 0;///< llama3, yarn, dynamic: context length before extension
-  double beta_fast = 32, beta_slow = 1;               ///< yarn: rotations at which the ramp begins and ends
-  bool truncate = true;                               ///< yarn: round the ramp's ends to whole pairs
-  std::optional<double> attention_factor;             ///< yarn: replaces the computed one
-  std::optional<double> mscale, mscale_all_dim;       ///< yarn
+  double low_frequency_factor = 1;               ///< llama3
+  double high_frequency_factor = 4;              ///< llama3
+  std::int64_t original_positions = 0;           ///< llama3, yarn, dynamic: context length before extension
+  double beta_fast = 32, beta_slow = 1;          ///< yarn: rotations at which the ramp begins and ends
+  bool truncate = true;                          ///< yarn: round the ramp's ends to whole pairs
+  std::optional<double> attention_factor;        ///< yarn: replaces the computed one
+  std::optional<double> mscale, mscale_all_dim;  ///< yarn
 };
 
 /// Cosines and sines for a run of positions, [length, head_dim / 2]; pair k is dims k and k + head_dim / 2.

@@ -16,7 +16,7 @@
 namespace mla {
 namespace {
 
-constexpr std::size_t kAlignment = 4096;      // of memory and file offsets, for O_DIRECT
+constexpr std::size_t kAlignment = 4096;         // of memory and file offsets, for O_DIRECT
 constexpr std::size_t kBlock = 8 * 1024 * 1024;  // a multiple of it
 
 }  // namespace
@@ -40,7 +40,9 @@ AtomicWriter::~AtomicWriter() {
   std::filesystem::remove(temporary_, ignored);
 }
 
-void AtomicWriter::fail() const { throw DataError(cat(target_.string(), ": cannot be written: ", std::strerror(errno))); }
+void AtomicWriter::fail() const {
+  throw DataError(cat(target_.string(), ": cannot be written: ", std::strerror(errno)));
+}
 
 void AtomicWriter::write(const void* bytes, std::size_t count) {
   const auto* from = static_cast<const std::byte*>(bytes);

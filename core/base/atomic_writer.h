@@ -9,9 +9,9 @@
 
 namespace mla {
 
-/// Writes under a temporary name beside the target; finish() syncs and renames. Destroyed before that, it leaves nothing
-/// behind. Whole blocks bypass the page cache where the file system allows it (O_DIRECT): model files are several
-/// gigabytes, and copying them through the cache costs more time than the disk needs.
+/// Writes under a temporary name beside the target; finish() syncs and renames. Destroyed before that, it leaves
+/// nothing behind. Whole blocks bypass the page cache where the file system allows it (O_DIRECT): model files are
+/// several gigabytes, and copying them through the cache costs more time than the disk needs.
 class AtomicWriter {
  public:
   /// Throws DataError when the file cannot be made.

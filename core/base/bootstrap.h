@@ -9,9 +9,9 @@ namespace mla {
 
 struct BootstrapOptions {
   std::int64_t resamples = 10'000;
-  double confidence = 0.95;            ///< in (0, 1): the share of resamples that the interval holds
-  std::uint64_t seed = 0;              ///< the same seed and stream give the same interval on every machine
-  std::string stream = "bootstrap";    ///< name of the random stream; different names draw independently
+  double confidence = 0.95;          ///< in (0, 1): the share of resamples that the interval holds
+  std::uint64_t seed = 0;            ///< the same seed and stream give the same interval on every machine
+  std::string stream = "bootstrap";  ///< name of the random stream; different names draw independently
 };
 
 /// A mean with the interval that its resamples fill.

@@ -86,7 +86,8 @@ void remove_leftovers(const std::filesystem::path& folder, std::string_view pref
 void write_file_in_turn(const std::filesystem::path& path, std::string_view bytes) {
   std::error_code error;  // what goes wrong here is reported by the writing
   std::filesystem::create_directories(path.parent_path(), error);
-  // The kernel lets go of the lock when a process dies: whoever holds it knows that no other is writing, on this machine.
+  // The kernel lets go of the lock when a process dies: whoever holds it knows that no other is writing, on this
+  // machine.
   const Descriptor folder{::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   const bool alone = folder.fd >= 0 && ::flock(folder.fd, LOCK_EX) == 0;
   if (alone) remove_leftovers(path.parent_path(), temporary_prefix(path));

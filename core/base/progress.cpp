@@ -74,7 +74,12 @@ ProgressStyle& progress_style() {
 }
 
 Progress::Progress(std::string label, std::int64_t total, std::string unit)
-    : label_(std::move(label)), unit_(std::move(unit)), total_(total), start_(Clock::now()), next_draw_(next_draw()), next_call_(start_) {}
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      total_(total),
+      start_(Clock::now()),
+      next_draw_(next_draw()),
+      next_call_(start_) {}
 
 Progress::~Progress() {
   if (progress_style().quiet) return;

@@ -14,12 +14,12 @@ namespace mla {
 /// Where and how progress is shown; one for the process.
 struct ProgressStyle {
   std::FILE* out = stderr;
-  bool terminal = false;               ///< redraw one line in place
-  bool quiet = false;                  ///< show nothing
-  double seconds_between_lines = 10;   ///< where it is no terminal
-  double seconds_between_draws = 0.1;  ///< on a terminal
+  bool terminal = false;                                    ///< redraw one line in place
+  bool quiet = false;                                       ///< show nothing
+  double seconds_between_lines = 10;                        ///< where it is no terminal
+  double seconds_between_draws = 0.1;                       ///< on a terminal
   std::function<void(const std::string& line)> listener{};  ///< told now and then, also when quiet; may be empty
-  double seconds_between_calls = 2;                       ///< of the listener
+  double seconds_between_calls = 2;                         ///< of the listener
 };
 
 /// The style in use; `terminal` is set from isatty(stderr) at first use. Change it before making a Progress.

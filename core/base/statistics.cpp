@@ -129,7 +129,8 @@ CombinedRuns combine_runs(const std::vector<std::vector<double>>& samples, const
     for (const Group& group : split(run, groups)) surpluses.push_back(group.sum() - result.mean * group.size());
   }
   const double both = error_from(surpluses, runs * count);
-  const double square = result.error_of_runs * result.error_of_runs + result.error_of_samples * result.error_of_samples - both * both;
+  const double square =
+      result.error_of_runs * result.error_of_runs + result.error_of_samples * result.error_of_samples - both * both;
   result.standard_error = std::max({std::sqrt(std::max(0.0, square)), result.error_of_runs, result.error_of_samples});
   return result;
 }

@@ -35,8 +35,8 @@ std::vector<std::vector<double>> to_rows(const at::Tensor& matrix) {
 }
 
 /// Batches of rows of equal length, so that no padding enters the averages.
-std::vector<at::Tensor> equal_length_batches(const std::vector<std::vector<std::int32_t>>& rows, std::int64_t vocabulary,
-                                             std::int64_t batch_tokens) {
+std::vector<at::Tensor> equal_length_batches(const std::vector<std::vector<std::int32_t>>& rows,
+                                             std::int64_t vocabulary, std::int64_t batch_tokens) {
   std::map<std::size_t, std::vector<const std::vector<std::int32_t>*>> by_length;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (rows[i].empty()) throw DataError(cat("calibration row ", i, " is empty"));

@@ -13,9 +13,9 @@
 
 namespace mla {
 
-/// Factor once, truncate many. A decomposition belongs to a layer of a `kind` (the factorizer with its options, the number
-/// of kept pairs: what decides which widths there can be) and depends besides on `selection` (which pairs are kept, the
-/// arithmetic). One store serves one source model.
+/// Factor once, truncate many. A decomposition belongs to a layer of a `kind` (the factorizer with its options, the
+/// number of kept pairs: what decides which widths there can be) and depends besides on `selection` (which pairs are
+/// kept, the arithmetic). One store serves one source model.
 class DecompositionStore {
  public:
   using Make = std::function<std::unique_ptr<Decomposition>(std::int64_t largest_width)>;
@@ -25,8 +25,8 @@ class DecompositionStore {
   void announce(const std::string& kind, std::int64_t layer, std::int64_t width);
 
   /// The decomposition, made when it is not there or not wide enough.
-  const Decomposition& get(const std::string& kind, std::int64_t layer, const std::string& selection, std::int64_t width,
-                           const Make& make);
+  const Decomposition& get(const std::string& kind, std::int64_t layer, const std::string& selection,
+                           std::int64_t width, const Make& make);
 
   /// How many were computed, for reports and tests.
   std::int64_t computed() const { return computed_; }

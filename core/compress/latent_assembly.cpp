@@ -34,8 +34,10 @@ at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t 
     const HeadOrder order = order_of(kept[kv], head_dim);
     for (std::int64_t member = 0; member < group; ++member) {
       const std::int64_t first = (static_cast<std::int64_t>(kv) * group + member) * head_dim;
-      if (part != Part::kContent) for (std::int64_t dim : order.rotated) rows.push_back(first + dim);
-      if (part != Part::kRotated) for (std::int64_t dim : order.content) rows.push_back(first + dim);
+      if (part != Part::kContent)
+        for (std::int64_t dim : order.rotated) rows.push_back(first + dim);
+      if (part != Part::kRotated)
+        for (std::int64_t dim : order.content) rows.push_back(first + dim);
     }
   }
   return at::tensor(rows, at::kLong);
@@ -99,7 +101,8 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
   LatentLayout layout = partial_rope.layout();
   LatentAttention::Weights parts = partial_rope.weights();
   const at::ScalarType dtype = weights.value_or(parts.down.weight.scalar_type());
-  // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get trained.
+  // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get
+  // trained.
   const auto converted = [&](const at::Tensor& tensor) {
     return tensor.defined() ? tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true).contiguous() : tensor;
   };

@@ -18,8 +18,8 @@ struct PassInputs {
   const CalibrationStatistics* statistics = nullptr;  ///< needed when needs_statistics()
   DecompositionStore* store = nullptr;                ///< decompositions shared by the cells of a sweep; may be null
   at::ScalarType arithmetic = at::kFloat;             ///< precision of decompositions: float32 or float64
-  std::optional<at::ScalarType> weights;              ///< dtype of new weights; absent: that of the weights they replace
-  std::function<void(std::int64_t layer)> progress;   ///< told of each finished layer; may be empty
+  std::optional<at::ScalarType> weights;             ///< dtype of new weights; absent: that of the weights they replace
+  std::function<void(std::int64_t layer)> progress;  ///< told of each finished layer; may be empty
 };
 
 /// One published compression method. Experiments list passes in order.
@@ -41,12 +41,12 @@ class Pass {
   /// Converts the model in place. Throws ConfigError for a model that is converted already.
   virtual CompressionReport apply(Decoder& decoder, const PassInputs& inputs) const = 0;
 
-  /// The method's first stage as a pass of its own: partial RoPE without the low-rank step, so that a model can be trained
-  /// between the two. Null for a method that has no such stage.
+  /// The method's first stage as a pass of its own: partial RoPE without the low-rank step, so that a model can be
+  /// trained between the two. Null for a method that has no such stage.
   virtual std::unique_ptr<Pass> partial_rope() const { return nullptr; }
 
-  /// The second stage: the low-rank step on a model that partial_rope() has converted, with the pairs it kept. The report
-  /// is that of the whole conversion. `inputs.store` is not used: the model may have been trained since.
+  /// The second stage: the low-rank step on a model that partial_rope() has converted, with the pairs it kept. The
+  /// report is that of the whole conversion. `inputs.store` is not used: the model may have been trained since.
   virtual CompressionReport add_low_rank(Decoder& /*decoder*/, const PassInputs& /*inputs*/) const {
     throw std::logic_error("a pass that has no stage of partial RoPE");
   }

@@ -18,9 +18,9 @@ namespace mla {
 using CacheSamples = std::map<std::pair<std::int64_t, std::string>, StreamSample>;
 
 struct CacheSampleOptions {
-  std::int64_t context = 256;      ///< tokens of a sequence at most
-  std::int64_t tokens = 8192;      ///< in all; stops after the sequence that reaches them
-  bool before_rotation = true;     ///< keys as they are before their rotation
+  std::int64_t context = 256;   ///< tokens of a sequence at most
+  std::int64_t tokens = 8192;   ///< in all; stops after the sequence that reaches them
+  bool before_rotation = true;  ///< keys as they are before their rotation
 };
 
 /// Runs the beginning of each sequence through the model and keeps the rows of every stream, with the squared gradients

@@ -37,7 +37,8 @@ at::Tensor ids_of(std::span<const std::span<const std::int32_t>> windows) {
   return ids;
 }
 
-/// What calls of given sizes predict through a cache: [batch, sum of calls]; `kl` is empty, or of the calls after the first.
+/// What calls of given sizes predict through a cache: [batch, sum of calls]; `kl` is empty, or of the calls after the
+/// first.
 struct Decoded {
   at::Tensor nll, kl;
 };
@@ -106,7 +107,8 @@ at::Tensor cached_nll(const Decoder& decoder, const at::Tensor& ids, DecoderCach
   return decode(decoder, ids, cache, nullptr, calls, path).nll;
 }
 
-CachedPerplexityResult cached_perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
+CachedPerplexityResult cached_perplexity(const Decoder& decoder,
+                                         const std::vector<std::vector<std::int32_t>>& sequences,
                                          const CachedPerplexityOptions& options, const CacheFormat& format,
                                          const std::function<void(std::int64_t)>& progress) {
   options.validate("cache");
@@ -132,7 +134,8 @@ CachedPerplexityResult cached_perplexity(const Decoder& decoder, const std::vect
     const at::Tensor nll = decoded.nll.narrow(1, options.prompt, scored).contiguous();
     append(nll, result.nll);
     if (exact) append(decoded.kl, result.kl);
-    expects(cache.bytes() == cache.predicted_bytes(), "the cache's buffers hold another number of bytes than predicted");
+    expects(cache.bytes() == cache.predicted_bytes(),
+            "the cache's buffers hold another number of bytes than predicted");
     result.bytes += static_cast<double>(cache.bytes());
     result.predicted_bytes += static_cast<double>(cache.predicted_bytes());
     if (progress) progress(nll.numel());

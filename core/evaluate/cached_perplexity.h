@@ -31,7 +31,8 @@ struct CachedPerplexityOptions {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("context", self.context, "tokens of a window, the last one predicted included");
-    visit("prompt", self.prompt, "tokens of a window that are fed in one call, with exact attention; the others follow one by one");
+    visit("prompt", self.prompt,
+          "tokens of a window that are fed in one call, with exact attention; the others follow one by one");
     visit("windows", self.windows, "at most that many windows; 0: all");
     visit("batch", self.batch, "windows that are decoded side by side");
     visit("divergence", self.divergence,
@@ -48,8 +49,8 @@ struct CachedPerplexityResult {
   double standard_error = 0;  ///< of mean_nll, tokens taken as independent
   double perplexity = 0;
   std::int64_t windows = 0, scored_tokens = 0;
-  std::vector<double> nll;    ///< per scored token, windows in order
-  std::vector<double> kl;     ///< KL(cache kept as computed || cache as stored), likewise; empty unless asked for
+  std::vector<double> nll;  ///< per scored token, windows in order
+  std::vector<double> kl;   ///< KL(cache kept as computed || cache as stored), likewise; empty unless asked for
 
   /// Of one window's cache after its last call: the mean over windows.
   std::int64_t cached_tokens = 0;
@@ -59,11 +60,13 @@ struct CachedPerplexityResult {
   double effective_bits = 0;
 };
 
-/// Cuts the sequences into disjoint windows of `context` tokens, and decodes each in a cache of its own whose streams are
-/// stored as `format` says. Scored are the tokens predicted by calls after the prompt: those that saw stored keys and
-/// values. What is left of a sequence after its last whole window is not used. Counted bytes are held to the predicted ones.
-/// `progress`, if given, is told of scored tokens. Throws ConfigError for bad options, DataError when there is no window.
-CachedPerplexityResult cached_perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
+/// Cuts the sequences into disjoint windows of `context` tokens, and decodes each in a cache of its own whose streams
+/// are stored as `format` says. Scored are the tokens predicted by calls after the prompt: those that saw stored keys
+/// and values. What is left of a sequence after its last whole window is not used. Counted bytes are held to the
+/// predicted ones. `progress`, if given, is told of scored tokens. Throws ConfigError for bad options, DataError when
+/// there is no window.
+CachedPerplexityResult cached_perplexity(const Decoder& decoder,
+                                         const std::vector<std::vector<std::int32_t>>& sequences,
                                          const CachedPerplexityOptions& options, const CacheFormat& format,
                                          const std::function<void(std::int64_t)>& progress = {});
 

@@ -31,7 +31,8 @@ at::Tensor padded_ids(const Decoder& decoder, Rows rows, std::int64_t first) {
 }
 
 /// Adds up what the rows score. `hidden` [rows, positions, width] are final states from position `first` on.
-void add_scores(const Decoder& decoder, const at::Tensor& hidden, std::int64_t first, Rows rows, LikelihoodResult& result) {
+void add_scores(const Decoder& decoder, const at::Tensor& hidden, std::int64_t first, Rows rows,
+                LikelihoodResult& result) {
   std::vector<std::int64_t> places, targets;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     for (const ScoredContinuation& scored : rows[i].scored) {
@@ -71,8 +72,8 @@ void score_rows(const Decoder& decoder, Rows rows, LikelihoodResult& result) {
   add_scores(decoder, decoder.hidden_states(padded_ids(decoder, rows, 0)), 0, rows, result);
 }
 
-/// Whether rows whose longest has `longest` tokens, `tokens` together, go into one pass: until it is large enough to keep the
-/// processor busy, what padding costs does not count.
+/// Whether rows whose longest has `longest` tokens, `tokens` together, go into one pass: until it is large enough to
+/// keep the processor busy, what padding costs does not count.
 bool fills_well(std::int64_t rows, std::int64_t longest, std::int64_t tokens) {
   constexpr std::int64_t kEnoughTokens = 96;
   constexpr double kMostPadding = 0.15;
@@ -91,8 +92,8 @@ void score_rests(const Decoder& decoder, const DecoderCache& once, const at::Ten
   const at::Tensor sequences = at::tensor(owners).to(decoder.embedding.device());
   DecoderCache cache = once.select(sequences);
   const at::Tensor after = decoder.hidden_states_cached(padded_ids(decoder, rows, shared), cache);
-  add_scores(decoder, at::cat({before.narrow(1, first, shared - first).index_select(0, sequences), after}, 1), first, rows,
-             result);
+  add_scores(decoder, at::cat({before.narrow(1, first, shared - first).index_select(0, sequences), after}, 1), first,
+             rows, result);
 }
 
 /// Rows of groups whose shared beginnings are equally long: each beginning is fed once, and then the rests, those of
@@ -109,7 +110,8 @@ void score_shared(const Decoder& decoder, Rows rows, LikelihoodResult& result) {
   }
   DecoderCache once = decoder.make_cache(std::ssize(beginnings));
   const at::Tensor before = decoder.hidden_states_cached(padded_ids(decoder, beginnings, 0), once);
-  std::stable_sort(owned.begin(), owned.end(), [](const auto& a, const auto& b) { return a.first->length() > b.first->length(); });
+  std::stable_sort(owned.begin(), owned.end(),
+                   [](const auto& a, const auto& b) { return a.first->length() > b.first->length(); });
   for (auto next = owned.begin(); next != owned.end();) {
     const std::int64_t longest = next->first->length() - shared;
     std::vector<ContinuationRow> together;
@@ -140,7 +142,8 @@ std::int64_t count_tokens(Rows rows) {
   return count;
 }
 
-ContinuationPlan plan(const Decoder& decoder, const std::vector<ContinuationGroup>& groups, const LikelihoodOptions& options) {
+ContinuationPlan plan(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
+                      const LikelihoodOptions& options) {
   const bool whole_rows = decoder.geometry.rotary().depends_on_length();
   const std::int64_t positions = options.positions > 0 ? options.positions : decoder.geometry.max_positions;
   return plan_continuations(groups, positions, whole_rows, options.share_contexts && !whole_rows);
@@ -171,7 +174,8 @@ std::size_t batch_size(Rows rows, std::int64_t batch_tokens, bool equal_lengths)
 
 }  // namespace
 
-std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups, const LikelihoodOptions& options) {
+std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
+                               const LikelihoodOptions& options) {
   return count_tokens(plan(decoder, groups, options).rows);
 }
 

@@ -29,7 +29,8 @@ Continuation join_continuation(std::vector<std::int32_t> context, const std::vec
 /// The groups of `contexts` and their `choices`, with white space at a context's end counted to its continuations. An
 /// empty context stands for the BOS token, or EOS where there is none.
 /// Encodes on up to `threads` threads.
-std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer, const std::vector<std::string>& contexts,
+std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer,
+                                                    const std::vector<std::string>& contexts,
                                                     const std::vector<std::vector<std::string>>& choices,
                                                     int threads = 1);
 
@@ -40,18 +41,19 @@ struct LikelihoodOptions {
   bool share_contexts = true;        ///< compute what a group's continuations begin with once, where that pays
   std::function<void(std::int64_t)> computed = {};  ///< told of the tokens of each batch when it is done; may be empty
   LikelihoodJournal* journal = nullptr;  ///< keeps what is done, and knows what an earlier run has done; null: none
-  bool greedy = false;               ///< tell also which continuations greedy decoding would produce
-  std::int64_t positions = 0;        ///< tokens of the longest row; 0: the model's positions
+  bool greedy = false;                   ///< tell also which continuations greedy decoding would produce
+  std::int64_t positions = 0;            ///< tokens of the longest row; 0: the model's positions
 };
 
 struct LikelihoodResult {
-  std::vector<std::vector<double>> sum;  ///< log p(continuation | context) in nats, [group][continuation]
-  std::int64_t truncated = 0;            ///< continuations whose context was cut on the left to fit the model
+  std::vector<std::vector<double>> sum;   ///< log p(continuation | context) in nats, [group][continuation]
+  std::int64_t truncated = 0;             ///< continuations whose context was cut on the left to fit the model
   std::vector<std::vector<char>> greedy;  ///< 1: each token is the likeliest after those before it; only if asked for
 };
 
 /// Tokens that log_likelihoods() feeds the model for these groups, padding not counted.
-std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups, const LikelihoodOptions& options);
+std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
+                               const LikelihoodOptions& options);
 
 /// Sums of log-likelihoods of the continuations' tokens. A row longer than the model's positions loses tokens of its
 /// context on the left. Rows are sorted by length and go together under `batch_tokens`. What several rows of a group

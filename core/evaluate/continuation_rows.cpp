@@ -9,8 +9,8 @@ namespace {
 
 /// Sharing must save this factor of tokens: a shared beginning costs more passes, and smaller ones.
 constexpr std::int64_t kLeastSaving = 2;
-/// A pass over fewer tokens waits for the weights: groups go together that share unequally much, each as much as the one
-/// that shares least, until their shared tokens are this many or this part of all tokens would be computed twice.
+/// A pass over fewer tokens waits for the weights: groups go together that share unequally much, each as much as the
+/// one that shares least, until their shared tokens are this many or this part of all tokens would be computed twice.
 constexpr std::int64_t kPoolTokens = 512;
 constexpr double kMostSpent = 0.1;
 
@@ -73,15 +73,19 @@ std::int64_t worth_sharing(const std::vector<ContinuationRow>& rows) {
 
 /// Makes groups of rows, sorted by what they share, share equally much. `rows` all share something.
 void pool(std::span<ContinuationRow> rows) {
-  std::int64_t pooled = 0, tokens = 0, longest = 0;  // of the pool: tokens shared, all tokens to compute, shared by its first
-  double spent = 0;                                  // tokens that its rows compute because they share less than they could
+  std::int64_t pooled = 0, tokens = 0,
+               longest = 0;  // of the pool: tokens shared, all tokens to compute, shared by its first
+  double spent = 0;          // tokens that its rows compute because they share less than they could
   std::size_t first = 0;
   for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
     const std::int64_t shared = rows[begin].shared;
     std::int64_t apart = 0;
-    for (end = begin; end < rows.size() && rows[end].group == rows[begin].group; ++end) apart += rows[end].length() - shared;
+    for (end = begin; end < rows.size() && rows[end].group == rows[begin].group; ++end)
+      apart += rows[end].length() - shared;
     const double more = static_cast<double>((longest - shared) * static_cast<std::int64_t>(begin - first));
-    const bool joins = pooled > 0 && (shared == longest || (pooled < kPoolTokens && spent + more <= kMostSpent * static_cast<double>(tokens)));
+    const bool joins =
+        pooled > 0 &&
+        (shared == longest || (pooled < kPoolTokens && spent + more <= kMostSpent * static_cast<double>(tokens)));
     if (!joins) {
       first = begin;
       pooled = tokens = 0;
@@ -114,7 +118,8 @@ ContinuationPlan plan_continuations(const std::vector<ContinuationGroup>& groups
     if (a.shared != b.shared || a.shared > 0) return a.shared > b.shared;
     return a.length() > b.length();
   });
-  const auto single = std::find_if(plan.rows.begin(), plan.rows.end(), [](const ContinuationRow& row) { return row.shared == 0; });
+  const auto single =
+      std::find_if(plan.rows.begin(), plan.rows.end(), [](const ContinuationRow& row) { return row.shared == 0; });
   pool({plan.rows.begin(), single});
   return plan;
 }

@@ -26,7 +26,8 @@ struct ContinuationRow {
 };
 
 struct ContinuationPlan {
-  std::vector<ContinuationRow> rows;  ///< views into the groups; sorted by shared and length, groups that share together
+  std::vector<ContinuationRow>
+      rows;  ///< views into the groups; sorted by shared and length, groups that share together
   std::int64_t truncated = 0;
 };
 

@@ -35,12 +35,14 @@ void for_scored_tokens(const Models& models, const WindowPlan& plan, const Perpl
     for (const Decoder* model : models) {
       const auto device = model->embedding.device();
       const at::Tensor hidden = model->hidden_states(ids.to(device));
-      states.push_back(hidden.reshape({-1, hidden.size(2)}).index_select(0, at::tensor(scored.rows, at::kLong).to(device)));
+      states.push_back(
+          hidden.reshape({-1, hidden.size(2)}).index_select(0, at::tensor(scored.rows, at::kLong).to(device)));
     }
     for (std::int64_t begin = 0; begin < targets.size(0); begin += chunk) {
       const std::int64_t size = std::min(chunk, targets.size(0) - begin);
       std::vector<at::Tensor> logits;
-      for (std::size_t i = 0; i < models.size(); ++i) logits.push_back(models[i]->logits(states[i].narrow(0, begin, size)));
+      for (std::size_t i = 0; i < models.size(); ++i)
+        logits.push_back(models[i]->logits(states[i].narrow(0, begin, size)));
       work(logits, targets.narrow(0, begin, size).to(logits.back().device()), places.narrow(0, begin, size));
     }
     if (progress) progress(std::ssize(scored.tokens));
@@ -62,7 +64,8 @@ void expect_vocabulary(std::int64_t source, std::int64_t model) {
 /// log p of kept tokens, double [rows, kept].
 at::Tensor decode(const StoredDistributions& stored, const at::Tensor& places) {
   const auto column = [&](const at::Tensor& x) { return x.index_select(0, places).to(at::kDouble).unsqueeze(1); };
-  return column(stored.largest) - column(stored.step) * (stored.codes.index_select(0, places).to(at::kDouble) + kCodeOffset);
+  return column(stored.largest) -
+         column(stored.step) * (stored.codes.index_select(0, places).to(at::kDouble) + kCodeOffset);
 }
 
 /// sum p (d - 1) + q over entries, which is KL where p and q are whole; see core/ops/softmax_divergence.h. Where p is
@@ -99,13 +102,15 @@ void store(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor
     const auto [values, ids] = log_p.topk(to.kept(), 1);
     kept = values;
     to.ids.index_copy_(0, places, ids.to(at::kInt));
-    to.tail.index_copy_(0, places, log_p.scatter(1, ids, -std::numeric_limits<double>::infinity()).logsumexp(1).exp().to(at::kFloat));
+    to.tail.index_copy_(
+        0, places, log_p.scatter(1, ids, -std::numeric_limits<double>::infinity()).logsumexp(1).exp().to(at::kFloat));
   }
   // The scale is rounded first: codes belong to the scale as it is stored.
   const at::Tensor largest = kept.amax(1).to(at::kFloat);
   const at::Tensor step = ((largest.to(at::kDouble) - kept.amin(1)) / kSteps).to(at::kFloat);
   const at::Tensor divisor = step.to(at::kDouble).clamp_min(std::numeric_limits<double>::min()).unsqueeze(1);
-  const at::Tensor codes = ((largest.to(at::kDouble).unsqueeze(1) - kept) / divisor).round().clamp(0, kSteps) - kCodeOffset;
+  const at::Tensor codes =
+      ((largest.to(at::kDouble).unsqueeze(1) - kept) / divisor).round().clamp(0, kSteps) - kCodeOffset;
   to.likeliest.index_copy_(0, places, log_p.argmax(1).to(at::kInt));
   to.largest.index_copy_(0, places, largest);
   to.step.index_copy_(0, places, step);
@@ -117,8 +122,8 @@ void expect_same_text(const StoredDistributions& stored, const WindowPlan& plan,
                       const PerplexityOptions& options) {
   const std::int64_t stride = options.stride.value_or(options.context);
   if (stored.context != options.context || stored.stride != stride) {
-    throw DataError(cat("the source's distributions were stored for windows of ", stored.context, " tokens at a stride of ",
-                        stored.stride, ", not ", options.context, " at ", stride));
+    throw DataError(cat("the source's distributions were stored for windows of ", stored.context,
+                        " tokens at a stride of ", stored.stride, ", not ", options.context, " at ", stride));
   }
   if (stored.text_hash != hash_tokens(sequences) || stored.tokens() != plan.scored) {
     throw DataError(cat("the source's distributions were stored for another text: ", stored.tokens(),
@@ -156,15 +161,26 @@ TokenDivergence divergence(const StoredDistributions& source, const Decoder& mod
   return result;
 }
 
-StoredDistributions store_distributions(const Decoder& source, const Sequences& sequences, const PerplexityOptions& options,
-                                        std::int64_t kept, const TokenProgress& progress) {
+StoredDistributions store_distributions(const Decoder& source, const Sequences& sequences,
+                                        const PerplexityOptions& options, std::int64_t kept,
+                                        const TokenProgress& progress) {
   const at::NoGradGuard no_grad;
   const WindowPlan plan = plan_for(sequences, options);
-  const std::int64_t vocabulary = source.geometry.vocabulary, width = kept < 1 ? vocabulary : std::min(kept, vocabulary);
+  const std::int64_t vocabulary = source.geometry.vocabulary,
+                     width = kept < 1 ? vocabulary : std::min(kept, vocabulary);
   const auto make = [&](std::vector<std::int64_t> shape, at::ScalarType type) { return at::zeros(shape, type); };
-  StoredDistributions stored{vocabulary, options.context, options.stride.value_or(options.context), hash_tokens(sequences),
-                             "", {}, make({plan.scored, width}, at::kShort), make({plan.scored}, at::kFloat),
-                             make({plan.scored}, at::kFloat), {}, make({plan.scored}, at::kInt), make({plan.scored}, at::kFloat)};
+  StoredDistributions stored{vocabulary,
+                             options.context,
+                             options.stride.value_or(options.context),
+                             hash_tokens(sequences),
+                             "",
+                             {},
+                             make({plan.scored, width}, at::kShort),
+                             make({plan.scored}, at::kFloat),
+                             make({plan.scored}, at::kFloat),
+                             {},
+                             make({plan.scored}, at::kInt),
+                             make({plan.scored}, at::kFloat)};
   if (width < vocabulary) {
     stored.ids = make({plan.scored, width}, at::kInt);
     stored.tail = make({plan.scored}, at::kFloat);

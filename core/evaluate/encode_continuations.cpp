@@ -30,12 +30,14 @@ Continuation join_continuation(std::vector<std::int32_t> context, const std::vec
     split = whole.empty() ? 0 : whole.size() - 1;
     context.assign(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(split));
   }
-  if (split == 0) throw DataError("no token to condition on: the context is empty and the tokenizer puts none in front");
+  if (split == 0)
+    throw DataError("no token to condition on: the context is empty and the tokenizer puts none in front");
   context.insert(context.end(), whole.begin() + static_cast<std::ptrdiff_t>(split), whole.end());
   return {std::move(context), static_cast<std::int64_t>(split)};
 }
 
-std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer, const std::vector<std::string>& contexts,
+std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer,
+                                                    const std::vector<std::string>& contexts,
                                                     const std::vector<std::vector<std::string>>& choices, int threads) {
   expects(contexts.size() == choices.size(), "one list of choices per context");
   std::vector<std::string> texts;  // of each item its context, then context and choice together

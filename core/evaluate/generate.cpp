@@ -225,7 +225,9 @@ class Course {
 }  // namespace
 
 std::vector<std::pair<std::string, Finish>> enum_names(Finish) {
-  return {{"length", Finish::kLength}, {"stop", Finish::kStop}, {"stop_string", Finish::kCaller},
+  return {{"length", Finish::kLength},
+          {"stop", Finish::kStop},
+          {"stop_string", Finish::kCaller},
           {"interrupted", Finish::kInterrupted}};
 }
 
@@ -251,8 +253,8 @@ void GenerateOptions::validate(const std::string& path) const {
   if (prefill_chunk < 0) throw ConfigError(cat(path, ".prefill_chunk: ", prefill_chunk, " is negative"));
 }
 
-GenerateReport generate(const Decoder& decoder, const Prompts& prompts, const GenerateOptions& options,
-                        DecodePath path, const CacheFormat& format, const TokenSink& sink) {
+GenerateReport generate(const Decoder& decoder, const Prompts& prompts, const GenerateOptions& options, DecodePath path,
+                        const CacheFormat& format, const TokenSink& sink) {
   const at::NoGradGuard no_grad;
   options.validate("generate");
   if (prompts.empty()) throw ConfigError("generate: a batch of no prompts; expected at least one");

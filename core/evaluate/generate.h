@@ -31,7 +31,8 @@ struct GenerateOptions {
     visit("top_k", self.top_k, "sample among the k likeliest tokens; 0: all");
     visit("top_p", self.top_p, "sample among the fewest likeliest tokens that hold this probability together");
     visit("repetition_penalty", self.repetition_penalty,
-          "positive logits of tokens that occurred are divided by it, negative ones multiplied (arXiv 1909.05858); 1: none");
+          "positive logits of tokens that occurred are divided by it, negative ones multiplied (arXiv 1909.05858); 1: "
+          "none");
     visit("seed", self.seed, "of the sampling");
     visit("stop", self.stop, "token that ends a sequence, and fills it up; null: none");
     visit("prefill_chunk", self.prefill_chunk, "tokens of a prompt that are fed at a time; 0: all at once");
@@ -60,9 +61,9 @@ struct GeneratedSequence {
 
 struct GenerateReport {
   std::vector<GeneratedSequence> sequences;
-  double first_seconds = 0;   ///< until every sequence had its first token
-  double seconds = 0;         ///< in all
-  std::int64_t steps = 0;     ///< after the first token
+  double first_seconds = 0;                               ///< until every sequence had its first token
+  double seconds = 0;                                     ///< in all
+  std::int64_t steps = 0;                                 ///< after the first token
   std::int64_t cached_tokens = 0, cache_bytes = 0;        ///< at the end, of all sequences; counted in the buffers
   std::int64_t predicted_bytes = 0, allocated_bytes = 0;  ///< by formula; with growth reserve
   std::int64_t new_tokens() const;
@@ -74,9 +75,9 @@ struct GenerateReport {
 using TokenSink = std::function<bool(std::int64_t row, std::int64_t token)>;
 
 /// Continues prompts of any lengths (each at least one token) as one batch. A sequence's tokens do not depend on the
-/// others, but for rounding. Keys and values are cached as `format` says, except for models whose frequencies depend on the length (dynamic scaling) once a sequence outgrows their context:
-/// those recompute everything at each step, as cached keys would carry other frequencies. A signal ends all sequences
-/// between two tokens.
+/// others, but for rounding. Keys and values are cached as `format` says, except for models whose frequencies depend on
+/// the length (dynamic scaling) once a sequence outgrows their context: those recompute everything at each step, as
+/// cached keys would carry other frequencies. A signal ends all sequences between two tokens.
 GenerateReport generate(const Decoder& decoder, const std::vector<std::vector<std::int64_t>>& prompts,
                         const GenerateOptions& options, DecodePath path = DecodePath::kAuto,
                         const CacheFormat& format = {}, const TokenSink& sink = {});

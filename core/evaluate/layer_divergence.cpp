@@ -22,7 +22,8 @@ std::vector<at::Tensor> predicting_states(const Decoder& source, const Decoder& 
     return rms_norm(scored, matching(source.final_norm, scored), source.geometry.norm_epsilon);
   };
   std::vector<at::Tensor> inputs = {source.embed(ids)};
-  for (std::size_t i = 0; i < source.layers.size(); ++i) inputs.push_back(source.apply_layer(i, inputs.back(), rotary, {}));
+  for (std::size_t i = 0; i < source.layers.size(); ++i)
+    inputs.push_back(source.apply_layer(i, inputs.back(), rotary, {}));
   std::vector<at::Tensor> states = {finish(inputs.back())};
   for (std::size_t i = 0; i < source.layers.size(); ++i) {
     at::Tensor x = converted.apply_layer(i, inputs[i], rotary, {});
@@ -40,7 +41,8 @@ std::vector<TokenDivergence> layer_divergence(const Decoder& source, const Decod
   const at::NoGradGuard no_grad;
   options.validate("divergence");
   expects(source.layers.size() == converted.layers.size(), "both models have the same layers");
-  const WindowPlan plan = plan_windows(sequences, options.context, options.stride.value_or(options.context), "divergence");
+  const WindowPlan plan =
+      plan_windows(sequences, options.context, options.stride.value_or(options.context), "divergence");
   std::vector<TokenDivergence> result(source.layers.size(), room_for(plan, options.context));
   const std::int64_t chunk = logit_rows(source.geometry.vocabulary);
   const auto device = source.embedding.device();
@@ -49,11 +51,14 @@ std::vector<TokenDivergence> layer_divergence(const Decoder& source, const Decod
     const std::size_t count = windows_together(source, left, options.batch_tokens);
     const at::Tensor ids = window_ids(left.first(count));
     const ScoredTokens scored = scored_tokens(left.first(count), ids.size(1));
-    const at::Tensor targets = at::tensor(scored.tokens, at::kLong).to(device), places = at::tensor(scored.places, at::kLong);
-    const auto states = predicting_states(source, converted, ids.to(device), at::tensor(scored.rows, at::kLong).to(device));
+    const at::Tensor targets = at::tensor(scored.tokens, at::kLong).to(device),
+                     places = at::tensor(scored.places, at::kLong);
+    const auto states =
+        predicting_states(source, converted, ids.to(device), at::tensor(scored.rows, at::kLong).to(device));
     for (std::int64_t begin = 0; begin < targets.size(0); begin += chunk) {
       const std::int64_t size = std::min(chunk, targets.size(0) - begin);
-      const at::Tensor reference = source.logits(states.front().narrow(0, begin, size)), wanted = targets.narrow(0, begin, size);
+      const at::Tensor reference = source.logits(states.front().narrow(0, begin, size)),
+                       wanted = targets.narrow(0, begin, size);
       for (std::size_t i = 0; i < result.size(); ++i) {
         const auto rows = softmax_divergence(reference, source.logits(states[i + 1].narrow(0, begin, size)), wanted);
         put(rows, places.narrow(0, begin, size), result[i]);

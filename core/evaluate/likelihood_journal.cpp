@@ -103,7 +103,8 @@ std::string requests_key(const std::vector<ContinuationGroup>& groups, const Lik
     for (const Continuation& continuation : group) {
       add(continuation.context);
       add(continuation.tokens.size());
-      hasher.update({reinterpret_cast<const char*>(continuation.tokens.data()), continuation.tokens.size() * sizeof(std::int32_t)});
+      hasher.update({reinterpret_cast<const char*>(continuation.tokens.data()),
+                     continuation.tokens.size() * sizeof(std::int32_t)});
     }
   }
   return hasher.digest();

@@ -14,8 +14,8 @@
 namespace mla {
 
 /// A file to which each finished batch is added as a line, in order. It begins with a key; one of another key is begun
-/// anew. A line that was cut short ends what is taken over. Since batches are planned alike each time, a run that goes on
-/// gives the same numbers, bit for bit, as one that was never stopped.
+/// anew. A line that was cut short ends what is taken over. Since batches are planned alike each time, a run that goes
+/// on gives the same numbers, bit for bit, as one that was never stopped.
 class LikelihoodJournal {
  public:
   /// `key` stands for the model, the requests and the options: everything that the numbers depend on.

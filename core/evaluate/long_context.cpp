@@ -71,11 +71,12 @@ std::vector<LongContextItem> read_long_context_items(const std::filesystem::path
 }
 
 std::vector<std::int32_t> long_context_prompt(const LongBenchTask& task, const LongContextItem& item,
-                                              const Tokenizer& tokenizer, std::int64_t max_tokens, const std::string& path) {
+                                              const Tokenizer& tokenizer, std::int64_t max_tokens,
+                                              const std::string& path) {
   const std::int64_t most = max_tokens - task.new_tokens;
   if (most < 2) {
-    throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": leaves no room for a prompt beside the ", task.new_tokens,
-                          " tokens of an answer to ", task.name));
+    throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": leaves no room for a prompt beside the ",
+                          task.new_tokens, " tokens of an answer to ", task.name));
   }
   const std::string context = without_middle(item.context, static_cast<std::size_t>(8 * max_tokens));
   std::vector<std::int32_t> tokens = tokenizer.encode(longbench_prompt(task, context, item.input), {.add_bos = true});
@@ -86,8 +87,8 @@ std::vector<std::int32_t> long_context_prompt(const LongBenchTask& task, const L
   return tokens;
 }
 
-void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task, std::vector<LongContextItem>& items,
-            const std::vector<bool>& answered, const LongContextOptions& options,
+void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
+            std::vector<LongContextItem>& items, const std::vector<bool>& answered, const LongContextOptions& options,
             const std::function<void(const std::vector<std::size_t>&)>& done) {
   std::vector<std::vector<std::int32_t>> prompts(items.size());
   std::map<std::size_t, std::vector<std::size_t>> by_length;
@@ -97,10 +98,12 @@ void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchT
     by_length[prompts[i].size()].push_back(i);
   }
   for (const auto& [length, indices] : by_length) {
-    const std::size_t most = std::max<std::size_t>(1, static_cast<std::size_t>(options.batch_tokens) / std::max<std::size_t>(1, length));
+    const std::size_t most =
+        std::max<std::size_t>(1, static_cast<std::size_t>(options.batch_tokens) / std::max<std::size_t>(1, length));
     for (std::size_t begin = 0; begin < indices.size(); begin += most) {
-      const std::vector<std::size_t> batch(indices.begin() + static_cast<std::ptrdiff_t>(begin),
-                                           indices.begin() + static_cast<std::ptrdiff_t>(std::min(begin + most, indices.size())));
+      const std::vector<std::size_t> batch(
+          indices.begin() + static_cast<std::ptrdiff_t>(begin),
+          indices.begin() + static_cast<std::ptrdiff_t>(std::min(begin + most, indices.size())));
       answer_batch(decoder, tokenizer, task, prompts, batch, options.cache, items);
       if (done) done(batch);
     }

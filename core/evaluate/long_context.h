@@ -29,7 +29,8 @@ std::vector<LongContextItem> read_long_context_items(const std::filesystem::path
 /// stay; then the whole prompt's tokens, of which the first and the last half stay, the first with the odd one.
 /// Throws ConfigError naming `path` where `max_tokens` leaves no room for a prompt.
 std::vector<std::int32_t> long_context_prompt(const LongBenchTask& task, const LongContextItem& item,
-                                              const Tokenizer& tokenizer, std::int64_t max_tokens, const std::string& path);
+                                              const Tokenizer& tokenizer, std::int64_t max_tokens,
+                                              const std::string& path);
 
 struct LongContextOptions {
   std::int64_t max_tokens = 2048;    ///< of prompt and answer together
@@ -38,11 +39,11 @@ struct LongContextOptions {
   CacheFormat cache = {};            ///< how keys and values are kept; empty: as computed
 };
 
-/// Answers the items one batch after another: greedily, through a cache of the options' format, up to the task's length or the
-/// tokenizer's EOS, which is left out as all special tokens are. Items whose `answered` flag is set are passed over.
-/// `done` is told of the indices answered after each batch. Throws Interrupted where a signal ended a batch.
-void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task, std::vector<LongContextItem>& items,
-            const std::vector<bool>& answered, const LongContextOptions& options,
+/// Answers the items one batch after another: greedily, through a cache of the options' format, up to the task's length
+/// or the tokenizer's EOS, which is left out as all special tokens are. Items whose `answered` flag is set are passed
+/// over. `done` is told of the indices answered after each batch. Throws Interrupted where a signal ended a batch.
+void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
+            std::vector<LongContextItem>& items, const std::vector<bool>& answered, const LongContextOptions& options,
             const std::function<void(const std::vector<std::size_t>&)>& done = {});
 
 }  // namespace mla

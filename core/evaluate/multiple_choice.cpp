@@ -33,7 +33,8 @@ Accuracy accuracy_by(const std::vector<MultipleChoiceItem>& items, const std::ve
 }
 
 /// The items' groups of tokens. An item whose choices have contexts of their own is encoded as several of one choice.
-std::vector<ContinuationGroup> encode_items(const std::vector<MultipleChoiceItem>& items, const Tokenizer& tokenizer, int threads) {
+std::vector<ContinuationGroup> encode_items(const std::vector<MultipleChoiceItem>& items, const Tokenizer& tokenizer,
+                                            int threads) {
   std::vector<std::string> contexts;
   std::vector<std::vector<std::string>> choices;
   for (const MultipleChoiceItem& item : items) {
@@ -67,7 +68,8 @@ double characters_of(const std::string& choice) {
   return bytes_of(choice) - static_cast<double>(std::count_if(choice.begin(), choice.end(), continues));
 }
 
-MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer, int threads) {
+MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer,
+                                        int threads) {
   std::vector<ContinuationGroup> tokens = encode_items(items, tokenizer, threads);
   return {std::move(items), std::move(tokens)};
 }

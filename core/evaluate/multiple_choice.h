@@ -32,13 +32,13 @@ double characters_of(const std::string& choice);
 double bytes_of(const std::string& choice);
 
 struct MultipleChoiceResult {
-  Accuracy accuracy;             ///< by the sum of log-likelihoods of the choice's tokens
-  Accuracy accuracy_normalized;  ///< by the sum over unicode characters, a leading space not counted
-  Accuracy accuracy_per_byte;    ///< by the sum over bytes of UTF-8, a leading space not counted
+  Accuracy accuracy;                                ///< by the sum of log-likelihoods of the choice's tokens
+  Accuracy accuracy_normalized;                     ///< by the sum over unicode characters, a leading space not counted
+  Accuracy accuracy_per_byte;                       ///< by the sum over bytes of UTF-8, a leading space not counted
   std::vector<std::vector<double>> log_likelihood;  ///< [item][choice], nats
   /// Share of items whose right choice greedy decoding would write after the context; only where it was asked for.
   Accuracy greedy;
-  std::int64_t truncated = 0;    ///< choices whose context was cut on the left to fit the model
+  std::int64_t truncated = 0;  ///< choices whose context was cut on the left to fit the model
 };
 
 /// The accuracies that log-likelihoods [item][choice] of the items' choices make, wherever they come from.

@@ -69,7 +69,8 @@ PerplexityResult perplexity(const Decoder& decoder, const std::vector<std::vecto
                             const std::function<void(std::int64_t)>& progress) {
   const at::NoGradGuard no_grad;
   options.validate("perplexity");
-  const WindowPlan plan = plan_windows(sequences, options.context, options.stride.value_or(options.context), "perplexity");
+  const WindowPlan plan =
+      plan_windows(sequences, options.context, options.stride.value_or(options.context), "perplexity");
   std::vector<double> nll(static_cast<std::size_t>(plan.scored));
   std::span<const Window> left = plan.windows;
   while (!left.empty()) {

@@ -39,20 +39,20 @@ struct PerplexityResult {
   double perplexity = 0;                ///< exp(mean_nll)
   std::optional<double> bits_per_byte;  ///< only where the bytes are known
   std::int64_t scored_tokens = 0;
-  std::vector<double> nll;  ///< per scored token in the order of the sequences, nats
+  std::vector<double> nll;                        ///< per scored token in the order of the sequences, nats
   std::vector<std::int64_t> scored_per_sequence;  ///< how many of them belong to each sequence
-  std::vector<std::int64_t> positions;  ///< of `nll`: how many tokens stand before each in its window
+  std::vector<std::int64_t> positions;            ///< of `nll`: how many tokens stand before each in its window
   SampleGroups groups;  ///< sequences, or blocks of them: text_groups() of scored_per_sequence and the context
 };
 
-/// Window k of a sequence holds its tokens k * stride … k * stride + context - 1 (fewer at the end), at positions 0, 1, …;
-/// the last window is the one that reaches the end. Each window scores those of its tokens that no earlier window held,
-/// its own first token apart, which has no context. This is the usual strided perplexity: with stride = context windows
-/// are disjoint and lose their first token; with stride < context every token but a sequence's first is scored once,
-/// with at least context - stride tokens before it. One long text is one sequence.
-/// `bytes` is the length of the sequences' whole text; bits per byte are the mean per token times the tokens that could
-/// be scored, over bytes. `progress`, if given, is told of the tokens scored after each forward pass.
-/// Throws ConfigError for bad options, DataError when there is no token to score.
+/// Window k of a sequence holds its tokens k * stride … k * stride + context - 1 (fewer at the end), at positions 0, 1,
+/// …; the last window is the one that reaches the end. Each window scores those of its tokens that no earlier window
+/// held, its own first token apart, which has no context. This is the usual strided perplexity: with stride = context
+/// windows are disjoint and lose their first token; with stride < context every token but a sequence's first is scored
+/// once, with at least context - stride tokens before it. One long text is one sequence. `bytes` is the length of the
+/// sequences' whole text; bits per byte are the mean per token times the tokens that could be scored, over bytes.
+/// `progress`, if given, is told of the tokens scored after each forward pass. Throws ConfigError for bad options,
+/// DataError when there is no token to score.
 PerplexityResult perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
                             const PerplexityOptions& options, std::optional<std::int64_t> bytes = {},
                             const std::function<void(std::int64_t)>& progress = {});

@@ -19,7 +19,8 @@ std::vector<std::int64_t> usual_buckets(std::int64_t context, std::int64_t train
 }
 
 std::vector<PositionBucket> by_position(const std::vector<double>& values, const std::vector<std::int64_t>& positions,
-                                        const std::vector<std::int64_t>& groups, const std::vector<std::int64_t>& starts) {
+                                        const std::vector<std::int64_t>& groups,
+                                        const std::vector<std::int64_t>& starts) {
   expects(values.size() == positions.size() && !starts.empty(), "one position per value");
   std::vector<PositionBucket> buckets(starts.size());
   for (PositionBucket& bucket : buckets) bucket.groups.assign(groups.empty() ? 0 : groups.size(), 0);

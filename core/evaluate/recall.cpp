@@ -25,7 +25,8 @@ RecallResult recall(const Decoder& decoder, const RecallTask& task, std::int64_t
   options.greedy = true;
   options.positions = decoder.geometry.max_positions;
   for (const ContinuationGroup& group : task.tokens) {
-    for (const Continuation& continuation : group) options.positions = std::max(options.positions, std::ssize(continuation.tokens));
+    for (const Continuation& continuation : group)
+      options.positions = std::max(options.positions, std::ssize(continuation.tokens));
   }
   const LikelihoodResult likelihoods = log_likelihoods(decoder, task.tokens, options, progress);
   expects(likelihoods.truncated == 0, "nothing that is asked for was cut off");
@@ -34,7 +35,8 @@ RecallResult recall(const Decoder& decoder, const RecallTask& task, std::int64_t
     const auto right = static_cast<std::size_t>(task.items[i].question.answer);
     const std::vector<double>& sums = likelihoods.sum[i];
     // Written so that an answer whose likelihood is not a number counts as wrong.
-    const bool likeliest = std::count_if(sums.begin(), sums.end(), [&](double sum) { return sums[right] >= sum; }) == std::ssize(sums);
+    const bool likeliest =
+        std::count_if(sums.begin(), sums.end(), [&](double sum) { return sums[right] >= sum; }) == std::ssize(sums);
     result.exact.push_back(likelihoods.greedy[i][right]);
     result.chosen.push_back(likeliest ? 1 : 0);
     result.nll.push_back(-sums[right]);

@@ -59,7 +59,8 @@ RecallOptions resolved(RecallOptions options, const std::string& path) {
 }
 
 std::string replaced(std::string text, const std::string& mark, const std::string& by) {
-  for (std::size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + by.size())) text.replace(at, mark.size(), by);
+  for (std::size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + by.size()))
+    text.replace(at, mark.size(), by);
   return text;
 }
 
@@ -101,7 +102,10 @@ class Scene {
  public:
   /// `name` tells its random streams from those of other items.
   Scene(const RecallOptions& options, double depth, const std::string& name)
-      : options_(options), depth_(depth), name_(name), keys_(options.keys, {options.seed, name + ".keys"}, made_up_word),
+      : options_(options),
+        depth_(depth),
+        name_(name),
+        keys_(options.keys, {options.seed, name + ".keys"}, made_up_word),
         values_(options.values, {options.seed, name + ".values"}, number) {
     RandomStream stream(options.seed, name);
     first_filler_ = stream.below(options.filler.size());
@@ -123,7 +127,8 @@ class Scene {
     std::size_t other = 1, filler = first_filler_;
     for (std::size_t i = 0; i <= is_other.size(); ++i) {
       if (i == place) text += statement(0);
-      if (i < is_other.size()) text += is_other[i] ? statement(other++) : options_.filler[filler++ % options_.filler.size()];
+      if (i < is_other.size())
+        text += is_other[i] ? statement(other++) : options_.filler[filler++ % options_.filler.size()];
     }
     return text + replaced(options_.question, "{key}", keys_.at(0));
   }
@@ -131,7 +136,8 @@ class Scene {
   /// Value 0 is right; the others are those of other keys, and stand in the context where there are enough of them.
   MultipleChoiceItem item(std::int64_t units) {
     MultipleChoiceItem item{context(units), {}, static_cast<std::int64_t>(right_)};
-    for (std::int64_t i = 0; i < options_.choices; ++i) item.choices.push_back(" " + values_.at(static_cast<std::size_t>(i)));
+    for (std::int64_t i = 0; i < options_.choices; ++i)
+      item.choices.push_back(" " + values_.at(static_cast<std::size_t>(i)));
     std::swap(item.choices.front(), item.choices[right_]);
     return item;
   }
@@ -152,7 +158,9 @@ class Scene {
 
 /// The largest number of sentences with which the context has at most `room` tokens.
 std::int64_t fitting_units(Scene& scene, const Tokenizer& tokenizer, std::int64_t room) {
-  const auto fits = [&](std::int64_t units) { return std::ssize(tokenizer.encode(scene.context(units), {.add_bos = true})) <= room; };
+  const auto fits = [&](std::int64_t units) {
+    return std::ssize(tokenizer.encode(scene.context(units), {.add_bos = true})) <= room;
+  };
   if (!fits(0)) return -1;
   std::int64_t low = 0, high = 1;
   while (fits(high)) {
@@ -170,17 +178,21 @@ std::int64_t fitting_units(Scene& scene, const Tokenizer& tokenizer, std::int64_
 
 void RecallOptions::validate(const std::string& path) const {
   const RecallOptions all = resolved(*this, path);
-  if (lengths.empty() || depths.empty()) throw ConfigError(cat(path, lengths.empty() ? ".lengths" : ".depths", ": the list is empty"));
+  if (lengths.empty() || depths.empty())
+    throw ConfigError(cat(path, lengths.empty() ? ".lengths" : ".depths", ": the list is empty"));
   for (std::size_t i = 0; i < lengths.size(); ++i) check_at_least_one(cat(path, ".lengths[", i, "]"), lengths[i]);
   for (std::size_t i = 0; i < depths.size(); ++i) {
-    if (!(depths[i] >= 0 && depths[i] <= 1)) throw ConfigError(cat(path, ".depths[", i, "] = ", depths[i], ": expected 0 (the beginning) to 1 (the end)"));
+    if (!(depths[i] >= 0 && depths[i] <= 1))
+      throw ConfigError(cat(path, ".depths[", i, "] = ", depths[i], ": expected 0 (the beginning) to 1 (the end)"));
   }
   check_at_least_one(path + ".items", items);
   if (choices < 2) throw ConfigError(cat(path, ".choices = ", choices, ": expected at least 2"));
   if (others < -1) throw ConfigError(cat(path, ".others = ", others, ": expected -1 or more"));
   if (all.statement.find("{value}") == std::string::npos) throw ConfigError(cat(path, ".statement: has no {value}"));
-  if (all.question.find("{value}") != std::string::npos) throw ConfigError(cat(path, ".question: has {value}, which is what is asked for"));
-  if (all.question.ends_with(' ')) throw ConfigError(cat(path, ".question: ends with a space, which belongs to the answer"));
+  if (all.question.find("{value}") != std::string::npos)
+    throw ConfigError(cat(path, ".question: has {value}, which is what is asked for"));
+  if (all.question.ends_with(' '))
+    throw ConfigError(cat(path, ".question: ends with a space, which belongs to the answer"));
   for (std::size_t i = 0; i < filler.size(); ++i) {
     if (filler[i].empty()) throw ConfigError(cat(path, ".filler[", i, "]: is empty"));
   }
@@ -188,7 +200,8 @@ void RecallOptions::validate(const std::string& path) const {
     const std::vector<std::string>& words = *list;
     for (std::size_t i = 0; i < words.size(); ++i) {
       if (words[i].empty()) throw ConfigError(cat(path, ".", name, "[", i, "]: is empty"));
-      if (std::find(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(i), words[i]) != words.begin() + static_cast<std::ptrdiff_t>(i)) {
+      if (std::find(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(i), words[i]) !=
+          words.begin() + static_cast<std::ptrdiff_t>(i)) {
         throw ConfigError(cat(path, ".", name, "[", i, "]: '", words[i], "' is given twice"));
       }
     }
@@ -210,10 +223,12 @@ std::vector<RecallItem> make_recall_items(const RecallOptions& given, const Toke
       for (std::int64_t index = 0; index < options.items; ++index) {
         Scene scene(options, depth, cat("recall.", options.kind, ".", length, ".", depth, ".", index));
         std::int64_t longest = 0;
-        for (const std::string& choice : scene.item(0).choices) longest = std::max(longest, std::ssize(tokenizer.encode(choice)));
+        for (const std::string& choice : scene.item(0).choices)
+          longest = std::max(longest, std::ssize(tokenizer.encode(choice)));
         const std::int64_t units = fitting_units(scene, tokenizer, length - longest);
         if (units < 0) {
-          throw DataError(cat("recall: a length of ", length, " tokens has no room for statement, question and answer, which take ",
+          throw DataError(cat("recall: a length of ", length,
+                              " tokens has no room for statement, question and answer, which take ",
                               std::ssize(tokenizer.encode(scene.context(0), {.add_bos = true})) + longest));
         }
         items.push_back({scene.item(units), length, depth});

@@ -27,23 +27,28 @@ struct RecallOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("kind", self.kind, "passkey: a number in a monotonous text | needle: the number of a word in it | key_value: among numbers of other words");
-    visit("lengths", self.lengths, "tokens of a context with its answer; more than the model was trained on is allowed");
+    visit("kind", self.kind,
+          "passkey: a number in a monotonous text | needle: the number of a word in it | key_value: among numbers of "
+          "other words");
+    visit("lengths", self.lengths,
+          "tokens of a context with its answer; more than the model was trained on is allowed");
     visit("depths", self.depths, "where the answer stands: 0 at the beginning, 1 right before the question");
     visit("items", self.items, "of each length and depth");
     visit("choices", self.choices, "answers to choose from, one of them right");
     visit("others", self.others, "statements about other keys; -1: as the kind has it (none, or as many as fit)");
     visit("beginning", self.beginning, "text before everything; empty: the kind's");
-    visit("statement", self.statement, "holds the answer: text with {value}, and {key} where there are others; empty: the kind's");
+    visit("statement", self.statement,
+          "holds the answer: text with {value}, and {key} where there are others; empty: the kind's");
     visit("question", self.question, "text right before the answer, without a space at its end; empty: the kind's");
-    visit("filler", self.filler, "sentences that fill the context, in order and from the start again; empty: the kind's");
+    visit("filler", self.filler,
+          "sentences that fill the context, in order and from the start again; empty: the kind's");
     visit("keys", self.keys, "words to ask for; empty: made up");
     visit("values", self.values, "answers; empty: five-digit numbers");
     visit("seed", self.seed, "of the items");
   }
 
-  /// Throws ConfigError naming `path` for an unknown kind, sizes below 1, fewer than two choices, depths outside 0 .. 1,
-  /// a statement without {value}, a question with it, and fewer keys or values than are needed.
+  /// Throws ConfigError naming `path` for an unknown kind, sizes below 1, fewer than two choices, depths outside 0 ..
+  /// 1, a statement without {value}, a question with it, and fewer keys or values than are needed.
   void validate(const std::string& path) const;
 };
 

@@ -56,8 +56,8 @@ std::int64_t from_nucleus(const at::Tensor& scaled, const SamplingOptions& optio
 
 }  // namespace
 
-std::int64_t next_token(const at::Tensor& logits, const SamplingOptions& options,
-                        const std::vector<std::int64_t>& seen, RandomStream& stream) {
+std::int64_t next_token(const at::Tensor& logits, const SamplingOptions& options, const std::vector<std::int64_t>& seen,
+                        RandomStream& stream) {
   const bool greedy = options.temperature == 0, penalised = options.repetition_penalty != 1;
   if (greedy && !penalised) return logits.argmax(-1).item<std::int64_t>();
   at::Tensor scaled = logits.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);

@@ -66,8 +66,8 @@ at::Tensor take(const WeightMap& tensors, const char* key, at::ScalarType type, 
   if (found == tensors.end()) throw DataError(cat(name, ": ", key, " is missing"));
   const at::Tensor& tensor = found->second;
   if (tensor.scalar_type() != type || tensor.sizes() != at::IntArrayRef(shape)) {
-    throw DataError(cat(name, ": ", key, " is ", c10::toString(tensor.scalar_type()), " ", tensor.sizes(), ", expected ",
-                        c10::toString(type), " ", at::IntArrayRef(shape)));
+    throw DataError(cat(name, ": ", key, " is ", c10::toString(tensor.scalar_type()), " ", tensor.sizes(),
+                        ", expected ", c10::toString(type), " ", at::IntArrayRef(shape)));
   }
   return tensor;
 }
@@ -106,13 +106,15 @@ StoredDistributions read_distributions(const std::filesystem::path& path) {
   const WeightMap tensors = read_safetensors(path);
   const About about = read_about(tensors, name);
   const auto codes = tensors.find("codes");
-  if (codes == tensors.end() || codes->second.dim() != 2) throw DataError(cat(name, ": codes [tokens, kept] are missing"));
+  if (codes == tensors.end() || codes->second.dim() != 2)
+    throw DataError(cat(name, ": codes [tokens, kept] are missing"));
   const std::int64_t tokens = codes->second.size(0), kept = codes->second.size(1);
   if (kept < 1 || kept > about.vocabulary || about.context < 2 || about.stride < 1) {
     throw DataError(cat(name, ": ", kept, " kept tokens of ", about.vocabulary, ", windows of ", about.context, " at ",
                         about.stride, ": not sizes of stored distributions"));
   }
-  StoredDistributions stored{about.vocabulary, about.context, about.stride, about.text_hash, about.model, {}, {}, {}, {}, {}, {}, {}};
+  StoredDistributions stored{
+      about.vocabulary, about.context, about.stride, about.text_hash, about.model, {}, {}, {}, {}, {}, {}, {}};
   stored.codes = take(tensors, "codes", at::kShort, {tokens, kept}, name);
   stored.largest = take(tensors, "largest", at::kFloat, {tokens}, name);
   stored.step = take(tensors, "step", at::kFloat, {tokens}, name);
@@ -121,7 +123,8 @@ StoredDistributions read_distributions(const std::filesystem::path& path) {
   if (kept == about.vocabulary) return stored;
   stored.ids = take(tensors, "ids", at::kInt, {tokens, kept}, name);
   stored.tail = take(tensors, "tail", at::kFloat, {tokens}, name);
-  const bool known = tokens == 0 || (stored.ids.min().item<int>() >= 0 && stored.ids.max().item<int>() < about.vocabulary);
+  const bool known =
+      tokens == 0 || (stored.ids.min().item<int>() >= 0 && stored.ids.max().item<int>() < about.vocabulary);
   if (!known) throw DataError(cat(name, ": ids lie outside 0..", about.vocabulary - 1));
   return stored;
 }

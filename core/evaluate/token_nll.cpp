@@ -11,7 +11,8 @@ namespace {
 
 /// Calls work(logits, targets, begin) for a chunk of rows at a time.
 template <class Work>
-void for_logits(const Decoder& decoder, const at::Tensor& rows, const at::Tensor& targets, std::int64_t logit_elements, const Work& work) {
+void for_logits(const Decoder& decoder, const at::Tensor& rows, const at::Tensor& targets, std::int64_t logit_elements,
+                const Work& work) {
   const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.geometry.vocabulary);
   for (std::int64_t begin = 0; begin < rows.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, rows.size(0) - begin);
@@ -26,21 +27,26 @@ at::Tensor target_nll(const Decoder& decoder, const at::Tensor& hidden, const at
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
   at::Tensor nll = at::empty({rows.size(0)}, rows.options());
-  for_logits(decoder, rows, targets.reshape({-1}), logit_elements, [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
-    nll.narrow(0, begin, wanted.size(0)).copy_(at::cross_entropy_loss(logits, wanted, {}, at::Reduction::None));
-  });
+  for_logits(
+      decoder, rows, targets.reshape({-1}), logit_elements,
+      [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
+        nll.narrow(0, begin, wanted.size(0)).copy_(at::cross_entropy_loss(logits, wanted, {}, at::Reduction::None));
+      });
   return nll.view(targets.sizes());
 }
 
-TargetScores target_scores(const Decoder& decoder, const at::Tensor& hidden, const at::Tensor& targets, std::int64_t logit_elements) {
+TargetScores target_scores(const Decoder& decoder, const at::Tensor& hidden, const at::Tensor& targets,
+                           std::int64_t logit_elements) {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
-  TargetScores scores{at::empty({rows.size(0)}, rows.options()), at::empty({rows.size(0)}, rows.options().dtype(at::kBool))};
-  for_logits(decoder, rows, targets.reshape({-1}), logit_elements, [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
-    const at::Tensor own = logits.gather(1, wanted.unsqueeze(1));
-    scores.nll.narrow(0, begin, wanted.size(0)).copy_((logits.logsumexp(1, true) - own).squeeze(1));
-    scores.likeliest.narrow(0, begin, wanted.size(0)).copy_(own.eq(logits.amax(1, true)).squeeze(1));
-  });
+  TargetScores scores{at::empty({rows.size(0)}, rows.options()),
+                      at::empty({rows.size(0)}, rows.options().dtype(at::kBool))};
+  for_logits(decoder, rows, targets.reshape({-1}), logit_elements,
+             [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
+               const at::Tensor own = logits.gather(1, wanted.unsqueeze(1));
+               scores.nll.narrow(0, begin, wanted.size(0)).copy_((logits.logsumexp(1, true) - own).squeeze(1));
+               scores.likeliest.narrow(0, begin, wanted.size(0)).copy_(own.eq(logits.amax(1, true)).squeeze(1));
+             });
   return {scores.nll.view(targets.sizes()), scores.likeliest.view(targets.sizes())};
 }
 

@@ -28,8 +28,8 @@ void add_windows(std::span<const std::int32_t> sequence, std::int64_t context, s
 
 }  // namespace
 
-WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context, std::int64_t stride,
-                        const char* what) {
+WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context,
+                        std::int64_t stride, const char* what) {
   WindowPlan plan;
   for (const auto& sequence : sequences) add_windows(sequence, context, stride, plan);
   if (plan.scored == 0) throw DataError(cat(what, ": expected a sequence of at least 2 tokens, found none"));

@@ -29,8 +29,8 @@ struct WindowPlan {
 
 /// The windows of strided perplexity; core/evaluate/perplexity.h defines them.
 /// Throws DataError naming `what` when there is no token to score.
-WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context, std::int64_t stride,
-                        const char* what);
+WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context,
+                        std::int64_t stride, const char* what);
 
 /// How many tokens stand before each scored token in its window, in the order of the scored tokens.
 std::vector<std::int64_t> scored_positions(const WindowPlan& plan);
@@ -42,8 +42,8 @@ std::size_t windows_together(const Decoder& decoder, std::span<const Window> win
 /// Ids [windows, longest], int64, padded on the right, which no earlier token sees.
 at::Tensor window_ids(std::span<const Window> windows);
 
-/// The scored tokens of some windows: the rows of [windows * length] that predict them, their ids, and their places among all
-/// scored tokens.
+/// The scored tokens of some windows: the rows of [windows * length] that predict them, their ids, and their places
+/// among all scored tokens.
 struct ScoredTokens {
   std::vector<std::int64_t> rows, tokens, places;
 };

@@ -16,9 +16,9 @@ struct StreamStorage;
 
 /// One stream of a layer's cache: what is stored for each token.
 struct StreamShape {
-  std::string name;         ///< "key", "value", "rope_key" or "latent"
-  std::int64_t heads = 1;   ///< heads that have an entry of their own
-  std::int64_t width = 0;   ///< elements of one entry
+  std::string name;        ///< "key", "value", "rope_key" or "latent"
+  std::int64_t heads = 1;  ///< heads that have an entry of their own
+  std::int64_t width = 0;  ///< elements of one entry
   std::int64_t elements() const { return heads * width; }
   bool operator==(const StreamShape&) const = default;
 };
@@ -29,8 +29,8 @@ bool all_equal(const std::vector<std::int64_t>& values);
 /// Cached elements per token of all streams together.
 std::int64_t elements_per_token(const std::vector<StreamShape>& streams);
 
-/// The storage (core/kv_cache/stream.h) of each stream of each layer; an empty function: everything as it is. Codecs that
-/// differ between keys and values, or that were calibrated, are chosen in here (Codec::for_stream).
+/// The storage (core/kv_cache/stream.h) of each stream of each layer; an empty function: everything as it is. Codecs
+/// that differ between keys and values, or that were calibrated, are chosen in here (Codec::for_stream).
 using CacheFormat = std::function<StreamStorage(std::int64_t layer, const StreamShape& stream)>;
 
 /// The cache of one layer for a batch of sequences of any lengths. A stream that is stored as it is has one buffer
@@ -59,8 +59,8 @@ class LayerCache {
   std::int64_t takes(std::int64_t row, std::int64_t given) const;
 
   /// Appends `tokens` [batch, heads, count, width] to stream `index` and returns what this step attends to,
-  /// [batch, heads, longest sequence, width]; sequences that are shorter are filled up with finite values. Plain streams
-  /// without a shared beginning are not copied.
+  /// [batch, heads, longest sequence, width]; sequences that are shorter are filled up with finite values. Plain
+  /// streams without a shared beginning are not copied.
   at::Tensor append(std::size_t index, const at::Tensor& tokens);
 
   /// Appends without making one tensor of it, for kernels that read the parts where they lie.
@@ -119,10 +119,10 @@ class LayerCache {
   std::int64_t batch_ = 0;
   at::TensorOptions like_;
   std::vector<std::int64_t> counts_;
-  std::vector<std::vector<std::int64_t>> held_;  ///< [stream][sequence], shared beginning included
-  std::vector<bool> has_shared_;                 ///< [sequence]
-  std::vector<Plain> plain_;                                  ///< [stream]
-  std::vector<std::vector<QuantizedSequence>> quantized_;     ///< [stream][sequence]; empty for plain streams
+  std::vector<std::vector<std::int64_t>> held_;            ///< [stream][sequence], shared beginning included
+  std::vector<bool> has_shared_;                           ///< [sequence]
+  std::vector<Plain> plain_;                               ///< [stream]
+  std::vector<std::vector<QuantizedSequence>> quantized_;  ///< [stream][sequence]; empty for plain streams
 };
 
 }  // namespace mla

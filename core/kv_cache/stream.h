@@ -16,8 +16,8 @@ namespace mla {
 struct StreamStorage {
   std::shared_ptr<const Codec> codec;
   StreamUpdate update;
-  /// Called with what is appended, [batch, heads, count, width]; the first call's result is then what was given, with its
-  /// gradient: for calibration. May be empty.
+  /// Called with what is appended, [batch, heads, count, width]; the first call's result is then what was given, with
+  /// its gradient: for calibration. May be empty.
   std::function<void(const at::Tensor&)> observe = {};
   /// Whether keys are to be given before their rotation although no codec asks for it.
   bool before_rotation = false;

@@ -12,9 +12,7 @@ namespace {
 class JointDecomposition : public Decomposition {
  public:
   JointDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
-      : key_(std::move(key)),
-        value_(std::move(value)),
-        factor_({key_, value_}, largest_width, options) {}
+      : key_(std::move(key)), value_(std::move(value)), factor_({key_, value_}, largest_width, options) {}
 
   Factorization truncate(std::int64_t width) const override {
     Factorization result;
@@ -59,10 +57,10 @@ class JointSvd : public Factorizer {
     for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
       const std::int64_t rank = std::min(geometry.nope_rows(layer) + geometry.value_rows(), geometry.hidden);
       if (latent_width(layer, geometry) <= rank) continue;
-      throw ConfigError(cat(options_.width.describe(path, layer),
-                            ": the latent would have ", latent_width(layer, geometry),
-                            " elements but [K_nope; V] has rank at most ", rank, " (", geometry.nope_rows(layer), " + ",
-                            geometry.value_rows(), " rows, hidden ", geometry.hidden, ")"));
+      throw ConfigError(cat(options_.width.describe(path, layer), ": the latent would have ",
+                            latent_width(layer, geometry), " elements but [K_nope; V] has rank at most ", rank, " (",
+                            geometry.nope_rows(layer), " + ", geometry.value_rows(), " rows, hidden ", geometry.hidden,
+                            ")"));
     }
   }
 

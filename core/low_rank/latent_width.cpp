@@ -13,7 +13,8 @@ void LatentWidth::check(const FactorGeometry& geometry, const std::string& path)
   const PerLayer& stated = latent ? *latent : d_kv;
   stated.check_length(path + (latent ? ".latent" : ".d_kv"), static_cast<std::size_t>(geometry.layers));
   for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
-    if (stated.at(static_cast<std::size_t>(layer)) < 1) throw ConfigError(cat(describe(path, layer), ": must be at least 1"));
+    if (stated.at(static_cast<std::size_t>(layer)) < 1)
+      throw ConfigError(cat(describe(path, layer), ": must be at least 1"));
   }
 }
 

@@ -19,7 +19,8 @@ struct LatentWidth {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("d_kv", self.d_kv, "latent elements per KV head: one number, or a list with one per layer");
-    visit("latent", self.latent, "latent elements of the layer, instead of d_kv: one number, or a list; null: d_kv decides");
+    visit("latent", self.latent,
+          "latent elements of the layer, instead of d_kv: one number, or a list; null: d_kv decides");
   }
 
   /// Elements per token of `layer`.

@@ -41,7 +41,8 @@ void RankFactorOptions::validate(const std::string& path) const {
   svd.validate(path + ".svd");
 }
 
-RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, std::int64_t largest_rank, const RankFactorOptions& options)
+RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, std::int64_t largest_rank,
+                       const RankFactorOptions& options)
     : placement_(options.placement) {
   const RowProjection projection = project_rows(at::cat(blocks), largest_rank, options.svd);
   right_ = projection.right;

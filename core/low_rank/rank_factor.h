@@ -28,9 +28,9 @@ struct RankFactorOptions {
 };
 
 /// W ~ up down with orthonormal down rows and up = W down^T: the projection of W's rows on its leading right singular
-/// vectors (Eckart and Young). Placement `up`, as in the authors' code, leaves it so: the singular values are the lengths of
-/// up's columns; `sqrt`, as in the paper's text, and `down` move half or all of them into down, the product unchanged.
-/// The row blocks of W are for reporting errors by block.
+/// vectors (Eckart and Young). Placement `up`, as in the authors' code, leaves it so: the singular values are the
+/// lengths of up's columns; `sqrt`, as in the paper's text, and `down` move half or all of them into down, the product
+/// unchanged. The row blocks of W are for reporting errors by block.
 class RankFactor {
  public:
   /// `blocks`: the matrices [rows, hidden] that W stacks, some possibly without rows.

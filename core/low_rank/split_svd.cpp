@@ -93,11 +93,10 @@ class SplitSvd : public Factorizer {
       const Shares share = shares(layer, geometry);
       const Shares largest{key_rank(layer, geometry), value_rank(geometry)};
       if (share.key <= largest.key && share.value <= largest.value) continue;
-      throw ConfigError(cat(options_.width.describe(path, layer),
-                            ": the latent would have ", share.key, " + ", share.value,
-                            " elements but K_nope has rank at most ", largest.key, " and V ", largest.value, " (",
-                            geometry.nope_rows(layer), " and ", geometry.value_rows(), " rows, hidden ",
-                            geometry.hidden, ")"));
+      throw ConfigError(cat(options_.width.describe(path, layer), ": the latent would have ", share.key, " + ",
+                            share.value, " elements but K_nope has rank at most ", largest.key, " and V ",
+                            largest.value, " (", geometry.nope_rows(layer), " and ", geometry.value_rows(),
+                            " rows, hidden ", geometry.hidden, ")"));
     }
   }
 

@@ -60,9 +60,9 @@ class ValueSvd : public Factorizer {
     for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
       const std::int64_t elements = options_.width.elements(layer, geometry);
       if (elements <= rank) continue;
-      throw ConfigError(cat(options_.width.describe(path, layer),
-                            ": the value latent would have ", elements, " elements but V has rank at most ", rank, " (",
-                            geometry.value_rows(), " rows, hidden ", geometry.hidden, ")"));
+      throw ConfigError(cat(options_.width.describe(path, layer), ": the value latent would have ", elements,
+                            " elements but V has rank at most ", rank, " (", geometry.value_rows(), " rows, hidden ",
+                            geometry.hidden, ")"));
     }
   }
 

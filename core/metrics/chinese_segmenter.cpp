@@ -23,7 +23,8 @@ constexpr double kImpossible = -3.14e100;
 enum State : std::size_t { kBegin, kEnd, kMiddle, kSingle, kStates };
 constexpr std::array<const char*, kStates> kStateNames = {"B", "E", "M", "S"};
 /// The two states that may come before each.
-constexpr std::array<std::array<State, 2>, kStates> kBefore = {{{kEnd, kSingle}, {kBegin, kMiddle}, {kBegin, kMiddle}, {kEnd, kSingle}}};
+constexpr std::array<std::array<State, 2>, kStates> kBefore = {
+    {{kEnd, kSingle}, {kBegin, kMiddle}, {kBegin, kMiddle}, {kEnd, kSingle}}};
 
 bool is_han(char32_t code) { return code >= 0x4E00 && code <= 0x9FD5; }
 bool is_ascii_alphanumeric(char32_t code) {
@@ -68,7 +69,7 @@ struct ChineseSegmenter::Model {
   void cut_unknown(const std::u32string& text, std::vector<std::u32string>& words) const;
   void cut_block(const std::u32string& text, std::vector<std::u32string>& words) const;
 
-  std::string text;  ///< of dict.txt; the keys below lie in it
+  std::string text;                                          ///< of dict.txt; the keys below lie in it
   std::unordered_map<std::string_view, double> frequencies;  ///< of words, and 0 of what words begin with
   double total = 0;
   std::array<double, kStates> start{};
@@ -87,7 +88,8 @@ void ChineseSegmenter::Model::read_words(const std::string& name) {
     const std::size_t space = line.find(' ');
     char* after = nullptr;
     const double count = space == std::string_view::npos ? 0 : std::strtod(line.data() + space, &after);
-    if (space == 0 || space == std::string_view::npos || after == line.data() + space || valid_utf8_prefix(line) != line.size()) {
+    if (space == 0 || space == std::string_view::npos || after == line.data() + space ||
+        valid_utf8_prefix(line) != line.size()) {
       throw DataError(cat(name, ":", number, ": expected a word and its frequency"));
     }
     const std::string_view word = line.substr(0, space);
@@ -108,16 +110,18 @@ void ChineseSegmenter::Model::read_transitions(const std::filesystem::path& fold
     for (std::size_t state = 0; state < kStates; ++state) {
       const char* name = kStateNames[state];
       start[state] = starts.at(name).get<double>();
-      for (std::size_t to = 0; to < kStates; ++to) transition[state][to] = transitions.at(name).value(kStateNames[to], kImpossible);
-      for (const auto& [character, value] : emissions.at(name).items()) emission[state][read_utf8(character.data()).value] = value.get<double>();
+      for (std::size_t to = 0; to < kStates; ++to)
+        transition[state][to] = transitions.at(name).value(kStateNames[to], kImpossible);
+      for (const auto& [character, value] : emissions.at(name).items())
+        emission[state][read_utf8(character.data()).value] = value.get<double>();
     }
   } catch (const LargeJson::exception& error) {
     throw DataError(cat(folder.string(), ": malformed probabilities of jieba: ", error.what()));
   }
 }
 
-/// For each place of `text` the end of the word that begins there on the likeliest path to the text's end. Of equal paths
-/// the one with the longer word counts.
+/// For each place of `text` the end of the word that begins there on the likeliest path to the text's end. Of equal
+/// paths the one with the longer word counts.
 std::vector<std::size_t> ChineseSegmenter::Model::likeliest_ends(const std::u32string& block) const {
   std::vector<std::string> characters;
   for (const char32_t code : block) characters.push_back(to_utf8(code));
@@ -181,8 +185,8 @@ void ChineseSegmenter::Model::cut_characters(const std::u32string& han, std::vec
   if (begin < han.size()) words.push_back(han.substr(begin));
 }
 
-/// Parts of a run of single characters: Chinese by the model; letters and digits, with a decimal part and a percent sign,
-/// together; what is between them together.
+/// Parts of a run of single characters: Chinese by the model; letters and digits, with a decimal part and a percent
+/// sign, together; what is between them together.
 void ChineseSegmenter::Model::cut_unknown(const std::u32string& run, std::vector<std::u32string>& words) const {
   const auto end_of = [&](std::size_t at, auto belongs) {
     while (at < run.size() && belongs(run[at])) ++at;
@@ -240,7 +244,9 @@ const ChineseSegmenter& ChineseSegmenter::instance() {
     try {
       return ChineseSegmenter(folder);
     } catch (const DataError& error) {
-      throw DataError(cat(error.what(), "; Chinese words are cut by jieba's dictionary: install python3-jieba, or name its folder in MLA_JIEBA"));
+      throw DataError(
+          cat(error.what(),
+              "; Chinese words are cut by jieba's dictionary: install python3-jieba, or name its folder in MLA_JIEBA"));
     }
   }();
   return segmenter;

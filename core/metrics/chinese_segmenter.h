@@ -18,8 +18,8 @@ class ChineseSegmenter {
   explicit ChineseSegmenter(const std::filesystem::path& folder);
   ~ChineseSegmenter();
 
-  /// The segmenter of the folder that the environment variable MLA_JIEBA names, by default the one that Debian's package
-  /// python3-jieba installs. Read at first use; throws as the constructor does.
+  /// The segmenter of the folder that the environment variable MLA_JIEBA names, by default the one that Debian's
+  /// package python3-jieba installs. Read at first use; throws as the constructor does.
   static const ChineseSegmenter& instance();
 
   /// The words of `text`, which they make up without a gap: white space and punctuation are words too.

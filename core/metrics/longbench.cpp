@@ -37,7 +37,8 @@ std::vector<LongBenchTask> make_tasks() {
        "any other words.\n\nQuestion: {input}\nAnswer:",
        64, by("qa_f1"), false, true},
       {"multifieldqa_zh",
-       "阅读以下文字并用中文简短回答：\n\n{context}\n\n现在请基于上面的文章回答下面的问题，只告诉我答案，不要输出任何其他字词。\n\n问题：{input}\n回答：",
+       "阅读以下文字并用中文简短回答：\n\n{context}"
+       "\n\n现在请基于上面的文章回答下面的问题，只告诉我答案，不要输出任何其他字词。\n\n问题：{input}\n回答：",
        64, by("qa_f1_zh"), false, false},
       {"hotpotqa",
        "Answer the question based on the given passages. Only give me the answer and do not output any other "
@@ -74,8 +75,7 @@ std::vector<LongBenchTask> make_tasks() {
        "You are given several news passages. Write a one-page summary of all news. \n\nNews:\n{context}\n\n"
        "Now, write a one-page summary of all the news.\n\nSummary:",
        512, by("rouge_l"), false, true},
-      {"vcsum",
-       "下面有一段会议记录，请你阅读后，写一段总结，总结会议的内容。\n会议记录：\n{context}\n\n会议总结：",
+      {"vcsum", "下面有一段会议记录，请你阅读后，写一段总结，总结会议的内容。\n会议记录：\n{context}\n\n会议总结：",
        512, by("rouge_l_zh"), false, false},
       {"trec",
        "Please determine the type of the question below. Here are some examples of questions.\n\n{context}\n"
@@ -89,9 +89,7 @@ std::vector<LongBenchTask> make_tasks() {
        "Summarize the dialogue into a few short sentences. The following are some examples.\n\n{context}\n\n"
        "{input}",
        128, by("rouge_l"), true, true},
-      {"lsht",
-       "请判断给定新闻的类别，下面是一些例子。\n\n{context}\n{input}",
-       64, by("classification"), true, false},
+      {"lsht", "请判断给定新闻的类别，下面是一些例子。\n\n{context}\n{input}", 64, by("classification"), true, false},
       {"passage_count",
        "There are some paragraphs below sourced from Wikipedia. Some of them may be duplicates. Please carefully "
        "read these paragraphs and determine how many unique paragraphs there are after removing duplicates. In "
@@ -106,15 +104,14 @@ std::vector<LongBenchTask> make_tasks() {
        "\"Paragraph 1\", \"Paragraph 2\", etc.\n\nThe answer is: ",
        32, by("retrieval"), false, true},
       {"passage_retrieval_zh",
-       "以下是若干段落文字，以及其中一个段落的摘要。请确定给定的摘要出自哪一段。\n\n{context}\n\n下面是一个摘要\n\n{input}\n\n"
+       "以下是若干段落文字，以及其中一个段落的摘要。请确定给定的摘要出自哪一段。\n\n{context}\n\n下面是一个摘要\n\n{"
+       "input}\n\n"
        "请输入摘要所属段落的编号。答案格式必须是\"段落1\"，\"段落2\"等格式\n\n答案是：",
        32, chinese_retrieval, false, false},
-      {"lcc",
-       "Please complete the code given below. \n{context}Next line of code:\n",
-       64, by("code_similarity"), false, true},
-      {"repobench-p",
-       "Please complete the code given below. \n{context}{input}Next line of code:\n",
-       64, by("code_similarity"), false, true},
+      {"lcc", "Please complete the code given below. \n{context}Next line of code:\n", 64, by("code_similarity"), false,
+       true},
+      {"repobench-p", "Please complete the code given below. \n{context}{input}Next line of code:\n", 64,
+       by("code_similarity"), false, true},
   };
 }
 

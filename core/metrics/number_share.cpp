@@ -48,7 +48,8 @@ class Retrieval final : public TextMetric {
  private:
   /// The digits after the first `before` that has any.
   std::string passage_of(const std::string& reference) const {
-    for (std::size_t at = reference.find(options_.before); at != std::string::npos; at = reference.find(options_.before, at + 1)) {
+    for (std::size_t at = reference.find(options_.before); at != std::string::npos;
+         at = reference.find(options_.before, at + 1)) {
       const std::string rest = reference.substr(at + options_.before.size());
       const std::vector<std::string> numbers = digit_runs(rest);
       if (!numbers.empty() && rest.starts_with(numbers.front())) return numbers.front();
@@ -60,7 +61,8 @@ class Retrieval final : public TextMetric {
 };
 
 const Registration<TextMetric, Count> kCount("count", "share of the numbers in the text that are the right one");
-const Registration<TextMetric, Retrieval> kRetrieval("retrieval", "share of the numbers in the text that are the right passage's");
+const Registration<TextMetric, Retrieval> kRetrieval("retrieval",
+                                                     "share of the numbers in the text that are the right passage's");
 
 }  // namespace
 }  // namespace mla

@@ -37,7 +37,8 @@ std::string first_line(const std::string& text) {
 Prediction parse_prediction(const Json& json, const std::string& where) {
   if (!json.contains("answers")) throw DataError(cat(where, ": field answers is missing"));
   Prediction prediction;
-  prediction.id = json.contains("_id") && !json["_id"].is_string() ? json["_id"].dump() : text_field(json, "_id", where);
+  prediction.id =
+      json.contains("_id") && !json["_id"].is_string() ? json["_id"].dump() : text_field(json, "_id", where);
   prediction.dataset = text_field(json, "dataset", where);
   prediction.answers = texts_of(json["answers"], where + ": answers");
   if (const auto classes = json.find("all_classes"); classes != json.end() && !classes->is_null()) {

@@ -21,8 +21,9 @@ struct Prediction {
 /// All of a line but what the model said.
 Prediction parse_prediction(const Json& json, const std::string& where);
 
-/// Reads {"pred": "…", "answers": ["…"], "all_classes": […] | null, "dataset": "…", "_id": "…"} lines, of which the first
-/// two must be there; other keys are passed over. A file ending in .gz is unpacked. Throws DataError naming file and line.
+/// Reads {"pred": "…", "answers": ["…"], "all_classes": […] | null, "dataset": "…", "_id": "…"} lines, of which the
+/// first two must be there; other keys are passed over. A file ending in .gz is unpacked. Throws DataError naming file
+/// and line.
 std::vector<Prediction> read_predictions(const std::filesystem::path& file);
 
 /// The best of a prediction's scores over its answers, between 0 and 1; 0 without answers. Throws DataError where the

@@ -13,7 +13,8 @@ namespace {
 /// The Chinese and typographic punctuation that LongBench drops besides ASCII's.
 bool is_dropped(char32_t code) {
   static const std::u32string others =
-      U"！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏";
+      U"！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝"
+      U"〞〟〰〾〿–—‘’‛“”„‟…‧﹏";
   return is_ascii_punctuation(code) || is_python_space(code) || others.find(code) != std::u32string::npos;
 }
 
@@ -41,7 +42,8 @@ class QaF1Chinese final : public TextMetric {
   }
 };
 
-const Registration<TextMetric, QaF1Chinese> kQaF1Chinese("qa_f1_zh", "F1 of segmented Chinese words without punctuation");
+const Registration<TextMetric, QaF1Chinese> kQaF1Chinese("qa_f1_zh",
+                                                         "F1 of segmented Chinese words without punctuation");
 
 }  // namespace
 }  // namespace mla

@@ -50,8 +50,8 @@ std::set<int> distinct(const std::vector<Sentence>& sentences) {
   return words;
 }
 
-/// Adds the words of one longest common subsequence of x and y. Among several of that length it is the one found from the
-/// end by going back in y unless going back in x keeps more.
+/// Adds the words of one longest common subsequence of x and y. Among several of that length it is the one found from
+/// the end by going back in y unless going back in x keeps more.
 void add_common_subsequence(const Sentence& x, const Sentence& y, std::set<int>& words) {
   const std::size_t width = y.size() + 1;
   std::vector<int> table((x.size() + 1) * width);
@@ -106,7 +106,8 @@ class RougeLChinese final : public TextMetric {
 };
 
 const Registration<TextMetric, RougeL> kRougeL("rouge_l", "F of summary-level ROUGE-L over words");
-const Registration<TextMetric, RougeLChinese> kRougeLChinese("rouge_l_zh", "F of summary-level ROUGE-L over segmented Chinese words");
+const Registration<TextMetric, RougeLChinese> kRougeLChinese("rouge_l_zh",
+                                                             "F of summary-level ROUGE-L over segmented Chinese words");
 
 }  // namespace
 

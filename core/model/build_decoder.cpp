@@ -30,11 +30,16 @@ bool all_finite(const at::Tensor& tensor, Bits exponent) {
 
 bool is_finite(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case at::kHalf: return all_finite<std::uint16_t>(tensor, 0x7C00);
-    case at::kBFloat16: return all_finite<std::uint16_t>(tensor, 0x7F80);
-    case at::kFloat: return all_finite<std::uint32_t>(tensor, 0x7F800000U);
-    case at::kDouble: return all_finite<std::uint64_t>(tensor, 0x7FF0000000000000ULL);
-    default: return true;
+    case at::kHalf:
+      return all_finite<std::uint16_t>(tensor, 0x7C00);
+    case at::kBFloat16:
+      return all_finite<std::uint16_t>(tensor, 0x7F80);
+    case at::kFloat:
+      return all_finite<std::uint32_t>(tensor, 0x7F800000U);
+    case at::kDouble:
+      return all_finite<std::uint64_t>(tensor, 0x7FF0000000000000ULL);
+    default:
+      return true;
   }
 }
 
@@ -54,7 +59,8 @@ class WeightTaker {
     if (tensor.sizes() != at::IntArrayRef(shape)) {
       throw DataError(cat(name_, ": ", key, ": expected shape ", at::IntArrayRef(shape), ", found ", tensor.sizes()));
     }
-    if (options_.check_finite && !is_finite(tensor)) throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
+    if (options_.check_finite && !is_finite(tensor))
+      throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
     return options_.dtype ? tensor.to(*options_.dtype, /*non_blocking=*/false, /*copy=*/true) : tensor;
   }
   Projection projection(const std::string& key, std::int64_t rows, std::int64_t columns, bool bias) {
@@ -110,14 +116,17 @@ std::unique_ptr<Attention> take_latent(WeightTaker& taker, const Geometry& geome
                                        const LatentLayerConfig& config, const std::string& prefix) {
   const LatentLayout& layout = config.layout;
   const std::int64_t query_width = layout.rope_width() + layout.content_width;
-  const std::int64_t key_rows = geometry.kv_heads * layout.content_width, value_rows = geometry.kv_heads * layout.value_width;
+  const std::int64_t key_rows = geometry.kv_heads * layout.content_width,
+                     value_rows = geometry.kv_heads * layout.value_width;
   LatentAttention::Weights weights;
-  weights.query = taker.projection(prefix + "q_proj", geometry.heads * query_width, geometry.hidden, geometry.query_bias);
-  weights.rope_key =
-      taker.projection(prefix + "k_rope_proj", layout.rope_heads() * layout.rope_width(), geometry.hidden, geometry.key_bias);
+  weights.query =
+      taker.projection(prefix + "q_proj", geometry.heads * query_width, geometry.hidden, geometry.query_bias);
+  weights.rope_key = taker.projection(prefix + "k_rope_proj", layout.rope_heads() * layout.rope_width(),
+                                      geometry.hidden, geometry.key_bias);
   weights.down = taker.projection(prefix + "kv_down_proj", layout.latent_width, geometry.hidden, false);
   if (config.key_up) weights.key_up.weight = taker.take(prefix + "k_up_proj.weight", {key_rows, layout.key.width});
-  if (config.value_up) weights.value_up.weight = taker.take(prefix + "v_up_proj.weight", {value_rows, layout.value.width});
+  if (config.value_up)
+    weights.value_up.weight = taker.take(prefix + "v_up_proj.weight", {value_rows, layout.value.width});
   if (geometry.key_bias) weights.key_up.bias = taker.take(prefix + "k_up_proj.bias", {key_rows});
   if (geometry.value_bias) weights.value_up.bias = taker.take(prefix + "v_up_proj.bias", {value_rows});
   weights.output =

@@ -42,7 +42,8 @@ WeightMap read_shards(const fs::path& folder) {
     weights.merge(read_safetensors(folder / file));
   }
   for (const auto& [tensor, file] : map.items()) {
-    if (!weights.contains(tensor)) throw DataError(cat((folder / file.get<std::string>()).string(), ": tensor ", tensor, " is missing"));
+    if (!weights.contains(tensor))
+      throw DataError(cat((folder / file.get<std::string>()).string(), ": tensor ", tensor, " is missing"));
   }
   return weights;
 }
@@ -55,11 +56,12 @@ WeightMap read_weights(const fs::path& folder) {
 
 /// Tokenizer and generation files that belong to a model, whatever its weights.
 bool is_companion(const fs::path& file) {
-  static const std::set<std::string> names = {"tokenizer.json",     "tokenizer_config.json", "special_tokens_map.json",
-                                              "added_tokens.json",  "generation_config.json", "vocab.json",
-                                              "merges.txt",         "chat_template.jinja"};
+  static const std::set<std::string> names = {"tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
+                                              "added_tokens.json", "generation_config.json", "vocab.json",
+                                              "merges.txt",        "chat_template.jinja"};
   const std::string name = file.filename().string();
-  return names.contains(name) || name.ends_with(".tiktoken") || (name.starts_with("tok") && (name.ends_with(".model") || name.ends_with(".bin")));
+  return names.contains(name) || name.ends_with(".tiktoken") ||
+         (name.starts_with("tok") && (name.ends_with(".model") || name.ends_with(".bin")));
 }
 
 void copy_companions(const fs::path& source, const fs::path& folder) {
@@ -90,7 +92,8 @@ Geometry load_geometry(const fs::path& path) {
   if (is_llama2c(path)) return read_llama2c_geometry(path);
   expect_model_folder(path);
   const Json config = read_json(path / kConfigFile);
-  if (!config.is_object()) throw DataError(cat((path / kConfigFile).string(), ": expected an object, found ", kind_of(config)));
+  if (!config.is_object())
+    throw DataError(cat((path / kConfigFile).string(), ": expected an object, found ", kind_of(config)));
   return read_geometry(without_latent_config(config), (path / kConfigFile).string());
 }
 

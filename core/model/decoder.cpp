@@ -18,7 +18,8 @@ namespace {
 at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x) {
   const bool biased = layer.gate.bias.defined() || layer.up.bias.defined() || layer.down.bias.defined();
   if (biased) return layer.down(at::silu(layer.gate(x)) * layer.up(x));
-  return mla::feed_forward(x, matching(layer.gate.weight, x), matching(layer.up.weight, x), matching(layer.down.weight, x));
+  return mla::feed_forward(x, matching(layer.gate.weight, x), matching(layer.up.weight, x),
+                           matching(layer.down.weight, x));
 }
 
 at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const Geometry& geometry) {
@@ -202,7 +203,8 @@ void Decoder::visit_parameters(const std::function<void(const std::string&, at::
 std::int64_t Decoder::parameter_count() const {
   std::int64_t count = 0;
   // Visiting hands out references for replacement; counting replaces nothing.
-  const_cast<Decoder*>(this)->visit_parameters([&](const std::string&, at::Tensor& tensor) { count += tensor.numel(); });
+  const_cast<Decoder*>(this)->visit_parameters(
+      [&](const std::string&, at::Tensor& tensor) { count += tensor.numel(); });
   return count;
 }
 
@@ -219,8 +221,9 @@ Decoder Decoder::clone() const {
   const auto tensor = [](const at::Tensor& t) { return t.defined() ? t.detach().clone() : t; };
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& from = layers[i];
-    copy.layers[i] = {from.attention->clone(), tensor(from.attention_norm), tensor(from.mlp_norm),
-                      from.gate.clone(), from.up.clone(), from.down.clone()};
+    copy.layers[i] = {from.attention->clone(), tensor(from.attention_norm),
+                      tensor(from.mlp_norm),   from.gate.clone(),
+                      from.up.clone(),         from.down.clone()};
   }
   copy.embedding = tensor(embedding);
   copy.final_norm = tensor(final_norm);

@@ -60,18 +60,19 @@ class Decoder {
   /// Logits [batch, length, vocabulary] of ids [batch, length], int64, without a cache.
   at::Tensor forward(const at::Tensor& ids) const;
 
-  /// The final, normalised hidden state [batch, length, hidden] of ids [batch, length]. `documents` int64 [batch, length]
-  /// holds the position at which each token's document begins: a token sees no earlier one. Undefined: it sees all
-  /// before it. Positions count through the row; since rotations are relative, each document is read as if it stood
+  /// The final, normalised hidden state [batch, length, hidden] of ids [batch, length]. `documents` int64 [batch,
+  /// length] holds the position at which each token's document begins: a token sees no earlier one. Undefined: it sees
+  /// all before it. Positions count through the row; since rotations are relative, each document is read as if it stood
   /// alone, but for frequencies that depend on the row's length (dynamic scaling).
   at::Tensor hidden_states(const at::Tensor& ids, const at::Tensor& documents = {}) const;
 
   /// Logits [..., vocabulary] of final hidden states.
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  /// Feeds ids [batch, length] after what the cache holds; returns the logits of the last position, [batch, vocabulary].
-  /// With `counts` only the first counts[b] tokens of sequence b are there, the rest is padding; the largest count is
-  /// `length`. A sequence that gets none keeps its place in the batch and its cache; its logits are arbitrary.
+  /// Feeds ids [batch, length] after what the cache holds; returns the logits of the last position, [batch,
+  /// vocabulary]. With `counts` only the first counts[b] tokens of sequence b are there, the rest is padding; the
+  /// largest count is `length`. A sequence that gets none keeps its place in the batch and its cache; its logits are
+  /// arbitrary.
   at::Tensor forward_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path = DecodePath::kAuto,
                             const std::vector<std::int64_t>& counts = {}) const;
 
@@ -87,8 +88,8 @@ class Decoder {
 
   /// Embeddings [batch, length, hidden] and one block's step, for work that goes layer by layer.
   at::Tensor embed(const at::Tensor& ids) const;
-  at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, const RotaryTable& rotary,
-                         const QueryKeyProbe& probe, const at::Tensor& documents = {}) const;
+  at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, const RotaryTable& rotary, const QueryKeyProbe& probe,
+                         const at::Tensor& documents = {}) const;
   RotaryTable rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const;
 
   /// Calls `visit` with the Hugging Face name and tensor of each parameter, in file order. A tied output matrix is
@@ -108,8 +109,8 @@ class Decoder {
   at::Tensor final_norm;  ///< [hidden]
   at::Tensor output;      ///< [vocabulary, hidden]; undefined when tied to the embedding
   at::ScalarType compute_dtype = at::kFloat;
-  /// Keep one hidden state a layer for the gradient instead of all activations, and compute the rest again: a third more
-  /// work, a small part of the memory, the same numbers.
+  /// Keep one hidden state a layer for the gradient instead of all activations, and compute the rest again: a third
+  /// more work, a small part of the memory, the same numbers.
   bool checkpoint_activations = false;
 
  private:

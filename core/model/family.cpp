@@ -37,7 +37,8 @@ RotaryScaling read_scaling(ConfigReader& scaling, std::int64_t max_positions) {
     }
     rule.low_frequency_factor = scaling.number_or("low_freq_factor", 1);
     rule.high_frequency_factor = scaling.number_or("high_freq_factor", 4);
-    if (rule.high_frequency_factor <= rule.low_frequency_factor) scaling.refuse("high_freq_factor", "must exceed low_freq_factor");
+    if (rule.high_frequency_factor <= rule.low_frequency_factor)
+      scaling.refuse("high_freq_factor", "must exceed low_freq_factor");
   } else if (rule.type == "yarn") {
     rule.beta_fast = scaling.number_or("beta_fast", rule.beta_fast);
     rule.beta_slow = scaling.number_or("beta_slow", rule.beta_slow);
@@ -98,7 +99,8 @@ Geometry read_common_geometry(ConfigReader& config) {
   geometry.head_dim = config.integer_or("head_dim", 0);
   if (geometry.head_dim == 0 && geometry.heads > 0) {
     if (geometry.hidden % geometry.heads != 0) {
-      config.refuse("hidden_size", cat("is not a multiple of num_attention_heads = ", geometry.heads, ", and head_dim is absent"));
+      config.refuse("hidden_size",
+                    cat("is not a multiple of num_attention_heads = ", geometry.heads, ", and head_dim is absent"));
     }
     geometry.head_dim = geometry.hidden / geometry.heads;
   }
@@ -129,7 +131,8 @@ std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t 
       if (!sliding && types[i] != "full_attention") {
         config.refuse("layer_types", cat("no '", types[i].dump(), "'; known: full_attention, sliding_attention"));
       }
-      if (sliding && (!used || window <= 0)) config.refuse("layer_types", "a sliding layer needs use_sliding_window and sliding_window");
+      if (sliding && (!used || window <= 0))
+        config.refuse("layer_types", "a sliding layer needs use_sliding_window and sliding_window");
     }
     if (sliding) windows[i] = window;
   }

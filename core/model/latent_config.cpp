@@ -38,18 +38,23 @@ void check_layer(const LayerFields& layer, const Geometry& geometry, const std::
     refuse(cat("kept_pairs has ", heads, " entries; expected 1 or ", geometry.kv_heads));
   }
   for (const auto& pairs : layer.kept_pairs) {
-    if (pairs.size() != layer.kept_pairs.front().size()) refuse("kept_pairs: every head needs the same number of pairs");
+    if (pairs.size() != layer.kept_pairs.front().size())
+      refuse("kept_pairs: every head needs the same number of pairs");
     for (std::int64_t pair : pairs) {
-      if (pair < 0 || pair >= geometry.head_dim / 2) refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", geometry.head_dim));
+      if (pair < 0 || pair >= geometry.head_dim / 2)
+        refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", geometry.head_dim));
     }
   }
   for (const auto* slice : {&layer.key_slice, &layer.value_slice}) {
-    if (slice->size() != 2 || slice->at(0) < 0 || slice->at(1) < 0 || slice->at(0) + slice->at(1) > layer.latent_width) {
+    if (slice->size() != 2 || slice->at(0) < 0 || slice->at(1) < 0 ||
+        slice->at(0) + slice->at(1) > layer.latent_width) {
       refuse(cat("a slice does not lie in the latent of ", layer.latent_width, " elements"));
     }
   }
-  if (!layer.key_up && layer.key_slice[1] != geometry.kv_heads * layer.content_width) refuse("key_slice has another width than the keys");
-  if (!layer.value_up && layer.value_slice[1] != geometry.kv_heads * layer.value_width) refuse("value_slice has another width than the values");
+  if (!layer.key_up && layer.key_slice[1] != geometry.kv_heads * layer.content_width)
+    refuse("key_slice has another width than the keys");
+  if (!layer.value_up && layer.value_slice[1] != geometry.kv_heads * layer.value_width)
+    refuse("value_slice has another width than the values");
 }
 
 }  // namespace
@@ -77,7 +82,10 @@ std::vector<std::optional<LatentLayerConfig>> read_latent_config(const Json& con
       throw DataError(error.what());  // the config of a checkpoint is data
     }
     check_layer(fields, geometry, layer);
-    layers[i] = LatentLayerConfig{{fields.kept_pairs, fields.content_width, fields.value_width, fields.latent_width,
+    layers[i] = LatentLayerConfig{{fields.kept_pairs,
+                                   fields.content_width,
+                                   fields.value_width,
+                                   fields.latent_width,
                                    {fields.key_slice[0], fields.key_slice[1]},
                                    {fields.value_slice[0], fields.value_slice[1]}},
                                   fields.key_up,
@@ -97,10 +105,14 @@ Json with_latent_config(Json config, const Decoder& decoder) {
     }
     converted = true;
     const LatentLayout& layout = latent->layout();
-    layers.push_back(write_fields(LayerFields{layout.kept, layout.content_width, layout.value_width, layout.latent_width,
+    layers.push_back(write_fields(LayerFields{layout.kept,
+                                              layout.content_width,
+                                              layout.value_width,
+                                              layout.latent_width,
                                               {layout.key.begin, layout.key.width},
                                               {layout.value.begin, layout.value.width},
-                                              latent->has_key_up(), latent->has_value_up()}));
+                                              latent->has_key_up(),
+                                              latent->has_value_up()}));
   }
   config = without_latent_config(std::move(config));
   if (!converted) return config;

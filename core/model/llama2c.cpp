@@ -18,7 +18,8 @@ constexpr std::size_t kHeaderBytes = kHeaderInts * sizeof(std::int32_t);
 
 std::size_t expected_floats(const Geometry& g) {
   const std::int64_t kv = g.kv_heads * g.head_dim;
-  const std::int64_t per_layer = 2 * g.hidden + 2 * g.hidden * g.hidden + 2 * g.hidden * kv + 3 * g.hidden * g.intermediate;
+  const std::int64_t per_layer =
+      2 * g.hidden + 2 * g.hidden * g.hidden + 2 * g.hidden * kv + 3 * g.hidden * g.intermediate;
   const std::int64_t tables = 2 * g.max_positions * (g.head_dim / 2);
   const std::int64_t output = g.tied_embeddings ? 0 : g.vocabulary * g.hidden;
   return static_cast<std::size_t>(g.vocabulary * g.hidden + g.layers * per_layer + g.hidden + tables + output);
@@ -26,13 +27,15 @@ std::size_t expected_floats(const Geometry& g) {
 
 Geometry parse_header(const MappedFile& file) {
   const std::string name = file.path().string();
-  if (file.size() < kHeaderBytes) throw DataError(cat(name, ": truncated: ", file.size(), " bytes, no llama2.c header"));
+  if (file.size() < kHeaderBytes)
+    throw DataError(cat(name, ": truncated: ", file.size(), " bytes, no llama2.c header"));
   std::array<std::int32_t, kHeaderInts> header{};
   std::memcpy(header.data(), file.data(), kHeaderBytes);
   constexpr std::int32_t kLargest = 1 << 24;
   for (std::size_t i = 0; i < kHeaderInts; ++i) {
     const std::int32_t value = i == 5 ? std::abs(header[i]) : header[i];
-    if (value <= 0 || value > kLargest) throw DataError(cat(name, ": not a llama2.c (version 0) file: header value ", i, " is ", header[i]));
+    if (value <= 0 || value > kLargest)
+      throw DataError(cat(name, ": not a llama2.c (version 0) file: header value ", i, " is ", header[i]));
   }
   Geometry g;
   g.family = "llama";
@@ -48,7 +51,8 @@ Geometry parse_header(const MappedFile& file) {
   g.bos = 1;
   g.eos = 2;
   if (g.hidden % g.heads != 0 || g.heads % g.kv_heads != 0 || (g.hidden / g.heads) % 2 != 0) {
-    throw DataError(cat(name, ": not a llama2.c (version 0) file: hidden ", g.hidden, ", heads ", g.heads, ", KV heads ", g.kv_heads));
+    throw DataError(cat(name, ": not a llama2.c (version 0) file: hidden ", g.hidden, ", heads ", g.heads,
+                        ", KV heads ", g.kv_heads));
   }
   g.head_dim = g.hidden / g.heads;
   const std::size_t needed = kHeaderBytes + sizeof(float) * expected_floats(g);
@@ -67,7 +71,8 @@ class Cursor {
     for (std::int64_t size : shape) count *= static_cast<std::size_t>(size);
     void* data = const_cast<std::byte*>(file_->data() + at_);
     at_ += count * sizeof(float);
-    return at::from_blob(data, shape, [file = file_](void*) {}, at::TensorOptions(at::kFloat));
+    return at::from_blob(
+        data, shape, [file = file_](void*) {}, at::TensorOptions(at::kFloat));
   }
 
  private:

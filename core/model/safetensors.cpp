@@ -1,6 +1,7 @@
 #include "core/model/safetensors.h"
 
 #include <ATen/ATen.h>
+
 #include <array>
 #include <cstring>
 #include <memory>
@@ -54,8 +55,8 @@ std::string header_text(const MappedFile& file) {
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
   if (length > file.size() - kLengthBytes) {
-    throw DataError(cat(name, ": the header says it is ", length, " bytes long, the file has ", file.size() - kLengthBytes,
-                        " after the length: truncated, or not a safetensors file"));
+    throw DataError(cat(name, ": the header says it is ", length, " bytes long, the file has ",
+                        file.size() - kLengthBytes, " after the length: truncated, or not a safetensors file"));
   }
   return {reinterpret_cast<const char*>(file.data()) + kLengthBytes, length};
 }
@@ -74,14 +75,16 @@ Entry read_entry(const Json& json, const std::string& where, std::size_t data_si
   Entry entry{type_of(json["dtype"].get<std::string>(), where), {}, 0, 0};
   std::size_t elements = 1;
   for (const Json& size : json["shape"]) {
-    if (!size.is_number_unsigned()) throw DataError(cat(where, ": shape ", json["shape"].dump(), " is not a list of sizes"));
+    if (!size.is_number_unsigned())
+      throw DataError(cat(where, ": shape ", json["shape"].dump(), " is not a list of sizes"));
     entry.shape.push_back(size.get<std::int64_t>());
     if (__builtin_mul_overflow(elements, size.get<std::size_t>(), &elements)) {
       throw DataError(cat(where, ": shape ", json["shape"].dump(), " is too large"));
     }
   }
   for (const Json& offset : json["data_offsets"]) {
-    if (!offset.is_number_unsigned()) throw DataError(cat(where, ": data_offsets ", json["data_offsets"].dump(), " are not offsets"));
+    if (!offset.is_number_unsigned())
+      throw DataError(cat(where, ": data_offsets ", json["data_offsets"].dump(), " are not offsets"));
   }
   entry.begin = json["data_offsets"][0].get<std::size_t>();
   entry.end = json["data_offsets"][1].get<std::size_t>();
@@ -91,8 +94,8 @@ Entry read_entry(const Json& json, const std::string& where, std::size_t data_si
   }
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(elements, c10::elementSize(entry.type), &bytes) || entry.end - entry.begin != bytes) {
-    throw DataError(cat(where, ": shape ", json["shape"].dump(), " of ", json["dtype"].get<std::string>(), " needs ", bytes,
-                        " bytes, the file gives it ", entry.end - entry.begin));
+    throw DataError(cat(where, ": shape ", json["shape"].dump(), " of ", json["dtype"].get<std::string>(), " needs ",
+                        bytes, " bytes, the file gives it ", entry.end - entry.begin));
   }
   return entry;
 }
@@ -106,7 +109,8 @@ at::Tensor view_of(const std::shared_ptr<MappedFile>& file, std::size_t at_byte,
     std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
     return copy;
   }
-  return at::from_blob(data, entry.shape, [file](void*) {}, options);
+  return at::from_blob(
+      data, entry.shape, [file](void*) {}, options);
 }
 
 }  // namespace
@@ -126,14 +130,16 @@ WeightMap read_safetensors(const std::filesystem::path& path) {
   return tensors;
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                        const std::function<void()>& before_rename) {
   Json header = Json::object();
   header["__metadata__"] = {{"format", "pt"}};
   std::size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     const std::size_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", name_of(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    header[name] = {
+        {"dtype", name_of(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();

@@ -23,7 +23,8 @@ WeightMap read_safetensors(const std::filesystem::path& path);
 /// Writes tensors in the order given, streaming, under a temporary name that is renamed when complete.
 /// Throws DataError when the file cannot be written (for example a full disk); then nothing is left behind.
 /// `before_rename`, if given, runs when all is written and the old file still stands.
-void write_safetensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                        const std::function<void()>& before_rename = {});
 
 }  // namespace mla

@@ -15,10 +15,10 @@ struct PackedSpan {
   const std::uint8_t* codes = nullptr;
   std::int64_t row_bytes = 0, head_bytes = 0;  ///< from a token to the next, from a head to the next
   const void *scale = nullptr, *zero = nullptr;
-  bool half = false;            ///< scale and zero are float16, else float32
-  std::int64_t head_scales = 0; ///< from a head's first scale to the next one's
-  std::int64_t group = 0;       ///< elements of a group
-  bool across_tokens = false;   ///< a group is one channel of `group` tokens, else `group` channels of one token
+  bool half = false;             ///< scale and zero are float16, else float32
+  std::int64_t head_scales = 0;  ///< from a head's first scale to the next one's
+  std::int64_t group = 0;        ///< elements of a group
+  bool across_tokens = false;    ///< a group is one channel of `group` tokens, else `group` channels of one token
   enum Formula { kScaledPlusZero, kLessZeroScaled, kPlusZeroDivided } formula = kScaledPlusZero;
 };
 

@@ -50,10 +50,12 @@ MLA_INLINE RowDivergence compare(const T* reference, const T* row, std::int64_t 
           static_cast<double>(lse - row[target]), expected == found ? 1.0 : 0.0};
 }
 
-MLA_VECTORISED RowDivergence compare_kernel(const float* reference, const float* row, std::int64_t target, std::int64_t count) {
+MLA_VECTORISED RowDivergence compare_kernel(const float* reference, const float* row, std::int64_t target,
+                                            std::int64_t count) {
   return compare(reference, row, target, count);
 }
-MLA_VECTORISED RowDivergence compare_kernel(const double* reference, const double* row, std::int64_t target, std::int64_t count) {
+MLA_VECTORISED RowDivergence compare_kernel(const double* reference, const double* row, std::int64_t target,
+                                            std::int64_t count) {
   return compare(reference, row, target, count);
 }
 
@@ -69,7 +71,8 @@ SoftmaxDivergence composed(const at::Tensor& reference, const at::Tensor& logits
 }  // namespace
 
 SoftmaxDivergence softmax_divergence(const at::Tensor& reference, const at::Tensor& logits, const at::Tensor& targets) {
-  if (!has_kernels(logits) || reference.scalar_type() != logits.scalar_type()) return composed(reference, logits, targets);
+  if (!has_kernels(logits) || reference.scalar_type() != logits.scalar_type())
+    return composed(reference, logits, targets);
   const std::int64_t rows = logits.size(0), count = logits.size(1);
   const at::Tensor expected = reference.contiguous(), given = logits.contiguous(), wanted = targets.contiguous();
   const auto make = [&] { return at::empty({rows}, at::kDouble); };

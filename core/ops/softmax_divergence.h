@@ -14,8 +14,8 @@ struct SoftmaxDivergence {
 };
 
 /// Compares logits [rows, vocabulary] row by row; `targets` int64 [rows]. With p the reference's and q the model's
-/// probabilities and d = log p - log q, KL is summed as p (d - 1) + q, whose terms are never negative: rounding does not
-/// swallow a small divergence, and equal logits give exactly 0.
+/// probabilities and d = log p - log q, KL is summed as p (d - 1) + q, whose terms are never negative: rounding does
+/// not swallow a small divergence, and equal logits give exactly 0.
 SoftmaxDivergence softmax_divergence(const at::Tensor& reference, const at::Tensor& logits, const at::Tensor& targets);
 
 }  // namespace mla

@@ -121,18 +121,20 @@ at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::
 
 at::Tensor head_products(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
   const std::int64_t in = given.size(2), out = weight.size(0) / kv_heads;
-  return by_kv_head(given, out, kv_heads, [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
-    const T* w = weight.const_data_ptr<T>() + (j * out + piece.first) * in;
-    kernel(x, group, w, piece.count, in, y, out);
-  });
+  return by_kv_head(given, out, kv_heads,
+                    [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
+                      const T* w = weight.const_data_ptr<T>() + (j * out + piece.first) * in;
+                      kernel(x, group, w, piece.count, in, y, out);
+                    });
 }
 
 at::Tensor head_sums(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {
   const std::int64_t in = given.size(2), out = weight.size(1);
-  return by_kv_head(given, out, kv_heads, [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
-    const T* w = weight.const_data_ptr<T>() + j * in * out + piece.first;
-    sum_kernel(x, group, in, w, out, piece.count, y);
-  });
+  return by_kv_head(given, out, kv_heads,
+                    [&]<class T>(const T* x, std::int64_t group, std::int64_t j, const Piece& piece, T* y) {
+                      const T* w = weight.const_data_ptr<T>() + j * in * out + piece.first;
+                      sum_kernel(x, group, in, w, out, piece.count, y);
+                    });
 }
 
 at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

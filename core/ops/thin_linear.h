@@ -11,8 +11,8 @@ namespace mla {
 /// Rows beyond which a general matrix product is faster.
 constexpr std::int64_t kThinRows = 16;
 
-/// Whether thin_linear() serves the product: at most kThinRows rows, contiguous float32 or float64 weights of x's type on
-/// the CPU, and no gradient wanted.
+/// Whether thin_linear() serves the product: at most kThinRows rows, contiguous float32 or float64 weights of x's type
+/// on the CPU, and no gradient wanted.
 bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight);
 
 /// x weight^T + bias for x [..., in], weight [out, in], bias [out] or undefined. A row's result does not depend on the
@@ -22,8 +22,8 @@ at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::
 /// x weight^T for each of the weights; threads go from one weight to the next without waiting for each other.
 std::vector<at::Tensor> thin_linears(const at::Tensor& x, const std::vector<at::Tensor>& weights);
 
-/// Of x [batch, heads, in], each head with the matrix of its KV head in `weight` [kv_heads * out, in]: x weight_j^T, and
-/// with `weight` [kv_heads * in, out]: x weight_j. Returns [batch, heads, out]. Types and devices as above.
+/// Of x [batch, heads, in], each head with the matrix of its KV head in `weight` [kv_heads * out, in]: x weight_j^T,
+/// and with `weight` [kv_heads * in, out]: x weight_j. Returns [batch, heads, out]. Types and devices as above.
 at::Tensor head_products(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
 at::Tensor head_sums(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
 

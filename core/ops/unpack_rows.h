@@ -38,7 +38,8 @@ MLA_INLINE void eight_codes(const std::uint8_t* bytes, Vector<float>& codes) {
 }
 
 MLA_INLINE float parameter(const void* values, bool half, std::int64_t index) {
-  return half ? static_cast<float>(static_cast<const c10::Half*>(values)[index]) : static_cast<const float*>(values)[index];
+  return half ? static_cast<float>(static_cast<const c10::Half*>(values)[index])
+              : static_cast<const float*>(values)[index];
 }
 
 /// What codes stand for; of numbers or vectors of them.
@@ -96,7 +97,8 @@ MLA_INLINE void unpack_channels(const PackedSpan& span, const std::uint8_t* row,
   }
 }
 
-/// Tokens first … first + count - 1 of one head, to rows at a distance of `width`. `table` has room for 2 width numbers.
+/// Tokens first … first + count - 1 of one head, to rows at a distance of `width`. `table` has room for 2 width
+/// numbers.
 template <int BITS>
 MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                               std::int64_t width, float* table, float* out) {
@@ -122,10 +124,14 @@ MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::in
 MLA_INLINE void unpack_span(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                             std::int64_t width, float* table, float* out) {
   switch (span.bits) {
-    case 8: return unpack_tokens<8>(span, head, first, count, width, table, out);
-    case 4: return unpack_tokens<4>(span, head, first, count, width, table, out);
-    case 3: return unpack_tokens<3>(span, head, first, count, width, table, out);
-    default: return unpack_tokens<2>(span, head, first, count, width, table, out);
+    case 8:
+      return unpack_tokens<8>(span, head, first, count, width, table, out);
+    case 4:
+      return unpack_tokens<4>(span, head, first, count, width, table, out);
+    case 3:
+      return unpack_tokens<3>(span, head, first, count, width, table, out);
+    default:
+      return unpack_tokens<2>(span, head, first, count, width, table, out);
   }
 }
 

@@ -10,9 +10,9 @@
 #include <cmath>
 #include <cstdint>
 
-/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has. They are named
-/// by level, not by processor ("haswell"): GCC takes a processor's name for that very model, and would leave all others,
-/// such as AMD's, with the default.
+/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has. They are
+/// named by level, not by processor ("haswell"): GCC takes a processor's name for that very model, and would leave all
+/// others, such as AMD's, with the default.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define MLA_VECTORISED [[gnu::target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")]]
 #else
@@ -55,8 +55,8 @@ void for_rows(std::int64_t rows, std::int64_t operations, const Work& work) {
   at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, operations)), work);
 }
 
-/// Pieces of work 0 … count - 1 that threads take as they get to them, so that one that the machine holds up does not hold
-/// up the others. What is computed must not depend on who takes what.
+/// Pieces of work 0 … count - 1 that threads take as they get to them, so that one that the machine holds up does not
+/// hold up the others. What is computed must not depend on who takes what.
 class Turns {
  public:
   explicit Turns(std::int64_t count) : count_(count) {}

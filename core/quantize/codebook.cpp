@@ -79,7 +79,10 @@ class RunCost {
 class Layer {
  public:
   Layer(const RunCost& cost, const std::vector<double>& before)
-      : best(before.size(), std::numeric_limits<double>::infinity()), from(before.size()), cost_(cost), before_(before) {
+      : best(before.size(), std::numeric_limits<double>::infinity()),
+        from(before.size()),
+        cost_(cost),
+        before_(before) {
     solve(1, before.size() - 1, 0, before.size() - 1);
     best[0] = 0;
   }
@@ -132,7 +135,8 @@ std::vector<double> weighted_kmeans(std::span<const float> values, std::span<con
   return centres;
 }
 
-double weighted_inertia(std::span<const float> values, std::span<const float> weights, std::span<const double> centres) {
+double weighted_inertia(std::span<const float> values, std::span<const float> weights,
+                        std::span<const double> centres) {
   double total = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     double nearest = std::numeric_limits<double>::infinity();
@@ -151,7 +155,8 @@ std::vector<double> normal_float_codebook(int bits) {
     const at::Tensor quantiles = at::special_ndtri(places);
     return quantiles / quantiles.max();
   };
-  std::vector<at::Tensor> parts{-half(std::max<std::int64_t>(positive - 1, 1)), at::zeros({1}, at::kDouble), half(positive).flip(0)};
+  std::vector<at::Tensor> parts{-half(std::max<std::int64_t>(positive - 1, 1)), at::zeros({1}, at::kDouble),
+                                half(positive).flip(0)};
   if (bits == 1) parts.erase(parts.begin() + 1);
   const at::Tensor all = at::cat(parts);
   return {all.const_data_ptr<double>(), all.const_data_ptr<double>() + all.numel()};

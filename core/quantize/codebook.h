@@ -7,9 +7,9 @@
 
 namespace mla {
 
-/// The `count` centres, ascending, that minimise sum of weight (value - nearest centre)^2. Exact (dynamic programme over
-/// the sorted values, O(count n log n)) up to 65,536 distinct values; more are first merged into that many neighbours.
-/// Fewer distinct values than centres: the last is repeated. Weights that are all 0 count as 1.
+/// The `count` centres, ascending, that minimise sum of weight (value - nearest centre)^2. Exact (dynamic programme
+/// over the sorted values, O(count n log n)) up to 65,536 distinct values; more are first merged into that many
+/// neighbours. Fewer distinct values than centres: the last is repeated. Weights that are all 0 count as 1.
 std::vector<double> weighted_kmeans(std::span<const float> values, std::span<const float> weights, std::int64_t count);
 
 /// sum of weight (value - nearest centre)^2.

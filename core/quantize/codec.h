@@ -24,10 +24,10 @@ enum class Grouping {
 
 /// What a code stands for.
 enum class CodeForm {
-  kScaledPlusZero,  ///< code * scale + zero
-  kLessZeroScaled,  ///< (code - zero) * scale
-  kPlusZeroDivided, ///< (code + zero) / scale
-  kCodebook,        ///< codebook[code] * scale + zero
+  kScaledPlusZero,   ///< code * scale + zero
+  kLessZeroScaled,   ///< (code - zero) * scale
+  kPlusZeroDivided,  ///< (code + zero) / scale
+  kCodebook,         ///< codebook[code] * scale + zero
 };
 
 /// Where decoding rounds to float16. Arithmetic is float32 in between.
@@ -48,10 +48,10 @@ struct SparseRows {
 
 /// One encoded tensor. The buffers are what is stored: their bytes are the cache's bytes.
 struct Packed {
-  int bits = 0;                         ///< of a code
-  std::vector<std::int64_t> shape;      ///< of the tensor, [..., tokens, width]
+  int bits = 0;                     ///< of a code
+  std::vector<std::int64_t> shape;  ///< of the tensor, [..., tokens, width]
   Grouping grouping = Grouping::kContiguous;
-  std::int64_t group = 0;               ///< elements of a group, G
+  std::int64_t group = 0;  ///< elements of a group, G
   CodeForm form = CodeForm::kScaledPlusZero;
   /// uint8 [..., tokens, ceil(width * bits / 8)]: code c of a row is its bits c * bits … of one little-endian bit
   /// string, so that 4-bit code 0 is the low half of byte 0; 3-bit codes cross bytes.
@@ -62,7 +62,7 @@ struct Packed {
   at::Tensor scale, zero;
   at::Tensor codebook;  ///< float32 [2^bits], the codec's; only with kCodebook
   HalfRounding rounding = HalfRounding::kNone;
-  SparseRows sparse;    ///< undefined tensors where the codec has no outliers
+  SparseRows sparse;  ///< undefined tensors where the codec has no outliers
 
   std::int64_t tokens() const { return shape[shape.size() - 2]; }
   std::int64_t width() const { return shape.back(); }

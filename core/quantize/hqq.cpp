@@ -34,9 +34,10 @@ struct HqqOptions {
     visit("bits", self.bits, "of a code, 1 to 8 (the package: 1, 2, 3, 4, 8)");
     visit("axis", self.axis, "0: groups of elements N / group_size apart | 1: groups of consecutive elements");
     visit("group_size", self.group_size, "elements that share a scale and a zero");
-    visit("version", self.version,
-          "0.2.8: constant beta, scale 1 for ranges <= 1e-4 | 0.2.2: beta grows by 1.01 a step; does not optimize unless "
-          "told to");
+    visit(
+        "version", self.version,
+        "0.2.8: constant beta, scale 1 for ranges <= 1e-4 | 0.2.2: beta grows by 1.01 a step; does not optimize unless "
+        "told to");
     visit("optimize", self.optimize, "improve the zero points; null: as the version's cache does");
     visit("iterations", self.iterations, "steps at most");
     visit("lp_norm", self.lp_norm, "p of the norm of the error that is minimised, in (0, 1]");
@@ -55,8 +56,8 @@ struct HqqOptions {
   }
 };
 
-/// code = clamp(round(x s + z)), x ~ (code - z) / s with s = (2^bits - 1) / (max - min) of the group and z from min(-min
-/// s) on improved by at most 20 steps of: e = x - (code - z) / s; e' = sign(e) relu(|e| - |e|^(p-1) / beta);
+/// code = clamp(round(x s + z)), x ~ (code - z) / s with s = (2^bits - 1) / (max - min) of the group and z from
+/// min(-min s) on improved by at most 20 steps of: e = x - (code - z) / s; e' = sign(e) relu(|e| - |e|^(p-1) / beta);
 /// z = mean(code - (x - e') s). It stops when the mean |e| of the whole tensor no longer falls, and keeps the last z.
 /// Stored: scale = 1 / s and zero = z. Axis 0 sees a tensor of N elements as [group, N / group] and groups its columns:
 /// one channel at tokens far apart where N / group is a multiple of the width, a mixture of channels elsewhere.
@@ -74,7 +75,8 @@ class Hqq final : public Codec {
     const double levels = (1 << options_.bits) - 1;
     const at::Tensor low = matrix.amin({dim}, true), range = matrix.amax({dim}, true) - low;
     at::Tensor scale = (range.reciprocal() * levels);
-    if (options_.version == Release::k028) scale = at::where(range.abs().le(kSmallestRange), at::ones_like(scale), scale);
+    if (options_.version == Release::k028)
+      scale = at::where(range.abs().le(kSmallestRange), at::ones_like(scale), scale);
     scale = scale.clamp_max(kLargestScale);
     at::Tensor zero = -low * scale;
     if (options_.optimizes()) zero = improve(matrix, scale, std::move(zero), levels, report);
@@ -108,14 +110,17 @@ class Hqq final : public Codec {
 
   int bits() const override { return options_.bits; }
 
-  /// Codes [group, N / group] with scales [1, N / group] (axis 0) or [N / group, group] with [N / group, 1] (axis 1), and
-  /// `packed` as the package packs them.
+  /// Codes [group, N / group] with scales [1, N / group] (axis 0) or [N / group, group] with [N / group, 1] (axis 1),
+  /// and `packed` as the package packs them.
   NamedTensors parts(const Packed& packed) const override {
     const bool columns = options_.axis == 0;
-    const std::vector<std::int64_t> matrix = columns ? std::vector<std::int64_t>{packed.group, -1} : std::vector<std::int64_t>{-1, packed.group};
-    const std::vector<std::int64_t> scale_shape = columns ? std::vector<std::int64_t>{1, -1} : std::vector<std::int64_t>{-1, 1};
+    const std::vector<std::int64_t> matrix =
+        columns ? std::vector<std::int64_t>{packed.group, -1} : std::vector<std::int64_t>{-1, packed.group};
+    const std::vector<std::int64_t> scale_shape =
+        columns ? std::vector<std::int64_t>{1, -1} : std::vector<std::int64_t>{-1, 1};
     const at::Tensor codes = unpack_codes(packed).view(matrix);
-    NamedTensors parts{{"codes", codes}, {"scale", packed.scale.view(scale_shape)}, {"zero", packed.zero.view(scale_shape)}};
+    NamedTensors parts{
+        {"codes", codes}, {"scale", packed.scale.view(scale_shape)}, {"zero", packed.zero.view(scale_shape)}};
     if (const at::Tensor words = package_words(codes); words.defined()) parts.emplace_back("packed", words);
     return parts;
   }
@@ -141,7 +146,8 @@ class Hqq final : public Codec {
     filled.narrow(0, 0, codes.size(0)).copy_(codes);
     at::Tensor words = at::zeros({rows / per_word, codes.size(1)}, at::kLong);
     for (std::int64_t i = 0; i < per_word; ++i) {
-      words += filled.narrow(0, i * (rows / per_word), rows / per_word) * (std::int64_t{1} << (top - options_.bits * i));
+      words +=
+          filled.narrow(0, i * (rows / per_word), rows / per_word) * (std::int64_t{1} << (top - options_.bits * i));
     }
     return words.to(triple ? at::kInt : at::kByte);
   }

@@ -54,14 +54,12 @@ class Kivi final : public Codec {
     }
   }
 
-  std::optional<std::int64_t> token_group(std::int64_t) const override {
-    return per_token() ? 1 : options_.group_size;
-  }
+  std::optional<std::int64_t> token_group(std::int64_t) const override { return per_token() ? 1 : options_.group_size; }
 
   int bits() const override { return options_.bits; }
 
-  /// Scales [..., tokens / group, 1, width] (K) or [..., tokens, width / group, 1] (V). `packed`: int32 words of 32 / bits
-  /// codes along the tokens (K) or channels (V), the first in the lowest bits; left out where they do not fit.
+  /// Scales [..., tokens / group, 1, width] (K) or [..., tokens, width / group, 1] (V). `packed`: int32 words of 32 /
+  /// bits codes along the tokens (K) or channels (V), the first in the lowest bits; left out where they do not fit.
   NamedTensors parts(const Packed& packed) const override {
     const std::int64_t dim = per_token() ? -1 : -2;
     const at::Tensor codes = unpack_codes(packed);
@@ -71,7 +69,8 @@ class Kivi final : public Codec {
       const at::Tensor words = codes.to(at::kLong).unflatten(dim, {codes.size(dim) / per_word, per_word});
       std::vector<std::int64_t> weights;
       for (std::int64_t i = 0; i < per_word; ++i) weights.push_back(std::int64_t{1} << (options_.bits * i));
-      const at::Tensor weight = per_token() ? at::tensor(weights, at::kLong) : at::tensor(weights, at::kLong).unsqueeze(1);
+      const at::Tensor weight =
+          per_token() ? at::tensor(weights, at::kLong) : at::tensor(weights, at::kLong).unsqueeze(1);
       parts.emplace_back("packed", (words * weight).sum(dim).to(at::kInt));
     }
     return parts;
@@ -85,9 +84,7 @@ class Kivi final : public Codec {
 
  private:
   bool per_token() const { return options_.tensor == StreamSide::kValue; }
-  GroupLayout layout() const {
-    return {per_token() ? Grouping::kContiguous : Grouping::kRows, options_.group_size};
-  }
+  GroupLayout layout() const { return {per_token() ? Grouping::kContiguous : Grouping::kRows, options_.group_size}; }
 
   Options options_;
 };

@@ -25,8 +25,8 @@ float quantile(std::span<const float> sorted, double q) {
   const double place = q * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return static_cast<float>(sorted[below] +
-                            (static_cast<double>(sorted[above]) - sorted[below]) * (place - static_cast<double>(below)));
+  return static_cast<float>(sorted[below] + (static_cast<double>(sorted[above]) - sorted[below]) *
+                                                (place - static_cast<double>(below)));
 }
 
 at::Tensor as_tensor(const std::vector<double>& values) { return at::tensor(values, at::kDouble).to(at::kFloat); }
@@ -38,10 +38,10 @@ struct RowSink {
   std::vector<at::Half>& values;
 };
 
-/// Dense: code of (x - offset) / range in the codebook, or uniform codes between the thresholds. Sparse: elements outside
-/// the thresholds, float16. Keys: thresholds are percentiles of each channel over calibration tokens, fixed. Values: those
-/// of each token's channels, with the range taken again without the outliers. Heads stand side by side. Input and result
-/// are rounded to float16, and so are the keys' thresholds and what is made of them.
+/// Dense: code of (x - offset) / range in the codebook, or uniform codes between the thresholds. Sparse: elements
+/// outside the thresholds, float16. Keys: thresholds are percentiles of each channel over calibration tokens, fixed.
+/// Values: those of each token's channels, with the range taken again without the outliers. Heads stand side by side.
+/// Input and result are rounded to float16, and so are the keys' thresholds and what is made of them.
 class KvQuant final : public Codec {
  public:
   using Options = KvQuantOptions;
@@ -77,7 +77,8 @@ class KvQuant final : public Codec {
       if (is_key()) {
         encode_key(from, sink);
       } else {
-        encode_value(from, sink, packed.scale.mutable_data_ptr<float>()[row], packed.zero.mutable_data_ptr<float>()[row]);
+        encode_value(from, sink, packed.scale.mutable_data_ptr<float>()[row],
+                     packed.zero.mutable_data_ptr<float>()[row]);
       }
       ends.push_back(static_cast<std::int32_t>(channels.size()));
     }
@@ -279,7 +280,8 @@ class KvQuant final : public Codec {
     packed.group = values.size(-1);
     packed.codes = pack_rows(codes, options_.bits);
     packed.form = scheme_.codes == Codes::kUniform ? CodeForm::kPlusZeroDivided : CodeForm::kCodebook;
-    packed.rounding = scheme_.codes == Codes::kNormalFloat && is_key() ? HalfRounding::kEveryStep : HalfRounding::kResult;
+    packed.rounding =
+        scheme_.codes == Codes::kNormalFloat && is_key() ? HalfRounding::kEveryStep : HalfRounding::kResult;
     if (scheme_.codes != Codes::kUniform) packed.codebook = codebook_;
     if (is_key()) {
       packed.grouping = Grouping::kOffline;
@@ -312,8 +314,9 @@ class KvQuant final : public Codec {
     at::Tensor kept = normalised.abs().le(1);  // no outliers, and no 0 / 0 of channels that never change
     if (first_tokens() > 0) kept.narrow(0, 0, std::min(first_tokens(), kept.size(0))).fill_(false);
     const at::Tensor points = normalised.masked_select(kept).contiguous();
-    const at::Tensor weights =
-        sample.fisher.defined() ? sample.fisher.to(at::kCPU, at::kFloat).masked_select(kept).contiguous() : at::ones_like(points);
+    const at::Tensor weights = sample.fisher.defined()
+                                   ? sample.fisher.to(at::kCPU, at::kFloat).masked_select(kept).contiguous()
+                                   : at::ones_like(points);
     if (points.numel() == 0) throw ConfigError("kvquant: the calibration holds nothing but outliers");
     const auto size = static_cast<std::size_t>(points.numel());
     chosen.codebook = weighted_kmeans({points.const_data_ptr<float>(), size}, {weights.const_data_ptr<float>(), size},

@@ -21,7 +21,8 @@ const std::array<KvQuantVariant, 8> kVariants = {{{"nuq1", KvQuantCodes::kNonUni
 }  // namespace
 
 const KvQuantVariant& KvQuantOptions::scheme() const {
-  const auto found = std::find_if(kVariants.begin(), kVariants.end(), [&](const KvQuantVariant& v) { return v.name == variant; });
+  const auto found =
+      std::find_if(kVariants.begin(), kVariants.end(), [&](const KvQuantVariant& v) { return v.name == variant; });
   expects(found != kVariants.end(), "an unknown variant");
   return *found;
 }

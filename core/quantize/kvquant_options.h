@@ -32,15 +32,15 @@ struct KvQuantOptions {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("bits", self.bits, "of a code, 1 to 8");
-    visit("tensor", self.tensor,
-          "K: per channel, calibrated | V: per token | auto: V for values, K for all else");
+    visit("tensor", self.tensor, "K: per channel, calibrated | V: per token | auto: V for values, K for all else");
     visit("variant", self.variant,
           "nuq: codebook of weighted k-means | nf: NormalFloat | int: uniform; with 1 at the end: outliers apart");
     visit("sparsity_threshold", self.sparsity_threshold, "share of the elements that are no outliers");
     visit("first_few_fp16", self.first_few_fp16, "first tokens of a sequence kept as they are; -1: none");
     visit("cap_outliers", self.cap_outliers,
           "outliers of a key token on each side at most; 1: 21 as released; -1: no limit");
-    visit("scales", self.scales, "of the values' scales and zeros: float32 (as simulated) | float16 (as stored by the kernels)");
+    visit("scales", self.scales,
+          "of the values' scales and zeros: float32 (as simulated) | float16 (as stored by the kernels)");
     visit("codebook", self.codebook, "the 2^bits values of nuq; empty: from calibration");
     visit("upper", self.upper, "thresholds of the keys' channels; empty: from calibration");
     visit("lower", self.lower, "likewise");

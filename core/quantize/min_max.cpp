@@ -121,8 +121,11 @@ std::vector<std::pair<std::string, CodecDtype>> enum_names(CodecDtype) {
 }
 
 std::vector<std::pair<std::string, StreamSide>> enum_names(StreamSide) {
-  return {{"auto", StreamSide::kAuto}, {"K", StreamSide::kKey}, {"V", StreamSide::kValue},
-          {"k", StreamSide::kKey},     {"v", StreamSide::kValue}};
+  return {{"auto", StreamSide::kAuto},
+          {"K", StreamSide::kKey},
+          {"V", StreamSide::kValue},
+          {"k", StreamSide::kKey},
+          {"v", StreamSide::kValue}};
 }
 
 StreamSide side_of(StreamSide chosen, const std::string& stream) {
@@ -139,10 +142,14 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 GroupView view_groups(std::span<const std::int64_t> shape, const GroupLayout& layout) {
   const std::int64_t elements = elements_of(shape), width = shape.back(), group = layout.group;
   switch (layout.grouping) {
-    case Grouping::kContiguous: return {elements / group, group, 1};
-    case Grouping::kRows: return {elements / width / group, group, width};
-    case Grouping::kStrided: return {1, group, elements / group};
-    case Grouping::kOffline: break;
+    case Grouping::kContiguous:
+      return {elements / group, group, 1};
+    case Grouping::kRows:
+      return {elements / width / group, group, width};
+    case Grouping::kStrided:
+      return {1, group, elements / group};
+    case Grouping::kOffline:
+      break;
   }
   throw std::logic_error("offline scales have no groups");
 }
@@ -198,9 +205,13 @@ Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
   at::Tensor codes = at::empty(values.sizes(), at::kByte);
   const std::vector<std::int64_t> stored = scale_shape(values.sizes(), options.layout);
   at::Tensor scale = at::empty(stored, at::kFloat), zero = at::empty(stored, at::kFloat);
-  const Groups groups{values.const_data_ptr<float>(), view, static_cast<float>((1 << options.bits) - 1),
-                      options.empty_range_scale, codes.mutable_data_ptr<std::uint8_t>(),
-                      scale.mutable_data_ptr<float>(), zero.mutable_data_ptr<float>()};
+  const Groups groups{values.const_data_ptr<float>(),
+                      view,
+                      static_cast<float>((1 << options.bits) - 1),
+                      options.empty_range_scale,
+                      codes.mutable_data_ptr<std::uint8_t>(),
+                      scale.mutable_data_ptr<float>(),
+                      zero.mutable_data_ptr<float>()};
   if (half) {
     encode_half(groups);
     scale = scale.to(at::kHalf);

@@ -29,11 +29,17 @@ MLA_INLINE void unpack_row_of(const std::uint8_t* packed, std::int64_t width, st
 
 MLA_INLINE void unpack_row(const std::uint8_t* packed, std::int64_t width, int bits, std::uint8_t* codes) {
   switch (bits) {
-    case 8: std::memcpy(codes, packed, static_cast<std::size_t>(width)); return;
-    case 4: return unpack_row_of<4>(packed, width, codes);
-    case 2: return unpack_row_of<2>(packed, width, codes);
-    case 1: return unpack_row_of<1>(packed, width, codes);
-    default: break;
+    case 8:
+      std::memcpy(codes, packed, static_cast<std::size_t>(width));
+      return;
+    case 4:
+      return unpack_row_of<4>(packed, width, codes);
+    case 2:
+      return unpack_row_of<2>(packed, width, codes);
+    case 1:
+      return unpack_row_of<1>(packed, width, codes);
+    default:
+      break;
   }
   const unsigned mask = (1U << bits) - 1U;
   const std::int64_t last_byte = packed_row_bytes(width, bits) - 1;

@@ -74,13 +74,15 @@ QuantizedSequence::QuantizedSequence(std::shared_ptr<const Codec> codec, StreamU
   const std::int64_t block = update_.residual;
   if (update_.rule == UpdateRule::kAppendOnly && !by_token()) {
     if (block < 1 || (token_group_ && block % *token_group_ != 0)) {
-      throw ConfigError(cat("cache.residual = ", block, ": blocks of that many tokens are encoded together, so it must be ",
+      throw ConfigError(cat("cache.residual = ", block,
+                            ": blocks of that many tokens are encoded together, so it must be ",
                             token_group_ ? cat("a multiple of ", *token_group_) : std::string("at least 1")));
     }
     codec_->check(std::vector<std::int64_t>{heads, block, width}, "cache.codec");
   } else if (by_token()) {
     codec_->check(codec_->joins_heads() ? std::vector<std::int64_t>{1, 1, heads * width}
-                                        : std::vector<std::int64_t>{heads, 1, width}, "cache.codec");
+                                        : std::vector<std::int64_t>{heads, 1, width},
+                  "cache.codec");
   }
   first_ = at::empty({heads, 0, width}, like);
   window_ = at::empty({heads, 0, width}, like);
@@ -148,7 +150,8 @@ void QuantizedSequence::store(const at::Tensor& rows, const at::Tensor& all) {
   if (update_.rule == UpdateRule::kRequantize) {
     if (count > 0 && (first_call || window_length_ + count >= update_.residual)) {
       const at::Tensor everything = all.defined() ? all : at::cat({read(), others}, 1);
-      const at::Tensor encoded = everything.narrow(1, first_.size(1), length_ + rows.size(1) - first_.size(1)).contiguous();
+      const at::Tensor encoded =
+          everything.narrow(1, first_.size(1), length_ + rows.size(1) - first_.size(1)).contiguous();
       segments_.clear();
       window_begin_ = window_length_ = 0;
       encode(encoded);

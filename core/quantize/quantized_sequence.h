@@ -16,8 +16,8 @@ namespace mla {
 
 /// What happens to tokens that are already encoded when more arrive.
 enum class UpdateRule {
-  kAppendOnly,   ///< encoded once, never again (KIVI)
-  kRequantize,   ///< all tokens are encoded anew whenever the residual is full (Hugging Face's QuantizedCache)
+  kAppendOnly,  ///< encoded once, never again (KIVI)
+  kRequantize,  ///< all tokens are encoded anew whenever the residual is full (Hugging Face's QuantizedCache)
 };
 
 inline std::vector<std::pair<std::string, UpdateRule>> enum_names(UpdateRule) {
@@ -76,11 +76,11 @@ class QuantizedSequence {
 
   void reset();
 
-  /// For kernels. Segments' buffers may be longer than their tokens: codes and scales are [heads, capacity, …], of which the
-  /// first shape[1] tokens count. Codecs that join heads have [1, capacity, …] for all heads.
-  const at::Tensor& first() const { return first_; }          ///< [heads, n, width]
+  /// For kernels. Segments' buffers may be longer than their tokens: codes and scales are [heads, capacity, …], of
+  /// which the first shape[1] tokens count. Codecs that join heads have [1, capacity, …] for all heads.
+  const at::Tensor& first() const { return first_; }  ///< [heads, n, width]
   const std::vector<Packed>& segments() const { return segments_; }
-  at::Tensor residual() const;                                ///< [heads, n, width], a view
+  at::Tensor residual() const;  ///< [heads, n, width], a view
 
  private:
   bool by_token() const { return token_group_ == 1; }
@@ -95,9 +95,9 @@ class QuantizedSequence {
   StreamUpdate update_;
   std::int64_t heads_ = 0, width_ = 0, length_ = 0;
   std::optional<std::int64_t> token_group_;
-  at::Tensor first_;               ///< [heads, n, width]
+  at::Tensor first_;  ///< [heads, n, width]
   std::vector<Packed> segments_;
-  at::Tensor window_;              ///< [heads, capacity, width]: the residual and room around it
+  at::Tensor window_;  ///< [heads, capacity, width]: the residual and room around it
   std::int64_t window_begin_ = 0, window_length_ = 0;
 };
 

@@ -62,7 +62,9 @@ class Quanto final : public Codec {
   NamedTensors parts(const Packed& packed) const override {
     const at::Tensor codes = unpack_codes(packed), shift = -packed.zero;
     if (options_.axis == 0) {
-      return {{"codes", codes.view({-1, packed.group})}, {"scale", packed.scale.view({-1, 1})}, {"shift", shift.view({-1, 1})}};
+      return {{"codes", codes.view({-1, packed.group})},
+              {"scale", packed.scale.view({-1, 1})},
+              {"shift", shift.view({-1, 1})}};
     }
     const auto by_channel = [&](const at::Tensor& scale) {
       return scale.view({-1, packed.width()}).t().reshape({1, -1});
@@ -84,7 +86,8 @@ class Quanto final : public Codec {
   Options options_;
 };
 
-const Registration<Codec, Quanto> kQuanto("quanto", "optimum-quanto's min-max groups, as in transformers' quantized cache");
+const Registration<Codec, Quanto> kQuanto("quanto",
+                                          "optimum-quanto's min-max groups, as in transformers' quantized cache");
 
 }  // namespace
 }  // namespace mla

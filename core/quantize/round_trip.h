@@ -13,8 +13,8 @@ namespace mla {
 
 /// How far `after` lies from `before`; sums in float64.
 struct TensorError {
-  double mse = 0;            ///< mean squared error
-  double mae = 0;            ///< mean absolute error
+  double mse = 0;  ///< mean squared error
+  double mae = 0;  ///< mean absolute error
   double max_abs = 0;
   double rel_fro = 0;        ///< || after - before || / || before ||, Frobenius; 0 where both are 0
   double dequant_sum = 0;    ///< of `after`
@@ -47,8 +47,8 @@ struct RoundTrip {
   double effective_bits() const { return 8.0 * static_cast<double>(bytes) / static_cast<double>(elements); }
 };
 
-/// Encodes and decodes x [..., tokens, width]. For codecs that join heads, x [batch, heads, tokens, width] is laid out as
-/// [batch, tokens, heads * width] in between. Throws ConfigError where x does not fit the codec.
+/// Encodes and decodes x [..., tokens, width]. For codecs that join heads, x [batch, heads, tokens, width] is laid out
+/// as [batch, tokens, heads * width] in between. Throws ConfigError where x does not fit the codec.
 RoundTrip round_trip(const Codec& codec, const at::Tensor& x);
 
 }  // namespace mla

@@ -8,7 +8,9 @@ namespace mla {
 namespace {
 
 enum class Per { kToken, kChannel };
-std::vector<std::pair<std::string, Per>> enum_names(Per) { return {{"token", Per::kToken}, {"channel", Per::kChannel}}; }
+std::vector<std::pair<std::string, Per>> enum_names(Per) {
+  return {{"token", Per::kToken}, {"channel", Per::kChannel}};
+}
 
 struct RtnOptions {
   int bits = 4;
@@ -77,7 +79,9 @@ class Rtn final : public Codec {
   static constexpr const char* kPath = "rtn";
 
   GroupLayout layout(std::span<const std::int64_t> shape) const {
-    const auto size = [&](std::int64_t all) { return options_.group_size > 0 ? options_.group_size : std::max<std::int64_t>(all, 1); };
+    const auto size = [&](std::int64_t all) {
+      return options_.group_size > 0 ? options_.group_size : std::max<std::int64_t>(all, 1);
+    };
     if (shape.size() < 2) return {Grouping::kContiguous, 1};
     if (options_.per == Per::kToken) return {Grouping::kContiguous, size(shape.back())};
     return {Grouping::kRows, size(shape[shape.size() - 2])};

@@ -81,8 +81,8 @@ void write_group(Hdf5File& file, const std::string& group, const T& value) {
   file.set_attribute(group, "fields", writer.descriptions.dump());
 }
 
-/// Reads the fields back; an absent optional stays empty, and so does one that `may_lack` names. Throws DataError for what
-/// else is missing, or of another type.
+/// Reads the fields back; an absent optional stays empty, and so does one that `may_lack` names. Throws DataError for
+/// what else is missing, or of another type.
 template <class T>
 T read_group(const Hdf5File& file, const std::string& group, const std::vector<std::string>& may_lack = {}) {
   T value{};

@@ -52,8 +52,8 @@ class Hdf5File {
   /// The note of a file, read without HDF5, which takes milliseconds for some hundreds of objects; empty where there is
   /// none. Throws DataError for a file that is missing or damaged.
   static std::string read_note(const std::filesystem::path& path);
-  /// Where HDF5's own content of a file ends, by its superblock (HDF5 File Format Specification 3.0, section II.A); 0 for
-  /// bytes that are no HDF5 file.
+  /// Where HDF5's own content of a file ends, by its superblock (HDF5 File Format Specification 3.0, section II.A); 0
+  /// for bytes that are no HDF5 file.
   static std::size_t content_size(const std::string& image);
   /// Whether the file ends in this writer's checksum. Throws DataError as read_note does.
   static bool is_sealed(const std::filesystem::path& path);

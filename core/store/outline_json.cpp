@@ -20,7 +20,8 @@ double number_from_json(const Json& json) {
 Json scalars_to_json(const Json& scalars) {
   Json json = scalars;
   for (Json& value : json) {
-    if (value.is_number_float() && !std::isfinite(value.get<double>())) value = Json::array({number_to_json(value.get<double>())});
+    if (value.is_number_float() && !std::isfinite(value.get<double>()))
+      value = Json::array({number_to_json(value.get<double>())});
   }
   return json;
 }
@@ -46,7 +47,8 @@ std::vector<std::pair<std::string, double>> pairs_from_json(const Json& json) {
 
 Json score_to_json(const ScoreOutline& score) {
   return Json::array({score.stage, score.task, score.metric, number_to_json(score.value),
-                      score.standard_error ? number_to_json(*score.standard_error) : Json(), score.n, score.higher_is_better, score.unit});
+                      score.standard_error ? number_to_json(*score.standard_error) : Json(), score.n,
+                      score.higher_is_better, score.unit});
 }
 
 ScoreOutline score_from_json(const Json& json) {
@@ -65,8 +67,12 @@ ScoreOutline score_from_json(const Json& json) {
 }  // namespace
 
 Json outline_to_json(const RecordOutline& outline) {
-  Json json = {{"outline", kNoteVersion}, {"head", write_fields(outline.head)}, {"config", outline.config}, {"overrides", outline.overrides},
-               {"provenance", scalars_to_json(outline.provenance)}, {"seconds", pairs_to_json(outline.seconds)}};
+  Json json = {{"outline", kNoteVersion},
+               {"head", write_fields(outline.head)},
+               {"config", outline.config},
+               {"overrides", outline.overrides},
+               {"provenance", scalars_to_json(outline.provenance)},
+               {"seconds", pairs_to_json(outline.seconds)}};
   for (const char* list : {"layers", "evaluation", "cache"}) json[list] = Json::array();
   for (const Json& layer : outline.layers) json["layers"].push_back(scalars_to_json(layer));
   for (const ScoreOutline& score : outline.evaluation) json["evaluation"].push_back(score_to_json(score));
@@ -78,7 +84,9 @@ Json outline_to_json(const RecordOutline& outline) {
 RecordOutline outline_from_json(Json json, const std::string& name) {
   RecordOutline outline;
   try {
-    if (json.at("outline") != kNoteVersion) throw DataError(cat(name, ": outline of version ", json.at("outline").dump(), "; this program reads ", kNoteVersion));
+    if (json.at("outline") != kNoteVersion)
+      throw DataError(
+          cat(name, ": outline of version ", json.at("outline").dump(), "; this program reads ", kNoteVersion));
     read_fields(json.at("head"), "head", outline.head);
     outline.config = std::move(json.at("config"));
     outline.overrides = std::move(json.at("overrides"));

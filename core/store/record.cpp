@@ -103,7 +103,8 @@ void read_cached_decoding(const Hdf5File& file, RunRecord& record) {
   if (!file.exists("/cached_decoding")) return;
   for (const std::string& stage : file.children("/cached_decoding")) {
     for (const std::string& task : file.children("/cached_decoding/" + stage)) {
-      record.cached_decoding.push_back(read_group<CachedDecodingRecord>(file, "/cached_decoding/" + stage + "/" + task));
+      record.cached_decoding.push_back(
+          read_group<CachedDecodingRecord>(file, "/cached_decoding/" + stage + "/" + task));
       record.cached_decoding.back().stage = stage;
       record.cached_decoding.back().task = task;
     }

@@ -9,13 +9,14 @@
 namespace mla {
 namespace {
 
-const std::vector<std::string> kKnownGroups = {"config",   "overrides", "provenance", "timing",
+const std::vector<std::string> kKnownGroups = {"config",      "overrides", "provenance", "timing",
                                                "compression", "training",  "evaluation", "cache"};
 
 /// Attributes of a group by name, without the descriptions of its fields.
 Json scalars_of(const Hdf5File& file, const std::string& group) {
   Json scalars = Json::object();
-  for (const auto& [name, value] : file.attributes(group, {"fields", "description"})) scalars[name] = json_from_attribute(value);
+  for (const auto& [name, value] : file.attributes(group, {"fields", "description"}))
+    scalars[name] = json_from_attribute(value);
   return scalars;
 }
 
@@ -58,7 +59,8 @@ Json read_json_text(const Hdf5File& file, const std::string& path) {
 }
 
 /// The same fields by name as ScoreRecord's, of which only scalars are read.
-ScoreOutline read_score(const Hdf5File& file, const std::string& stage, const std::string& task, const std::string& metric) {
+ScoreOutline read_score(const Hdf5File& file, const std::string& stage, const std::string& task,
+                        const std::string& metric) {
   const auto read = read_scalars<ScoreRecord>(file, score_group(stage, task, metric));
   return {stage, task, metric, read.value, read.standard_error, read.n, read.higher_is_better, read.unit};
 }
@@ -148,7 +150,8 @@ RecordOutline read_outline(const std::filesystem::path& path, const OutlineParts
   return outline_from_json(parse_json(note, path.string() + ": note"), path.string());
 }
 
-std::vector<std::vector<double>> read_arrays(const std::filesystem::path& record, const std::vector<std::string>& paths) {
+std::vector<std::vector<double>> read_arrays(const std::filesystem::path& record,
+                                             const std::vector<std::string>& paths) {
   const Hdf5File file = open_record(record);
   std::vector<std::vector<double>> arrays;
   for (const std::string& path : paths) {

@@ -48,9 +48,9 @@ struct OutlineParts {
   std::function<bool(const std::string& stage, const std::string& task, const std::string& metric)> wanted;
 };
 
-/// Reads a record's outline: from the note after the HDF5 content where there is one (a tenth of a millisecond), or else
-/// from its groups and attributes (milliseconds), which `parts` limits. Throws DataError for a file that is missing, damaged, foreign, of another version, or
-/// lacks a number that every record has.
+/// Reads a record's outline: from the note after the HDF5 content where there is one (a tenth of a millisecond), or
+/// else from its groups and attributes (milliseconds), which `parts` limits. Throws DataError for a file that is
+/// missing, damaged, foreign, of another version, or lacks a number that every record has.
 RecordOutline read_outline(const std::filesystem::path& path, const OutlineParts& parts = {});
 
 /// The same without the note, for whoever doubts it.
@@ -66,7 +66,8 @@ RecordOutline outline_from_json(Json json, const std::string& name);
 
 /// Arrays of a record by path, such as "/training/loss" or "/evaluation/source/toy/accuracy/per_sample"; an array that
 /// the record does not have is empty. Opens the file once for all of them.
-std::vector<std::vector<double>> read_arrays(const std::filesystem::path& record, const std::vector<std::string>& paths);
+std::vector<std::vector<double>> read_arrays(const std::filesystem::path& record,
+                                             const std::vector<std::string>& paths);
 
 /// The group of a score, "/evaluation/<stage>/<task>/<metric>".
 std::string score_group(const std::string& stage, const std::string& task, const std::string& metric);

@@ -68,10 +68,13 @@ RunRecord read_parts(const Hdf5File& file, PartsReader& parts) {
   parts.attempt("/overrides", [&] { record.overrides = read_text(file, "/overrides"); });
   parts.attempt("/provenance", [&] { record.provenance = read_group<Provenance>(file, "/provenance"); });
   for (const std::string& stage : members(file, "/timing", parts)) {
-    parts.attempt("/timing/" + stage, [&] { record.seconds.emplace_back(stage, file.read<double>("/timing/" + stage).values.at(0)); });
+    parts.attempt("/timing/" + stage,
+                  [&] { record.seconds.emplace_back(stage, file.read<double>("/timing/" + stage).values.at(0)); });
   }
   for (std::size_t layer = 0; file.exists(layer_group(layer)); ++layer) {
-    if (!parts.attempt(layer_group(layer), [&] { record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer))); })) break;
+    if (!parts.attempt(layer_group(layer),
+                       [&] { record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer))); }))
+      break;
   }
   if (file.exists("/training")) {
     parts.attempt("/training", [&] { record.training = read_group<TrainingSeries>(file, "/training"); });
@@ -86,7 +89,8 @@ RunRecord read_parts(const Hdf5File& file, PartsReader& parts) {
   for (const std::string& stage : members(file, "/cached_decoding", parts)) {
     for (const std::string& task : members(file, "/cached_decoding/" + stage, parts)) {
       parts.attempt(cat("/cached_decoding/", stage, "/", task), [&] {
-        record.cached_decoding.push_back(read_group<CachedDecodingRecord>(file, cat("/cached_decoding/", stage, "/", task)));
+        record.cached_decoding.push_back(
+            read_group<CachedDecodingRecord>(file, cat("/cached_decoding/", stage, "/", task)));
         record.cached_decoding.back().stage = stage;
         record.cached_decoding.back().task = task;
       });
@@ -95,8 +99,8 @@ RunRecord read_parts(const Hdf5File& file, PartsReader& parts) {
   return record;
 }
 
-/// Whether the file still ends in its checksum, and that does not fit: bytes within were changed, unlike in a file whose
-/// end alone was cut off.
+/// Whether the file still ends in its checksum, and that does not fit: bytes within were changed, unlike in a file
+/// whose end alone was cut off.
 bool checksum_fails(const std::filesystem::path& file) {
   try {
     Hdf5File::is_sealed(file);

@@ -14,7 +14,8 @@ constexpr const char* kAsGiven = "as_given";
 /// Between solved examples.
 constexpr const char* kBetween = "\n\n";
 
-std::string value_of(const BenchmarkQuestion& question, const std::string& choice, const std::string& name, const std::string& path) {
+std::string value_of(const BenchmarkQuestion& question, const std::string& choice, const std::string& name,
+                     const std::string& path) {
   if (name == "question") return question.question;
   if (name == "query") return question.query;
   if (name == "choice") return choice;
@@ -30,7 +31,8 @@ std::string value_of(const BenchmarkQuestion& question, const std::string& choic
   throw ConfigError(cat(path, ": {", name, "}: ", unknown_name(name, known)));
 }
 
-std::string filled(const std::string& text, const BenchmarkQuestion& question, const std::string& choice, const std::string& path) {
+std::string filled(const std::string& text, const BenchmarkQuestion& question, const std::string& choice,
+                   const std::string& path) {
   std::string out;
   for (std::size_t at = 0; at < text.size(); ++at) {
     const std::size_t end = text[at] == '{' ? text.find('}', at) : std::string::npos;
@@ -49,7 +51,8 @@ std::string filled(const std::string& text, const BenchmarkQuestion& question, c
 /// Puts questions in one way.
 class Prompter {
  public:
-  Prompter(const PromptOptions& options, std::string path) : path_(std::move(path)), as_given_(options.name == kAsGiven) {
+  Prompter(const PromptOptions& options, std::string path)
+      : path_(std::move(path)), as_given_(options.name == kAsGiven) {
     for (const NamedPrompt& named : named_prompts()) {
       if (named.name == options.name) prompt_ = named.prompt;
     }
@@ -60,7 +63,9 @@ class Prompter {
     if (!options.choice.empty()) prompt_.choice = options.choice;
   }
 
-  std::string instruction(const BenchmarkQuestion& question) const { return filled(prompt_.instruction, question, "", path_ + ".instruction"); }
+  std::string instruction(const BenchmarkQuestion& question) const {
+    return filled(prompt_.instruction, question, "", path_ + ".instruction");
+  }
 
   MultipleChoiceItem put(const BenchmarkQuestion& question) const {
     MultipleChoiceItem item;
@@ -105,7 +110,8 @@ bool same(const BenchmarkQuestion& a, const BenchmarkQuestion& b) {
 /// Solved examples by group.
 class Examples {
  public:
-  Examples(const std::vector<BenchmarkQuestion>& questions, std::int64_t count, const std::string& path) : count_(count), path_(path) {
+  Examples(const std::vector<BenchmarkQuestion>& questions, std::int64_t count, const std::string& path)
+      : count_(count), path_(path) {
     for (const BenchmarkQuestion& question : questions) groups_[group_of(question)].push_back(&question);
   }
 
@@ -118,7 +124,9 @@ class Examples {
       text += prompter.solved(*group->second[i]) + kBetween;
       --left;
     }
-    if (left > 0) throw ConfigError(cat(path_, ".few_shot = ", count_, ": there are only ", count_ - left, " examples for a question"));
+    if (left > 0)
+      throw ConfigError(
+          cat(path_, ".few_shot = ", count_, ": there are only ", count_ - left, " examples for a question"));
     return text;
   }
 
@@ -134,10 +142,14 @@ const std::vector<NamedPrompt>& named_prompts() {
   static const std::vector<NamedPrompt> prompts = {
       {"arc", "ARC easy and challenge", {"", "Question: {question}\nAnswer:", " {choice}"}},
       {"hellaswag", "HellaSwag; the space after the context counts to its endings", {"", "{question} ", " {choice}"}},
-      {"mmlu", "MMLU in its cloze form", {"The following are questions about {topic}.\n", "Question: {question}\nAnswer:", " {choice}"}},
+      {"mmlu",
+       "MMLU in its cloze form",
+       {"The following are questions about {topic}.\n", "Question: {question}\nAnswer:", " {choice}"}},
       {"openbook_qa", "OpenBookQA", {"", "{question}", " {choice}"}},
       {"piqa", "PIQA", {"", "Question: {question}\nAnswer:", " {choice}"}},
-      {"winogrande", "WinoGrande: the sentence up to its gap, then an option and the rest", {"", "{question}", "{choice}"}},
+      {"winogrande",
+       "WinoGrande: the sentence up to its gap, then an option and the rest",
+       {"", "{question}", "{choice}"}},
   };
   return prompts;
 }
@@ -145,7 +157,8 @@ const std::vector<NamedPrompt>& named_prompts() {
 void PromptOptions::validate(const std::string& path) const {
   std::vector<std::string> known = {kAsGiven};
   for (const NamedPrompt& named : named_prompts()) known.push_back(named.name);
-  if (std::find(known.begin(), known.end(), name) == known.end()) throw ConfigError(cat(path, ".name: ", unknown_name(name, known)));
+  if (std::find(known.begin(), known.end(), name) == known.end())
+    throw ConfigError(cat(path, ".name: ", unknown_name(name, known)));
   if (few_shot < 0) throw ConfigError(cat(path, ".few_shot = ", few_shot, ": must not be negative"));
 }
 

@@ -37,7 +37,8 @@ void check(const BenchmarkQuestion& question, const std::string& where) {
   const auto& choices = question.choices;
   if (choices.empty()) throw DataError(cat(where, ": choices: expected at least 1, found 0"));
   for (std::size_t i = 0; i < choices.size(); ++i) {
-    if (choices[i].find_first_not_of(" \t\r\n") == std::string::npos) throw DataError(cat(where, ": choices[", i, "] is empty"));
+    if (choices[i].find_first_not_of(" \t\r\n") == std::string::npos)
+      throw DataError(cat(where, ": choices[", i, "] is empty"));
   }
   if (question.answer < 0 || question.answer >= std::ssize(choices)) {
     throw DataError(cat(where, ": the answer's index ", question.answer, " is outside 0..", choices.size() - 1));
@@ -74,7 +75,9 @@ class Collector {
       if (full()) return;
       const std::string where = cat(file.string(), ": line ", record.line);
       if (record.cells.size() < 4) {
-        throw DataError(cat(where, ": expected a question, two choices or more, and the letter of the right one, found ", record.cells.size(), " cells"));
+        throw DataError(cat(where,
+                            ": expected a question, two choices or more, and the letter of the right one, found ",
+                            record.cells.size(), " cells"));
       }
       const Json row = {{"question", record.cells.front()},
                         {"choices", std::vector(record.cells.begin() + 1, record.cells.end() - 1)},
@@ -93,7 +96,8 @@ class Collector {
   std::string form_of(const Json& row, const std::string& where) const {
     if (row.contains("doc") && row.contains("request")) return kRequests;
     for (const RowForm& form : forms_) {
-      if (std::all_of(form.keys.begin(), form.keys.end(), [&](const std::string& key) { return has(row, key); })) return form.name;
+      if (std::all_of(form.keys.begin(), form.keys.end(), [&](const std::string& key) { return has(row, key); }))
+        return form.name;
     }
     std::vector<std::string> keys, known;
     for (const auto& [key, unused] : row.items()) keys.push_back(key);
@@ -146,7 +150,9 @@ class Collector {
     question.contexts.push_back(text_of(row["request"], "context", where + ": request"));
     question.continuations.push_back(text_of(row["request"], "continuation", where + ": request"));
     const std::size_t count = question.continuations.size();
-    if (question.choices.size() < count) question.choices.push_back(question.continuations.back().substr(question.continuations.back().starts_with(' ') ? 1 : 0));
+    if (question.choices.size() < count)
+      question.choices.push_back(
+          question.continuations.back().substr(question.continuations.back().starts_with(' ') ? 1 : 0));
     question.query = question.contexts.front();
     return true;
   }
@@ -190,7 +196,8 @@ bool is_json_lines(const std::filesystem::path& file) {
 /// One context for all choices needs no list.
 void simplify(BenchmarkQuestion& question) {
   const auto& contexts = question.contexts;
-  if (std::all_of(contexts.begin(), contexts.end(), [&](const std::string& context) { return context == contexts.front(); })) {
+  if (std::all_of(contexts.begin(), contexts.end(),
+                  [&](const std::string& context) { return context == contexts.front(); })) {
     if (!contexts.empty()) question.query = contexts.front();
     question.contexts.clear();
   }
@@ -221,7 +228,8 @@ std::vector<std::filesystem::path> benchmark_files(const std::filesystem::path& 
 BenchmarkFile read_benchmark(const std::filesystem::path& path, const std::string& form, std::int64_t limit) {
   std::vector<std::string> known = {"auto"};
   for (const BenchmarkForm& one : benchmark_forms()) known.push_back(one.name);
-  if (std::find(known.begin(), known.end(), form) == known.end()) throw ConfigError(cat("form: ", unknown_name(form, known)));
+  if (std::find(known.begin(), known.end(), form) == known.end())
+    throw ConfigError(cat("form: ", unknown_name(form, known)));
   Collector collector(form, limit);
   for (const std::filesystem::path& file : benchmark_files(path)) {
     if (collector.full()) break;

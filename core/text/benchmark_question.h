@@ -16,7 +16,7 @@ struct BenchmarkQuestion {
   std::vector<std::string> choices;  ///< bare answers; one alone where the answer is to be said rather than chosen
   std::vector<std::string> continuations;  ///< of `query`, letter for letter, where the file gives them; else empty
   std::vector<std::string> contexts;  ///< one per choice instead of `query`, where the file asks which fits; else empty
-  std::int64_t answer = 0;                    ///< index of the right choice
+  std::int64_t answer = 0;            ///< index of the right choice
   std::map<std::string, std::string> fields;  ///< the row's other texts, and "subject" of an MMLU file
   std::vector<double> log_likelihoods;        ///< one per choice, where the file tells what a model gave them
 };
@@ -34,11 +34,12 @@ struct BenchmarkFile {
   std::vector<BenchmarkQuestion> questions;
 };
 
-/// Reads a file of JSON lines or CSV, either of them packed by gzip or not, or all such files of a folder in order of name.
-/// `form`: one of benchmark_forms(); "auto": told from the first row. `limit`: only the first questions; 0: all.
-/// Throws DataError naming file and line: for a row that lacks what its form needs, for an answer out of range, an empty
-/// choice, a file without questions; ConfigError for a form that there is not.
-BenchmarkFile read_benchmark(const std::filesystem::path& path, const std::string& form = "auto", std::int64_t limit = 0);
+/// Reads a file of JSON lines or CSV, either of them packed by gzip or not, or all such files of a folder in order of
+/// name. `form`: one of benchmark_forms(); "auto": told from the first row. `limit`: only the first questions; 0: all.
+/// Throws DataError naming file and line: for a row that lacks what its form needs, for an answer out of range, an
+/// empty choice, a file without questions; ConfigError for a form that there is not.
+BenchmarkFile read_benchmark(const std::filesystem::path& path, const std::string& form = "auto",
+                             std::int64_t limit = 0);
 
 /// The files that read_benchmark(path) reads. Throws DataError when there are none.
 std::vector<std::filesystem::path> benchmark_files(const std::filesystem::path& path);

@@ -13,8 +13,8 @@ struct CsvRecord {
   std::vector<std::string> cells;
 };
 
-/// The records of `text` (RFC 4180): cells may be quoted, and then hold commas, line breaks and doubled quotes. Empty lines
-/// are passed over. `name` stands in errors. Throws DataError for a quote that is never closed.
+/// The records of `text` (RFC 4180): cells may be quoted, and then hold commas, line breaks and doubled quotes. Empty
+/// lines are passed over. `name` stands in errors. Throws DataError for a quote that is never closed.
 std::vector<CsvRecord> parse_csv(const std::string& text, const std::string& name);
 
 }  // namespace mla

@@ -15,7 +15,8 @@ void check(const MultipleChoiceItem& item, const std::string& where) {
   const auto& choices = item.choices;
   if (choices.size() < 2) throw DataError(cat(where, ": choices: expected at least 2, found ", choices.size()));
   for (std::size_t i = 0; i < choices.size(); ++i) {
-    if (choices[i].find_first_not_of(" \t\n") == std::string::npos) throw DataError(cat(where, ": choices[", i, "] is empty"));
+    if (choices[i].find_first_not_of(" \t\n") == std::string::npos)
+      throw DataError(cat(where, ": choices[", i, "] is empty"));
     const auto same = std::find(choices.begin(), choices.begin() + static_cast<std::ptrdiff_t>(i), choices[i]);
     if (same - choices.begin() < static_cast<std::ptrdiff_t>(i)) {
       throw DataError(cat(where, ": choices[", same - choices.begin(), "] and choices[", i, "] are the same"));

@@ -8,12 +8,12 @@
 
 namespace mla {
 
-/// A text and its possible continuations, of which one is right; one alone is to be said rather than chosen. A choice is
-/// what follows the context letter for letter, its leading space included.
+/// A text and its possible continuations, of which one is right; one alone is to be said rather than chosen. A choice
+/// is what follows the context letter for letter, its leading space included.
 struct MultipleChoiceItem {
   std::string context;
   std::vector<std::string> choices;
-  std::int64_t answer = 0;  ///< index of the right choice
+  std::int64_t answer = 0;                 ///< index of the right choice
   std::vector<std::string> contexts = {};  ///< one per choice instead of `context`, where they differ; else empty
   std::string group = {};                  ///< whose scores are told besides; empty: none
 

@@ -8,7 +8,8 @@ namespace mla {
 namespace {
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
 }
 
 /// HellaSwag's texts from WikiHow carry marks in square brackets. Drops them as lighteval does.
@@ -38,7 +39,8 @@ std::string capitalized(std::string text) {
 BenchmarkQuestion hellaswag(const Json& row, const std::string& where) {
   BenchmarkQuestion question;
   const std::string label = row.contains("activity_label") ? text_of(row, "activity_label", where) + ": " : "";
-  std::string text = without_marks(label + text_of(row, "ctx_a", where) + " " + capitalized(text_of(row, "ctx_b", where)) + " ");
+  std::string text =
+      without_marks(label + text_of(row, "ctx_a", where) + " " + capitalized(text_of(row, "ctx_b", where)) + " ");
   while (text.ends_with(' ')) text.pop_back();
   question.query = question.question = text;
   for (const std::string& ending : texts_of(row, "endings", where)) {
@@ -58,7 +60,8 @@ BenchmarkQuestion winogrande(const Json& row, const std::string& where) {
   rest.erase(rest.find_last_not_of(" \t") + 1);
   BenchmarkQuestion question;
   question.query = question.question = sentence.substr(0, gap);
-  for (const char* option : {"option1", "option2"}) question.choices.push_back(text_of(row, option, where) + " " + rest);
+  for (const char* option : {"option1", "option2"})
+    question.choices.push_back(text_of(row, option, where) + " " + rest);
   question.continuations = question.choices;  // the question ends with the space
   question.answer = index_of(row, "answer", where, -1);
   return question;
@@ -114,14 +117,16 @@ BenchmarkQuestion mmlu(const Json& row, const std::string& where) {
   question.choices = texts_of(row, "choices", where);
   const Json& answer = row["answer"];
   const std::string letter = answer.is_string() ? answer.get<std::string>() : "";
-  question.answer = letter.size() == 1 && letter[0] >= 'A' && letter[0] <= 'Z' ? letter[0] - 'A' : index_of(row, "answer", where);
+  question.answer =
+      letter.size() == 1 && letter[0] >= 'A' && letter[0] <= 'Z' ? letter[0] - 'A' : index_of(row, "answer", where);
   return question;
 }
 
 BenchmarkQuestion sciq(const Json& row, const std::string& where) {
   BenchmarkQuestion question;
   question.query = question.question = text_of(row, "question", where);
-  for (const char* key : {"distractor1", "distractor2", "distractor3", "correct_answer"}) question.choices.push_back(text_of(row, key, where));
+  for (const char* key : {"distractor1", "distractor2", "distractor3", "correct_answer"})
+    question.choices.push_back(text_of(row, key, where));
   question.answer = 3;
   return question;
 }
@@ -130,12 +135,27 @@ BenchmarkQuestion sciq(const Json& row, const std::string& where) {
 
 const std::vector<RowForm>& original_forms() {
   static const std::vector<RowForm> forms = {
-      {"winogrande", "sentence with a gap, option1, option2, answer", {"sentence", "option1", "option2", "answer"}, winogrande},
-      {"hellaswag", "ctx_a, ctx_b, endings, label, with activity_label", {"ctx_a", "ctx_b", "endings", "label"}, hellaswag},
+      {"winogrande",
+       "sentence with a gap, option1, option2, answer",
+       {"sentence", "option1", "option2", "answer"},
+       winogrande},
+      {"hellaswag",
+       "ctx_a, ctx_b, endings, label, with activity_label",
+       {"ctx_a", "ctx_b", "endings", "label"},
+       hellaswag},
       {"piqa", "goal, sol1, sol2, and label or a file of labels beside it", {"goal", "sol1", "sol2"}, piqa},
-      {"ai2", "question or question_stem, labelled choices, answerKey (ARC, OpenBookQA, CommonsenseQA)", {"question|question_stem", "answerKey"}, labelled},
-      {"sciq", "question, correct_answer, distractor1, distractor2, distractor3", {"question", "correct_answer", "distractor1"}, sciq},
-      {"mmlu", "question, choices, answer, with subject; or CSV: question, choices, letter", {"question", "choices", "answer"}, mmlu},
+      {"ai2",
+       "question or question_stem, labelled choices, answerKey (ARC, OpenBookQA, CommonsenseQA)",
+       {"question|question_stem", "answerKey"},
+       labelled},
+      {"sciq",
+       "question, correct_answer, distractor1, distractor2, distractor3",
+       {"question", "correct_answer", "distractor1"},
+       sciq},
+      {"mmlu",
+       "question, choices, answer, with subject; or CSV: question, choices, letter",
+       {"question", "choices", "answer"},
+       mmlu},
   };
   return forms;
 }

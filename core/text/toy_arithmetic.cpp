@@ -19,7 +19,8 @@ std::vector<std::string> around(RandomStream& stream, int right) {
     if (number != right) close.push_back(number);
   }
   std::vector<std::string> choices = {number_word(right)};
-  for (const int number : choose_some(stream, std::move(close), kArithmeticChoices - 1)) choices.push_back(number_word(number));
+  for (const int number : choose_some(stream, std::move(close), kArithmeticChoices - 1))
+    choices.push_back(number_word(number));
   return choices;
 }
 

@@ -32,7 +32,8 @@ void add_row(RandomStream& stream, Extent extent, Passage& passage) {
   passage.questions.push_back({cat("Who stands after ", row[at], "?"), with_others(stream, row[at + 1], row)});
   passage.questions.push_back({cat("Who stands before ", row[at], "?"), with_others(stream, row[at - 1], row)});
   const bool first = once_in(stream, 2);
-  passage.questions.push_back({cat("Who is ", first ? "first?" : "last?"), with_others(stream, first ? row.front() : row.back(), row)});
+  passage.questions.push_back(
+      {cat("Who is ", first ? "first?" : "last?"), with_others(stream, first ? row.front() : row.back(), row)});
 }
 
 void add_list(RandomStream& stream, Passage& passage) {

@@ -47,7 +47,8 @@ Passage where_is_it(RandomStream& stream, Extent extent);
 /// Who stands before or after whom in a row, first or last, and how often a thing occurs in a list.
 Passage order_and_count(RandomStream& stream, Extent extent);
 
-/// Songs of four to six different syllables, sung again. Wrong choices: two syllables exchanged, one replaced, another's song.
+/// Songs of four to six different syllables, sung again. Wrong choices: two syllables exchanged, one replaced,
+/// another's song.
 Passage copying(RandomStream& stream, Extent extent);
 
 /// Sums, differences and sums of three within 1 .. 18, in words; known by heart, not from the story.

@@ -19,14 +19,15 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"agreement", agreement},     {"who_has_what", who_has_what}, {"where_is_it", where_is_it},
-    {"order_and_count", order_and_count}, {"copying", copying},           {"arithmetic", arithmetic},
+    {"agreement", agreement},     {"who_has_what", who_has_what},
+    {"where_is_it", where_is_it}, {"order_and_count", order_and_count},
+    {"copying", copying},         {"arithmetic", arithmetic},
 };
 constexpr int kKindCount = static_cast<int>(std::size(kKinds));
-constexpr int kSongs = 4;                        ///< in kKinds
+constexpr int kSongs = 4;                       ///< in kKinds
 const std::vector<int> kRecall = {1, 2, 3, 4};  ///< kinds in kKinds whose answers stand in the story
 
-constexpr int kMostAsides = 2;       ///< between two passages
+constexpr int kMostAsides = 2;                                              ///< between two passages
 constexpr double kSongsUntil = 0.12, kLeastUntil = 0.45, kLessUntil = 0.7;  ///< parts of all lessons
 constexpr int kAskedAtOnceOdds = 2;  ///< one question in that many follows its passage; the others wait for the end
 
@@ -75,7 +76,8 @@ MultipleChoiceItem to_item(RandomStream& stream, const std::string& story, const
   return item;
 }
 
-/// So many passages of these kinds. At the least extent everything is asked twice: recall is learned from its repetition.
+/// So many passages of these kinds. At the least extent everything is asked twice: recall is learned from its
+/// repetition.
 std::string tell_story(RandomStream& stream, const std::vector<int>& kinds, int passages, Extent extent) {
   Draft draft;
   for (const int kind : choose_some(stream, kinds, passages)) {
@@ -110,7 +112,8 @@ std::vector<std::string> toy_tasks() {
 }
 
 MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream) {
-  const auto asked = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& kind) { return kind.name == task; });
+  const auto asked =
+      std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& kind) { return kind.name == task; });
   expects(asked != std::end(kKinds), "a task of the toy language");
   const Passage passage = asked->tell(stream, Extent::kFull);
   const Question question = choose(stream, passage.questions);
@@ -123,7 +126,8 @@ MultipleChoiceItem toy_item(const std::string& task, RandomStream& stream) {
   Draft draft;
   for (const int kind : kinds) {
     const bool is_asked = kind == asked_index;
-    add_passage(stream, is_asked ? passage : kKinds[kind].tell(stream, Extent::kFull), is_asked ? &question : nullptr, draft);
+    add_passage(stream, is_asked ? passage : kKinds[kind].tell(stream, Extent::kFull), is_asked ? &question : nullptr,
+                draft);
   }
   const std::string story = draft.text(stream);
   return to_item(stream, story, question);

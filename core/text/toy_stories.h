@@ -21,9 +21,9 @@ inline constexpr const char* kToyEos = "<|end|>";
 /// them, and all their questions with their answers, some after their passage and some at the story's end.
 std::string toy_story(RandomStream& stream);
 
-/// Story `index` of `count` to train on, in this order: songs sung again, then passages of few facts asked for twice, then
-/// fuller ones, then more and more of them. Repeating a song teaches a small model to look back within minutes; from
-/// there it learns to recall two facts, and then six, in a fraction of the tokens that these alone would take.
+/// Story `index` of `count` to train on, in this order: songs sung again, then passages of few facts asked for twice,
+/// then fuller ones, then more and more of them. Repeating a song teaches a small model to look back within minutes;
+/// from there it learns to recall two facts, and then six, in a fraction of the tokens that these alone would take.
 std::string toy_lesson(RandomStream& stream, std::int64_t index, std::int64_t count);
 
 /// The kinds of passage, which are the names of the six tasks.

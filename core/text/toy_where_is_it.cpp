@@ -15,7 +15,8 @@ struct Lying {
 };
 
 /// The asked one's value, then those of others; a place that the thing was moved from counts among the others.
-std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lying>& all, std::size_t asked, bool place) {
+std::vector<std::string> choices_of(RandomStream& stream, const std::vector<Lying>& all, std::size_t asked,
+                                    bool place) {
   std::vector<std::string> choices = {place ? all[asked].place : all[asked].thing};
   if (place && !all[asked].before.empty()) choices.push_back(all[asked].before);
   std::vector<std::string> others;

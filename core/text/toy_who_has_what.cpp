@@ -27,7 +27,8 @@ Passage who_has_what(RandomStream& stream, Extent extent) {
     Question question;
     const bool who = once_in(stream, 2);
     question.prompt = who ? cat("Who has the ", owned[right], "?") : cat("What does ", owners[right], " have? A");
-    for (int i = 0; i < asked_count; ++i) question.choices.push_back((who ? owners : owned)[order[static_cast<std::size_t>(i)]]);
+    for (int i = 0; i < asked_count; ++i)
+      question.choices.push_back((who ? owners : owned)[order[static_cast<std::size_t>(i)]]);
     passage.questions.push_back(std::move(question));
   }
   return passage;

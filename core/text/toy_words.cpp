@@ -26,7 +26,7 @@ const Words& things() {
 }
 
 const Words& places() {
-  static const Words words = {"in the garden",  "in the house",  "under the table", "under the tree", "near the river",
+  static const Words words = {"in the garden", "in the house",    "under the table", "under the tree", "near the river",
                               "near the lake", "behind the barn", "behind the wall", "on the hill",    "on the roof"};
   return words;
 }
@@ -48,17 +48,17 @@ const Words& syllables() {
 }
 
 const Words& numbers() {
-  static const Words words = {"one", "two",    "three",  "four",     "five",     "six",     "seven",     "eight",   "nine",
-                              "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",   "seventeen",
-                              "eighteen"};
+  static const Words words = {"one",      "two",      "three",   "four",    "five",      "six",
+                              "seven",    "eight",    "nine",    "ten",     "eleven",    "twelve",
+                              "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"};
   return words;
 }
 
 const Words& function_words() {
-  static const Words words = {"A",    "Again", "Here", "How",  "It",   "Now",  "The", "We",   "What", "Where", "Who",
-                              "a",    "after", "and",  "are",  "before", "does", "first", "has", "have", "in",  "is",
-                              "know", "last",  "many", "minus", "plus", "row", "see", "sees", "sings", "stands",
-                              "that", "the",   "walk", "walks", "with", "to"};
+  static const Words words = {"A",     "Again",  "Here",  "How",  "It",   "Now",    "The",  "We",    "What", "Where",
+                              "Who",   "a",      "after", "and",  "are",  "before", "does", "first", "has",  "have",
+                              "in",    "is",     "know",  "last", "many", "minus",  "plus", "row",   "see",  "sees",
+                              "sings", "stands", "that",  "the",  "walk", "walks",  "with", "to"};
   return words;
 }
 

@@ -57,7 +57,8 @@ std::vector<std::pair<std::string, DocumentBoundaries>> enum_names(DocumentBound
 /// decide.
 class EpochOrder {
  public:
-  EpochOrder(std::int64_t count, std::uint64_t seed, std::string name) : count_(count), seed_(seed), name_(std::move(name)) {}
+  EpochOrder(std::int64_t count, std::uint64_t seed, std::string name)
+      : count_(count), seed_(seed), name_(std::move(name)) {}
   std::int64_t at(std::int64_t position);
 
  private:

@@ -67,8 +67,7 @@ void append(TrainingReport& report, const TrainingStep& step) {
 /// Sets the decoder's switch for the length of a run.
 class CheckpointedActivations {
  public:
-  CheckpointedActivations(Decoder& decoder, bool on)
-      : switch_(decoder.checkpoint_activations), before_(switch_) {
+  CheckpointedActivations(Decoder& decoder, bool on) : switch_(decoder.checkpoint_activations), before_(switch_) {
     switch_ = on;
   }
   ~CheckpointedActivations() { switch_ = before_; }
@@ -187,8 +186,8 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
   options.validate(kPath);
   const std::int64_t processes = surroundings.processes->size();
   if (rows_per_step(options) < processes) {
-    throw ConfigError(cat(kPath, ": batch_rows * accumulation = ", rows_per_step(options), " rows a step cannot be shared by ",
-                          processes, " processes"));
+    throw ConfigError(cat(kPath, ": batch_rows * accumulation = ", rows_per_step(options),
+                          " rows a step cannot be shared by ", processes, " processes"));
   }
   if (options.loss.needs_teacher() && surroundings.teacher == nullptr) {
     throw ConfigError(cat(kPath, ".loss: distillation and hidden_state compare with a teacher, and there is none"));

@@ -103,19 +103,19 @@ class TrainingObserver {
 
 /// What a run is given besides its model, data and options.
 struct TrainingSurroundings {
-  TrainingObserver* observer = nullptr;         ///< may be null
-  const TrainingState* start = nullptr;         ///< the state of an earlier run after some step; null: from the start
-  const Decoder* teacher = nullptr;             ///< for losses that compare with another model
-  Collective* processes = &single_process();    ///< that train this model together
+  TrainingObserver* observer = nullptr;       ///< may be null
+  const TrainingState* start = nullptr;       ///< the state of an earlier run after some step; null: from the start
+  const Decoder* teacher = nullptr;           ///< for losses that compare with another model
+  Collective* processes = &single_process();  ///< that train this model together
 };
 
 /// Minimises options.loss, averaged over scored tokens, with AdamW. The parameters named by `trainable` are updated in
-/// place and require gradients only during the call. The gradient of a step is that of the mean over all tokens it scores,
-/// however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a loss above
-/// divergence_factor times the first) is a status: the step that showed it is reported but its update is not made, so
-/// that the model is as the last update left it. Same seed, data and thread count: same losses,
-/// bit for bit, also when a run is continued from the state of an earlier one.
-/// Throws ConfigError for options that do not fit the model or a missing teacher, DataError for a state that does not fit.
+/// place and require gradients only during the call. The gradient of a step is that of the mean over all tokens it
+/// scores, however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a
+/// loss above divergence_factor times the first) is a status: the step that showed it is reported but its update is not
+/// made, so that the model is as the last update left it. Same seed, data and thread count: same losses, bit for bit,
+/// also when a run is continued from the state of an earlier one. Throws ConfigError for options that do not fit the
+/// model or a missing teacher, DataError for a state that does not fit.
 ///
 /// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's

@@ -13,7 +13,8 @@ std::vector<NamedStep> attribution_steps(const CellPlan& cell) {
     auto step = registry.make({{"name", name}}, "attribution");
     if (step->is_stated(cell)) steps.push_back({name, std::move(step)});
   }
-  std::sort(steps.begin(), steps.end(), [](const NamedStep& a, const NamedStep& b) { return a.step->place() < b.step->place(); });
+  std::sort(steps.begin(), steps.end(),
+            [](const NamedStep& a, const NamedStep& b) { return a.step->place() < b.step->place(); });
   return steps;
 }
 

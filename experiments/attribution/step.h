@@ -17,12 +17,12 @@ namespace mla {
 struct AttributionState {
   const CellPlan& cell;
   Session& session;
-  Decoder decoder;   ///< after the steps so far; a step changes it in place
+  Decoder decoder;         ///< after the steps so far; a step changes it in place
   CacheConfig cache = {};  ///< how decoding stores its cache after the steps so far
 };
 
-/// One step. Each registers itself in its own file under this folder; the walk takes those that the config states, in the
-/// order of place().
+/// One step. Each registers itself in its own file under this folder; the walk takes those that the config states, in
+/// the order of place().
 class AttributionStep {
  public:
   static constexpr const char* kKind = "attribution step";

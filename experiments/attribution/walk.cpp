@@ -19,7 +19,8 @@ bool is_distance(const EvaluationConfig& task) { return task.task == "distance";
 std::vector<EvaluationConfig> tasks_of(const ExperimentConfig& options) {
   std::vector<EvaluationConfig> tasks = options.evaluate;
   if (std::any_of(tasks.begin(), tasks.end(), is_distance)) return tasks;
-  const auto text = std::find_if(tasks.begin(), tasks.end(), [](const EvaluationConfig& task) { return task.task == "perplexity"; });
+  const auto text =
+      std::find_if(tasks.begin(), tasks.end(), [](const EvaluationConfig& task) { return task.task == "perplexity"; });
   if (text == tasks.end()) throw ConfigError("evaluate: attribution needs a text: add a task perplexity or distance");
   EvaluationConfig distance = *text;
   distance.task = "distance";
@@ -33,17 +34,22 @@ std::vector<double> at_source(const ScoreRecord& score) {
   return std::vector<double>(score.per_sample.size(), score.metric == "top1_agreement" ? 1.0 : 0.0);
 }
 
-std::vector<ScoreChange> changes_between(const std::vector<ScoreRecord>& before, const std::vector<ScoreRecord>& after) {
+std::vector<ScoreChange> changes_between(const std::vector<ScoreRecord>& before,
+                                         const std::vector<ScoreRecord>& after) {
   std::vector<ScoreChange> changes;
   for (const ScoreRecord& score : after) {
-    const auto finite = [](const std::vector<double>& values) { return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); }); };
+    const auto finite = [](const std::vector<double>& values) {
+      return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
+    };
     if (score.per_sample.empty() || !finite(score.per_sample)) continue;
     const auto found = std::find_if(before.begin(), before.end(), [&](const ScoreRecord& other) {
-      return other.task == score.task && other.metric == score.metric && other.per_sample.size() == score.per_sample.size();
+      return other.task == score.task && other.metric == score.metric &&
+             other.per_sample.size() == score.per_sample.size();
     });
     const std::vector<double> earlier = found != before.end() ? found->per_sample : at_source(score);
     if (!finite(earlier)) continue;
-    const GroupMeans from = group_means(earlier, score.group_sizes), to = group_means(score.per_sample, score.group_sizes);
+    const GroupMeans from = group_means(earlier, score.group_sizes),
+                     to = group_means(score.per_sample, score.group_sizes);
     const BootstrapOptions options{.resamples = 2000, .stream = cat("attribution.", score.task, ".", score.metric)};
     changes.push_back({score.task, score.metric, paired_bootstrap(from.means, to.means, options, to.weights)});
   }
@@ -64,8 +70,9 @@ std::vector<ScoreRecord> cached_scores(const AttributionState& state, const std:
   const CacheFormat format = cache_format(state.cache, "cache", std::move(samples));
   for (const EvaluationConfig& task : options.evaluate) {
     if (task.task != "perplexity") continue;
-    const CachedPerplexityResult result = cached_perplexity(state.decoder, state.session.rows(options.model, task.data).rows,
-                                                            options.cache->decoding, format, [](std::int64_t) { check_interrupt(); });
+    const CachedPerplexityResult result =
+        cached_perplexity(state.decoder, state.session.rows(options.model, task.data).rows, options.cache->decoding,
+                          format, [](std::int64_t) { check_interrupt(); });
     ScoreRecord nll;
     nll.stage = stage;
     nll.task = task.label() + ", cached";
@@ -93,7 +100,8 @@ std::vector<ScoreRecord> cached_scores(const AttributionState& state, const std:
 }
 
 /// All scores of the model as it stands.
-std::vector<ScoreRecord> scores_after(const AttributionState& state, const std::string& stage, const std::vector<EvaluationConfig>& tasks) {
+std::vector<ScoreRecord> scores_after(const AttributionState& state, const std::string& stage,
+                                      const std::vector<EvaluationConfig>& tasks) {
   std::vector<ScoreRecord> scores = state.session.evaluate(state.decoder, stage, state.cell.options.model, tasks);
   for (ScoreRecord& score : cached_scores(state, stage)) scores.push_back(std::move(score));
   return scores;
@@ -103,7 +111,8 @@ void attribute_layers(const AttributionState& state, const std::string& step, co
                       AttributionReport& report) {
   const Decoder& source = state.session.source(state.cell.options.model).decoder;
   const TokenRows& tokens = state.session.rows(state.cell.options.model, task.data);
-  Progress bar(cat(step, " layer by layer"), (tokens.tokens() - std::ssize(tokens.rows)) * source.geometry.layers, "tokens");
+  Progress bar(cat(step, " layer by layer"), (tokens.tokens() - std::ssize(tokens.rows)) * source.geometry.layers,
+               "tokens");
   const auto layers = layer_divergence(source, state.decoder, tokens.rows, task.options, [&](std::int64_t count) {
     bar.advance(count);
     check_interrupt();

@@ -21,7 +21,8 @@ struct ScoreChange {
 struct StepReport {
   std::string name;  ///< "source" for the first
   std::vector<ScoreRecord> scores;
-  std::vector<ScoreChange> changes;  ///< of the scores with samples of their own; KL and flips count from 0 at the source
+  std::vector<ScoreChange>
+      changes;  ///< of the scores with samples of their own; KL and flips count from 0 at the source
 };
 
 /// The source model with one layer changed by a step.
@@ -36,11 +37,11 @@ struct AttributionReport {
   std::vector<LayerAttribution> layers;  ///< by step, then layer
 };
 
-/// Takes the cell's steps one after the other and evaluates the model after each, with the config's evaluations and, where
-/// none is of that kind, the distance from the source on its first text. With `by_layer`, layers are exchanged one at a
-/// time, too, for steps that allow it, and compared on the text of the first distance. A config with a `cache` has its texts
-/// decoded through it after each step, as task "<name>, cached".
-/// Throws ConfigError for a config without steps, or without a text.
+/// Takes the cell's steps one after the other and evaluates the model after each, with the config's evaluations and,
+/// where none is of that kind, the distance from the source on its first text. With `by_layer`, layers are exchanged
+/// one at a time, too, for steps that allow it, and compared on the text of the first distance. A config with a `cache`
+/// has its texts decoded through it after each step, as task "<name>, cached". Throws ConfigError for a config without
+/// steps, or without a text.
 AttributionReport attribute(const CellPlan& cell, Session& session, bool by_layer);
 
 }  // namespace mla

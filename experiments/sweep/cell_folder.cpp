@@ -73,18 +73,18 @@ void CellFolder::keep_training_state(TrainingStage stage, const TrainingState& s
 }
 
 bool CellFolder::has_progress() const {
-  return !evaluation_journals(path_).empty() || std::ranges::any_of(kProgress, [&](const char* name) { return std::filesystem::exists(path_ / name); });
+  return !evaluation_journals(path_).empty() ||
+         std::ranges::any_of(kProgress, [&](const char* name) { return std::filesystem::exists(path_ / name); });
 }
 
 bool CellFolder::is_tidy() const {
   std::error_code missing;
   const std::filesystem::directory_iterator entries(path_, missing);
-  return std::all_of(begin(entries), end(entries), [](const auto& entry) { return entry.path().filename() == kRecord; });
+  return std::all_of(begin(entries), end(entries),
+                     [](const auto& entry) { return entry.path().filename() == kRecord; });
 }
 
-std::string CellFolder::activity() const {
-  return read_if_there(path_ / kActivity, read_file).value_or("");
-}
+std::string CellFolder::activity() const { return read_if_there(path_ / kActivity, read_file).value_or(""); }
 
 void CellFolder::show_activity(const std::string& line) const {
   // Without sync: losing it in a crash loses nothing.

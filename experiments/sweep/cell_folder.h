@@ -52,7 +52,8 @@ class CellFolder {
 /// Keeps the state of a stage of training in a cell's folder.
 class CellTraining final : public TrainingKeeper {
  public:
-  CellTraining(const CellFolder& folder, TrainingStage stage, double interval) : folder_(folder), stage_(stage), interval_(interval) {}
+  CellTraining(const CellFolder& folder, TrainingStage stage, double interval)
+      : folder_(folder), stage_(stage), interval_(interval) {}
   std::optional<TrainingState> load() override { return folder_.training_state(stage_); }
   void save(const TrainingState& state) override { folder_.keep_training_state(stage_, state); }
   double interval() const override { return interval_; }

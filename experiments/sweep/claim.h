@@ -39,10 +39,11 @@ struct ClaimTiming {
 
 /// The right to work on a folder, held by at most one living process.
 ///
-/// The holder's identity lies in "claim.<n>", made by link(2), which is atomic on local and network file systems, with n
-/// one above that of the dead holder it succeeds: two processes that find the same dead holder cannot both succeed it,
-/// and a holder that was only thought dead sees the higher number. A holder on this machine is dead when its process is
-/// gone; one elsewhere when its file has not been touched for `stale` (a thread touches it every `heartbeat`).
+/// The holder's identity lies in "claim.<n>", made by link(2), which is atomic on local and network file systems, with
+/// n one above that of the dead holder it succeeds: two processes that find the same dead holder cannot both succeed
+/// it, and a holder that was only thought dead sees the higher number. A holder on this machine is dead when its
+/// process is gone; one elsewhere when its file has not been touched for `stale` (a thread touches it every
+/// `heartbeat`).
 class Claim {
  public:
   /// Claims `folder` (made where it is missing), or returns null while another living process holds it.

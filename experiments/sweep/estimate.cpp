@@ -43,13 +43,15 @@ class Counter {
     const std::int64_t stages = !cell.passes.empty() + options.train.has_value();
     double tokens = evaluation * static_cast<double>(stages);
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
-    const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(), [](const auto& pass) { return pass->needs_statistics(); });
+    const bool calibrated =
+        std::any_of(cell.passes.begin(), cell.passes.end(), [](const auto& pass) { return pass->needs_statistics(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
     if (options.train) {
       const TrainOptions& train = options.train->options;
-      tokens += kTrainingFactor * static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
+      tokens += kTrainingFactor *
+                static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
     }
     return tokens;
   }
@@ -60,7 +62,9 @@ class Counter {
     for (const EvaluationConfig& task : options.evaluate) all.push_back(write_fields(task));
     return all;
   }
-  bool once(const char* what, const Json& model, const Json& inputs) { return seen_.insert(hash_json({what, model, inputs})).second; }
+  bool once(const char* what, const Json& model, const Json& inputs) {
+    return seen_.insert(hash_json({what, model, inputs})).second;
+  }
 
   /// Windows that overlap are computed again. At most: choices may share the work on their context.
   double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
@@ -68,7 +72,8 @@ class Counter {
     if (task.task == "longbench") return longbench_tokens(task, session_.tokenizer(model));
     if (task.task == "multiple_choice") return all_tokens(session_.items(model, task).tokens);
     if (task.task == "recall") return all_tokens(session_.recall_items(model, task).tokens);
-    const double overlap = task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
+    const double overlap =
+        task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
     const double models = task.task == "distance" ? 2 : 1;  // the source model runs beside
     return models * overlap * static_cast<double>(session_.rows(model, task.data).tokens());
   }
@@ -91,12 +96,14 @@ class Counter {
 double forward_rate(const Decoder& decoder) {
   const c10::InferenceMode inference;
   for (std::int64_t tokens = 16;; tokens *= 2) {
-    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions), rows = std::max<std::int64_t>(1, tokens / length);
+    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions),
+                       rows = std::max<std::int64_t>(1, tokens / length);
     const at::Tensor ids = at::zeros({rows, length}, at::kLong);
     const auto start = std::chrono::steady_clock::now();
     decoder.forward(ids);
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (tokens >= 4096 || 2 * passed.count() > kProbeSeconds) return static_cast<double>(rows * length) / passed.count();
+    if (tokens >= 4096 || 2 * passed.count() > kProbeSeconds)
+      return static_cast<double>(rows * length) / passed.count();
   }
 }
 
@@ -146,19 +153,26 @@ CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& s
 }
 
 void print_shared_work(const SharedWork& work, std::ostream& out) {
-  out << "done once: " << work.models << (work.models == 1 ? " source model is" : " source models are") << " loaded and evaluated";
+  out << "done once: " << work.models << (work.models == 1 ? " source model is" : " source models are")
+      << " loaded and evaluated";
   if (work.calibrated > 0) out << "; " << work.calibrations << " calibration for " << work.calibrated << " cells";
-  if (work.decomposed > 0) out << "; " << work.decompositions << " decomposition of all layers for " << work.decomposed << " cells";
+  if (work.decomposed > 0)
+    out << "; " << work.decompositions << " decomposition of all layers for " << work.decomposed << " cells";
   out << "\n";
 }
 
 void print_estimate(const CostEstimate& estimate, std::ostream& out) {
-  out << "estimate: about " << describe_seconds(estimate.seconds) << " of evaluation and training in one process (probe: "
-      << rounded(estimate.tokens_per_second, 3) << " tokens/s forward), decompositions not counted" << std::endl;
+  out << "estimate: about " << describe_seconds(estimate.seconds)
+      << " of evaluation and training in one process (probe: " << rounded(estimate.tokens_per_second, 3)
+      << " tokens/s forward), decompositions not counted" << std::endl;
 }
 
 Json to_json(const SharedWork& work) {
-  return {{"source_models", work.models}, {"calibrations", work.calibrations}, {"calibrated_cells", work.calibrated}, {"decompositions", work.decompositions}, {"decomposed_cells", work.decomposed}};
+  return {{"source_models", work.models},
+          {"calibrations", work.calibrations},
+          {"calibrated_cells", work.calibrated},
+          {"decompositions", work.decompositions},
+          {"decomposed_cells", work.decomposed}};
 }
 
 Json to_json(const CostEstimate& estimate) {

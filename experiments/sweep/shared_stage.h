@@ -29,8 +29,9 @@ auto read_stage(const std::filesystem::path& file, std::filesystem::file_time_ty
   }
 }
 
-/// The value kept in `file`, or else `make(file)`, which computes it and keeps it there. Of several processes that ask at
-/// the same time one makes it, under a claim on the file's folder, and the others wait. Throws Interrupted after a signal.
+/// The value kept in `file`, or else `make(file)`, which computes it and keeps it there. Of several processes that ask
+/// at the same time one makes it, under a claim on the file's folder, and the others wait. Throws Interrupted after a
+/// signal.
 template <class Read, class Make>
 auto shared_stage(const std::filesystem::path& file, std::filesystem::file_time_type not_before, const Read& read,
                   const Make& make) -> decltype(read(file)) {
@@ -40,7 +41,8 @@ auto shared_stage(const std::filesystem::path& file, std::filesystem::file_time_
       return *std::move(value);
     }
     if (const auto claim = Claim::attempt(file.parent_path())) {
-      if (auto value = read_stage(file, not_before, read)) return *std::move(value);  // made between the look and the claim
+      if (auto value = read_stage(file, not_before, read))
+        return *std::move(value);  // made between the look and the claim
       remove_leftovers(file.parent_path());
       return make(file);
     }

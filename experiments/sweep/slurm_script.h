@@ -10,16 +10,16 @@ namespace mla {
 /// What a cluster needs to know; empty strings leave the choice to the cluster's defaults.
 struct SlurmOptions {
   std::string partition, account, time, memory, gres;
-  std::int64_t tasks = 0;          ///< tasks of the array; 0: one per cell
-  std::int64_t at_once = 0;        ///< tasks that run at the same time; 0: no limit
-  std::int64_t processors = 2;     ///< of one task
-  std::int64_t grace_seconds = 60; ///< between the warning signal and the end of a task's time
+  std::int64_t tasks = 0;           ///< tasks of the array; 0: one per cell
+  std::int64_t at_once = 0;         ///< tasks that run at the same time; 0: no limit
+  std::int64_t processors = 2;      ///< of one task
+  std::int64_t grace_seconds = 60;  ///< between the warning signal and the end of a task's time
 };
 
-/// The batch script of an array of `tasks` tasks. Each runs `program arguments… --worker`, which takes cells that nobody
-/// else is working on until none is left, so that it does not matter which task gets which cell, or when it starts.
-/// Before its time is up, or when it is preempted, a task is sent SIGTERM: it saves its training state and asks for its
-/// own requeue. Output goes to LOGS/slurm_%A_%a.log.
+/// The batch script of an array of `tasks` tasks. Each runs `program arguments… --worker`, which takes cells that
+/// nobody else is working on until none is left, so that it does not matter which task gets which cell, or when it
+/// starts. Before its time is up, or when it is preempted, a task is sent SIGTERM: it saves its training state and asks
+/// for its own requeue. Output goes to LOGS/slurm_%A_%a.log.
 std::string slurm_script(const std::string& experiment, const std::string& program,
                          const std::vector<std::string>& arguments, const std::string& folder, const std::string& logs,
                          std::int64_t tasks, const SlurmOptions& options);

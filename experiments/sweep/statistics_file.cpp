@@ -10,7 +10,7 @@ namespace {
 
 using Norms = std::vector<std::vector<double>>;
 
-at::Tensor to_tensor(const CalibrationStatistics& statistics, Norms PairNorms::* part) {
+at::Tensor to_tensor(const CalibrationStatistics& statistics, Norms PairNorms::*part) {
   std::vector<at::Tensor> layers;
   for (const PairNorms& layer : statistics.layers) {
     std::vector<at::Tensor> heads;
@@ -41,7 +41,8 @@ CalibrationStatistics read_statistics(const std::filesystem::path& path) {
   const WeightMap tensors = read_safetensors(path);
   const auto get = [&](const char* name, std::int64_t dimensions, at::ScalarType dtype) {
     const auto found = tensors.find(name);
-    const bool fits = found != tensors.end() && found->second.dim() == dimensions && found->second.scalar_type() == dtype;
+    const bool fits =
+        found != tensors.end() && found->second.dim() == dimensions && found->second.scalar_type() == dtype;
     if (!fits) throw DataError(cat(path.string(), ": no calibration statistics: tensor ", name));
     return found->second.contiguous();
   };

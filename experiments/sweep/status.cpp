@@ -35,10 +35,14 @@ struct PlanFile {
 
 CellState state_of(RunStatus status) {
   switch (status) {
-    case RunStatus::kComplete: return CellState::kComplete;
-    case RunStatus::kDiverged: return CellState::kDiverged;
-    case RunStatus::kFailed: return CellState::kFailed;
-    case RunStatus::kInterrupted: return CellState::kInterrupted;
+    case RunStatus::kComplete:
+      return CellState::kComplete;
+    case RunStatus::kDiverged:
+      return CellState::kDiverged;
+    case RunStatus::kFailed:
+      return CellState::kFailed;
+    case RunStatus::kInterrupted:
+      return CellState::kInterrupted;
   }
   return CellState::kPending;
 }

@@ -132,7 +132,8 @@ class Sweep {
     const CellFolder folder(cell.options.results, open.content_hash);
     std::unique_ptr<Claim> claim;
     const bool decides = world().first();
-    const auto task = static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(open, folder, claim)) : 0)));
+    const auto task =
+        static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(open, folder, claim)) : 0)));
     stopped_ = world().any(stopped_);
     if (task != Task::kRun) return task == Task::kNothing;
     outcome.record = run_or_record_failure(cell, folder);
@@ -213,11 +214,13 @@ class Sweep {
   void say_waiting(const CellOutcome& outcome) {
     if (!options_.wait || said_waiting_) return;
     said_waiting_ = true;
-    log_info(cat(outcome.cell->name, ": another process is working on it; the sweep goes on with the others, then waits"));
+    log_info(
+        cat(outcome.cell->name, ": another process is working on it; the sweep goes on with the others, then waits"));
   }
 
   void say_time_left() const {
-    const auto left = std::count_if(outcomes_.begin(), outcomes_.end(), [](const auto& outcome) { return !outcome.record; });
+    const auto left =
+        std::count_if(outcomes_.begin(), outcomes_.end(), [](const auto& outcome) { return !outcome.record; });
     if (left == 0 || options_.limit > 0) return;
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
     const double minutes = spent.count() / static_cast<double>(ran_) * static_cast<double>(left) / 60;
@@ -236,7 +239,7 @@ class Sweep {
   std::ostream& text_;
   std::vector<CellOutcome> outcomes_;
   std::list<Open> open_;
-  std::set<path> damaged_;  // records that were warned of
+  std::set<path> damaged_;                   // records that were warned of
   std::set<std::string> decomposed_, busy_;  // decompositions made here; those that cells claimed by others need
   bool yields_ = true;
   std::int64_t ran_ = 0;
@@ -267,7 +270,8 @@ void write_plan_file(const ExperimentPlan& plan, Session& session) {
   write_file_in_turn(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
 }
 
-std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session, const SweepOptions& options) {
+std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session,
+                                              const SweepOptions& options) {
   std::vector<const CellPlan*> cells = select_cells(plan, options.only);
   std::erase_if(cells, [&](const CellPlan* cell) {
     const std::string hash = content_hash(*cell, session);

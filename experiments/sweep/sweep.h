@@ -36,7 +36,8 @@ std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std:
 void write_plan_file(const ExperimentPlan& plan, Session& session);
 
 /// The selected cells without a result that stands.
-std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session, const SweepOptions& options);
+std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session,
+                                              const SweepOptions& options);
 
 /// Runs the plan's cells in order, each under a claim, and leaves one record each. A failing cell is recorded and the
 /// rest go on. Says on `text` how each cell ended. Throws Interrupted after a signal, with everything worth keeping

@@ -61,7 +61,8 @@ bool any_running(std::vector<Worker>& workers, std::int64_t& killed) {
       worker.running = false;
       if (WIFSIGNALED(status)) {
         ++killed;
-        log_warning(cat("worker ", worker.pid, " was ended by signal ", WTERMSIG(status), "; see ", worker.log.string()));
+        log_warning(
+            cat("worker ", worker.pid, " was ended by signal ", WTERMSIG(status), "; see ", worker.log.string()));
       }
     }
     any = any || worker.running;
@@ -93,8 +94,6 @@ std::int64_t run_workers(std::int64_t count, const std::vector<std::string>& arg
   return killed;
 }
 
-void end_with_parent() {
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-}
+void end_with_parent() { ::prctl(PR_SET_PDEATHSIG, SIGTERM); }
 
 }  // namespace mla

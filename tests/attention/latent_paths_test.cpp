@@ -47,7 +47,9 @@ std::unique_ptr<LatentAttention> random_layer(RandomStream& stream, at::ScalarTy
   layout.key = {0, key_rank};
   layout.value = {joint ? 0 : key_rank, value_rank};
   layout.latent_width = joint ? key_rank : key_rank + value_rank;
-  const auto matrix = [&](std::int64_t rows, std::int64_t columns) { return normal(stream, {rows, columns}, 0.3).to(dtype); };
+  const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
+    return normal(stream, {rows, columns}, 0.3).to(dtype);
+  };
   const auto bias = [&](std::int64_t rows) { return below(2) ? normal(stream, {rows}, 0.5).to(dtype) : at::Tensor(); };
   LatentAttention::Weights w;
   const std::int64_t rope = layout.rope_width(), query_rows = g.heads * (rope + layout.content_width);
@@ -73,7 +75,8 @@ at::Tensor through_cache(const LatentAttention& layer, const Rotary& rotary, con
     begin += count;
   }
   EXPECT_EQ(cache.bytes(), cache.predicted_bytes());
-  EXPECT_EQ(cache.bytes(), hidden.size(0) * begin * elements_per_token(layer.cache_streams()) * static_cast<std::int64_t>(hidden.element_size()));
+  EXPECT_EQ(cache.bytes(), hidden.size(0) * begin * elements_per_token(layer.cache_streams()) *
+                               static_cast<std::int64_t>(hidden.element_size()));
   return at::cat(out, 1);
 }
 
@@ -93,10 +96,12 @@ TEST(LatentPaths, AbsorbedIsExpandedIsUncachedForAnyShape) {
     for (const Absorption absorption : {Absorption::kEachStep, Absorption::kOnce, Absorption::kAuto}) {
       layer->prepare_decode(absorption);
       for (const DecodePath path : {DecodePath::kAbsorbed, DecodePath::kExpanded, DecodePath::kAuto}) {
-        for (const auto& chunks : {std::vector<std::int64_t>{kLength}, {5, 1, 1, 4, 2}, std::vector<std::int64_t>(kLength, 1)}) {
+        for (const auto& chunks :
+             {std::vector<std::int64_t>{kLength}, {5, 1, 1, 4, 2}, std::vector<std::int64_t>(kLength, 1)}) {
           const at::Tensor found = through_cache(*layer, rotary, hidden, chunks, path);
           EXPECT_LT(test::largest_difference(found, expected), tolerance)
-              << "shape " << i << " absorption " << static_cast<int>(absorption) << " path " << static_cast<int>(path) << " chunks " << chunks.size();
+              << "shape " << i << " absorption " << static_cast<int>(absorption) << " path " << static_cast<int>(path)
+              << " chunks " << chunks.size();
         }
       }
     }

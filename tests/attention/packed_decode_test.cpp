@@ -26,7 +26,9 @@ CacheFormat format_of(const Json& codec, UpdateRule rule, std::int64_t residual)
 std::vector<Decoder> models() {
   std::vector<Decoder> all;
   all.push_back(test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat));
-  const Json pass = {{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 1}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}};
+  const Json pass = {{"name", "mha2mla"},
+                     {"rope", {{"name", "high"}, {"pairs", 1}}},
+                     {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}};
   all.push_back(all[0].clone());
   Registry<Pass>::instance().make(pass, "compress[0]")->apply(all[1], {});
   return all;
@@ -58,7 +60,8 @@ TEST(PackedDecode, IsDecodingFromTheUnpackedCache) {
           const CacheFormat format = format_of({{"name", "rtn"}, {"bits", bits}, {"group_size", 8}}, rule, residual);
           std::int64_t packed_bytes = 0, dense_bytes = 0, plain_bytes = 0;
           const at::Tensor packed = decode(model, format, true, packed_bytes);
-          EXPECT_LT(test::largest_difference(packed, decode(model, format, false, dense_bytes)), kTolerance) << bits << " residual " << residual;
+          EXPECT_LT(test::largest_difference(packed, decode(model, format, false, dense_bytes)), kTolerance)
+              << bits << " residual " << residual;
           EXPECT_EQ(packed_bytes, dense_bytes);
           const at::Tensor plain = decode(model, {}, true, plain_bytes);
           EXPECT_GT(test::largest_difference(packed, plain), bits == 8 ? 1e-5 : 1e-3) << "nothing was quantised";

@@ -16,7 +16,8 @@ void expect_frequencies(const Rotary& rotary, std::int64_t length, const std::ve
   const at::Tensor found = rotary.frequencies(length);
   ASSERT_EQ(found.size(0), static_cast<std::int64_t>(expected.size()));
   for (std::size_t k = 0; k < expected.size(); ++k) {
-    EXPECT_NEAR(found[static_cast<std::int64_t>(k)].item<double>() / expected[k], 1, kRelativeTolerance) << "pair " << k;
+    EXPECT_NEAR(found[static_cast<std::int64_t>(k)].item<double>() / expected[k], 1, kRelativeTolerance)
+        << "pair " << k;
   }
 }
 
@@ -41,7 +42,8 @@ TEST(Rotary, DynamicScalingStartsBeyondTheContextLength) {
   const Rotary rotary(10000, 16, 64, scaling("dynamic", 2));
   EXPECT_TRUE(rotary.depends_on_length());
   expect_frequencies(rotary, 64, {1, 0.3162278, 0.1, 0.03162278, 0.01, 0.003162278, 0.001, 0.0003162278});
-  expect_frequencies(rotary, 100, {1, 0.2839451, 0.08062484, 0.02289303, 0.006500365, 0.001845747, 0.0005240909, 0.0001488131});
+  expect_frequencies(rotary, 100,
+                     {1, 0.2839451, 0.08062484, 0.02289303, 0.006500365, 0.001845747, 0.0005240909, 0.0001488131});
 }
 
 TEST(Rotary, YarnBlendsAndScalesTheLogits) {
@@ -58,8 +60,9 @@ TEST(Rotary, YarnOptionsChangeRampAndTemperature) {
   rule.mscale = 0.7;
   rule.mscale_all_dim = 1.1;
   const Rotary rotary(10000, 32, 1024, rule);
-  expect_frequencies(rotary, 32, {1, 0.4832891, 0.1951755, 0.06668107, 0.01327513, 0.007029266, 0.003952847, 0.002222849,
-                                  0.00125, 0.0007029267, 0.0003952847, 0.0002222849, 0.000125, 7.029266e-05, 3.952847e-05, 2.222849e-05});
+  expect_frequencies(rotary, 32,
+                     {1, 0.4832891, 0.1951755, 0.06668107, 0.01327513, 0.007029266, 0.003952847, 0.002222849, 0.00125,
+                      0.0007029267, 0.0003952847, 0.0002222849, 0.000125, 7.029266e-05, 3.952847e-05, 2.222849e-05});
   EXPECT_NEAR(std::sqrt(rotary.logit_scale()), 0.9323064614995353, 1e-12);
 }
 

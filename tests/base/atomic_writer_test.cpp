@@ -26,7 +26,8 @@ TEST(AtomicWriter, WritesEverythingInOrderWhateverTheSizes) {
   for (const std::size_t size : {std::size_t{0}, std::size_t{1}, kBlock - 1, kBlock, kBlock + 1, 2 * kBlock + 4097}) {
     const std::string bytes = pattern(size);
     AtomicWriter writer(folder / "file");
-    for (std::size_t at = 0; at < size; at += 1000003) writer.write(bytes.data() + at, std::min<std::size_t>(1000003, size - at));
+    for (std::size_t at = 0; at < size; at += 1000003)
+      writer.write(bytes.data() + at, std::min<std::size_t>(1000003, size - at));
     writer.finish({});
     EXPECT_TRUE(read_file(folder / "file") == bytes) << size;
   }

@@ -47,7 +47,8 @@ TEST(Statistics, ErrorOfEqualGroupsIsThatOfTheirMeans) {
   EXPECT_NEAR(grouped_mean(samples, {2, 2, 2}).standard_error, deviation_of(means) / std::sqrt(3), kRounding);
 }
 
-// The spread of estimates over fresh draws is what an error must state; tokens taken one by one state a third of it here.
+// The spread of estimates over fresh draws is what an error must state; tokens taken one by one state a third of it
+// here.
 TEST(Statistics, ErrorsForetellTheSpreadOfFreshDraws) {
   RandomStream stream(3, "clusters");
   const std::vector<std::int64_t> groups(30, 20);

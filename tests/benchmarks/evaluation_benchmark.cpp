@@ -1,5 +1,5 @@
-// Requests per second of multiple-choice scoring, on the model and items that huggingface_evaluation.py makes in the folder
-// that MLA_EVALUATION_FOLDER names, and how far the log-likelihoods are from the ones that it writes there.
+// Requests per second of multiple-choice scoring, on the model and items that huggingface_evaluation.py makes in the
+// folder that MLA_EVALUATION_FOLDER names, and how far the log-likelihoods are from the ones that it writes there.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -48,9 +48,11 @@ void score(benchmark::State& state, bool share_contexts) {
     result = log_likelihoods(model.decoder, task.tokens, options);
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
-  state.counters["requests_per_second"] = static_cast<double>(requests * static_cast<std::int64_t>(state.iterations())) / seconds;
+  state.counters["requests_per_second"] =
+      static_cast<double>(requests * static_cast<std::int64_t>(state.iterations())) / seconds;
   const auto reference = path / "reference.json";
-  if (std::filesystem::exists(reference)) state.counters["largest_difference"] = largest_difference(result.sum, reference);
+  if (std::filesystem::exists(reference))
+    state.counters["largest_difference"] = largest_difference(result.sum, reference);
 }
 
 BENCHMARK_CAPTURE(score, shared_contexts, true)->Unit(benchmark::kSecond)->UseRealTime()->Iterations(2);

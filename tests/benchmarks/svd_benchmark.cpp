@@ -69,11 +69,10 @@ void decompose(benchmark::State& state, const Geometry& geometry, const std::str
   state.SetLabel(rows.method);
 }
 
-void register_one(const Geometry& geometry, const std::string& spectrum, const std::string& method,
-                  std::int64_t rank) {
+void register_one(const Geometry& geometry, const std::string& spectrum, const std::string& method, std::int64_t rank) {
   const std::string name = geometry.name + ("/" + spectrum) + "/" + method + "/" + std::to_string(rank);
-  benchmark::RegisterBenchmark(
-      name.c_str(), [=](benchmark::State& state) { decompose(state, geometry, method, spectrum, rank); })
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=](benchmark::State& state) { decompose(state, geometry, method, spectrum, rank); })
       ->Unit(benchmark::kSecond)
       ->UseRealTime()
       ->Iterations(1);

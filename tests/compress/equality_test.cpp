@@ -18,7 +18,9 @@ constexpr double kEqualityDoubleTolerance = 1e-10;
 constexpr double kEqualityFloatTolerance = 1e-4;
 constexpr std::int64_t kLength = 24;
 
-Json mha2mla(const Json& rope, const Json& low_rank) { return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}; }
+Json mha2mla(const Json& rope, const Json& low_rank) {
+  return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}};
+}
 
 std::vector<std::vector<std::int32_t>> calibration_rows(const Geometry& geometry) {
   const at::Tensor ids = test::random_ids(geometry, 4, 20, 11);
@@ -46,7 +48,8 @@ Decoder converted(const Decoder& source, const Json& config, CompressionReport* 
 }
 
 /// Logits of the last position after feeding `ids` through the cache in chunks of the given sizes.
-at::Tensor through_cache(const Decoder& decoder, const at::Tensor& ids, const std::vector<std::int64_t>& chunks, DecodePath path) {
+at::Tensor through_cache(const Decoder& decoder, const at::Tensor& ids, const std::vector<std::int64_t>& chunks,
+                         DecodePath path) {
   DecoderCache cache = decoder.make_cache(ids.size(0));
   at::Tensor logits;
   std::int64_t at_token = 0;
@@ -60,14 +63,18 @@ at::Tensor through_cache(const Decoder& decoder, const at::Tensor& ids, const st
 
 class Equality : public testing::TestWithParam<std::string> {
  protected:
-  Equality() : source(test::tiny_decoder(test::tiny_geometry(GetParam()))), ids(test::random_ids(source.geometry, 2, kLength)) {}
+  Equality()
+      : source(test::tiny_decoder(test::tiny_geometry(GetParam()))),
+        ids(test::random_ids(source.geometry, 2, kLength)) {}
   bool qk_norm() const { return source.geometry.qk_norm; }
   /// Elements per KV head of a latent that loses nothing with `pairs` pairs kept.
   std::int64_t full_joint(std::int64_t pairs) const {
     const Geometry& g = source.geometry;
     return std::min(g.hidden, g.kv_heads * (2 * g.head_dim - 2 * pairs)) / g.kv_heads;
   }
-  double difference(const Decoder& other) const { return test::largest_difference(source.forward(ids), other.forward(ids)); }
+  double difference(const Decoder& other) const {
+    return test::largest_difference(source.forward(ids), other.forward(ids));
+  }
 
   Decoder source;
   at::Tensor ids;
@@ -81,7 +88,8 @@ TEST_P(Equality, AllPairsWithoutLowRankIsTheSourceModel) {
 TEST_P(Equality, AllPairsAndFullRankIsTheSourceModel) {
   const std::int64_t pairs = source.geometry.head_dim / 2;
   const std::string method = qk_norm() ? "value_svd" : "joint_svd";
-  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))), kEqualityDoubleTolerance);
+  EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))),
+            kEqualityDoubleTolerance);
 }
 
 TEST_P(Equality, FullRankIsPartialRopeAlone) {
@@ -91,12 +99,15 @@ TEST_P(Equality, FullRankIsPartialRopeAlone) {
       const Decoder partial = converted(source, mha2mla(selection, {{"name", "none"}}));
       EXPECT_GT(difference(partial), 1e-3) << "dropping rotations must change something";
       if (qk_norm()) {
-        const Decoder full = converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", source.geometry.head_dim}}));
-        EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance) << rope << pairs;
+        const Decoder full =
+            converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", source.geometry.head_dim}}));
+        EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance)
+            << rope << pairs;
         continue;
       }
       const Decoder full = converted(source, mha2mla(selection, {{"name", "joint_svd"}, {"d_kv", full_joint(pairs)}}));
-      EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance) << rope << pairs;
+      EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance)
+          << rope << pairs;
     }
   }
 }
@@ -139,7 +150,8 @@ TEST_P(Equality, CachedIsUncachedOnEveryPath) {
       conversions.push_back(mha2mla({{"name", "uniform"}, {"pairs", pairs}}, {{"name", "split_svd"}, {"d_kv", 5}}));
     }
   }
-  const std::vector<std::vector<std::int64_t>> chunkings = {{kLength}, {10, 9, 5}, std::vector<std::int64_t>(kLength, 1)};
+  const std::vector<std::vector<std::int64_t>> chunkings = {
+      {kLength}, {10, 9, 5}, std::vector<std::int64_t>(kLength, 1)};
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const double tolerance = dtype == at::kDouble ? kEqualityDoubleTolerance : kEqualityFloatTolerance;
     const Decoder model = test::tiny_decoder(source.geometry, dtype);
@@ -153,17 +165,21 @@ TEST_P(Equality, CachedIsUncachedOnEveryPath) {
         }
       }
     }
-    EXPECT_LT(test::largest_difference(through_cache(model, ids, {10, 9, 5}, DecodePath::kAuto), model.forward(ids).select(1, kLength - 1)), tolerance);
+    EXPECT_LT(test::largest_difference(through_cache(model, ids, {10, 9, 5}, DecodePath::kAuto),
+                                       model.forward(ids).select(1, kLength - 1)),
+              tolerance);
   }
 }
 
 TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
   std::vector<Decoder> models;
   models.push_back(source.clone());
-  models.push_back(converted(source, mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "joint_svd"}, {"d_kv", 3}})));
+  models.push_back(converted(source, mha2mla({{"name", "two_norm"}, {"pairs", 1}},
+                                             {{"name", qk_norm() ? "value_svd" : "joint_svd"}, {"d_kv", 3}})));
   const at::Tensor rows = test::random_ids(source.geometry, 5, kLength, 21);
   // Prompts of different lengths; then some sequences go on alone, rest, or are fed several tokens.
-  const std::vector<std::vector<std::int64_t>> steps = {{7, 1, 0, 12, 3}, {1, 1, 1, 1, 1}, {0, 4, 9, 1, 0}, {1, 0, 1, 0, 1}, {2, 3, 0, 1, 5}};
+  const std::vector<std::vector<std::int64_t>> steps = {
+      {7, 1, 0, 12, 3}, {1, 1, 1, 1, 1}, {0, 4, 9, 1, 0}, {1, 0, 1, 0, 1}, {2, 3, 0, 1, 5}};
   for (Decoder& model : models) {
     model.prepare_decode();
     for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
@@ -181,8 +197,10 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
         for (std::size_t row = 0; row < 5; ++row) {
           if (counts[row] == 0) continue;
           const auto b = static_cast<std::int64_t>(row);
-          const at::Tensor expected = model.forward(rows.narrow(0, b, 1).narrow(1, 0, fed[row])).select(1, fed[row] - 1);
-          EXPECT_LT(test::largest_difference(logits.narrow(0, b, 1), expected), kEqualityDoubleTolerance) << row << " path " << static_cast<int>(path);
+          const at::Tensor expected =
+              model.forward(rows.narrow(0, b, 1).narrow(1, 0, fed[row])).select(1, fed[row] - 1);
+          EXPECT_LT(test::largest_difference(logits.narrow(0, b, 1), expected), kEqualityDoubleTolerance)
+              << row << " path " << static_cast<int>(path);
         }
       }
       EXPECT_EQ(cache.lengths(), fed);
@@ -190,7 +208,8 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
       // A sequence that is forgotten leaves a place for another; the rest goes on.
       cache.reset(3);
       const at::Tensor again = model.forward_cached(rows.narrow(1, 0, 1), cache, path, {0, 0, 0, 1, 0});
-      EXPECT_LT(test::largest_difference(again[3], model.forward(rows.narrow(0, 3, 1).narrow(1, 0, 1))[0][0]), kEqualityDoubleTolerance);
+      EXPECT_LT(test::largest_difference(again[3], model.forward(rows.narrow(0, 3, 1).narrow(1, 0, 1))[0][0]),
+                kEqualityDoubleTolerance);
       // Forks go on where the sequence stood.
       DecoderCache forks = cache.fork(1, 3);
       EXPECT_EQ(forks.bytes(), forks.predicted_bytes());
@@ -198,7 +217,8 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
       const at::Tensor forked = model.forward_cached(next, forks, path);
       for (std::int64_t i = 0; i < 3; ++i) {
         const at::Tensor whole = at::cat({rows.narrow(0, 1, 1).narrow(1, 0, fed[1]), next.narrow(0, i, 1)}, 1);
-        EXPECT_LT(test::largest_difference(forked[i], model.forward(whole).select(1, fed[1])[0]), kEqualityDoubleTolerance);
+        EXPECT_LT(test::largest_difference(forked[i], model.forward(whole).select(1, fed[1])[0]),
+                  kEqualityDoubleTolerance);
       }
       EXPECT_EQ(cache.lengths()[1], fed[1]);
     }
@@ -207,7 +227,8 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
 
 TEST_P(Equality, PredictedBytesAndParametersAreWhatTheModelHolds) {
   std::vector<Json> ranks = {{{"name", "none"}}, {{"name", "value_svd"}, {"d_kv", 3}}};
-  if (!qk_norm()) ranks.insert(ranks.end(), {{{"name", "joint_svd"}, {"d_kv", Json{3, 5}}}, {{"name", "split_svd"}, {"d_kv", 4}}});
+  if (!qk_norm())
+    ranks.insert(ranks.end(), {{{"name", "joint_svd"}, {"d_kv", Json{3, 5}}}, {{"name", "split_svd"}, {"d_kv", 4}}});
   for (const Json& low_rank : ranks) {
     for (const char* rope : {"high", "two_norm"}) {
       CompressionReport report;
@@ -224,7 +245,9 @@ TEST_P(Equality, PredictedBytesAndParametersAreWhatTheModelHolds) {
 
 TEST_P(Equality, SavedAndLoadedIsTheSame) {
   Checkpoint checkpoint = test::tiny_checkpoint(GetParam());
-  checkpoint.decoder = converted(checkpoint.decoder, mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "split_svd"}, {"d_kv", 4}}));
+  checkpoint.decoder = converted(
+      checkpoint.decoder,
+      mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "split_svd"}, {"d_kv", 4}}));
   const test::TemporaryFolder folder;
   save_checkpoint(checkpoint, folder.path());
   LoadOptions options;
@@ -238,7 +261,8 @@ TEST_P(Equality, ConvertingTwiceIsRefused) {
   const Json config = mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "none"}});
   Decoder decoder = converted(source, config);
   const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
-  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->apply(decoder, {}); }), testing::HasSubstr("layer 0 is converted already"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->apply(decoder, {}); }),
+              testing::HasSubstr("layer 0 is converted already"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Equality, testing::ValuesIn(test::tiny_kinds()));
@@ -253,7 +277,8 @@ TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
   const_cast<Decoder&>(grouped).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
     const bool repeated = name.ends_with("k_proj.weight") || name.ends_with("v_proj.weight");
     weights[name] = repeated ? tensor.view({grouped.geometry.kv_heads, 1, geometry.head_dim, -1})
-                                   .expand({-1, 2, -1, -1}).reshape({geometry.heads * geometry.head_dim, -1})
+                                   .expand({-1, 2, -1, -1})
+                                   .reshape({geometry.heads * geometry.head_dim, -1})
                              : tensor;
   });
   LoadOptions options;
@@ -272,7 +297,8 @@ TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
 }
 
 /// Expects that a pass makes the same model of `source` with `store`'s decompositions as alone; returns the former.
-Decoder expect_same_from_store(const Pass& pass, const Decoder& source, const at::Tensor& ids, DecompositionStore& store) {
+Decoder expect_same_from_store(const Pass& pass, const Decoder& source, const at::Tensor& ids,
+                               DecompositionStore& store) {
   PassInputs inputs;
   inputs.arithmetic = at::kDouble;
   Decoder apart = source.clone(), shared = source.clone();
@@ -290,7 +316,8 @@ TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
   DecompositionStore store;
   std::vector<std::unique_ptr<Pass>> passes;
   for (const std::int64_t width : {6, 2, 4, 6}) {
-    passes.push_back(Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "joint_svd"}, {"d_kv", width}}), "compress[0]"));
+    passes.push_back(Registry<Pass>::instance().make(
+        mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "joint_svd"}, {"d_kv", width}}), "compress[0]"));
     passes.back()->announce(source.geometry, store);
   }
   for (const auto& pass : passes) {
@@ -312,7 +339,8 @@ TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
     for (const int pairs : {0, 1, 3}) {
       Json low_rank = {{"name", method}};
       if (low_rank["name"] != "none") low_rank["d_kv"] = 2;
-      passes.push_back(Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", pairs}}, low_rank), "compress[0]"));
+      passes.push_back(
+          Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", pairs}}, low_rank), "compress[0]"));
       passes.back()->announce(source.geometry, store);
     }
   }
@@ -321,9 +349,11 @@ TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
 
 TEST(QkNorm, LowRankKeysAreRefusedWithWhatIsExact) {
   const Geometry geometry = test::tiny_geometry("qk_norm");
-  const auto pass = Registry<Pass>::instance().make(mha2mla({{"name", "high"}}, {{"name", "joint_svd"}, {"d_kv", 4}}), "compress[0]");
+  const auto pass =
+      Registry<Pass>::instance().make(mha2mla({{"name", "high"}}, {{"name", "joint_svd"}, {"d_kv", 4}}), "compress[0]");
   EXPECT_THAT(test::message_of<ConfigError>([&] { pass->plan(geometry); }),
-              testing::AllOf(testing::HasSubstr("compress[0].low_rank.name = joint_svd"), testing::HasSubstr("QK-norm"), testing::HasSubstr("exact here: none, value_svd")));
+              testing::AllOf(testing::HasSubstr("compress[0].low_rank.name = joint_svd"), testing::HasSubstr("QK-norm"),
+                             testing::HasSubstr("exact here: none, value_svd")));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace mla {
 namespace {
 
-constexpr double kExact = 1e-9;        ///< float64 against float64
+constexpr double kExact = 1e-9;           ///< float64 against float64
 constexpr double kLogitTolerance = 1e-5;  ///< the golden logits are stored in float32
 
 at::Tensor id_tensor(const Json& rows) {
@@ -21,19 +21,24 @@ at::Tensor id_tensor(const Json& rows) {
 
 Json pass_config(const Json& golden_case) {
   const std::string strategy = golden_case["strategy"], method = golden_case["method"];
-  Json rope = {{"name", strategy == "2-norm" ? "two_norm" : strategy}, {"pairs", golden_case["kept_subspaces_per_head"]}};
+  Json rope = {{"name", strategy == "2-norm" ? "two_norm" : strategy},
+               {"pairs", golden_case["kept_subspaces_per_head"]}};
   if (strategy == "2-norm") rope["score"] = golden_case["score_rule"];
   Json low_rank = {{"name", method == "none" ? "none" : method + "_svd"}};
   // The golden low_rank is the width of each down-projection: split has two of them.
-  if (method != "none") low_rank["d_kv"] = golden_case["low_rank_per_kv_head"].get<std::int64_t>() * (method == "split" ? 2 : 1);
+  if (method != "none")
+    low_rank["d_kv"] = golden_case["low_rank_per_kv_head"].get<std::int64_t>() * (method == "split" ? 2 : 1);
   return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}};
 }
 
 class GoldenConversion : public testing::TestWithParam<std::string> {
  protected:
-  static std::filesystem::path golden_folder() { return test::shared_folder() / "data/conformance/mha2mla_conversion" / GetParam(); }
+  static std::filesystem::path golden_folder() {
+    return test::shared_folder() / "data/conformance/mha2mla_conversion" / GetParam();
+  }
   static std::filesystem::path model_folder() {
-    return test::shared_folder() / (GetParam() == "llama-mha" ? "data/conformance/families/llama-mha" : "data/weights/tinystories-656k");
+    return test::shared_folder() /
+           (GetParam() == "llama-mha" ? "data/conformance/families/llama-mha" : "data/weights/tinystories-656k");
   }
   static Checkpoint load() {
     LoadOptions options;
@@ -47,7 +52,8 @@ class GoldenConversion : public testing::TestWithParam<std::string> {
 
 double mean_nll(const at::Tensor& logits, const at::Tensor& ids) {
   const std::int64_t count = ids.size(1) - 1;
-  const at::Tensor chosen = logits.narrow(1, 0, count).log_softmax(-1).gather(-1, ids.narrow(1, 1, count).unsqueeze(-1));
+  const at::Tensor chosen =
+      logits.narrow(1, 0, count).log_softmax(-1).gather(-1, ids.narrow(1, 1, count).unsqueeze(-1));
   return -chosen.mean().item<double>();
 }
 
@@ -57,7 +63,8 @@ TEST_P(GoldenConversion, CalibrationNorms) {
   const Checkpoint source = load();
   const CalibrationStatistics found = statistics(source.decoder, golden);
   for (std::size_t layer = 0; layer < found.layers.size(); ++layer) {
-    for (const auto& [name, norms] : {std::pair{"mean_norm_q", &found.layers[layer].query}, std::pair{"mean_norm_k", &found.layers[layer].key}}) {
+    for (const auto& [name, norms] :
+         {std::pair{"mean_norm_q", &found.layers[layer].query}, std::pair{"mean_norm_k", &found.layers[layer].key}}) {
       for (std::size_t head = 0; head < norms->size(); ++head) {
         for (std::size_t pair = 0; pair < norms->at(head).size(); ++pair) {
           EXPECT_NEAR(norms->at(head)[pair], golden[name][layer][head][pair].get<double>(), kExact);
@@ -101,13 +108,13 @@ TEST_P(GoldenConversion, EveryCase) {
     EXPECT_EQ(report.plan.parameters, expected["parameters"].get<std::int64_t>());
     const at::Tensor logits = decoder.forward(ids);
     EXPECT_NEAR(mean_nll(logits, ids), expected["mean_nll"].get<double>(), kExact);
-    EXPECT_LT(test::largest_difference(logits.narrow(0, 0, 2).select(1, ids.size(1) - 1), last_logits.at(id)), kLogitTolerance);
+    EXPECT_LT(test::largest_difference(logits.narrow(0, 0, 2).select(1, ids.size(1) - 1), last_logits.at(id)),
+              kLogitTolerance);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenConversion, testing::Values("llama-mha", "tinystories-656k"), [](const auto& test) {
-  return test.param == "llama-mha" ? "llama_mha" : "tinystories_656k";
-});
+INSTANTIATE_TEST_SUITE_P(Models, GoldenConversion, testing::Values("llama-mha", "tinystories-656k"),
+                         [](const auto& test) { return test.param == "llama-mha" ? "llama_mha" : "tinystories_656k"; });
 
 }  // namespace
 }  // namespace mla

@@ -9,8 +9,8 @@
 namespace mla {
 namespace {
 
-Geometry llama(std::int64_t hidden, std::int64_t intermediate, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads,
-               std::int64_t vocabulary, bool tied) {
+Geometry llama(std::int64_t hidden, std::int64_t intermediate, std::int64_t layers, std::int64_t heads,
+               std::int64_t kv_heads, std::int64_t vocabulary, bool tied) {
   Geometry g;
   g.family = "llama";
   g.hidden = hidden;
@@ -27,32 +27,38 @@ Geometry llama(std::int64_t hidden, std::int64_t intermediate, std::int64_t laye
 struct PaperModel {
   std::string name;
   Geometry geometry;
-  double source_millions;      ///< as the paper's table 4 counts
-  double not_counted_millions; ///< Llama2-7B: one embedding matrix is left out of the paper's count
-  std::vector<double> millions;///< at d_kv = head_dim / 2, / 4, / 8
-  double printed_unit;         ///< the last digit the paper prints, in millions
+  double source_millions;        ///< as the paper's table 4 counts
+  double not_counted_millions;   ///< Llama2-7B: one embedding matrix is left out of the paper's count
+  std::vector<double> millions;  ///< at d_kv = head_dim / 2, / 4, / 8
+  double printed_unit;           ///< the last digit the paper prints, in millions
 };
 
 std::vector<PaperModel> paper_models() {
-  return {{"SmolLM-135M", llama(576, 1536, 30, 9, 3, 49152, true), 134.52, 0, {130.99, 129.64, 128.97}, 0.01},
-          {"SmolLM-360M", llama(960, 2560, 32, 15, 5, 49152, true), 361.82, 0, {351.38, 347.38, 345.39}, 0.01},
-          {"SmolLM-1.7B", llama(2048, 8192, 24, 32, 32, 49152, true), 1710, 0, {1670, 1590, 1560}, 10},
-          {"Llama2-7B", llama(4096, 11008, 32, 32, 32, 32000, false), 6610, 32000.0 * 4096 / 1e6, {6370, 5990, 5790}, 10}};
+  return {
+      {"SmolLM-135M", llama(576, 1536, 30, 9, 3, 49152, true), 134.52, 0, {130.99, 129.64, 128.97}, 0.01},
+      {"SmolLM-360M", llama(960, 2560, 32, 15, 5, 49152, true), 361.82, 0, {351.38, 347.38, 345.39}, 0.01},
+      {"SmolLM-1.7B", llama(2048, 8192, 24, 32, 32, 49152, true), 1710, 0, {1670, 1590, 1560}, 10},
+      {"Llama2-7B", llama(4096, 11008, 32, 32, 32, 32000, false), 6610, 32000.0 * 4096 / 1e6, {6370, 5990, 5790}, 10}};
 }
 
 CompressionPlan plan(const Geometry& geometry, std::int64_t d_kv, const std::string& method) {
-  const Json config = {{"name", "mha2mla"}, {"rope", {{"name", "two_norm"}, {"pairs", geometry.head_dim / 16}}},
+  const Json config = {{"name", "mha2mla"},
+                       {"rope", {{"name", "two_norm"}, {"pairs", geometry.head_dim / 16}}},
                        {"low_rank", {{"name", method}, {"d_kv", d_kv}}}};
   return Registry<Pass>::instance().make(config, "compress[0]")->plan(geometry);
 }
 
 TEST(PaperNumbers, ParameterCountsOfTable4) {
   for (const PaperModel& model : paper_models()) {
-    const auto millions = [&](std::int64_t count) { return static_cast<double>(count) / 1e6 - model.not_counted_millions; };
-    EXPECT_NEAR(millions(count_parameters(model.geometry).total()), model.source_millions, model.printed_unit / 2) << model.name;
+    const auto millions = [&](std::int64_t count) {
+      return static_cast<double>(count) / 1e6 - model.not_counted_millions;
+    };
+    EXPECT_NEAR(millions(count_parameters(model.geometry).total()), model.source_millions, model.printed_unit / 2)
+        << model.name;
     for (int i = 0; i < 3; ++i) {
       const std::int64_t d_kv = model.geometry.head_dim >> (i + 1);
-      EXPECT_NEAR(millions(plan(model.geometry, d_kv, "joint_svd").parameters), model.millions[static_cast<std::size_t>(i)], model.printed_unit / 2)
+      EXPECT_NEAR(millions(plan(model.geometry, d_kv, "joint_svd").parameters),
+                  model.millions[static_cast<std::size_t>(i)], model.printed_unit / 2)
           << model.name << " d_kv " << d_kv;
     }
   }

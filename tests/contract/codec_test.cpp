@@ -66,7 +66,9 @@ TEST_P(EveryCodec, SurvivesConstantsZerosAndHugeValues) {
 
 TEST_P(EveryCodec, RefusesWrongBitsInOneLine) {
   for (const int bits : {0, 9, -1}) {
-    const auto message = test::message_of<ConfigError>([&] { Codecs::instance().make({{"name", GetParam()}, {"bits", bits}}, "cache.codec"); });
+    const auto message = test::message_of<ConfigError>([&] {
+      Codecs::instance().make({{"name", GetParam()}, {"bits", bits}}, "cache.codec");
+    });
     EXPECT_THAT(message, HasSubstr("cache.codec.bits = " + std::to_string(bits)));
     EXPECT_EQ(message.find('\n'), std::string::npos);
   }
@@ -86,20 +88,24 @@ TEST_P(EveryCodec, ItsPartsHoldTheCodes) {
   EXPECT_TRUE(found);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryCodec, testing::ValuesIn(Codecs::instance().names()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(All, EveryCodec, testing::ValuesIn(Codecs::instance().names()),
+                         [](const auto& test) { return test.param; });
 
 TEST(Codecs, AreThose) {
   EXPECT_THAT(Codecs::instance().names(), testing::ElementsAre("hqq", "kivi", "kvquant", "quanto", "rtn"));
 }
 
 TEST(Codecs, GroupsWhoseCodesAreNoWholeBytesAreRefused) {
-  const auto message = test::message_of<ConfigError>(
-      [&] { Codecs::instance().make({{"name", "rtn"}, {"bits", 3}, {"group_size", 12}}, "codec"); });
-  EXPECT_THAT(message, HasSubstr("codec.group_size = 12: 12 codes of 3 bits are 36 bits, not whole bytes; use a multiple of 8"));
+  const auto message = test::message_of<ConfigError>([&] {
+    Codecs::instance().make({{"name", "rtn"}, {"bits", 3}, {"group_size", 12}}, "codec");
+  });
+  EXPECT_THAT(message,
+              HasSubstr("codec.group_size = 12: 12 codes of 3 bits are 36 bits, not whole bytes; use a multiple of 8"));
 }
 
 TEST(Codecs, TensorsThatGroupsDoNotTileAreRefused) {
-  for (const Json& codec : {Json{{"name", "hqq"}}, Json{{"name", "quanto"}}, Json{{"name", "kivi"}, {"group_size", 32}}}) {
+  for (const Json& codec :
+       {Json{{"name", "hqq"}}, Json{{"name", "quanto"}}, Json{{"name", "kivi"}, {"group_size", 32}}}) {
     const auto made = Codecs::instance().make(codec, "codec");
     EXPECT_THROW(round_trip(*made, at::zeros({1, 3, 5, 8})), ConfigError) << codec;
   }
@@ -108,9 +114,13 @@ TEST(Codecs, TensorsThatGroupsDoNotTileAreRefused) {
 
 TEST(Codecs, EffectiveBitsFollowTheFormula) {
   const at::Tensor x = random_tensor();
-  const auto bits_of = [&](const Json& codec) { return round_trip(*Codecs::instance().make(codec, "codec"), x).effective_bits(); };
+  const auto bits_of = [&](const Json& codec) {
+    return round_trip(*Codecs::instance().make(codec, "codec"), x).effective_bits();
+  };
   EXPECT_DOUBLE_EQ(bits_of({{"name", "rtn"}, {"bits", 4}}), 4 + 64.0 / 64);
-  EXPECT_DOUBLE_EQ(bits_of({{"name", "rtn"}, {"bits", 3}, {"per", "channel"}, {"group_size", 32}, {"dtype", "float16"}}), 3 + 32.0 / 32);
+  EXPECT_DOUBLE_EQ(
+      bits_of({{"name", "rtn"}, {"bits", 3}, {"per", "channel"}, {"group_size", 32}, {"dtype", "float16"}}),
+      3 + 32.0 / 32);
   EXPECT_DOUBLE_EQ(bits_of({{"name", "hqq"}, {"bits", 2}}), 2 + 64.0 / 64);
   EXPECT_DOUBLE_EQ(bits_of({{"name", "kivi"}, {"bits", 2}, {"dtype", "float16"}}), 2 + 32.0 / 32);
   // arXiv 2401.18079, appendix M: codes, sparse values with their channels, a pointer a token; values' scale and zero.

@@ -46,7 +46,8 @@ TEST(CachedNll, CodesAreReadAfterThePromptOnly) {
   const at::Tensor ids = test::random_ids(decoder.geometry, 1, 40);
   const std::vector<std::int64_t> calls = {30, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   const at::Tensor exact = token_nll(decoder, ids).to(at::kDouble);
-  DecoderCache cache = decoder.make_cache(1, format_of({{"name", "rtn"}, {"bits", 2}}, {UpdateRule::kAppendOnly, 4, 0}));
+  DecoderCache cache =
+      decoder.make_cache(1, format_of({{"name", "rtn"}, {"bits", 2}}, {UpdateRule::kAppendOnly, 4, 0}));
   const at::Tensor coarse = cached_nll(decoder, ids, cache, calls);
   EXPECT_LT(test::largest_difference(coarse.narrow(1, 0, 30), exact.narrow(1, 0, 30)), 1e-5);
   EXPECT_GT(test::largest_difference(coarse.narrow(1, 30, 9), exact.narrow(1, 30, 9)), 1e-3);
@@ -68,7 +69,8 @@ TEST(CachedPerplexity, CountsDecodedTokensAndStoredBits) {
   }
   EXPECT_NEAR(plain.mean_nll, expected / 45, 1e-5);
   // 4 bits and a float32 scale and zero for each head's 8 elements of a token.
-  const auto coded = cached_perplexity(decoder, {text}, options, format_of({{"name", "rtn"}, {"bits", 4}}, {UpdateRule::kAppendOnly, 0, 0}));
+  const auto coded = cached_perplexity(decoder, {text}, options,
+                                       format_of({{"name", "rtn"}, {"bits", 4}}, {UpdateRule::kAppendOnly, 0, 0}));
   EXPECT_DOUBLE_EQ(coded.effective_bits, 4 + 64.0 / 8);
   EXPECT_EQ(coded.bytes, coded.predicted_bytes);
   EXPECT_NE(coded.mean_nll, plain.mean_nll);
@@ -131,7 +133,8 @@ TEST(CacheSamples, HoldRowsAndSquaredGradients) {
     const StreamSample& sample = samples.at({layer, "value"});
     ASSERT_EQ(sample.values.sizes(), (at::IntArrayRef{2, width}));
     EXPECT_EQ(sample.fisher[1].abs().max().item<float>(), 0);
-    decoder.layers[static_cast<std::size_t>(layer)].attention->visit_parameters([&](const std::string& name, at::Tensor& bias) {
+    decoder.layers[static_cast<std::size_t>(layer)].attention->visit_parameters([&](const std::string& name,
+                                                                                    at::Tensor& bias) {
       if (name != "v_proj.bias") return;
       for (const std::int64_t channel : {std::int64_t{0}, width - 1}) {
         const auto loss = [&](double step) {
@@ -154,8 +157,9 @@ TEST(CacheSamples, KeysAreTakenBeforeTheirRotation) {
   const CacheSamples before = sample_cache(decoder, {sequence_of(ids)}, {});
   const CacheSamples after = sample_cache(decoder, {sequence_of(ids)}, {.before_rotation = false});
   at::Tensor wanted;
-  decoder.apply_layer(0, decoder.embed(ids), decoder.rotary_table(0, 12, 12),
-                      [&](const at::Tensor&, const at::Tensor& keys) { wanted = keys.detach().squeeze(0).transpose(0, 1).flatten(1); });
+  decoder.apply_layer(
+      0, decoder.embed(ids), decoder.rotary_table(0, 12, 12),
+      [&](const at::Tensor&, const at::Tensor& keys) { wanted = keys.detach().squeeze(0).transpose(0, 1).flatten(1); });
   const at::Tensor keys = before.at({0, "key"}).values;
   EXPECT_LT(test::largest_difference(keys, wanted), 1e-6);
   EXPECT_LT(test::largest_difference(keys[0], after.at({0, "key"}).values[0]), 1e-6);  // position 0 is not rotated
@@ -179,8 +183,8 @@ TEST(KvQuantCache, KeysRotatedWhenReadGiveTheModelsLikelihoods) {
     DecoderCache cache = decoder.make_cache(1, format);
     return test::largest_difference(cached_nll(decoder, ids, cache, calls), exact);
   };
-  // Uniform codes: a codebook weighted by so few gradients is coarse where they are small. This model feels every step of
-  // a code; round-to-nearest of rotated keys at the same bits is the measure of what they cost.
+  // Uniform codes: a codebook weighted by so few gradients is coarse where they are small. This model feels every step
+  // of a code; round-to-nearest of rotated keys at the same bits is the measure of what they cost.
   const double far = distance({{"name", "kvquant"}, {"bits", 8}, {"variant", "int1"}});
   EXPECT_LT(far, 2 * distance({{"name", "rtn"}, {"bits", 8}}));
   EXPECT_GT(far, 0);

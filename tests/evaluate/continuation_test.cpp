@@ -26,7 +26,8 @@ constexpr double kContinuationRounding = 1e-10;
 
 std::vector<std::int32_t> random_tokens(RandomStream& stream, std::int64_t vocabulary, std::size_t count) {
   std::vector<std::int32_t> tokens;
-  while (tokens.size() < count) tokens.push_back(static_cast<std::int32_t>(stream.below(static_cast<std::uint64_t>(vocabulary))));
+  while (tokens.size() < count)
+    tokens.push_back(static_cast<std::int32_t>(stream.below(static_cast<std::uint64_t>(vocabulary))));
   return tokens;
 }
 
@@ -49,7 +50,8 @@ std::vector<ContinuationGroup> random_groups(std::int64_t vocabulary, std::size_
       auto tokens = beginning;
       const auto rest = random_tokens(stream, vocabulary, i % 4 == 1 ? 1 : 1 + stream.below(4));
       tokens.insert(tokens.end(), rest.begin(), rest.end());
-      group.push_back(continue_with(i % 7 == 6 && choice == 1 ? random_tokens(stream, vocabulary, 4) : context, tokens));
+      group.push_back(
+          continue_with(i % 7 == 6 && choice == 1 ? random_tokens(stream, vocabulary, 4) : context, tokens));
     }
     groups.push_back(std::move(group));
   }
@@ -90,9 +92,10 @@ INSTANTIATE_TEST_SUITE_P(KindsAndBatches, LogLikelihoods,
 
 TEST(LogLikelihoodsOfAConvertedModel, EqualOnePassEach) {
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const auto pass = Registry<Pass>::instance().make(
-      {{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 1}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}},
-      "pass");
+  const auto pass = Registry<Pass>::instance().make({{"name", "mha2mla"},
+                                                     {"rope", {{"name", "high"}, {"pairs", 1}}},
+                                                     {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}},
+                                                    "pass");
   PassInputs inputs;
   inputs.arithmetic = at::kDouble;
   pass->apply(decoder, inputs);
@@ -120,19 +123,22 @@ TEST(LogLikelihoods, CutLongContextsOnTheLeftAndCountThem) {
   geometry.max_positions = 10;
   const Decoder decoder = test::tiny_decoder(geometry);
   RandomStream stream(7, "long");
-  const auto context = random_tokens(stream, geometry.vocabulary, 9), longer = random_tokens(stream, geometry.vocabulary, 15);
+  const auto context = random_tokens(stream, geometry.vocabulary, 9),
+             longer = random_tokens(stream, geometry.vocabulary, 15);
   // 9 + 2 - 1 inputs just fit; the other three do not.
   const std::vector<ContinuationGroup> groups = {{continue_with(context, {1, 2}), continue_with(context, {1, 2, 3})},
                                                  {continue_with(longer, {4}), continue_with(longer, {5, 6})}};
   expect_direct_values(decoder, groups, {});
   EXPECT_EQ(log_likelihoods(decoder, groups, {}).truncated, 3);
-  const std::vector<ContinuationGroup> endless = {{continue_with(context, random_tokens(stream, geometry.vocabulary, 11))}};
+  const std::vector<ContinuationGroup> endless = {
+      {continue_with(context, random_tokens(stream, geometry.vocabulary, 11))}};
   EXPECT_THAT(test::message_of<DataError>([&] { log_likelihoods(decoder, endless, {}); }),
               HasSubstr("11 tokens leaves no room for its context: the model has 10 positions"));
 }
 
 TEST(ContinuationRows, ContinuationsOfOneTokenShareARow) {
-  const ContinuationGroup group = {continue_with({1, 2, 3}, {4}), continue_with({1, 2, 3}, {5}), continue_with({1, 2, 3}, {6})};
+  const ContinuationGroup group = {continue_with({1, 2, 3}, {4}), continue_with({1, 2, 3}, {5}),
+                                   continue_with({1, 2, 3}, {6})};
   const ContinuationPlan plan = plan_continuations({group}, 100, false, true);
   ASSERT_EQ(plan.rows.size(), 1U);
   EXPECT_EQ(plan.rows[0].length(), 3);
@@ -141,14 +147,16 @@ TEST(ContinuationRows, ContinuationsOfOneTokenShareARow) {
 
 TEST(ContinuationRows, ALongContextIsFedOnce) {
   const std::vector<std::int32_t> context(30, 1);
-  const ContinuationGroup group = {continue_with(context, {2, 3, 4}), continue_with(context, {3, 4, 5}), continue_with(context, {4, 5})};
+  const ContinuationGroup group = {continue_with(context, {2, 3, 4}), continue_with(context, {3, 4, 5}),
+                                   continue_with(context, {4, 5})};
   const ContinuationPlan shared = plan_continuations({group}, 100, false, true);
   ASSERT_EQ(shared.rows.size(), 3U);
   for (const ContinuationRow& row : shared.rows) EXPECT_EQ(row.shared, 30);
   for (const ContinuationRow& row : plan_continuations({group}, 100, false, false).rows) EXPECT_EQ(row.shared, 0);
   // Where little is in common, sharing does not pay.
   const ContinuationGroup short_context = {continue_with({1}, {2, 3, 4}), continue_with({1}, {3, 4, 5})};
-  for (const ContinuationRow& row : plan_continuations({short_context}, 100, false, true).rows) EXPECT_EQ(row.shared, 0);
+  for (const ContinuationRow& row : plan_continuations({short_context}, 100, false, true).rows)
+    EXPECT_EQ(row.shared, 0);
 }
 
 // Passes over few tokens wait for the weights; groups that share nearly as much go together, at a small cost.
@@ -156,7 +164,8 @@ TEST(ContinuationRows, GroupsThatShareNearlyAsMuchShareEquallyMuch) {
   std::vector<ContinuationGroup> groups;
   for (const std::size_t length : {41U, 60U, 40U, 42U}) {
     const std::vector<std::int32_t> context(length, 1);
-    groups.push_back({continue_with(context, {2, 3, 4}), continue_with(context, {3, 4, 5}), continue_with(context, {4, 5})});
+    groups.push_back(
+        {continue_with(context, {2, 3, 4}), continue_with(context, {3, 4, 5}), continue_with(context, {4, 5})});
   }
   std::vector<std::int64_t> shared(groups.size());
   for (const ContinuationRow& row : plan_continuations(groups, 100, false, true).rows) shared[row.group] = row.shared;
@@ -175,7 +184,10 @@ TEST(JoinContinuation, SplitsAsLightevalDoes) {
   const Continuation swallowed = join_continuation({1, 2}, {1, 9});
   EXPECT_EQ(swallowed.tokens, (std::vector<std::int32_t>{1, 9}));
   EXPECT_EQ(swallowed.context, 1);
-  EXPECT_THAT(test::message_of<DataError>([] { join_continuation({}, {3, 4}); }), HasSubstr("no token to condition on"));
+  EXPECT_THAT(test::message_of<DataError>([] {
+                join_continuation({}, {3, 4});
+              }),
+              HasSubstr("no token to condition on"));
 }
 
 TEST(EncodeContinuations, CountsSpaceAtTheContextsEndToTheContinuation) {

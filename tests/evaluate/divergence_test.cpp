@@ -40,23 +40,29 @@ class Divergence : public testing::Test {
   Divergence() {
     model_.visit_parameters([&](const std::string&, at::Tensor& weight) { weight = weight + 0.05 * other(weight); });
   }
-  static at::Tensor other(const at::Tensor& weight) { return at::sin(at::arange(weight.numel(), weight.options())).view(weight.sizes()); }
+  static at::Tensor other(const at::Tensor& weight) {
+    return at::sin(at::arange(weight.numel(), weight.options())).view(weight.sizes());
+  }
 
-  std::vector<std::vector<std::int32_t>> text_ = {random_sequence(29, 1), {}, random_sequence(12, 2), random_sequence(1, 3)};
+  std::vector<std::vector<std::int32_t>> text_ = {
+      random_sequence(29, 1), {}, random_sequence(12, 2), random_sequence(1, 3)};
   PerplexityOptions options_{10, 4, 40};
-  Decoder source_ = test::tiny_decoder(test::tiny_geometry("gqa")), model_ = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder source_ = test::tiny_decoder(test::tiny_geometry("gqa")),
+          model_ = test::tiny_decoder(test::tiny_geometry("gqa"));
 };
 
 TEST_F(Divergence, FollowsTheDefinition) {
   const at::NoGradGuard no_grad;
   std::int64_t reported = 0;
-  const TokenDivergence result = divergence(source_, model_, text_, options_, [&](std::int64_t tokens) { reported += tokens; });
+  const TokenDivergence result =
+      divergence(source_, model_, text_, options_, [&](std::int64_t tokens) { reported += tokens; });
   std::vector<double> kl, agrees;
   for (const auto& row : text_) {
     for (std::int64_t t = 1; t < std::ssize(row); ++t) {
       std::int64_t begin = 0;
       while (begin + 10 <= t) begin += 4;  // the first window that holds token t
-      const at::Tensor ids = at::tensor(std::vector<std::int64_t>(row.begin() + begin, row.begin() + t), at::kLong).unsqueeze(0);
+      const at::Tensor ids =
+          at::tensor(std::vector<std::int64_t>(row.begin() + begin, row.begin() + t), at::kLong).unsqueeze(0);
       const at::Tensor p = source_.forward(ids)[0][-1].log_softmax(0), q = model_.forward(ids)[0][-1].log_softmax(0);
       kl.push_back((p.exp() * (p - q)).sum().item<double>());
       agrees.push_back(p.argmax().item<std::int64_t>() == q.argmax().item<std::int64_t>() ? 1 : 0);
@@ -85,7 +91,8 @@ TEST_F(Divergence, SmallOnesSurviveRounding) {
   const at::Tensor shifted = logits + 1e-4 * at::cos(at::arange(4096, at::kDouble)).view({2, 2048});
   const at::Tensor targets = at::tensor({3, 5}, at::kLong);
   const at::Tensor a = logits.to(at::kFloat), b = shifted.to(at::kFloat);
-  const auto narrow = softmax_divergence(a, b, targets), wide = softmax_divergence(a.to(at::kDouble), b.to(at::kDouble), targets);
+  const auto narrow = softmax_divergence(a, b, targets),
+             wide = softmax_divergence(a.to(at::kDouble), b.to(at::kDouble), targets);
   const double expected = wide.kl[0].item<double>();
   EXPECT_GT(expected, 1e-10);
   EXPECT_LT(expected, 1e-8);
@@ -125,12 +132,15 @@ TEST_F(Divergence, OfStoredPredictionsIsTheSameWhenAllAreKept) {
 
 TEST_F(Divergence, OfKeptPredictionsFallsShortByTheTail) {
   const TokenDivergence live = divergence(source_, model_, text_, options_);
-  const auto mean = [](const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()); };
+  const auto mean = [](const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  };
   double before = 0;
   for (const std::int64_t kept : {1, 5, 20, 49}) {
     const StoredDistributions stored = store_distributions(source_, text_, options_, kept);
     const TokenDivergence result = divergence(stored, model_, text_, options_);
-    for (std::size_t i = 0; i < live.kl.size(); ++i) EXPECT_LE(result.kl[i], live.kl[i] + rounding_of(stored, live.kl[i])) << kept;
+    for (std::size_t i = 0; i < live.kl.size(); ++i)
+      EXPECT_LE(result.kl[i], live.kl[i] + rounding_of(stored, live.kl[i])) << kept;
     EXPECT_GT(mean(result.kl), before) << "more kept tokens see more of it";
     before = mean(result.kl);
     EXPECT_EQ(result.agrees, live.agrees);
@@ -142,7 +152,8 @@ TEST_F(Divergence, OfKeptPredictionsFallsShortByTheTail) {
 TEST_F(Divergence, OfSingleLayersIsThatOfTheModelsWithOneExchanged) {
   // A conversion changes attention alone.
   Decoder converted = source_.clone();
-  for (std::size_t i = 0; i < converted.layers.size(); ++i) converted.layers[i].attention = model_.layers[i].attention->clone();
+  for (std::size_t i = 0; i < converted.layers.size(); ++i)
+    converted.layers[i].attention = model_.layers[i].attention->clone();
   const auto layers = layer_divergence(source_, converted, text_, options_);
   ASSERT_EQ(layers.size(), source_.layers.size());
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -172,17 +183,23 @@ TEST_F(Divergence, StoredPredictionsComeBackFromTheirFile) {
 TEST_F(Divergence, RefusesWhatCannotBeCompared) {
   const StoredDistributions stored = store_distributions(source_, text_, options_, 7);
   const auto message = [](auto&& action) { return test::message_of<DataError>(action); };
-  EXPECT_EQ(message([&] { divergence(stored, model_, text_, {10, 5, 40}); }),
+  EXPECT_EQ(message([&] {
+              divergence(stored, model_, text_, {10, 5, 40});
+            }),
             "the source's distributions were stored for windows of 10 tokens at a stride of 4, not 10 at 5");
   auto other = text_;
   other[0][3] = (other[0][3] + 1) % 50;
-  EXPECT_THAT(message([&] { divergence(stored, model_, other, options_); }), HasSubstr("stored for another text: 39 scored tokens, this one has 39, and other ids"));
+  EXPECT_THAT(message([&] { divergence(stored, model_, other, options_); }),
+              HasSubstr("stored for another text: 39 scored tokens, this one has 39, and other ids"));
   Geometry larger = test::tiny_geometry("gqa");
   larger.vocabulary = 60;
   const Decoder stranger = test::tiny_decoder(larger);
   EXPECT_EQ(message([&] { divergence(source_, stranger, text_, options_); }),
             "the source model has 50 tokens and the model 60: only models of one vocabulary can be compared");
-  EXPECT_THAT(message([&] { divergence(source_, model_, {{1}, {}}, options_); }), HasSubstr("expected a sequence of at least 2 tokens"));
+  EXPECT_THAT(message([&] {
+                divergence(source_, model_, {{1}, {}}, options_);
+              }),
+              HasSubstr("expected a sequence of at least 2 tokens"));
 }
 
 TEST_F(Divergence, DamagedFilesAreNamed) {

@@ -168,7 +168,8 @@ TEST_P(ManyRequests, SixtyFourOfMixedLengthsEqualSingleRuns) {
   EXPECT_EQ(all.cache_bytes, all.predicted_bytes);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, ManyRequests, testing::Values("mha", "gqa", "window"), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Kinds, ManyRequests, testing::Values("mha", "gqa", "window"),
+                         [](const auto& test) { return test.param; });
 
 TEST(Generate, TheSinkSeesEveryTokenAndMayEndASequence) {
   const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
@@ -176,10 +177,11 @@ TEST(Generate, TheSinkSeesEveryTokenAndMayEndASequence) {
   GenerateOptions options;
   options.count = 9;
   std::vector<std::vector<std::int64_t>> seen(3);
-  const GenerateReport report = generate(decoder, prompts, options, DecodePath::kAuto, {}, [&](std::int64_t row, std::int64_t token) {
-    seen[static_cast<std::size_t>(row)].push_back(token);
-    return row != 1 || seen[1].size() < 4;
-  });
+  const GenerateReport report =
+      generate(decoder, prompts, options, DecodePath::kAuto, {}, [&](std::int64_t row, std::int64_t token) {
+        seen[static_cast<std::size_t>(row)].push_back(token);
+        return row != 1 || seen[1].size() < 4;
+      });
   for (std::size_t row = 0; row < 3; ++row) EXPECT_EQ(seen[row], report.sequences[row].tokens);
   EXPECT_EQ(seen[1].size(), 4);
   EXPECT_EQ(report.sequences[1].finish, Finish::kCaller);
@@ -192,7 +194,9 @@ TEST(Generate, TheSinkSeesEveryTokenAndMayEndASequence) {
 TEST(Generate, ThePenaltyKeepsTokensFromComingAgain) {
   RandomStream stream(1, "test");
   const at::Tensor logits = at::tensor({2.0, 1.5, -0.5, -1.0});
-  const auto likeliest = [&](double penalty, const std::vector<std::int64_t>& seen) { return next_token(logits.clone(), {0, 0, 1, penalty}, seen, stream); };
+  const auto likeliest = [&](double penalty, const std::vector<std::int64_t>& seen) {
+    return next_token(logits.clone(), {0, 0, 1, penalty}, seen, stream);
+  };
   EXPECT_EQ(likeliest(1, {0, 1}), 0);
   EXPECT_EQ(likeliest(1.2, {0}), 0);
   EXPECT_EQ(likeliest(1.5, {0, 0}), 1) << "1.333 < 1.5, and a token counts once";
@@ -201,7 +205,8 @@ TEST(Generate, ThePenaltyKeepsTokensFromComingAgain) {
 
 TEST(Generate, ABatchOfNothingIsRefused) {
   const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  EXPECT_EQ(test::message_of<ConfigError>([&] { generate(decoder, std::vector<std::vector<std::int64_t>>{}, GenerateOptions{}); }),
+  EXPECT_EQ(test::message_of<ConfigError>(
+                [&] { generate(decoder, std::vector<std::vector<std::int64_t>>{}, GenerateOptions{}); }),
             "generate: a batch of no prompts; expected at least one");
 }
 
@@ -216,7 +221,8 @@ TEST(Generate, RefusesImpossibleOptions) {
   EXPECT_EQ(message([](GenerateOptions& o) { o.temperature = -1; }), "generate.temperature: -1 is not a number >= 0");
   EXPECT_EQ(message([](GenerateOptions& o) { o.top_k = -1; }), "generate.top_k: -1 is negative");
   EXPECT_EQ(message([](GenerateOptions& o) { o.top_p = 0; }), "generate.top_p: 0 is outside 0 < top_p <= 1");
-  EXPECT_EQ(message([](GenerateOptions& o) { o.repetition_penalty = 0; }), "generate.repetition_penalty: 0 is not positive");
+  EXPECT_EQ(message([](GenerateOptions& o) { o.repetition_penalty = 0; }),
+            "generate.repetition_penalty: 0 is not positive");
   EXPECT_EQ(message([](GenerateOptions& o) { o.prefill_chunk = -2; }), "generate.prefill_chunk: -2 is negative");
 }
 

@@ -46,7 +46,8 @@ TEST_F(LongContext, LosesTheMiddleOfCharactersThenOfTokens) {
   EXPECT_EQ(long_context_prompt(task, item, *tokenizer_, 12, "x"), whole);
   item.context = "ab";
   EXPECT_EQ(long_context_prompt(task, item, *tokenizer_, 12, "x"), tokenizer_->encode("ab|b", {.add_bos = true}));
-  EXPECT_THAT(test::message_of<ConfigError>([&] { long_context_prompt(task, item, *tokenizer_, 4, "x"); }), HasSubstr("x.max_tokens = 4"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { long_context_prompt(task, item, *tokenizer_, 4, "x"); }),
+              HasSubstr("x.max_tokens = 4"));
 }
 
 TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
@@ -85,7 +86,8 @@ TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
 
 TEST_F(LongContext, ItemsAreReadStrictly) {
   const auto file = folder_.write("t.jsonl", R"({"context": "c", "answers": ["a"]})");
-  EXPECT_THAT(test::message_of<DataError>([&] { read_long_context_items(file); }), HasSubstr("t.jsonl: line 1: field input is missing"));
+  EXPECT_THAT(test::message_of<DataError>([&] { read_long_context_items(file); }),
+              HasSubstr("t.jsonl: line 1: field input is missing"));
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ class MultipleChoice : public testing::Test {
   std::vector<MultipleChoiceItem> items() const {
     std::vector<MultipleChoiceItem> items;
     const std::vector<std::string> choices = {" a", " abc cab abba", " Größe", "b"};
-    for (int i = 0; i < 24; ++i) items.push_back({std::string(static_cast<std::size_t>(1 + i), "abc"[i % 3]), choices, i % 4});
+    for (int i = 0; i < 24; ++i)
+      items.push_back({std::string(static_cast<std::size_t>(1 + i), "abc"[i % 3]), choices, i % 4});
     return items;
   }
 
@@ -41,7 +42,8 @@ class MultipleChoice : public testing::Test {
       std::int64_t best = 0;
       double best_score = -INFINITY;
       for (std::size_t choice = 0; choice < task.tokens[i].size(); ++choice) {
-        const double score = test::direct_log_likelihood(*decoder_, task.tokens[i][choice]) / length(task.items[i].choices[choice]);
+        const double score =
+            test::direct_log_likelihood(*decoder_, task.tokens[i][choice]) / length(task.items[i].choices[choice]);
         if (score > best_score) {
           best_score = score;
           best = static_cast<std::int64_t>(choice);
@@ -60,9 +62,10 @@ class MultipleChoice : public testing::Test {
 TEST_F(MultipleChoice, NormalisesAsStated) {
   const auto result = multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {});
   EXPECT_EQ(result.accuracy.value, direct_accuracy([](const std::string&) { return 1.0; }));
-  EXPECT_EQ(result.accuracy_normalized.value, direct_accuracy([](const std::string& choice) {
-              return choice == " Größe" ? 5.0 : choice == " a" || choice == "b" ? 1.0 : 12.0;  // characters, no first space
-            }));
+  EXPECT_EQ(
+      result.accuracy_normalized.value, direct_accuracy([](const std::string& choice) {
+        return choice == " Größe" ? 5.0 : choice == " a" || choice == "b" ? 1.0 : 12.0;  // characters, no first space
+      }));
   EXPECT_EQ(result.accuracy_per_byte.value, direct_accuracy([](const std::string& choice) {
               return choice == " Größe" ? 7.0 : choice == " a" || choice == "b" ? 1.0 : 12.0;
             }));

@@ -62,8 +62,8 @@ TEST_P(StridedWindows, FollowTheDefinition) {
   if (stride < context) {
     EXPECT_EQ(result.scored_tokens, 37);
   }
-  EXPECT_THAT(result.nll,
-              testing::Pointwise(testing::DoubleNear(kPerplexityRounding), by_definition(decoder, tokens, context, stride)));
+  EXPECT_THAT(result.nll, testing::Pointwise(testing::DoubleNear(kPerplexityRounding),
+                                             by_definition(decoder, tokens, context, stride)));
 }
 
 // 38 tokens: windows that fit exactly (38), that leave a rest, that overlap by all but one, and one for all.
@@ -113,7 +113,8 @@ TEST(Perplexity, SummaryIsThatOfTheTokens) {
   for (const double value : result.nll) squares += std::pow(value - sum / n, 2);
   EXPECT_DOUBLE_EQ(result.mean_nll, sum / n);
   EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / n));
-  EXPECT_NEAR(result.standard_error, std::sqrt(squares / 36 / 37), kPerplexityRounding);  // too few for blocks of tokens
+  EXPECT_NEAR(result.standard_error, std::sqrt(squares / 36 / 37),
+              kPerplexityRounding);  // too few for blocks of tokens
   EXPECT_EQ(result.groups.unit, "token");
   EXPECT_DOUBLE_EQ(result.bits_per_byte.value(), sum / std::log(2.0) / 111);
   EXPECT_FALSE(perplexity(decoder, {random_sequence(38, 1)}, windows(10, 5)).bits_per_byte.has_value());
@@ -161,7 +162,8 @@ TEST(TargetNll, ChunksChangeNothing) {
   const at::Tensor hidden = decoder.hidden_states(ids.narrow(1, 0, 8)), targets = ids.narrow(1, 1, 8);
   const at::Tensor whole = target_nll(decoder, hidden, targets);
   for (const std::int64_t positions : {1, 5, 24}) {
-    EXPECT_LT(test::largest_difference(target_nll(decoder, hidden, targets, positions * 50), whole), kPerplexityRounding);
+    EXPECT_LT(test::largest_difference(target_nll(decoder, hidden, targets, positions * 50), whole),
+              kPerplexityRounding);
   }
   EXPECT_LT(test::largest_difference(token_nll(decoder, ids), whole), kPerplexityRounding);
 }

@@ -50,7 +50,8 @@ TEST_P(RecallItems, HideTheAnswerAtTheirDepthAndFitTheirLength) {
     const std::string& right = item.question.choices[static_cast<std::size_t>(item.question.answer)];
     const std::size_t place = item.question.context.find(right);
     ASSERT_NE(place, std::string::npos) << item.question.context;
-    EXPECT_NEAR(static_cast<double>(place) / static_cast<double>(item.question.context.size()), 0.15 + 0.6 * item.depth, 0.25);
+    EXPECT_NEAR(static_cast<double>(place) / static_cast<double>(item.question.context.size()), 0.15 + 0.6 * item.depth,
+                0.25);
     const std::int64_t tokens = std::ssize(tokenizer_->encode(item.question.context + right, {.add_bos = true}));
     EXPECT_LE(tokens, item.length);
     EXPECT_GT(tokens, item.length - 60) << "one more sentence would have fitted";
@@ -93,7 +94,8 @@ TEST_F(RecallTexts, WordsOfOnesOwn) {
   options.values = {"hat", "cup", "drum", "boat"};
   for (const RecallItem& item : make_recall_items(options, *tokenizer_)) {
     EXPECT_THAT(item.question.context, testing::StartsWith("Once."));
-    for (const char* key : {"Tom", "Mia", "Leo"}) EXPECT_THAT(item.question.context, HasSubstr(cat(" ", key, " has a ")));
+    for (const char* key : {"Tom", "Mia", "Leo"})
+      EXPECT_THAT(item.question.context, HasSubstr(cat(" ", key, " has a ")));
     const std::string& right = item.question.choices[static_cast<std::size_t>(item.question.answer)];
     const std::size_t key = item.question.context.find("What does ") + 10;
     EXPECT_THAT(item.question.context, HasSubstr(cat(" ", item.question.context.substr(key, 3), " has a", right, ".")));
@@ -107,17 +109,26 @@ TEST_F(RecallTexts, MistakesAreNamed) {
     return test::message_of<ConfigError>([&] { options.validate("evaluate[0].recall"); });
   };
   EXPECT_EQ(message([](RecallOptions&) {}), "no error");
-  EXPECT_THAT(message([](RecallOptions& o) { o.kind = "pass_key"; }), HasSubstr("evaluate[0].recall.kind: no 'pass_key'; did you mean 'passkey'"));
-  EXPECT_EQ(message([](RecallOptions& o) { o.depths = {0.5, 1.5}; }), "evaluate[0].recall.depths[1] = 1.5: expected 0 (the beginning) to 1 (the end)");
+  EXPECT_THAT(message([](RecallOptions& o) { o.kind = "pass_key"; }),
+              HasSubstr("evaluate[0].recall.kind: no 'pass_key'; did you mean 'passkey'"));
+  EXPECT_EQ(message([](RecallOptions& o) {
+              o.depths = {0.5, 1.5};
+            }),
+            "evaluate[0].recall.depths[1] = 1.5: expected 0 (the beginning) to 1 (the end)");
   EXPECT_THAT(message([](RecallOptions& o) { o.choices = 1; }), HasSubstr(".choices = 1"));
   EXPECT_THAT(message([](RecallOptions& o) { o.statement = " no value"; }), HasSubstr(".statement: has no {value}"));
-  EXPECT_THAT(message([](RecallOptions& o) { o.question = " What? It is "; }), HasSubstr(".question: ends with a space"));
-  EXPECT_THAT(message([](RecallOptions& o) { o.values = {"a", "b"}; }), HasSubstr(".values: 2 are fewer than the 4 choices"));
+  EXPECT_THAT(message([](RecallOptions& o) { o.question = " What? It is "; }),
+              HasSubstr(".question: ends with a space"));
+  EXPECT_THAT(message([](RecallOptions& o) {
+                o.values = {"a", "b"};
+              }),
+              HasSubstr(".values: 2 are fewer than the 4 choices"));
   EXPECT_THAT(message([](RecallOptions& o) { o.keys = {"a", "a"}; }), HasSubstr(".keys[1]: 'a' is given twice"));
   EXPECT_THAT(message([](RecallOptions& o) { o.lengths = {}; }), HasSubstr(".lengths: the list is empty"));
   RecallOptions options;
   options.lengths = {20};
-  EXPECT_THAT(test::message_of<DataError>([&] { make_recall_items(options, *tokenizer_); }), HasSubstr("a length of 20 tokens has no room"));
+  EXPECT_THAT(test::message_of<DataError>([&] { make_recall_items(options, *tokenizer_); }),
+              HasSubstr("a length of 20 tokens has no room"));
 }
 
 // Greedy decoding, one token after the other, decides what counts as exact; also for rows that share their beginning.
@@ -129,7 +140,8 @@ TEST(Greedy, FlagsAreThoseOfGreedyDecoding) {
     const at::Tensor found = greedy_continue(decoder, prompt, 3);
     std::vector<std::int32_t> tokens;
     for (const at::Tensor& part : {prompt, found}) {
-      for (std::int64_t i = 0; i < part.size(1); ++i) tokens.push_back(static_cast<std::int32_t>(part[0][i].item<std::int64_t>()));
+      for (std::int64_t i = 0; i < part.size(1); ++i)
+        tokens.push_back(static_cast<std::int32_t>(part[0][i].item<std::int64_t>()));
     }
     ContinuationGroup group = {{tokens, 9}};
     for (const std::size_t place : {std::size_t{9}, std::size_t{11}}) {
@@ -193,8 +205,12 @@ TEST(PositionBuckets, HoldTheirTokensAndGroups) {
   EXPECT_EQ(buckets[1].values, (std::vector<double>{60}));
   EXPECT_EQ(buckets[1].groups, (std::vector<std::int64_t>{0, 1}));
   EXPECT_EQ(by_position(values, {1, 2, 3, 1, 2, 5}, {}, {1, 5})[1].name(), "5");
-  EXPECT_EQ(test::message_of<ConfigError>([] { check_buckets("b", {4, 4}, 10); }), "b[1] = 4: expected ascending positions from 1 to 9");
-  EXPECT_EQ(test::message_of<ConfigError>([] { check_buckets("b", {0}, 10); }), "b[0] = 0: expected ascending positions from 1 to 9");
+  EXPECT_EQ(test::message_of<ConfigError>([] {
+              check_buckets("b", {4, 4}, 10);
+            }),
+            "b[1] = 4: expected ascending positions from 1 to 9");
+  EXPECT_EQ(test::message_of<ConfigError>([] { check_buckets("b", {0}, 10); }),
+            "b[0] = 0: expected ascending positions from 1 to 9");
 }
 
 }  // namespace

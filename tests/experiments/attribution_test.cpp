@@ -19,15 +19,23 @@ class Attribution : public testing::Test {
  protected:
   Attribution() {
     test::write_tiny_model(folder_ / "model");
-    const std::string text = folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab abc ba").string();
+    const std::string text =
+        folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab abc ba").string();
     std::vector<MultipleChoiceItem> items;
-    for (int i = 0; i < 6; ++i) items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
+    for (int i = 0; i < 6; ++i)
+      items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
     const std::string choices = folder_.write("items.jsonl", write_multiple_choice_items(items)).string();
-    config_ = folder_.write("walk.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("}, "results": ")" + (folder_ / "results").string() + R"(",
+    config_ = folder_
+                  .write("walk.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("}, "results": ")" +
+                                          (folder_ / "results").string() + R"(",
        "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" + text + R"("]}},
-       "evaluate": [{"task": "perplexity", "name": "text", "context": 8, "data": {"files": [")" + text + R"("]}},
-                    {"task": "multiple_choice", "name": "letters", "items": ")" + choices + R"("}]})").string();
+       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" +
+                                          text + R"("]}},
+       "evaluate": [{"task": "perplexity", "name": "text", "context": 8, "data": {"files": [")" +
+                                          text + R"("]}},
+                    {"task": "multiple_choice", "name": "letters", "items": ")" +
+                                          choices + R"("}]})")
+                  .string();
   }
   test::ProgramResult attribute(std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"attribute", config_, "--json", "--quiet"});
@@ -60,7 +68,7 @@ TEST_F(Attribution, StepsAddUpToTheWhole) {
     }
   }
   EXPECT_EQ(names, (std::vector<std::string>{"source", "partial_rope", "low_rank", "fine_tuned"}));
-  const Json& first = report["steps"][0]["scores"], & last = report["steps"][3]["scores"];
+  const Json &first = report["steps"][0]["scores"], &last = report["steps"][3]["scores"];
   EXPECT_NEAR(nll, value(last, "nll") - value(first, "nll"), 1e-6);
   EXPECT_NEAR(kl, value(last, "kl_mean"), 1e-9);
   EXPECT_GT(value(report["steps"][1]["scores"], "kl_mean"), 0);
@@ -76,13 +84,15 @@ TEST_F(Attribution, StepsAddUpToTheWhole) {
 }
 
 TEST_F(Attribution, AQuantizedCacheIsAStep) {
-  const auto result = attribute({"--no-training", "--set", R"(cache={"codec":{"name":"rtn","bits":2},"residual":0,"context":12,"prompt":4})"});
+  const auto result = attribute(
+      {"--no-training", "--set", R"(cache={"codec":{"name":"rtn","bits":2},"residual":0,"context":12,"prompt":4})"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   std::map<std::string, double> cached;
   for (const Json& step : report["steps"]) {
     for (const Json& score : step["scores"]) {
-      if (score["task"] == "text, cached" && score["metric"] == "nll") cached[step["step"].get<std::string>()] = score["value"].get<double>();
+      if (score["task"] == "text, cached" && score["metric"] == "nll")
+        cached[step["step"].get<std::string>()] = score["value"].get<double>();
     }
   }
   ASSERT_EQ(cached.size(), 4U);
@@ -96,7 +106,8 @@ TEST_F(Attribution, AQuantizedCacheIsAStep) {
 }
 
 TEST_F(Attribution, WhatIsKeptWholeCostsNothing) {
-  const auto result = attribute({"--no-training", "--set", "compress[0].rope={\"name\":\"all\"}", "--set", "compress[0].low_rank.d_kv=8"});
+  const auto result = attribute(
+      {"--no-training", "--set", "compress[0].rope={\"name\":\"all\"}", "--set", "compress[0].low_rank.d_kv=8"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   ASSERT_EQ(report["steps"].size(), 3U);

@@ -14,15 +14,31 @@ Json small_config(const test::TemporaryFolder& folder) {
   return {{"name", "small"},
           {"results", (folder / "results").string()},
           {"geometry",
-           {{"model_type", "llama"}, {"vocab_size", 50}, {"hidden_size", 32}, {"intermediate_size", 48}, {"num_hidden_layers", 2},
-            {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 8}, {"max_position_embeddings", 64},
-            {"rms_norm_eps", 1e-6}, {"rope_theta", 10000}, {"tie_word_embeddings", true}}},
+           {{"model_type", "llama"},
+            {"vocab_size", 50},
+            {"hidden_size", 32},
+            {"intermediate_size", 48},
+            {"num_hidden_layers", 2},
+            {"num_attention_heads", 4},
+            {"num_key_value_heads", 2},
+            {"head_dim", 8},
+            {"max_position_embeddings", 64},
+            {"rms_norm_eps", 1e-6},
+            {"rope_theta", 10000},
+            {"tie_word_embeddings", true}}},
           {"models",
            {{{"name", "source"}},
             {{"name", "latent"},
-             {"compress", {{{"name", "mha2mla"}, {"rope", {{"name", "high"}, {"pairs", 1}}}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}}}}}}},
+             {"compress",
+              {{{"name", "mha2mla"},
+                {"rope", {{"name", "high"}, {"pairs", 1}}},
+                {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}}}}}}},
           {"sweeps",
-           {{{"batch", {1, 2}}, {"context", {9}}, {"new_tokens", {4}}, {"cache", {Json::object(), {{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 4}}}, {"residual", 0}}}}}}},
+           {{{"batch", {1, 2}},
+             {"context", {9}},
+             {"new_tokens", {4}},
+             {"cache",
+              {Json::object(), {{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 4}}}, {"residual", 0}}}}}}},
           {"warm_up", 1},
           {"repeats", 2}};
 }
@@ -47,10 +63,13 @@ TEST(Bench, MeasuresEveryCellAndRecordsIt) {
     if (!plain) {
       EXPECT_LT(cell["cache_bytes"].get<std::int64_t>(), tokens * elements * 4);
     }
-    for (const char* key : {"first_ms", "token_ms", "tokens_per_second", "peak_bytes", "step_bytes", "step_operations", "bandwidth_share", "compute_share", "prefill_compute_share"}) {
+    for (const char* key : {"first_ms", "token_ms", "tokens_per_second", "peak_bytes", "step_bytes", "step_operations",
+                            "bandwidth_share", "compute_share", "prefill_compute_share"}) {
       EXPECT_GT(cell[key].get<double>(), 0) << key;
     }
-    const RunRecord record = read_record(folder / "results" / "small" / ("model=" + cell["model"].get<std::string>() + "," + cell["cell"].get<std::string>() + ".h5"));
+    const RunRecord record =
+        read_record(folder / "results" / "small" /
+                    ("model=" + cell["model"].get<std::string>() + "," + cell["cell"].get<std::string>() + ".h5"));
     EXPECT_EQ(record.overrides["batch"], batch);
     ASSERT_EQ(record.cache.size(), 1);
     EXPECT_EQ(record.cache[0].counted_bytes, cell["cache_bytes"]);
@@ -71,8 +90,9 @@ TEST(Bench, OptionsTakeTheConfigsPlace) {
   const test::TemporaryFolder folder;
   Json config = small_config(folder);
   config["prefill"] = false;
-  const auto result = run_program({"bench", folder.write("bench.json", config.dump()).string(), "--batch", "3", "--context", "5,7", "--new-tokens", "2",
-                                   "--path", "expanded", "--repeats", "1", "--warm-up", "0", "--set", "models=[{\"name\": \"source\"}]"});
+  const auto result = run_program({"bench", folder.write("bench.json", config.dump()).string(), "--batch", "3",
+                                   "--context", "5,7", "--new-tokens", "2", "--path", "expanded", "--repeats", "1",
+                                   "--warm-up", "0", "--set", "models=[{\"name\": \"source\"}]"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, testing::HasSubstr("batch=3,context=7,new_tokens=2,path=expanded,cache=rtn4"));
 }
@@ -91,7 +111,8 @@ TEST(Bench, RefusesWhatCannotBe) {
   EXPECT_THAT(error("/sweeps/0/batch", Json::array()), testing::HasSubstr("sweeps[0].batch: an empty list"));
   EXPECT_THAT(error("/sweeps/0/context", {70}), testing::HasSubstr("are more than the model's context of 64"));
   EXPECT_THAT(error("/sweeps/0/cache", {{{"codec", {{"name", "hqqq"}}}}}), testing::HasSubstr("did you mean 'hqq'?"));
-  EXPECT_THAT(error("/sweeps/0/cache", {{{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 5}}}}}), testing::HasSubstr("group_size"));
+  EXPECT_THAT(error("/sweeps/0/cache", {{{"codec", {{"name", "rtn"}, {"bits", 4}, {"group_size", 5}}}}}),
+              testing::HasSubstr("group_size"));
   EXPECT_THAT(error("/sweeps/0/path", {"fast"}), testing::HasSubstr("sweeps[0].path[0]: no 'fast'"));
   EXPECT_THAT(error("/model", "somewhere"), testing::HasSubstr("model, geometry: name one of the two"));
   EXPECT_THAT(error("/repeats", 0), testing::HasSubstr("repeats: 0 is less than 1"));

@@ -1,9 +1,9 @@
 // Claims on cells: one living holder, takeover of dead ones.
 #include "experiments/sweep/claim.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,7 +20,8 @@ using std::chrono::milliseconds;
 
 std::vector<std::string> files_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
   return names;
 }
 
@@ -87,7 +88,8 @@ TEST(Claim, OfAnotherHostStandsUntilItsHeartStops) {
   write_claim(folder, other);
   EXPECT_FALSE(Claim::attempt(folder.path()));
   EXPECT_TRUE(living_holder(folder.path()));
-  const timespec old[2] = {{.tv_sec = ::time(nullptr) - 100, .tv_nsec = 0}, {.tv_sec = ::time(nullptr) - 100, .tv_nsec = 0}};
+  const timespec old[2] = {{.tv_sec = ::time(nullptr) - 100, .tv_nsec = 0},
+                           {.tv_sec = ::time(nullptr) - 100, .tv_nsec = 0}};
   ASSERT_EQ(::utimensat(AT_FDCWD, (folder / "claim.1").c_str(), old, 0), 0);
   EXPECT_FALSE(living_holder(folder.path()));
   EXPECT_TRUE(Claim::attempt(folder.path()));

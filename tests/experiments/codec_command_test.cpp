@@ -36,29 +36,32 @@ class CodecCommand : public testing::Test {
 };
 
 TEST_F(CodecCommand, WritesTheRoundTripAndItsParts) {
-  const auto result = run_program(command({"--name", "hqq", "--bits", "4", "--axis", "1", "--output", output_.string(), "--json"}));
+  const auto result =
+      run_program(command({"--name", "hqq", "--bits", "4", "--axis", "1", "--output", output_.string(), "--json"}));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   const WeightMap written = read_safetensors(output_);
   const at::Tensor& y = written.at("keys");
-  EXPECT_NEAR(report["error"]["mse"].get<double>(), (y.to(at::kDouble) - x_.to(at::kDouble)).square().mean().item<double>(), 1e-12);
+  EXPECT_NEAR(report["error"]["mse"].get<double>(),
+              (y.to(at::kDouble) - x_.to(at::kDouble)).square().mean().item<double>(), 1e-12);
   EXPECT_EQ(report["effective_bits"], 5.0);
   EXPECT_EQ(report["nominal_bits"], 4);
   EXPECT_EQ(report["bytes"], report["predicted_bytes"]);
   EXPECT_EQ(report["tensors"].size(), 1);
-  const at::Tensor again = (written.at("keys.codes").to(at::kFloat) - written.at("keys.zero")) * written.at("keys.scale");
+  const at::Tensor again =
+      (written.at("keys.codes").to(at::kFloat) - written.at("keys.zero")) * written.at("keys.scale");
   EXPECT_TRUE(at::equal(again.view(x_.sizes()), y));
 }
 
 TEST_F(CodecCommand, TakesEveryCodecsOptions) {
-  for (const std::vector<std::string>& options :
-       std::vector<std::vector<std::string>>{{"--name", "rtn", "--bits", "3", "--per", "channel"},
-                                             {"--name", "rtn", "--bits", "8", "--group-size", "16", "--dtype", "float16"},
-                                             {"--name", "quanto", "--bits", "2", "--axis", "-1", "--group-size", "64"},
-                                             {"--name", "kivi", "--bits", "2", "--tensor", "V", "--group-size", "32", "--dtype", "f16"},
-                                             {"--name", "hqq", "--version", "0.2.2", "--optimize", "true", "--set", "iterations=3"},
-                                             {"--name", "kvquant", "--bits", "3", "--variant", "nf1", "--tensor", "k"},
-                                             {"--name", "kvquant", "--bits", "2", "--variant", "nuq", "--tensor", "v", "--first-few-fp16", "1"}}) {
+  for (const std::vector<std::string>& options : std::vector<std::vector<std::string>>{
+           {"--name", "rtn", "--bits", "3", "--per", "channel"},
+           {"--name", "rtn", "--bits", "8", "--group-size", "16", "--dtype", "float16"},
+           {"--name", "quanto", "--bits", "2", "--axis", "-1", "--group-size", "64"},
+           {"--name", "kivi", "--bits", "2", "--tensor", "V", "--group-size", "32", "--dtype", "f16"},
+           {"--name", "hqq", "--version", "0.2.2", "--optimize", "true", "--set", "iterations=3"},
+           {"--name", "kvquant", "--bits", "3", "--variant", "nf1", "--tensor", "k"},
+           {"--name", "kvquant", "--bits", "2", "--variant", "nuq", "--tensor", "v", "--first-few-fp16", "1"}}) {
     const auto result = run_program(command(options));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_THAT(result.out, HasSubstr("keys"));
@@ -104,7 +107,8 @@ TEST_P(CodecCases, AgreeWithThePackages) {
   EXPECT_EQ(report["passed"], report["cases"]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, CodecCases, testing::Values("rtn", "quanto", "kivi", "kvquant", "hqq022", "hqq022opt", "hqq028"),
+INSTANTIATE_TEST_SUITE_P(Files, CodecCases,
+                         testing::Values("rtn", "quanto", "kivi", "kvquant", "hqq022", "hqq022opt", "hqq028"),
                          [](const auto& file) { return std::string(file.param); });
 
 TEST(CodecCasesReport, TellsWhatDiffers) {
@@ -125,7 +129,8 @@ TEST(CodecCasesReport, TellsWhatDiffers) {
 
 TEST(CacheTrace, ReproducesEveryRunOfTheQuantizedCaches) {
   MLA_NEEDS_SHARED(kCases);
-  const auto file = test::shared_folder() / kCases / "hfcache_trace.json", model = test::shared_folder() / "data/weights/tinystories-656k";
+  const auto file = test::shared_folder() / kCases / "hfcache_trace.json",
+             model = test::shared_folder() / "data/weights/tinystories-656k";
   MLA_NEEDS_SHARED("data/weights/tinystories-656k");
   const auto result = run_program({"codec", "--trace", file.string(), "--model", model.string(), "--json"});
   const Json trace = read_json(file)["runs"], runs = result.json()["runs"];

@@ -36,7 +36,8 @@ TEST(Configs, ExperimentsOnRealModelsArePlanned) {
 TEST(Configs, ThoseOnToyModelsArePlanned) {
   const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
   ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);
-  for (const char* config : {"demo/ablation.json", "paper/toy_table1.json", "paper/toy_table3.json", "paper/toy_table5.json"}) {
+  for (const char* config :
+       {"demo/ablation.json", "paper/toy_table1.json", "paper/toy_table3.json", "paper/toy_table5.json"}) {
     SCOPED_TRACE(config);
     EXPECT_GE(plan_experiment(configs / config, {}).cells.size(), 10u);
   }
@@ -58,11 +59,18 @@ TEST(Configs, TheDemoComparesJointAndSplitAtEqualCache) {
 /// A model folder that holds nothing but a config.json: enough to plan with.
 void write_geometry(const fs::path& folder, std::int64_t hidden, std::int64_t intermediate, std::int64_t layers,
                     std::int64_t heads, std::int64_t kv_heads, std::int64_t vocabulary, std::int64_t positions) {
-  write_json(folder / "config.json",
-             {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", hidden},
-              {"intermediate_size", intermediate}, {"num_hidden_layers", layers}, {"num_attention_heads", heads},
-              {"num_key_value_heads", kv_heads}, {"vocab_size", vocabulary}, {"max_position_embeddings", positions},
-              {"rms_norm_eps", 1e-5}, {"hidden_act", "silu"}, {"tie_word_embeddings", vocabulary == 49152}});
+  write_json(folder / "config.json", {{"architectures", {"LlamaForCausalLM"}},
+                                      {"model_type", "llama"},
+                                      {"hidden_size", hidden},
+                                      {"intermediate_size", intermediate},
+                                      {"num_hidden_layers", layers},
+                                      {"num_attention_heads", heads},
+                                      {"num_key_value_heads", kv_heads},
+                                      {"vocab_size", vocabulary},
+                                      {"max_position_embeddings", positions},
+                                      {"rms_norm_eps", 1e-5},
+                                      {"hidden_act", "silu"},
+                                      {"tie_word_embeddings", vocabulary == 49152}});
 }
 
 TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
@@ -72,9 +80,10 @@ TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
   write_geometry(models / "1.7b", 2048, 8192, 24, 32, 32, 49152, 2048);
   write_geometry(models / "7b", 4096, 11008, 32, 32, 32, 32000, 4096);
   const double paper_ratios[] = {0.3125, 0.1875, 0.125};  // what Table 1 says is left of the cache
-  for (const auto& [config, variable, folder] :
-       {std::tuple{"smollm_135m", "SMOLLM_135M", "135m"}, {"smollm_360m", "SMOLLM_360M", "360m"},
-        {"smollm_1.7b", "SMOLLM_1_7B", "1.7b"}, {"llama2_7b", "LLAMA2_7B", "7b"}}) {
+  for (const auto& [config, variable, folder] : {std::tuple{"smollm_135m", "SMOLLM_135M", "135m"},
+                                                 {"smollm_360m", "SMOLLM_360M", "360m"},
+                                                 {"smollm_1.7b", "SMOLLM_1_7B", "1.7b"},
+                                                 {"llama2_7b", "LLAMA2_7B", "7b"}}) {
     SCOPED_TRACE(config);
     ::setenv(variable, (models / folder).c_str(), 1);
     const ExperimentPlan plan =

@@ -107,7 +107,8 @@ TEST_F(Convert, WrongRequestsAreOneLineAndExitTwo) {
 
 TEST_F(Convert, AConvertedModelIsNotConvertedAgain) {
   ASSERT_EQ(convert({"--rope", "high", "--pairs", "1", "--d-kv", "4"}).exit_code, 0);
-  const auto again = run_program({"convert", "--model", output(), "--output", (folder_ / "twice").string(), "--rope", "high", "--pairs", "1", "--d-kv", "4", "--quiet"});
+  const auto again = run_program({"convert", "--model", output(), "--output", (folder_ / "twice").string(), "--rope",
+                                  "high", "--pairs", "1", "--d-kv", "4", "--quiet"});
   EXPECT_EQ(again.exit_code, 2);
   EXPECT_THAT(again.err, HasSubstr("converted already"));
 }
@@ -122,13 +123,17 @@ TEST(ConvertGolden, CommandLineReproducesTheGoldenConversions) {
   for (const Json& expected : golden["cases"]) {
     if (expected["id"] != "2-norm-product_r2_joint_k8" && expected["id"] != "high_r2_split_k4") continue;
     const bool split = expected["method"] == "split";
-    const auto result = run_program({"convert", "--model", (shared / "weights/tinystories-656k").string(), "--output", (folder / "out").string(),
-                                     "--rope", split ? "high" : "two_norm", "--pairs", "2", "--low-rank", split ? "split_svd" : "joint_svd", "--d-kv", "8",
-                                     "--calibration", calibration.string(), "--dtype", "float64", "--json", "--quiet"});
+    const auto result = run_program({"convert", "--model", (shared / "weights/tinystories-656k").string(), "--output",
+                                     (folder / "out").string(), "--rope", split ? "high" : "two_norm", "--pairs", "2",
+                                     "--low-rank", split ? "split_svd" : "joint_svd", "--d-kv", "8", "--calibration",
+                                     calibration.string(), "--dtype", "float64", "--json", "--quiet"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    for (std::size_t layer = 0; layer < 2; ++layer) EXPECT_EQ(result.json()["layers"][layer]["kept_pairs"], expected["keep"][layer]);
+    for (std::size_t layer = 0; layer < 2; ++layer)
+      EXPECT_EQ(result.json()["layers"][layer]["kept_pairs"], expected["keep"][layer]);
     EXPECT_EQ(result.json()["parameters"], expected["parameters"]);
-    const Json nll = run_program({"score", "--model", (folder / "out").string(), "--ids", ids.string(), "--dtype", "float64"}).json()["nll"];
+    const Json nll =
+        run_program({"score", "--model", (folder / "out").string(), "--ids", ids.string(), "--dtype", "float64"})
+            .json()["nll"];
     double sum = 0, count = 0;
     for (const Json& row : nll) {
       for (const Json& value : row) {

@@ -20,8 +20,8 @@ class DistanceCommand : public testing::Test {
   static void SetUpTestSuite() {
     folder_ = new test::TemporaryFolder;
     test::write_tiny_model(*folder_ / "source");
-    const auto result = test::run_program({"convert", "--model", path("source"), "--output", path("mla"), "--rope", "high", "--pairs", "1",
-                                           "--low-rank", "joint_svd", "--d-kv", "3", "--json"});
+    const auto result = test::run_program({"convert", "--model", path("source"), "--output", path("mla"), "--rope",
+                                           "high", "--pairs", "1", "--low-rank", "joint_svd", "--d-kv", "3", "--json"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     folder_->write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab cab abc ab\nab ba ab cab");
   }
@@ -37,10 +37,12 @@ class DistanceCommand : public testing::Test {
 test::TemporaryFolder* DistanceCommand::folder_ = nullptr;
 
 TEST_F(DistanceCommand, ReportsEveryMeasureWithItsError) {
-  const auto result = distance({"--model", path("mla"), "--source", path("source"), "--text", path("text.txt"), "-o", path("out.json")});
+  const auto result = distance(
+      {"--model", path("mla"), "--source", path("source"), "--text", path("text.txt"), "-o", path("out.json")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
-  for (const char* metric : {"kl_mean", "kl_median", "kl_90", "kl_99", "top1_agreement", "nll_difference", "perplexity_ratio"}) {
+  for (const char* metric :
+       {"kl_mean", "kl_median", "kl_90", "kl_99", "top1_agreement", "nll_difference", "perplexity_ratio"}) {
     ASSERT_TRUE(report["metrics"].contains(metric)) << metric;
     EXPECT_TRUE(report["metrics"][metric]["standard_error"].is_number()) << metric;
   }
@@ -49,20 +51,26 @@ TEST_F(DistanceCommand, ReportsEveryMeasureWithItsError) {
   EXPECT_LT(kl["low"], kl["value"]);
   EXPECT_GT(kl["high"], kl["value"]);
   const auto perplexity = [&](const std::string& model) {
-    return test::run_program({"evaluate", "--model", path(model), "--perplexity", path("text.txt"), "--context", "8", "--json", "--quiet"}).json()["perplexity"].get<double>();
+    return test::run_program({"evaluate", "--model", path(model), "--perplexity", path("text.txt"), "--context", "8",
+                              "--json", "--quiet"})
+        .json()["perplexity"]
+        .get<double>();
   };
-  EXPECT_NEAR(report["metrics"]["perplexity_ratio"]["value"].get<double>(), perplexity("mla") / perplexity("source"), 1e-6);
+  EXPECT_NEAR(report["metrics"]["perplexity_ratio"]["value"].get<double>(), perplexity("mla") / perplexity("source"),
+              1e-6);
   const Json detailed = read_json(path("out.json"));
   EXPECT_EQ(detailed["per_token"]["kl"].size(), report["tokens"]);
   EXPECT_EQ(report["documents"], 1);
 }
 
 TEST_F(DistanceCommand, StoredPredictionsServeLater) {
-  const auto saved = distance({"--source", path("source"), "--text", path("text.txt"), "--save", path("stored.safetensors"), "--kept", "0"});
+  const auto saved = distance(
+      {"--source", path("source"), "--text", path("text.txt"), "--save", path("stored.safetensors"), "--kept", "0"});
   ASSERT_EQ(saved.exit_code, 0) << saved.err;
   EXPECT_EQ(saved.json()["saved"]["kept"], test::kTinyTokens);
   const auto live = distance({"--model", path("mla"), "--source", path("source"), "--text", path("text.txt")});
-  const auto stored = distance({"--model", path("mla"), "--reference", path("stored.safetensors"), "--text", path("text.txt")});
+  const auto stored =
+      distance({"--model", path("mla"), "--reference", path("stored.safetensors"), "--text", path("text.txt")});
   ASSERT_EQ(stored.exit_code, 0) << stored.err;
   const auto value = [](const Json& report) { return report["metrics"]["kl_mean"]["value"].get<double>(); };
   EXPECT_NEAR(value(stored.json()), value(live.json()), 1e-5);
@@ -71,7 +79,8 @@ TEST_F(DistanceCommand, StoredPredictionsServeLater) {
 
 TEST_F(DistanceCommand, CountsFlippedAnswers) {
   std::vector<MultipleChoiceItem> items;
-  for (int i = 0; i < 12; ++i) items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
+  for (int i = 0; i < 12; ++i)
+    items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
   folder_->write("items.jsonl", write_multiple_choice_items(items));
   const auto metrics_of = [&](const std::string& model) {
     const auto result = distance({"--model", path(model), "--source", path("source"), "--items", path("items.jsonl")});
@@ -92,19 +101,28 @@ TEST_F(DistanceCommand, MistakesAreNamed) {
     EXPECT_EQ(result.exit_code, code) << result.err;
     return result.err;
   };
-  EXPECT_THAT(refused({"--source", path("source"), "--text", path("text.txt")}, 2), HasSubstr("--model: name the model"));
-  EXPECT_THAT(refused({"--model", path("mla"), "--text", path("text.txt")}, 2), HasSubstr("give either --source MODEL or --reference FILE"));
+  EXPECT_THAT(refused({"--source", path("source"), "--text", path("text.txt")}, 2),
+              HasSubstr("--model: name the model"));
+  EXPECT_THAT(refused({"--model", path("mla"), "--text", path("text.txt")}, 2),
+              HasSubstr("give either --source MODEL or --reference FILE"));
   EXPECT_THAT(refused({"--model", path("mla"), "--source", path("source")}, 2), HasSubstr("--text: name a text"));
-  EXPECT_THAT(refused({"--model", path("mla"), "--reference", path("none.safetensors"), "--text", path("text.txt")}, 3), HasSubstr("none.safetensors"));
-  ASSERT_EQ(distance({"--source", path("source"), "--text", path("text.txt"), "--save", path("other.safetensors")}).exit_code, 0);
-  EXPECT_THAT(refused({"--model", path("mla"), "--reference", path("other.safetensors"), "--text", path("text.txt"), "--stride", "4"}, 3),
+  EXPECT_THAT(refused({"--model", path("mla"), "--reference", path("none.safetensors"), "--text", path("text.txt")}, 3),
+              HasSubstr("none.safetensors"));
+  ASSERT_EQ(
+      distance({"--source", path("source"), "--text", path("text.txt"), "--save", path("other.safetensors")}).exit_code,
+      0);
+  EXPECT_THAT(refused({"--model", path("mla"), "--reference", path("other.safetensors"), "--text", path("text.txt"),
+                       "--stride", "4"},
+                      3),
               HasSubstr("stored for windows of 8 tokens at a stride of 8, not 8 at 4"));
 }
 
 TEST_F(DistanceCommand, SweepsRecordItForConvertedModels) {
-  const auto config = folder_->write("sweep.json", R"({"model": {"path": ")" + path("source") + R"("}, "results": ")" + path("results") + R"(",
+  const auto config = folder_->write("sweep.json", R"({"model": {"path": ")" + path("source") + R"("}, "results": ")" +
+                                                       path("results") + R"(",
      "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-     "evaluate": [{"task": "distance", "context": 8, "data": {"files": [")" + path("text.txt") + R"("]}}]})");
+     "evaluate": [{"task": "distance", "context": 8, "data": {"files": [")" +
+                                                       path("text.txt") + R"("]}}]})");
   const auto result = test::run_program({"run", config.string(), "--json", "--quiet"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const RunRecord record = read_record(result.json()["cells"][0]["record"].get<std::string>());

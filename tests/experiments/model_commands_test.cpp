@@ -202,10 +202,12 @@ TEST_F(ModelCommands, GenerateIsGreedyByDefaultAndCountsItsCache) {
 
 TEST_F(ModelCommands, GenerateContinuesABatchAsSinglePrompts) {
   const auto one = [&](const std::string& prompt) {
-    return run_program({"generate", "--model", model(), "--prompt", prompt, "--tokens", "9", "--repetition-penalty", "1.2", "--json"}).json();
+    return run_program({"generate", "--model", model(), "--prompt", prompt, "--tokens", "9", "--repetition-penalty",
+                        "1.2", "--json"})
+        .json();
   };
-  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--tokens", "9",
-                                   "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
+  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--tokens",
+                                   "9", "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   ASSERT_EQ(report["sequences"].size(), 2);
@@ -214,7 +216,8 @@ TEST_F(ModelCommands, GenerateContinuesABatchAsSinglePrompts) {
     EXPECT_EQ(report["sequences"][0][key], first[key]) << key;
     EXPECT_EQ(report["sequences"][1][key], second[key]) << key;
   }
-  EXPECT_EQ(report["cache_bytes"], first["cache_bytes"].get<std::int64_t>() + second["cache_bytes"].get<std::int64_t>());
+  EXPECT_EQ(report["cache_bytes"],
+            first["cache_bytes"].get<std::int64_t>() + second["cache_bytes"].get<std::int64_t>());
   EXPECT_EQ(report["cache_bytes"], report["predicted_cache_bytes"]);
 }
 
@@ -222,7 +225,8 @@ TEST_F(ModelCommands, GenerateEndsBeforeAStopString) {
   MLA_NEEDS_SHARED("data/weights/stories260K/stories260K.bin");
   const auto weights = test::shared_folder() / "data/weights/stories260K/stories260K.bin";
   const auto with = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), {"generate", "--model", weights.string(), "--prompt", "Once upon a time", "--tokens", "60"});
+    more.insert(more.begin(),
+                {"generate", "--model", weights.string(), "--prompt", "Once upon a time", "--tokens", "60"});
     return run_program(more);
   };
   const std::string whole = with({"--json"}).json()["text"];

@@ -21,20 +21,26 @@ class MultipleChoiceRun : public testing::Test {
   void SetUp() override {
     test::write_tiny_model(folder_ / "model");
     std::vector<MultipleChoiceItem> items;
-    for (int i = 0; i < 10; ++i) items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
+    for (int i = 0; i < 10; ++i)
+      items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
     write(items);
     const std::string text = (folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba")).string();
     config_ = folder_.write("choices.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("},
-       "results": ")" + (folder_ / "results").string() + R"(",
+       "results": ")" + (folder_ / "results").string() +
+                                                R"(",
        "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" + text + R"("]}},
-       "evaluate": [{"task": "multiple_choice", "name": "letters", "items": ")" + items_file().string() + R"("}],
+       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" +
+                                                text + R"("]}},
+       "evaluate": [{"task": "multiple_choice", "name": "letters", "items": ")" +
+                                                items_file().string() + R"("}],
        "baseline": true,
        "grid": {"compress[0].rope.name": ["high", "low"], "train.seed": [1, 2]}})");
   }
 
   std::filesystem::path items_file() const { return folder_ / "items.jsonl"; }
-  void write(const std::vector<MultipleChoiceItem>& items) const { folder_.write("items.jsonl", write_multiple_choice_items(items)); }
+  void write(const std::vector<MultipleChoiceItem>& items) const {
+    folder_.write("items.jsonl", write_multiple_choice_items(items));
+  }
   test::ProgramResult run(std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"run", config_.string(), "--json", "--quiet"});
     return test::run_program(more);
@@ -64,7 +70,8 @@ TEST_F(MultipleChoiceRun, RecordsThreeAccuraciesWithTheirItems) {
     metrics.insert(score.stage + " " + score.metric);
   }
   EXPECT_EQ(metrics.size(), 15U);  // three accuracies in three stages, and what flipped in two of them
-  const auto told = std::find_if(record.evaluation.begin(), record.evaluation.end(), [](const auto& score) { return score.metric == "log_likelihood"; });
+  const auto told = std::find_if(record.evaluation.begin(), record.evaluation.end(),
+                                 [](const auto& score) { return score.metric == "log_likelihood"; });
   ASSERT_NE(told, record.evaluation.end());
   EXPECT_EQ(told->per_sample.size(), 30U);
   EXPECT_EQ(told->group_sizes, std::vector<std::int64_t>(10, 3));
@@ -75,12 +82,14 @@ TEST_F(MultipleChoiceRun, RecordsThreeAccuraciesWithTheirItems) {
     }
     return std::vector<double>{};
   };
-  const auto before = per_item("source", "accuracy"), after = per_item("fine_tuned", "accuracy"), flips = per_item("fine_tuned", "flip_rate");
+  const auto before = per_item("source", "accuracy"), after = per_item("fine_tuned", "accuracy"),
+             flips = per_item("fine_tuned", "flip_rate");
   ASSERT_EQ(flips.size(), 10U);
   for (std::size_t i = 0; i < flips.size(); ++i) EXPECT_EQ(flips[i], before[i] == after[i] ? 0 : 1);
   const auto changes = per_item("fine_tuned", "answer_changes");
   ASSERT_EQ(changes.size(), 10U);
-  for (std::size_t i = 0; i < flips.size(); ++i) EXPECT_LE(flips[i], changes[i]) << "who answers the same is as right as before";
+  for (std::size_t i = 0; i < flips.size(); ++i)
+    EXPECT_LE(flips[i], changes[i]) << "who answers the same is as right as before";
   EXPECT_TRUE(record.provenance.data_hashes.contains("evaluate[0][0]"));
 }
 
@@ -99,7 +108,8 @@ TEST_F(MultipleChoiceRun, MistakesAreNamed) {
     EXPECT_EQ(result.exit_code, code) << assignment;
     return result.err;
   };
-  EXPECT_THAT(refused("evaluate[0].items=", 2), HasSubstr("evaluate[0].items: name a file or a folder of multiple_choice items"));
+  EXPECT_THAT(refused("evaluate[0].items=", 2),
+              HasSubstr("evaluate[0].items: name a file or a folder of multiple_choice items"));
   EXPECT_THAT(refused("evaluate[0].task=multiple_choise", 2), HasSubstr("did you mean 'multiple_choice'"));
   EXPECT_THAT(refused("evaluate[0].max_items=-1", 2), HasSubstr("evaluate[0].max_items = -1"));
 }

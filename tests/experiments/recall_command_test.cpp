@@ -26,7 +26,8 @@ class RecallCommand : public testing::Test {
 
 TEST_F(RecallCommand, ReportsByLengthAndDepth) {
   const std::string items = (folder_ / "items.json").string();
-  const auto result = recall({"--kind", "key_value", "--lengths", "200,300", "--depths", "0,0.5", "--items", "4", "-o", items});
+  const auto result =
+      recall({"--kind", "key_value", "--lengths", "200,300", "--depths", "0,0.5", "--items", "4", "-o", items});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   EXPECT_EQ(report["items"], 16);
@@ -57,11 +58,12 @@ TEST_F(RecallCommand, MistakesAreNamed) {
 TEST_F(RecallCommand, SweepsRecordRecallAndPositions) {
   const std::string text = folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab").string();
   const std::string data = R"("data": {"files": [")" + text + R"("]}, "context": 12, "buckets": [])";
-  const auto config = folder_.write("sweep.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("}, "results": ")" +
-      (folder_ / "results").string() + R"(",
+  const auto config = folder_.write("sweep.json", R"({"model": {"path": ")" + (folder_ / "model").string() +
+                                                      R"("}, "results": ")" + (folder_ / "results").string() + R"(",
      "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
      "evaluate": [{"task": "recall", "recall": {"kind": "passkey", "lengths": [200], "items": 2}},
-                  {"task": "perplexity", )" + data + R"(}, {"task": "distance", )" + data + R"(}]})");
+                  {"task": "perplexity", )" + data + R"(}, {"task": "distance", )" +
+                                                      data + R"(}]})");
   const auto result = test::run_program({"run", config.string(), "--json", "--quiet"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   std::set<std::string> names;
@@ -72,7 +74,8 @@ TEST_F(RecallCommand, SweepsRecordRecallAndPositions) {
       EXPECT_EQ(score.per_sample.size(), 10U);
     }
   }
-  for (const char* name : {"source recall exact", "converted recall choice_200_at_25", "source perplexity nll_4-7", "converted distance kl_8-11"}) {
+  for (const char* name : {"source recall exact", "converted recall choice_200_at_25", "source perplexity nll_4-7",
+                           "converted distance kl_8-11"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_FALSE(names.contains("source distance kl_mean"));
@@ -81,7 +84,8 @@ TEST_F(RecallCommand, SweepsRecordRecallAndPositions) {
 TEST_F(RecallCommand, PerplexityByPosition) {
   const std::string text = folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab").string();
   const auto evaluate = [&](const std::string& buckets) {
-    return test::run_program({"evaluate", "--model", (folder_ / "model").string(), "--perplexity", text, "--context", "8", "--buckets", buckets, "--json", "--quiet"});
+    return test::run_program({"evaluate", "--model", (folder_ / "model").string(), "--perplexity", text, "--context",
+                              "8", "--buckets", buckets, "--json", "--quiet"});
   };
   const Json report = evaluate("auto").json();
   double sum = 0, tokens = 0;

@@ -12,8 +12,8 @@
 namespace mla {
 namespace {
 
-using test::run_program;
 using std::filesystem::path;
+using test::run_program;
 using testing::HasSubstr;
 
 class Run : public testing::Test {
@@ -23,14 +23,19 @@ class Run : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
     folder_.write("text.txt", text);
-    const std::string data = R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
+    const std::string data =
+        R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
     config_ = folder_.write("tiny.json", R"(// a tiny experiment
-      {"model": {"path": ")" + (folder_ / "model").string() + R"("},
-       "results": ")" + (folder_ / "results").string() + R"(",
+      {"model": {"path": ")" + (folder_ / "model").string() +
+                                             R"("},
+       "results": ")" + (folder_ / "results").string() +
+                                             R"(",
        "calibration": )" + data + R"(,
        "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.01, "data": )" + data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" + data + R"(}],
+       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.01, "data": )" +
+                                             data + R"(},
+       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
+                                             data + R"(}],
        "grid": {"compress[0].low_rank.d_kv": [2, 4]},
        "baseline": true})");
   }
@@ -60,7 +65,8 @@ TEST_F(Run, LeavesOneRecordPerCell) {
   std::set<std::string> stages;
   for (const ScoreRecord& score : record.evaluation) stages.insert(score.stage);
   EXPECT_EQ(stages, (std::set<std::string>{"source", "converted", "fine_tuned"}));
-  EXPECT_EQ(record.provenance.data_hashes.size(), 6u);  // config, weights and tokenizer of the model; three roles of text
+  EXPECT_EQ(record.provenance.data_hashes.size(),
+            6u);  // config, weights and tokenizer of the model; three roles of text
 }
 
 TEST_F(Run, CompleteCellsAreSkippedAndChangedOnesAreNot) {
@@ -97,8 +103,8 @@ TEST_F(Run, ReadsRowsOfTokenIdsFromTensors) {
   }
   const path json = folder_.write("rows.json", Json{{"ids", rows}}.dump());
   const auto scores = [&](const std::string& data) {
-    const auto result = run({"--set", "train.data=" + data, "--set", "train.packing=rows", "--set", "train.steps=3", "--set",
-                             "evaluate[0].data=" + data, "--grid", "compress[0].low_rank.d_kv=2"});
+    const auto result = run({"--set", "train.data=" + data, "--set", "train.packing=rows", "--set", "train.steps=3",
+                             "--set", "evaluate[0].data=" + data, "--grid", "compress[0].low_rank.d_kv=2"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result.json()["cells"][1]["scores"];
   };
@@ -108,8 +114,11 @@ TEST_F(Run, ReadsRowsOfTokenIdsFromTensors) {
     return run({"--set", R"(train.data={"files": [")" + tensors.string() + "\"]" + more + "}"});
   };
   EXPECT_THAT(train_on("").err, HasSubstr("train.data.tensors: name the rows of"));
-  const auto message = [](const test::ProgramResult& result) { return result.json()["cells"][1]["message"].get<std::string>(); };
-  EXPECT_THAT(message(train_on(R"(, "tensors": "test")")), HasSubstr("no tensor test_ids; \"tensors\" may be one of: train"));
+  const auto message = [](const test::ProgramResult& result) {
+    return result.json()["cells"][1]["message"].get<std::string>();
+  };
+  EXPECT_THAT(message(train_on(R"(, "tensors": "test")")),
+              HasSubstr("no tensor test_ids; \"tensors\" may be one of: train"));
   write_safetensors(tensors, {{"train_ids", ids}, {"train_len", lengths + 1}});
   EXPECT_THAT(message(train_on(R"(, "tensors": "train")")), HasSubstr("train_len[5] = 17: outside 1..16"));
 }
@@ -119,7 +128,8 @@ TEST_F(Run, TwoStagesTrainPartialRopeAloneFirst) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json cells = result.json()["cells"];
   ASSERT_EQ(cells.size(), 3u);  // one baseline: the stages are about compression
-  const RunRecord one = read_record(cells[1]["record"].get<std::string>()), two = read_record(cells[2]["record"].get<std::string>());
+  const RunRecord one = read_record(cells[1]["record"].get<std::string>()),
+                  two = read_record(cells[2]["record"].get<std::string>());
   EXPECT_EQ(two.training.step, one.training.step);
   EXPECT_EQ(two.training.tokens, one.training.tokens);
   EXPECT_NE(two.training.loss[0], one.training.loss[0]);  // of a model with partial RoPE and no low rank
@@ -146,8 +156,11 @@ TEST_F(Run, MistakesAreFoundBeforeAnyWork) {
   EXPECT_THAT(refused("compress[0].rope.pairs=9"), HasSubstr("rope.pairs = 9"));
   EXPECT_THAT(refused("calibration=null"), HasSubstr("calibration"));
   EXPECT_THAT(refused("evaluate[0].stride=64"), HasSubstr("stride"));
-  EXPECT_THAT(refused("train.partial_rope_steps=4"), HasSubstr("train.partial_rope_steps = 4: expected 0, or fewer than steps (4)"));
-  EXPECT_THAT(run({"--set", "train.partial_rope_steps=2", "--set", "compress=[]", "--set", "grid={}", "--set", "baseline=false"}).err,
+  EXPECT_THAT(refused("train.partial_rope_steps=4"),
+              HasSubstr("train.partial_rope_steps = 4: expected 0, or fewer than steps (4)"));
+  EXPECT_THAT(run({"--set", "train.partial_rope_steps=2", "--set", "compress=[]", "--set", "grid={}", "--set",
+                   "baseline=false"})
+                  .err,
               HasSubstr("train.partial_rope_steps: two stages need one pass"));
 }
 

@@ -34,8 +34,10 @@ class LocalSlurm {
 
 TEST(Slurm, AnArrayRunsEveryCellOnce) {
   if (::geteuid() != 0) GTEST_SKIP() << "Slurm's daemons are started as root only";
-  if (!std::filesystem::exists(test::shared_folder() / "tools/slurm_local")) GTEST_SKIP() << "no tools/slurm_local in MLA_SHARED";
-  if (run_script("command -v sbatch slurmctld munged").exit_code != 0) GTEST_SKIP() << "Slurm (slurm-wlm, munge) is not installed";
+  if (!std::filesystem::exists(test::shared_folder() / "tools/slurm_local"))
+    GTEST_SKIP() << "no tools/slurm_local in MLA_SHARED";
+  if (run_script("command -v sbatch slurmctld munged").exit_code != 0)
+    GTEST_SKIP() << "Slurm (slurm-wlm, munge) is not installed";
   const test::TemporaryFolder folder;
   const LocalSlurm slurm(folder / "slurm");
   if (slurm.started().exit_code != 0) GTEST_SKIP() << "Slurm does not start here: " << slurm.started().err;
@@ -47,10 +49,12 @@ TEST(Slurm, AnArrayRunsEveryCellOnce) {
     "results": ")" + (folder / "results").string() + R"(",
     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
     "grid": {"compress[0].low_rank.d_kv": [2, 3, 4]}})");
-  const auto submitted = run_script(slurm.environment() + "mlaforge slurm " + config.string() + " --tasks 2 --cpus 1 --json");
+  const auto submitted =
+      run_script(slurm.environment() + "mlaforge slurm " + config.string() + " --tasks 2 --cpus 1 --json");
   ASSERT_EQ(submitted.exit_code, 0) << submitted.err;
   EXPECT_FALSE(submitted.json()["job"].is_null());
-  const auto ended = run_script(slurm.environment() + "for i in $(seq 360); do [ -z \"$(squeue -h)\" ] && exit; sleep 0.5; done; squeue");
+  const auto ended = run_script(slurm.environment() +
+                                "for i in $(seq 360); do [ -z \"$(squeue -h)\" ] && exit; sleep 0.5; done; squeue");
   ASSERT_EQ(ended.out, "");
   for (const char* cell : {"d_kv=2", "d_kv=3", "d_kv=4"}) {
     EXPECT_EQ(read_record_head(folder / (std::string("results/tiny/") + cell + ".h5")).status, RunStatus::kComplete);

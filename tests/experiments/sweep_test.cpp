@@ -16,11 +16,11 @@
 namespace mla {
 namespace {
 
+using std::filesystem::path;
 using test::run_program;
 using test::run_script;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
-using std::filesystem::path;
 
 /// What a record says, without times and without who made it.
 RunRecord timeless(RunRecord record) {
@@ -33,7 +33,8 @@ RunRecord timeless(RunRecord record) {
 std::map<std::string, RunRecord> records_in(const path& folder) {
   std::map<std::string, RunRecord> records;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".h5") records[entry.path().filename().string()] = timeless(read_record(entry.path()));
+    if (entry.path().extension() == ".h5")
+      records[entry.path().filename().string()] = timeless(read_record(entry.path()));
   }
   return records;
 }
@@ -44,7 +45,8 @@ std::vector<std::string> litter(const path& results) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(results)) {
     const path& file = entry.path();
     const bool expected = entry.is_directory() || file.extension() == ".h5" || file.filename() == "plan.json" ||
-                          file.extension() == ".log" || file.filename() == "record" || file.filename() == "statistics.safetensors";
+                          file.extension() == ".log" || file.filename() == "record" ||
+                          file.filename() == "statistics.safetensors";
     if (!expected || file.filename() == "partial.h5") names.push_back(file.string());
   }
   return names;
@@ -64,13 +66,18 @@ class Sweep : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
     folder_.write("text.txt", text);
-    const std::string data = R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
+    const std::string data =
+        R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
     config_ = folder_.write("tiny.json", R"({
-       "model": {"path": ")" + (folder_ / "model").string() + R"("},
-       "results": ")" + (folder_ / "results").string() + R"(",
+       "model": {"path": ")" + (folder_ / "model").string() +
+                                             R"("},
+       "results": ")" + (folder_ / "results").string() +
+                                             R"(",
        "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
-       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003, "data": )" + data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" + data + R"(}],
+       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003, "data": )" +
+                                             data + R"(},
+       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
+                                             data + R"(}],
        "grid": {"compress[0].low_rank.d_kv": [2, 3, 4], "train.seed": [1, 2]},
        "baseline": true, "checkpoint_seconds": 0})");
   }
@@ -79,7 +86,9 @@ class Sweep : public testing::Test {
     return run_program(more);
   }
   path results() const { return folder_ / "results"; }
-  std::string command(const std::string& options = "") const { return "mlaforge run " + config_.string() + " --quiet " + options; }
+  std::string command(const std::string& options = "") const {
+    return "mlaforge run " + config_.string() + " --quiet " + options;
+  }
   /// Sends the last background job of a script a signal when a cell has shown that it trains, and waits for its end.
   std::string once_training(const std::string& signal) const {
     return "for i in $(seq 1200); do grep -qs fine-tune " + (results() / ".cells").string() +
@@ -98,8 +107,8 @@ class Sweep : public testing::Test {
 
 TEST_F(Sweep, EachSettingOutsideCompressionHasItsBaseline) {
   EXPECT_THAT(cells(run({"--dry-run"})),
-              testing::ElementsAre("baseline,seed=1", "baseline,seed=2", "d_kv=2,seed=1", "d_kv=2,seed=2", "d_kv=3,seed=1",
-                                   "d_kv=3,seed=2", "d_kv=4,seed=1", "d_kv=4,seed=2"));
+              testing::ElementsAre("baseline,seed=1", "baseline,seed=2", "d_kv=2,seed=1", "d_kv=2,seed=2",
+                                   "d_kv=3,seed=1", "d_kv=3,seed=2", "d_kv=4,seed=1", "d_kv=4,seed=2"));
   EXPECT_FALSE(std::filesystem::exists(results()));
 }
 
@@ -133,8 +142,8 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
 }
 
 TEST_F(Sweep, WhatCellsShareIsMadeOnceInAResultsFolder) {
-  const std::string two_norm = "--set compress[0].rope.name=two_norm --set 'calibration={\"files\": [\"" + (folder_ / "text.txt").string() +
-                               "\"], \"documents\": {\"separator\": \"###\"}}' ";
+  const std::string two_norm = "--set compress[0].rope.name=two_norm --set 'calibration={\"files\": [\"" +
+                               (folder_ / "text.txt").string() + "\"], \"documents\": {\"separator\": \"###\"}}' ";
   const std::string shell = "mlaforge run " + config_.string() + " " + two_norm;
   const auto first = run_script(shell + "--only d_kv=2,seed=1");
   ASSERT_EQ(first.exit_code, 0) << first.err;
@@ -164,8 +173,8 @@ TEST_F(Sweep, AChangedInputIsRunAgain) {
 }
 
 TEST_F(Sweep, FailedCellsStayFailedUntilRetried) {
-  const std::vector<std::string> grid = {"--grid", "compress[0].low_rank.d_kv=2", "--grid", "train.seed=1", "--grid",
-                                         "train.sequence_length=100000,16"};
+  const std::vector<std::string> grid = {"--grid", "compress[0].low_rank.d_kv=2",    "--grid", "train.seed=1",
+                                         "--grid", "train.sequence_length=100000,16"};
   const auto with = [&](std::vector<std::string> more) {
     more.insert(more.end(), grid.begin(), grid.end());
     return run(more);
@@ -199,7 +208,8 @@ TEST_F(Sweep, SenselessCellsAreRefusedOrSkippedAndCounted) {
 }
 
 TEST_F(Sweep, KilledAtAnyMomentItGoesOnToTheSameRecords) {
-  const std::string more = "--set train.steps=60 --only 'seed=1' --grid train.partial_rope_steps=0,25 --grid compress[0].low_rank.d_kv=2,3";
+  const std::string more =
+      "--set train.steps=60 --only 'seed=1' --grid train.partial_rope_steps=0,25 --grid compress[0].low_rank.d_kv=2,3";
   const auto begun = std::chrono::steady_clock::now();
   ASSERT_EQ(run_script(command(more)).exit_code, 0);
   const std::chrono::duration<double> undisturbed = std::chrono::steady_clock::now() - begun;
@@ -221,7 +231,8 @@ TEST_F(Sweep, KilledAtAnyMomentItGoesOnToTheSameRecords) {
 }
 
 TEST_F(Sweep, AnInterruptSavesAndTellsHowToGoOn) {
-  const std::string endless = "mlaforge run " + config_.string() + " --set train.steps=1000000 --only d_kv=2,seed=1 --set checkpoint_seconds=1000";
+  const std::string endless = "mlaforge run " + config_.string() +
+                              " --set train.steps=1000000 --only d_kv=2,seed=1 --set checkpoint_seconds=1000";
   const auto stopped = run_script(endless + " & " + once_training("INT") + "; mlaforge status " + results().string());
   EXPECT_THAT(stopped.err, HasSubstr("goes on where it was; to go on: "));
   EXPECT_THAT(stopped.err, HasSubstr("--set train.steps=1000000"));
@@ -236,8 +247,9 @@ TEST_F(Sweep, SeveralProcessesShareTheWork) {
   const auto whole = records_in(results() / "tiny");
   for (const char* together : {"2", "4"}) {
     std::filesystem::remove_all(results());
-    const auto result = run_script("for i in $(seq " + std::string(together) + "); do mlaforge run " + config_.string() +
-                                   " --set train.steps=30 & pids+=($!); done; for p in ${pids[@]}; do wait $p || exit 1; done");
+    const auto result =
+        run_script("for i in $(seq " + std::string(together) + "); do mlaforge run " + config_.string() +
+                   " --set train.steps=30 & pids+=($!); done; for p in ${pids[@]}; do wait $p || exit 1; done");
     ASSERT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(records_in(results() / "tiny"), whole);
     EXPECT_THAT(litter(results()), testing::IsEmpty());
@@ -246,8 +258,8 @@ TEST_F(Sweep, SeveralProcessesShareTheWork) {
 }
 
 TEST_F(Sweep, ProcessesPreferDecompositionsThatNoOtherIsAtWorkOn) {
-  const std::vector<std::string> two_cells{"--set", "baseline=false", "--grid", "compress[0].rope.name=high,low",
-                                           "--grid", "train.seed=1", "--limit", "2"};
+  const std::vector<std::string> two_cells{"--set",  "baseline=false", "--grid",  "compress[0].rope.name=high,low",
+                                           "--grid", "train.seed=1",   "--limit", "2"};
   run(two_cells);  // one of each selection
   const Json cells = parse_json(read_file(results() / "tiny/plan.json"), "plan.json").at("cells");
   std::unique_ptr<Claim> held;  // by another process, as it seems
@@ -302,7 +314,8 @@ TEST_F(Sweep, DamagedRecordsAndStatesAreMadeAgain) {
 }
 
 TEST_F(Sweep, SlurmScriptIsWrittenAndItsTasksDoTheWork) {
-  const auto result = run_script("cd " + folder_.path().string() + " && mlaforge slurm " + config_.string() + " --tasks 2 --cpus 1 --json --dry-run");
+  const auto result = run_script("cd " + folder_.path().string() + " && mlaforge slurm " + config_.string() +
+                                 " --tasks 2 --cpus 1 --json --dry-run");
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.json()["tasks"], 2);
   const std::string script = result.json()["script"];
@@ -314,12 +327,14 @@ TEST_F(Sweep, SlurmScriptIsWrittenAndItsTasksDoTheWork) {
 }
 
 TEST_F(Sweep, SlurmTaskSavesAndRequeuesItself) {
-  const auto result = run_script("mlaforge slurm " + config_.string() + " --set train.steps=1000000 --only d_kv=2,seed=1 --cpus 1 --json --dry-run");
+  const auto result = run_script("mlaforge slurm " + config_.string() +
+                                 " --set train.steps=1000000 --only d_kv=2,seed=1 --cpus 1 --json --dry-run");
   ASSERT_EQ(result.exit_code, 0) << result.err;
   folder_.write("bin/scontrol", "#!/bin/bash\necho \"$@\" > " + (folder_ / "requeued").string() + "\n");
-  const auto task = run_script("chmod +x " + (folder_ / "bin/scontrol").string() + "; export PATH=" + (folder_ / "bin").string() +
-                               ":$PATH SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0; bash " +
-                               result.json()["script"].get<std::string>() + " & " + once_training("TERM"));
+  const auto task =
+      run_script("chmod +x " + (folder_ / "bin/scontrol").string() + "; export PATH=" + (folder_ / "bin").string() +
+                 ":$PATH SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0; bash " +
+                 result.json()["script"].get<std::string>() + " & " + once_training("TERM"));
   EXPECT_EQ(read_file(folder_ / "requeued"), "requeue 7_0\n") << task.err;
   EXPECT_THAT(run_program({"status", results().string()}).out, HasSubstr("interrupted"));
 }

@@ -118,7 +118,8 @@ TEST(LayerCache, AForkSharesItsBeginning) {
   forked.append(0, at::zeros({3, 2, 1, 3}));
   EXPECT_TRUE(parts_of(again, 1).equal(all[2]));
   EXPECT_EQ(forked.lengths(), (std::vector<std::int64_t>{73, 73, 1}));
-  EXPECT_TRUE(forked.append(0, at::ones({3, 2, 1, 3}))[2].narrow(1, 0, 2).equal(at::cat({at::zeros({2, 1, 3}), at::ones({2, 1, 3})}, 1)));
+  EXPECT_TRUE(forked.append(0, at::ones({3, 2, 1, 3}))[2].narrow(1, 0, 2).equal(
+      at::cat({at::zeros({2, 1, 3}), at::ones({2, 1, 3})}, 1)));
   const LayerCache selected = forked.select(at::tensor({2, 0}, at::kLong));
   EXPECT_TRUE(parts_of(selected, 1).equal(parts_of(forked, 0)));
   EXPECT_EQ(selected.lengths(), (std::vector<std::int64_t>{2, 74}));

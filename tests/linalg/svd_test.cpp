@@ -17,8 +17,8 @@ namespace {
 using test::best_error;
 using test::distance_from_orthonormal;
 using test::frobenius;
-using ::testing::HasSubstr;
 using test::matrix_with_spectrum;
+using ::testing::HasSubstr;
 
 // Matrices here have at most 180 rows; LAPACK's own vectors are as far as this from orthonormal.
 constexpr double kOrthonormalSingle = 5e-6;

@@ -15,8 +15,8 @@ namespace {
 using test::best_error;
 using test::distance_from_orthonormal;
 using test::frobenius;
-using ::testing::HasSubstr;
 using test::reference_singular_values;
+using ::testing::HasSubstr;
 
 constexpr double kExact = 1e-12;
 
@@ -50,7 +50,8 @@ at::Tensor product(const at::Tensor& up, const Factorization& factors, const Lat
 
 class LowRank : public ::testing::Test {
  protected:
-  const at::Tensor key_ = random_matrix(kFactorGeometry.nope_rows(0), 1), value_ = random_matrix(kFactorGeometry.value_rows(), 2);
+  const at::Tensor key_ = random_matrix(kFactorGeometry.nope_rows(0), 1),
+                   value_ = random_matrix(kFactorGeometry.value_rows(), 2);
 };
 
 TEST_F(LowRank, JointIsTheBestApproximationOfTheStackedMatrix) {
@@ -125,7 +126,8 @@ TEST_F(LowRank, SplitBudgetEachDoublesTheCache) {
   const auto joint = factorizer({{"name", "joint_svd"}, {"d_kv", 4}});
   EXPECT_EQ(total->latent_width(0, kFactorGeometry), joint->latent_width(0, kFactorGeometry));
   EXPECT_EQ(each->latent_width(0, kFactorGeometry), 2 * joint->latent_width(0, kFactorGeometry));
-  EXPECT_EQ(each->latent_width(1, kFactorGeometry), joint->latent_width(1, kFactorGeometry));  // no position-free keys there
+  EXPECT_EQ(each->latent_width(1, kFactorGeometry),
+            joint->latent_width(1, kFactorGeometry));  // no position-free keys there
 }
 
 TEST_F(LowRank, ValueSvdLeavesKeysAlone) {
@@ -165,13 +167,16 @@ TEST_F(LowRank, WidthsBeyondTheRankAreConfigErrors) {
       factorizer_mistake({{"name", "joint_svd"}, {"d_kv", {4, 9}}}),
       HasSubstr("compress[0].low_rank.d_kv[1] = 9: the latent would have 18 elements but [K_nope; V] has rank at "
                 "most 16 (0 + 16 rows, hidden 24)"));
-  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"d_kv", 13}}), HasSubstr("at most 24 (12 + 16 rows, hidden 24)"));
+  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"d_kv", 13}}),
+              HasSubstr("at most 24 (12 + 16 rows, hidden 24)"));
   EXPECT_EQ(factorizer_mistake({{"name", "joint_svd"}, {"d_kv", 8}}), "no ConfigError");
   EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"d_kv", 15}}),
               HasSubstr("the latent would have 12 + 18 elements but K_nope has rank at most 12 and V 16"));
   EXPECT_EQ(factorizer_mistake({{"name", "split_svd"}, {"d_kv", {14, 8}}}), "no ConfigError");
-  EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"d_kv", 7}, {"split_budget", "each"}}), HasSubstr("14 + 14 elements"));
-  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"d_kv", 9}}), HasSubstr("18 elements but V has rank at most 16"));
+  EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"d_kv", 7}, {"split_budget", "each"}}),
+              HasSubstr("14 + 14 elements"));
+  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"d_kv", 9}}),
+              HasSubstr("18 elements but V has rank at most 16"));
   for (const char* name : {"joint_svd", "split_svd", "value_svd"}) {
     EXPECT_THAT(factorizer_mistake({{"name", name}, {"d_kv", 0}}), HasSubstr("d_kv = 0: must be at least 1")) << name;
     EXPECT_THAT(factorizer_mistake({{"name", name}, {"d_kv", {1, 1, 1}}}), HasSubstr("the model has 2 layers")) << name;
@@ -179,10 +184,12 @@ TEST_F(LowRank, WidthsBeyondTheRankAreConfigErrors) {
 }
 
 TEST_F(LowRank, OptionsNameTheMistake) {
-  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"placement", "upp"}}), HasSubstr("low_rank.placement: no 'upp'"));
+  EXPECT_THAT(factorizer_mistake({{"name", "joint_svd"}, {"placement", "upp"}}),
+              HasSubstr("low_rank.placement: no 'upp'"));
   EXPECT_THAT(factorizer_mistake({{"name", "split_svd"}, {"split_budget", "both"}}),
               HasSubstr("low_rank.split_budget: no 'both'"));
-  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"svd", {{"method", "qr"}}}}), HasSubstr("low_rank.svd.method: no 'qr'"));
+  EXPECT_THAT(factorizer_mistake({{"name", "value_svd"}, {"svd", {{"method", "qr"}}}}),
+              HasSubstr("low_rank.svd.method: no 'qr'"));
 }
 
 }  // namespace

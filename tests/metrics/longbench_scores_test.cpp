@@ -40,7 +40,8 @@ TEST(LongBenchScores, EqualThoseOfTheOfficialEvaluation) {
     const Prediction& prediction = predictions[count++];
     const LongBenchTask& task = longbench_task(prediction.dataset, "dataset");
     tasks.insert(task.name);
-    EXPECT_NEAR(score_prediction(task, prediction), json["score"].get<double>(), kTolerance) << where << " " << task.name;
+    EXPECT_NEAR(score_prediction(task, prediction), json["score"].get<double>(), kTolerance)
+        << where << " " << task.name;
     return true;
   });
   EXPECT_GT(count, 500u);
@@ -57,7 +58,8 @@ TEST(LongBenchTasks, AreTheOfficialOnes) {
     EXPECT_EQ(task.prompt, prompts[task.name].get<std::string>());
     EXPECT_EQ(task.new_tokens, lengths[task.name].get<std::int64_t>());
   }
-  EXPECT_EQ(longbench_prompt(longbench_task("lcc", ""), "{input}", "x"), "Please complete the code given below. \n{input}Next line of code:\n");
+  EXPECT_EQ(longbench_prompt(longbench_task("lcc", ""), "{input}", "x"),
+            "Please complete the code given below. \n{input}Next line of code:\n");
 }
 
 TEST(QaF1, DropsCasePunctuationAndArticles) {
@@ -92,7 +94,9 @@ TEST(NumberShares, CountDigitsOfAllScripts) {
 }
 
 TEST(SequenceMatcher, FollowsDifflib) {
-  const auto ratio = [](const std::string& a, const std::string& b) { return matching_ratio(to_code_points(a), to_code_points(b)); };
+  const auto ratio = [](const std::string& a, const std::string& b) {
+    return matching_ratio(to_code_points(a), to_code_points(b));
+  };
   EXPECT_DOUBLE_EQ(ratio("abcd", "bcde"), 0.75);
   EXPECT_DOUBLE_EQ(ratio("tide", "diet"), 0.25);  // the order of the two matters
   EXPECT_DOUBLE_EQ(ratio("diet", "tide"), 0.5);
@@ -110,14 +114,16 @@ TEST(CodeSimilarity, ComparesTheFirstLineThatIsCode) {
 }
 
 TEST(ChineseSegmenter, CutsAsJieba) {
-  if (!std::filesystem::exists("/usr/lib/python3/dist-packages/jieba/dict.txt") && !std::getenv("MLA_JIEBA")) GTEST_SKIP() << "python3-jieba is not installed";
+  if (!std::filesystem::exists("/usr/lib/python3/dist-packages/jieba/dict.txt") && !std::getenv("MLA_JIEBA"))
+    GTEST_SKIP() << "python3-jieba is not installed";
   const auto cut = [](const std::string& text) {
     std::vector<std::string> words;
     for (const auto& word : ChineseSegmenter::instance().cut(to_code_points(text))) words.push_back(to_utf8(word));
     return words;
   };
   EXPECT_THAT(cut("我来到北京清华大学"), ElementsAre("我", "来到", "北京", "清华大学"));
-  EXPECT_THAT(cut("他来到了网易杭研大厦"), ElementsAre("他", "来到", "了", "网易", "杭研", "大厦"));  // 杭研 is in no dictionary
+  EXPECT_THAT(cut("他来到了网易杭研大厦"),
+              ElementsAre("他", "来到", "了", "网易", "杭研", "大厦"));  // 杭研 is in no dictionary
   EXPECT_THAT(cut("涨3.5%， v2.0 \r\n"), ElementsAre("涨", "3.5%", "，", " ", "v2.0", " ", "\r\n"));
   EXPECT_TRUE(cut("").empty());
 }

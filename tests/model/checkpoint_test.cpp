@@ -88,8 +88,10 @@ TEST(Checkpoint, ATiedMatrixMayStandUnderEitherName) {
 }
 
 TEST(Checkpoint, MissingFilesAreNamed) {
-  EXPECT_THAT(message_of<DataError>([] { load_checkpoint("/no/such/model"); }), HasSubstr("/no/such/model: no such file or folder"));
-  EXPECT_THAT(error_after([](const auto& folder) { std::filesystem::remove(folder / "config.json"); }), HasSubstr("no config.json"));
+  EXPECT_THAT(message_of<DataError>([] { load_checkpoint("/no/such/model"); }),
+              HasSubstr("/no/such/model: no such file or folder"));
+  EXPECT_THAT(error_after([](const auto& folder) { std::filesystem::remove(folder / "config.json"); }),
+              HasSubstr("no config.json"));
   EXPECT_THAT(error_after([](const auto& folder) { std::filesystem::remove(folder / "model.safetensors"); }),
               HasSubstr("holds neither model.safetensors nor model.safetensors.index.json"));
 }
@@ -114,11 +116,17 @@ TEST(Checkpoint, TensorsMustFitTheConfig) {
   const std::string key = "model.layers.1.self_attn.k_proj.weight";
   EXPECT_THAT(error_after([&](const auto& folder) { change_tensors(folder, [&](WeightMap& w) { w.erase(key); }); }),
               HasSubstr("tensor " + key + " is missing"));
-  EXPECT_THAT(error_after([&](const auto& folder) { change_tensors(folder, [&](WeightMap& w) { w[key] = at::zeros({3, 32}); }); }),
+  EXPECT_THAT(error_after([&](const auto& folder) {
+                change_tensors(folder, [&](WeightMap& w) { w[key] = at::zeros({3, 32}); });
+              }),
               HasSubstr(key + ": expected shape [32, 32], found [3, 32]"));
-  EXPECT_THAT(error_after([&](const auto& folder) { change_tensors(folder, [&](WeightMap& w) { w[key] = at::zeros({32, 32}, at::kInt); }); }),
+  EXPECT_THAT(error_after([&](const auto& folder) {
+                change_tensors(folder, [&](WeightMap& w) { w[key] = at::zeros({32, 32}, at::kInt); });
+              }),
               HasSubstr(key + ": expected floating point, found Int"));
-  EXPECT_THAT(error_after([&](const auto& folder) { change_tensors(folder, [&](WeightMap& w) { w["extra.weight"] = at::zeros({1}); }); }),
+  EXPECT_THAT(error_after([&](const auto& folder) {
+                change_tensors(folder, [&](WeightMap& w) { w["extra.weight"] = at::zeros({1}); });
+              }),
               HasSubstr("tensor extra.weight has no place"));
 }
 
@@ -139,7 +147,8 @@ TEST(Checkpoint, NonFiniteWeightsAreRefusedInEveryDtype) {
 TEST(Checkpoint, MissingShardsAreNamed) {
   const std::string message = error_after([](const auto& folder) {
     std::filesystem::remove(folder / "model.safetensors");
-    write_json(folder / "model.safetensors.index.json", {{"weight_map", {{"model.norm.weight", "model-00002-of-00002.safetensors"}}}});
+    write_json(folder / "model.safetensors.index.json",
+               {{"weight_map", {{"model.norm.weight", "model-00002-of-00002.safetensors"}}}});
   });
   EXPECT_THAT(message, HasSubstr("shard model-00002-of-00002.safetensors is missing"));
 }
@@ -153,11 +162,15 @@ TEST(Checkpoint, KeysThatChangeTheFunctionAreRefusedByName) {
   EXPECT_THAT(with("attn_logit_softcapping", 50.0), HasSubstr("attn_logit_softcapping"));
   EXPECT_THAT(with("quantization_config", {{"bits", 4}}), HasSubstr("quantization_config"));
   EXPECT_THAT(with("partial_rotary_factor", 0.5), HasSubstr("partial_rotary_factor = 0.5: only 1 is supported"));
-  EXPECT_THAT(with("rope_scaling", {{"rope_type", "longrope"}, {"factor", 2}}), HasSubstr("rope_scaling: rope_type = \"longrope\": not supported; known: default, linear"));
+  EXPECT_THAT(with("rope_scaling", {{"rope_type", "longrope"}, {"factor", 2}}),
+              HasSubstr("rope_scaling: rope_type = \"longrope\": not supported; known: default, linear"));
   EXPECT_THAT(with("rope_scaling", {{"rope_type", "linear"}}), HasSubstr("factor = absent: needed for linear"));
-  EXPECT_THAT(with("rope_scaling", {{"rope_type", "linear"}, {"factor", 2}, {"warp", 1}}), HasSubstr("warp = 1: not supported"));
-  EXPECT_THAT(with("model_type", "mixtral"), HasSubstr("no 'mixtral'; did you mean 'mistral'? known: llama, mistral, qwen2, qwen3"));
-  EXPECT_THAT(with("num_key_value_heads", 3), HasSubstr("num_key_value_heads = 3: must divide num_attention_heads = 4"));
+  EXPECT_THAT(with("rope_scaling", {{"rope_type", "linear"}, {"factor", 2}, {"warp", 1}}),
+              HasSubstr("warp = 1: not supported"));
+  EXPECT_THAT(with("model_type", "mixtral"),
+              HasSubstr("no 'mixtral'; did you mean 'mistral'? known: llama, mistral, qwen2, qwen3"));
+  EXPECT_THAT(with("num_key_value_heads", 3),
+              HasSubstr("num_key_value_heads = 3: must divide num_attention_heads = 4"));
   EXPECT_THAT(with("head_dim", 7), HasSubstr("head_dim = 7"));
   EXPECT_THAT(with("hidden_size", "32"), HasSubstr("hidden_size = \"32\": must be an integer"));
 }
@@ -173,7 +186,9 @@ TEST(Checkpoint, HarmlessKeysAreIgnored) {
 }
 
 TEST(Checkpoint, MalformedConfigNamesLineAndColumn) {
-  EXPECT_THAT(error_after([](const auto& folder) { write_file_atomically(folder / "config.json", "{\n  \"vocab_size\": ,\n}"); }),
+  EXPECT_THAT(error_after([](const auto& folder) {
+                write_file_atomically(folder / "config.json", "{\n  \"vocab_size\": ,\n}");
+              }),
               HasSubstr("config.json:2:17: malformed JSON"));
 }
 

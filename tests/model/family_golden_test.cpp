@@ -44,8 +44,9 @@ TEST_P(FamilyGolden, LogitsMatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,
-                         testing::Combine(testing::Values("llama-mha", "llama-gqa-tied", "llama-rope-llama3", "mistral-gqa",
-                                                          "qwen2-gqa", "qwen3-gqa", "llama-sharded", "llama-bf16"),
+                         testing::Combine(testing::Values("llama-mha", "llama-gqa-tied", "llama-rope-llama3",
+                                                          "mistral-gqa", "qwen2-gqa", "qwen3-gqa", "llama-sharded",
+                                                          "llama-bf16"),
                                           testing::Values(at::kDouble, at::kFloat)),
                          [](const auto& test) {
                            std::string name = std::get<0>(test.param);

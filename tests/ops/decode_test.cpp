@@ -61,22 +61,27 @@ TEST_P(DecodeOps, ProductsWithEachHeadsMatrix) {
     for (const std::int64_t group : {1, 3, 8}) {
       const std::int64_t in = 13, out = 70, heads = kv_heads * group;
       const at::Tensor x = random({2, heads, in}) / 4, weight = random({kv_heads, in, out});
-      const at::Tensor expected = at::einsum("bhgi,hio->bhgo", {x.view({2, kv_heads, group, in}), weight}).reshape({2, heads, out});
-      EXPECT_LT(difference(head_sums(x, weight.view({kv_heads * in, out}), kv_heads), expected), decode_tolerance(GetParam()));
+      const at::Tensor expected =
+          at::einsum("bhgi,hio->bhgo", {x.view({2, kv_heads, group, in}), weight}).reshape({2, heads, out});
+      EXPECT_LT(difference(head_sums(x, weight.view({kv_heads * in, out}), kv_heads), expected),
+                decode_tolerance(GetParam()));
       const at::Tensor transposed = weight.transpose(1, 2).contiguous().view({kv_heads * out, in});
       EXPECT_LT(difference(head_products(x, transposed, kv_heads), expected), decode_tolerance(GetParam()));
     }
   }
 }
 
-DecodeSpan span_of(const at::Tensor& rows) { return {rows.size(1), rows.const_data_ptr(), rows.stride(0), rows.stride(1), {}}; }
+DecodeSpan span_of(const at::Tensor& rows) {
+  return {rows.size(1), rows.const_data_ptr(), rows.stride(0), rows.stride(1), {}};
+}
 
 /// Streams in memory, some of them in several pieces.
 struct Held {
   std::vector<at::Tensor> streams;  ///< [batch, heads, tokens, width]
   std::vector<at::Tensor> pieces;
 
-  DecodeStream stream(std::size_t index, const std::vector<std::int64_t>& lengths, const std::vector<std::int64_t>& cuts) {
+  DecodeStream stream(std::size_t index, const std::vector<std::int64_t>& lengths,
+                      const std::vector<std::int64_t>& cuts) {
     const at::Tensor& all = streams[index];
     DecodeStream result{all.size(1), all.size(3), {}};
     for (std::size_t row = 0; row < lengths.size(); ++row) {
@@ -95,16 +100,20 @@ struct Held {
 };
 
 /// A memory's rows for one sequence, [memories, tokens, width].
-at::Tensor rows_of(const at::Tensor& stream, const DecodeMemory& memory, std::int64_t row, std::int64_t first, std::int64_t last) {
+at::Tensor rows_of(const at::Tensor& stream, const DecodeMemory& memory, std::int64_t row, std::int64_t first,
+                   std::int64_t last) {
   std::vector<at::Tensor> rows;
   for (std::int64_t m = 0; m < memory.memories; ++m) {
     const bool one = stream.size(1) == 1;
-    rows.push_back(stream[row][one ? 0 : m].narrow(1, memory.column + (one ? m * memory.width : 0), memory.width).narrow(0, first, last - first));
+    rows.push_back(stream[row][one ? 0 : m]
+                       .narrow(1, memory.column + (one ? m * memory.width : 0), memory.width)
+                       .narrow(0, first, last - first));
   }
   return at::stack(rows);
 }
 
-at::Tensor reference(const DecodeProblem& problem, const std::vector<at::Tensor>& streams, const std::vector<std::int64_t>& lengths) {
+at::Tensor reference(const DecodeProblem& problem, const std::vector<at::Tensor>& streams,
+                     const std::vector<std::int64_t>& lengths) {
   const at::Tensor& query = problem.queries.front();
   const std::int64_t heads = query.size(1);
   const at::Tensor out = at::zeros({query.size(0), heads, problem.values.width}, query.options());
@@ -115,10 +124,12 @@ at::Tensor reference(const DecodeProblem& problem, const std::vector<at::Tensor>
     at::Tensor scores = at::zeros({heads, last - first}, query.options());
     for (std::size_t k = 0; k < problem.keys.size(); ++k) {
       const DecodeMemory& memory = problem.keys[k];
-      const at::Tensor keys = rows_of(streams[memory.stream], memory, b, first, last).repeat_interleave(heads / memory.memories, 0);
+      const at::Tensor keys =
+          rows_of(streams[memory.stream], memory, b, first, last).repeat_interleave(heads / memory.memories, 0);
       scores = scores + at::matmul(keys, problem.queries[k][b].unsqueeze(2)).squeeze(2);
     }
-    const at::Tensor values = rows_of(streams[problem.values.stream], problem.values, b, first, last).repeat_interleave(heads / problem.values.memories, 0);
+    const at::Tensor values = rows_of(streams[problem.values.stream], problem.values, b, first, last)
+                                  .repeat_interleave(heads / problem.values.memories, 0);
     out[b].copy_(at::matmul((scores * problem.scale).softmax(-1).unsqueeze(1), values).squeeze(1));
   }
   return out;
@@ -130,11 +141,11 @@ TEST_P(DecodeOps, AttentionOverOneOrManyMemories) {
     DecodeMemory keys, values;
   };
   const std::vector<Case> cases = {
-      {9, 3, 8, 48, {1, 1, 0, 48}, {1, 1, 0, 48}},    // grouped queries, joint latent
-      {4, 4, 6, 21, {1, 1, 0, 10}, {1, 1, 10, 11}},   // every head its own, split latent, odd widths
-      {8, 1, 4, 40, {1, 1, 0, 40}, {1, 1, 0, 40}},    // one rotated key for all
-      {6, 2, 4, 30, {1, 2, 0, 5}, {1, 1, 10, 20}},    // keys as they are, values from a latent
-      {6, 3, 2, 33, {1, 3, 0, 4}, {1, 3, 12, 7}},     // neither
+      {9, 3, 8, 48, {1, 1, 0, 48}, {1, 1, 0, 48}},   // grouped queries, joint latent
+      {4, 4, 6, 21, {1, 1, 0, 10}, {1, 1, 10, 11}},  // every head its own, split latent, odd widths
+      {8, 1, 4, 40, {1, 1, 0, 40}, {1, 1, 0, 40}},   // one rotated key for all
+      {6, 2, 4, 30, {1, 2, 0, 5}, {1, 1, 10, 20}},   // keys as they are, values from a latent
+      {6, 3, 2, 33, {1, 3, 0, 4}, {1, 3, 12, 7}},    // neither
       {32, 32, 3, 9, {1, 1, 0, 9}, {1, 1, 0, 9}},
   };
   for (const Case& c : cases) {
@@ -149,7 +160,8 @@ TEST_P(DecodeOps, AttentionOverOneOrManyMemories) {
       problem.scale = 0.3;
       problem.window = window;
       const at::Tensor found = decode_attention(problem);
-      EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), decode_tolerance(GetParam())) << c.heads << " " << c.latent;
+      EXPECT_LT(difference(found, reference(problem, held.streams, lengths)), decode_tolerance(GetParam()))
+          << c.heads << " " << c.latent;
       EXPECT_TRUE(decode_attention(problem).equal(found));
     }
   }
@@ -180,12 +192,16 @@ struct PackedRows {
   at::Tensor codes, scale, zero, numbers;
   PackedSpan span;
 };
-PackedRows pack(std::int64_t heads, std::int64_t tokens, std::int64_t width, int bits, std::int64_t group, bool across, bool zero_first, bool half, std::uint64_t seed) {
+PackedRows pack(std::int64_t heads, std::int64_t tokens, std::int64_t width, int bits, std::int64_t group, bool across,
+                bool zero_first, bool half, std::uint64_t seed) {
   PackedRows p;
-  const at::Tensor codes = normal({heads, tokens, width}, at::kDouble, seed).mul(1000).abs().remainder(1 << bits).floor();
-  const std::vector<std::int64_t> shape = across ? std::vector<std::int64_t>{heads, tokens / group, width} : std::vector<std::int64_t>{heads, tokens, width / group};
+  const at::Tensor codes =
+      normal({heads, tokens, width}, at::kDouble, seed).mul(1000).abs().remainder(1 << bits).floor();
+  const std::vector<std::int64_t> shape = across ? std::vector<std::int64_t>{heads, tokens / group, width}
+                                                 : std::vector<std::int64_t>{heads, tokens, width / group};
   p.scale = normal(shape, at::kDouble, seed + 1).abs().div(1 << bits).to(half ? at::kHalf : at::kFloat);
-  p.zero = (zero_first ? normal(shape, at::kDouble, seed + 2).mul(2) : normal(shape, at::kDouble, seed + 2).div(4)).to(half ? at::kHalf : at::kFloat);
+  p.zero = (zero_first ? normal(shape, at::kDouble, seed + 2).mul(2) : normal(shape, at::kDouble, seed + 2).div(4))
+               .to(half ? at::kHalf : at::kFloat);
   const auto spread = [&](const at::Tensor& x) { return x.to(at::kDouble).repeat_interleave(group, across ? 1 : 2); };
   p.numbers = zero_first ? (codes - spread(p.zero)) * spread(p.scale) : codes * spread(p.scale) + spread(p.zero);
   p.codes = at::zeros({heads, tokens, packed_row_bytes(width, bits)}, at::kByte);
@@ -199,7 +215,17 @@ PackedRows pack(std::int64_t heads, std::int64_t tokens, std::int64_t width, int
       }
     }
   }
-  p.span = {bits, p.codes.const_data_ptr<std::uint8_t>(), p.codes.stride(1), p.codes.stride(0), p.scale.const_data_ptr(), p.zero.const_data_ptr(), half, p.scale.stride(0), group, across, zero_first ? PackedSpan::kLessZeroScaled : PackedSpan::kScaledPlusZero};
+  p.span = {bits,
+            p.codes.const_data_ptr<std::uint8_t>(),
+            p.codes.stride(1),
+            p.codes.stride(0),
+            p.scale.const_data_ptr(),
+            p.zero.const_data_ptr(),
+            half,
+            p.scale.stride(0),
+            group,
+            across,
+            zero_first ? PackedSpan::kLessZeroScaled : PackedSpan::kScaledPlusZero};
   return p;
 }
 
@@ -219,9 +245,11 @@ TEST_P(DecodeOps, PackedRowsAreReadAsTheyAre) {
         problem.queries = {random({1, heads, width}), random({1, heads, width})};
         problem.values = {1, 1, 0, width};
         problem.scale = 0.2;
-        const std::vector<at::Tensor> dense = {at::cat({rope.numbers.to(GetParam()), rope_tail}, 1).unsqueeze(0), at::cat({key.numbers.to(GetParam()), tail}, 1).unsqueeze(0)};
+        const std::vector<at::Tensor> dense = {at::cat({rope.numbers.to(GetParam()), rope_tail}, 1).unsqueeze(0),
+                                               at::cat({key.numbers.to(GetParam()), tail}, 1).unsqueeze(0)};
         // Unpacking is done in float32.
-        EXPECT_LT(difference(decode_attention(problem), reference(problem, dense, {tokens + 3})), 1e-4) << bits << " " << across << " " << group;
+        EXPECT_LT(difference(decode_attention(problem), reference(problem, dense, {tokens + 3})), 1e-4)
+            << bits << " " << across << " " << group;
       }
     }
   }

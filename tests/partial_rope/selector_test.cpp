@@ -66,7 +66,8 @@ TEST(Selectors, PairsMayDifferByLayer) {
 TEST(Selectors, ImpossibleCountsAreConfigErrors) {
   EXPECT_THAT(selector_mistake({{"name", "high"}, {"pairs", 9}}),
               HasSubstr("compress[0].rope.pairs = 9: head_dim 16 has 8 pairs"));
-  EXPECT_THAT(selector_mistake({{"name", "two_norm"}, {"pairs", {1, -1}}}), HasSubstr("compress[0].rope.pairs[1] = -1: "));
+  EXPECT_THAT(selector_mistake({{"name", "two_norm"}, {"pairs", {1, -1}}}),
+              HasSubstr("compress[0].rope.pairs[1] = -1: "));
   EXPECT_THAT(selector_mistake({{"name", "low"}, {"pairs", {1, 1, 1}}}),
               HasSubstr("a list of 3 values; the model has 2 layers"));
   EXPECT_THAT(selector_mistake({{"name", "uniform"}, {"pairs", 4}, {"start", 2}}),

@@ -14,11 +14,11 @@ namespace mla {
 namespace {
 
 constexpr const char* kFolder = "data/conformance/quantizers";
-constexpr double kValueTolerance = 1e-6;       // of max |x|
-constexpr double kFlippedCodes = 1e-4;         // share that may be off by one, HQQ
-constexpr double kZeroTolerance = 5e-3;        // relative, HQQ
-constexpr double kMseTolerance = 5e-3;         // relative
-constexpr double kHqqMseTolerance = 1e-2;      // relative
+constexpr double kValueTolerance = 1e-6;   // of max |x|
+constexpr double kFlippedCodes = 1e-4;     // share that may be off by one, HQQ
+constexpr double kZeroTolerance = 5e-3;    // relative, HQQ
+constexpr double kMseTolerance = 5e-3;     // relative
+constexpr double kHqqMseTolerance = 1e-2;  // relative
 
 Json codec_of(const Json& c) {
   const std::string name = c["quantizer"];
@@ -63,7 +63,8 @@ TEST_P(Conformance, CodesValuesAndErrors) {
     // KIVI's float16 errors are against the rounded input.
     const bool half = c.value("dtype", "") == "f16";
     const TensorError found = tensor_error(half ? x.to(at::kHalf).to(at::kFloat) : x, trip.decoded);
-    EXPECT_NEAR(found.mse, error["mse"].get<double>(), (hqq ? kHqqMseTolerance : kMseTolerance) * error["mse"].get<double>() + 1e-14);
+    EXPECT_NEAR(found.mse, error["mse"].get<double>(),
+                (hqq ? kHqqMseTolerance : kMseTolerance) * error["mse"].get<double>() + 1e-14);
     EXPECT_EQ(found.finite, error["finite"].get<bool>());
     if (c.contains("iterations") && !c["iterations"].is_null()) {
       EXPECT_NEAR(static_cast<double>(trip.report.error_trace.size()), c["iterations"].get<double>(), 1);
@@ -89,7 +90,8 @@ TEST_P(Conformance, CodesValuesAndErrors) {
         if (undefined || hqq) continue;
         EXPECT_EQ(difference.max().item<double>(), 0);
       } else {
-        EXPECT_LE(difference.max().item<double>(), (hqq ? kZeroTolerance : kValueTolerance) * want.abs().max().item<double>());
+        EXPECT_LE(difference.max().item<double>(),
+                  (hqq ? kZeroTolerance : kValueTolerance) * want.abs().max().item<double>());
       }
     }
   }
@@ -112,7 +114,8 @@ TEST(KvQuantConformance, ValuesMasksAndCodebooks) {
   for (const Json& c : read_json(folder / "kvquant.json")) {
     SCOPED_TRACE(c["id"].get<std::string>());
     Json options = {{"name", "kvquant"}};
-    for (const char* key : {"bits", "tensor", "variant", "sparsity_threshold", "first_few_fp16", "cap_outliers"}) options[key] = c[key];
+    for (const char* key : {"bits", "tensor", "variant", "sparsity_threshold", "first_few_fp16", "cap_outliers"})
+      options[key] = c[key];
     Json given = options;
     for (const char* key : {"codebook", "upper", "lower"}) {
       if (c["tensors"].contains(key)) given[key] = numbers(tensors.at(c["tensors"][key]));
@@ -148,15 +151,19 @@ TEST(KvQuantConformance, KmeansIsAtLeastAsGoodAsThePackages) {
     // Normalised as KVQuant normalises; the stored inertias fix the definition.
     const std::int64_t axis = c["tensor"] == "k" ? 0 : 1;
     const at::Tensor x = tensors.at(c["calib"]);
-    const double t = c["variant"].get<std::string>().find('1') == std::string::npos ? 1 : 1 - (1 - c["sparsity_threshold"].get<double>()) / 2;
-    const at::Tensor edges = at::quantile(x.to(at::kDouble), at::tensor({t, 1 - t}, at::kDouble), axis, true).to(at::kFloat);
+    const double t = c["variant"].get<std::string>().find('1') == std::string::npos
+                         ? 1
+                         : 1 - (1 - c["sparsity_threshold"].get<double>()) / 2;
+    const at::Tensor edges =
+        at::quantile(x.to(at::kDouble), at::tensor({t, 1 - t}, at::kDouble), axis, true).to(at::kFloat);
     const at::Tensor normalised = (x - (edges[0] + edges[1]) / 2) / ((edges[0] - edges[1]) / 2);
     at::Tensor kept = normalised.abs().le(1);
     if (c["first_few_fp16"].get<int>() > 0) kept.narrow(0, 0, c["first_few_fp16"].get<int>()).fill_(false);
     EXPECT_NEAR(1 - kept.to(at::kDouble).mean().item<double>(), c["calib_outlier_fraction"].get<double>(), 1e-12);
     const at::Tensor points = normalised.masked_select(kept), weights = tensors.at(c["fisher"]).masked_select(kept);
     const auto size = static_cast<std::size_t>(points.numel());
-    const std::span<const float> values(points.const_data_ptr<float>(), size), weight(weights.const_data_ptr<float>(), size);
+    const std::span<const float> values(points.const_data_ptr<float>(), size),
+        weight(weights.const_data_ptr<float>(), size);
     const auto inertia = [&](const std::vector<double>& book) { return weighted_inertia(values, weight, book); };
     const double package = c["weighted_inertia_sklearn"], known = c["weighted_inertia_near_optimal"];
     EXPECT_NEAR(inertia(c["codebook_sorted"].get<std::vector<double>>()), package, 1e-5 * package);
@@ -175,7 +182,8 @@ TEST(KvQuantConformance, NormalFloatSignposts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Packages, Conformance, testing::Values("rtn", "quanto", "kivi", "hqq022", "hqq022opt", "hqq028"),
+INSTANTIATE_TEST_SUITE_P(Packages, Conformance,
+                         testing::Values("rtn", "quanto", "kivi", "hqq022", "hqq022opt", "hqq028"),
                          [](const auto& package) { return std::string(package.param); });
 
 }  // namespace

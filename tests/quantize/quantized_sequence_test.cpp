@@ -55,7 +55,8 @@ TEST(QuantizedSequence, HoldsAsManyBytesAsPredicted) {
   for (const auto& [codec, stream] : all_codecs()) {
     for (const UpdateRule rule : {UpdateRule::kAppendOnly, UpdateRule::kRequantize}) {
       // Encoding anew takes whatever number of tokens there is: KIVI's and grouped keys do not.
-      const bool any_length = codec["name"] != "kivi" && codec.value("group_size", 0) == 0 && codec.value("axis", 0) == 0;
+      const bool any_length =
+          codec["name"] != "kivi" && codec.value("group_size", 0) == 0 && codec.value("axis", 0) == 0;
       if (rule == UpdateRule::kRequantize && !any_length) continue;
       SCOPED_TRACE(codec.dump() + stream);
       QuantizedSequence sequence(make(codec, stream), {rule, 32, 0}, kHeads, kWidth, at::kFloat);

@@ -1,7 +1,5 @@
 #include "core/store/record.h"
 
-#include "core/store/field_group.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -11,6 +9,7 @@
 #include <limits>
 
 #include "core/base/file.h"
+#include "core/store/field_group.h"
 #include "core/store/hdf5_file.h"
 #include "tests/support/errors.h"
 #include "tests/support/small_files.h"

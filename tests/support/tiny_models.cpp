@@ -49,14 +49,23 @@ WeightMap random_weights(const Geometry& g, std::uint64_t seed) {
 }
 
 Json config_of(const std::string& kind, const Geometry& g) {
-  Json config = {{"model_type", g.family},          {"vocab_size", g.vocabulary},
-                 {"hidden_size", g.hidden},         {"intermediate_size", g.intermediate},
-                 {"num_hidden_layers", g.layers},   {"num_attention_heads", g.heads},
-                 {"num_key_value_heads", g.kv_heads}, {"head_dim", g.head_dim},
-                 {"max_position_embeddings", g.max_positions}, {"rms_norm_eps", g.norm_epsilon},
-                 {"rope_theta", g.rope_theta},      {"tie_word_embeddings", g.tied_embeddings}};
+  Json config = {{"model_type", g.family},
+                 {"vocab_size", g.vocabulary},
+                 {"hidden_size", g.hidden},
+                 {"intermediate_size", g.intermediate},
+                 {"num_hidden_layers", g.layers},
+                 {"num_attention_heads", g.heads},
+                 {"num_key_value_heads", g.kv_heads},
+                 {"head_dim", g.head_dim},
+                 {"max_position_embeddings", g.max_positions},
+                 {"rms_norm_eps", g.norm_epsilon},
+                 {"rope_theta", g.rope_theta},
+                 {"tie_word_embeddings", g.tied_embeddings}};
   if (kind == "window") config["sliding_window"] = g.windows.front();
-  if (kind == "yarn") config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", g.rope_scaling.factor}, {"original_max_position_embeddings", g.rope_scaling.original_positions}};
+  if (kind == "yarn")
+    config["rope_scaling"] = {{"rope_type", "yarn"},
+                              {"factor", g.rope_scaling.factor},
+                              {"original_max_position_embeddings", g.rope_scaling.original_positions}};
   return config;
 }
 
@@ -103,7 +112,8 @@ at::Tensor random_ids(const Geometry& geometry, std::int64_t batch, std::int64_t
   RandomStream stream(seed, "ids");
   at::Tensor ids = at::empty({batch, length}, at::kLong);
   std::int64_t* data = ids.mutable_data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < ids.numel(); ++i) data[i] = static_cast<std::int64_t>(stream.below(static_cast<std::uint64_t>(geometry.vocabulary)));
+  for (std::int64_t i = 0; i < ids.numel(); ++i)
+    data[i] = static_cast<std::int64_t>(stream.below(static_cast<std::uint64_t>(geometry.vocabulary)));
   return ids;
 }
 

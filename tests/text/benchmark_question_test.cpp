@@ -44,32 +44,48 @@ TEST_F(Benchmarks, TellTheirFormByTheirFields) {
   EXPECT_EQ(arc.answer, 1);
   EXPECT_EQ(arc.fields.at("id"), "q7");
   EXPECT_EQ(one(R"({"context": "Goal: Go\nAnswer:", "choices": ["a", "b"], "gold": 0})", "choices").question, "Go");
-  EXPECT_EQ(one(R"({"context": "x", "choices": [" a", " b"], "answer": 1})", "plain").continuations, (std::vector<std::string>{" a", " b"}));
+  EXPECT_EQ(one(R"({"context": "x", "choices": [" a", " b"], "answer": 1})", "plain").continuations,
+            (std::vector<std::string>{" a", " b"}));
   EXPECT_EQ(one(R"({"context": "x y", "continuation": "z"})", "continuation").choices.size(), 1u);
-  EXPECT_EQ(one(R"({"uid": "u", "field": "syntax", "good": "A b.", "bad": "A c."})", "minimal_pair").fields.at("field"), "syntax");
+  EXPECT_EQ(one(R"({"uid": "u", "field": "syntax", "good": "A b.", "bad": "A c."})", "minimal_pair").fields.at("field"),
+            "syntax");
   EXPECT_EQ(one(R"({"goal": "g", "sol1": "a", "sol2": "b", "label": 1})", "piqa").answer, 1);
-  EXPECT_EQ(one(R"({"question": "q", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"})", "ai2").answer, 1);
-  EXPECT_EQ(one(R"({"question": {"stem": "q", "choices": [{"text": "a", "label": "A"}, {"text": "b", "label": "B"}]}, "answerKey": "B"})", "ai2").answer, 1);
-  EXPECT_EQ(one(R"({"question": "q", "choices": ["a", "b"], "answer": 1, "subject": "x_y"})", "mmlu").fields.at("subject"), "x_y");
+  EXPECT_EQ(
+      one(R"({"question": "q", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"})", "ai2").answer,
+      1);
+  EXPECT_EQ(
+      one(R"({"question": {"stem": "q", "choices": [{"text": "a", "label": "A"}, {"text": "b", "label": "B"}]}, "answerKey": "B"})",
+          "ai2")
+          .answer,
+      1);
+  EXPECT_EQ(
+      one(R"({"question": "q", "choices": ["a", "b"], "answer": 1, "subject": "x_y"})", "mmlu").fields.at("subject"),
+      "x_y");
 }
 
 TEST_F(Benchmarks, AreAskedAsLightevalAsks) {
   const auto item = put(R"({"query": "Question: Why?", "choices": ["a", "b"], "gold": 1})", "arc");
   EXPECT_EQ(item.context, "Question: Why?\nAnswer:");
   EXPECT_THAT(item.choices, ElementsAre(" a", " b"));
-  const std::string stem = R"({"question_stem": "The sun", "choices": {"text": ["is hot", "is cold"], "label": ["A", "B"]}, "answerKey": "A"})";
+  const std::string stem =
+      R"({"question_stem": "The sun", "choices": {"text": ["is hot", "is cold"], "label": ["A", "B"]}, "answerKey": "A"})";
   EXPECT_EQ(put(stem, "openbook_qa").context, "The sun");
-  const std::string subject = R"({"question": "Two?", "choices": ["1", "2"], "answer": "B", "subject": "abstract_algebra"})";
-  EXPECT_EQ(put(subject, "mmlu").context, "The following are questions about abstract algebra.\nQuestion: Two?\nAnswer:");
+  const std::string subject =
+      R"({"question": "Two?", "choices": ["1", "2"], "answer": "B", "subject": "abstract_algebra"})";
+  EXPECT_EQ(put(subject, "mmlu").context,
+            "The following are questions about abstract algebra.\nQuestion: Two?\nAnswer:");
   EXPECT_EQ(put(subject, "mmlu").answer, 1);
-  const std::string swag = R"({"activity_label": "Tango", "ctx_a": "People sit [step] there [title] now.", "ctx_b": "they", "endings": ["go  on", "stop"], "label": "1"})";
+  const std::string swag =
+      R"({"activity_label": "Tango", "ctx_a": "People sit [step] there [title] now.", "ctx_b": "they", "endings": ["go  on", "stop"], "label": "1"})";
   EXPECT_EQ(put(swag, "hellaswag").context, "Tango: People sit there. now. They ");
   EXPECT_THAT(put(swag, "hellaswag").choices, ElementsAre(" go on", " stop"));
 }
 
 TEST_F(Benchmarks, AGapInASentenceIsFilledFromEveryForm) {
-  const std::string original = R"({"sentence": "The bag and the box: the _ was big.", "option1": "bag", "option2": "box", "answer": "2"})";
-  const std::string schema = R"({"context_options": ["The bag and the box: the bag", "The bag and the box: the box"], "continuation": "was big.", "gold": 1})";
+  const std::string original =
+      R"({"sentence": "The bag and the box: the _ was big.", "option1": "bag", "option2": "box", "answer": "2"})";
+  const std::string schema =
+      R"({"context_options": ["The bag and the box: the bag", "The bag and the box: the box"], "continuation": "was big.", "gold": 1})";
   for (const std::string& row : {original, schema}) {
     const auto item = put(row, "winogrande");
     EXPECT_EQ(item.context, "The bag and the box: the ");
@@ -83,10 +99,12 @@ TEST_F(Benchmarks, AGapInASentenceIsFilledFromEveryForm) {
 
 TEST_F(Benchmarks, RequestsOfOneQuestionArePutTogether) {
   const auto request = [](int document, int index, const std::string& choice) {
-    return R"({"doc": {"query": "Question: Q\nAnswer:", "choices": ["a", "b"], "gold": 1}, "request": {"context": "shots Question: Q\nAnswer:", "continuation": ")" + choice +
-           R"("}, "idx": )" + std::to_string(index) + R"(, "doc_id": )" + std::to_string(document) + R"(, "label": 1})" + "\n";
+    return R"({"doc": {"query": "Question: Q\nAnswer:", "choices": ["a", "b"], "gold": 1}, "request": {"context": "shots Question: Q\nAnswer:", "continuation": ")" +
+           choice + R"("}, "idx": )" + std::to_string(index) + R"(, "doc_id": )" + std::to_string(document) +
+           R"(, "label": 1})" + "\n";
   };
-  const auto file = folder_.write("requests.jsonl", request(0, 0, " a") + request(0, 1, " b") + request(1, 0, " a") + request(1, 1, " b") + request(1000000, 0, " a"));
+  const auto file = folder_.write("requests.jsonl", request(0, 0, " a") + request(0, 1, " b") + request(1, 0, " a") +
+                                                        request(1, 1, " b") + request(1000000, 0, " a"));
   const BenchmarkFile read = read_benchmark(file);
   EXPECT_EQ(read.form, "olmes");
   ASSERT_EQ(read.questions.size(), 2u);  // a choice without its question is none
@@ -108,7 +126,8 @@ TEST_F(Benchmarks, FoldersOfCsvAreRead) {
 }
 
 TEST_F(Benchmarks, PackedFilesAreUnpacked) {
-  const std::string row = R"({"context": "x", "continuation": "y"})" "\n";
+  const std::string row = R"({"context": "x", "continuation": "y"})"
+                          "\n";
   const std::string path = (folder_ / "rows.jsonl.gz").string();
   for (const char* mode : {"wb", "ab"}) {  // two members
     gzFile file = gzopen(path.c_str(), mode);
@@ -130,27 +149,37 @@ TEST_F(Benchmarks, SolvedExamplesComeFirst) {
   EXPECT_EQ(items[0].context, "Q 2: b\n\nQ 3: b\n\nQ 1:");  // itself apart
   EXPECT_EQ(items[2].context, "Q 1: b\n\nQ 2: b\n\nQ 3:");
   options.few_shot = 3;
-  EXPECT_THAT(test::message_of<ConfigError>([&] { make_items(questions, {}, options, "prompt"); }), HasSubstr("prompt.few_shot = 3: there are only 2"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { make_items(questions, {}, options, "prompt"); }),
+              HasSubstr("prompt.few_shot = 3: there are only 2"));
   options.few_shot = 0;
   options.context = "{qestion}";
-  EXPECT_THAT(test::message_of<ConfigError>([&] { make_items(questions, {}, options, "prompt"); }), HasSubstr("did you mean 'question'"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { make_items(questions, {}, options, "prompt"); }),
+              HasSubstr("did you mean 'question'"));
 }
 
 TEST_F(Benchmarks, MistakesNameFileAndLine) {
-  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", "b"], "gold": 2})"), HasSubstr("rows.jsonl: line 1: the answer's index 2 is outside 0..1"));
+  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", "b"], "gold": 2})"),
+              HasSubstr("rows.jsonl: line 1: the answer's index 2 is outside 0..1"));
   EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", " "], "gold": 0})"), HasSubstr("line 1: choices[1] is empty"));
   EXPECT_THAT(mistake(R"({"query": "q", "choices": [], "gold": 0})"), HasSubstr("choices: expected at least 1"));
-  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", 3], "gold": 0})"), HasSubstr("choices[1]: expected a string, found an integer 3"));
-  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", "b"], "gold": "x"})"), HasSubstr("gold: expected the index of a choice"));
-  EXPECT_THAT(mistake(R"({"prompt": "q", "options": []})"), HasSubstr("fields prompt, options make no known form; known:"));
-  EXPECT_THAT(mistake("{\"context\": \"x\", \"continuation\": \"y\"}\n{\"context\": \"x\"}"), HasSubstr("line 2: field continuation is missing"));
-  EXPECT_THAT(mistake(R"({"sentence": "no gap", "option1": "a", "option2": "b", "answer": "1"})"), HasSubstr("has no gap '_'"));
-  EXPECT_THAT(mistake("q,a,b,c,d,E", "x_test.csv"), HasSubstr("x_test.csv: line 1: the answer's index 4 is outside 0..3"));
+  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", 3], "gold": 0})"),
+              HasSubstr("choices[1]: expected a string, found an integer 3"));
+  EXPECT_THAT(mistake(R"({"query": "q", "choices": ["a", "b"], "gold": "x"})"),
+              HasSubstr("gold: expected the index of a choice"));
+  EXPECT_THAT(mistake(R"({"prompt": "q", "options": []})"),
+              HasSubstr("fields prompt, options make no known form; known:"));
+  EXPECT_THAT(mistake("{\"context\": \"x\", \"continuation\": \"y\"}\n{\"context\": \"x\"}"),
+              HasSubstr("line 2: field continuation is missing"));
+  EXPECT_THAT(mistake(R"({"sentence": "no gap", "option1": "a", "option2": "b", "answer": "1"})"),
+              HasSubstr("has no gap '_'"));
+  EXPECT_THAT(mistake("q,a,b,c,d,E", "x_test.csv"),
+              HasSubstr("x_test.csv: line 1: the answer's index 4 is outside 0..3"));
   EXPECT_THAT(mistake("q,a", "x_test.csv"), HasSubstr("found 2 cells"));
   EXPECT_THAT(mistake("\"q,a,b,A", "x_test.csv"), HasSubstr("never closed"));
   EXPECT_THAT(mistake(""), HasSubstr("holds no item"));
   EXPECT_THAT(test::message_of<DataError>([&] { read_benchmark(folder_ / "none.jsonl"); }), HasSubstr("none.jsonl"));
-  EXPECT_THAT(test::message_of<ConfigError>([&] { read_benchmark("x", "choises"); }), HasSubstr("did you mean 'choices'"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { read_benchmark("x", "choises"); }),
+              HasSubstr("did you mean 'choices'"));
 }
 
 TEST(SharedBenchmarks, AllAreRead) {
@@ -162,7 +191,8 @@ TEST(SharedBenchmarks, AllAreRead) {
   EXPECT_EQ(read_benchmark(root / "piqa/valid.jsonl").questions.size(), 1838u);
   EXPECT_EQ(read_benchmark(root / "olmes/winogrande/rc_0shot/requests.jsonl.gz").questions.size(), 1267u);
   EXPECT_EQ(read_benchmark(root / "olmes/arc_challenge/rc_0shot/requests.jsonl.gz").questions.size(), 299u);
-  for (const char* file : {"mc_simple/csqa", "mc_simple/socialiqa", "mc_simple/sciq", "llm-foundry/copa", "llm-foundry/winograd_wsc", "llm-foundry/lambada_openai"}) {
+  for (const char* file : {"mc_simple/csqa", "mc_simple/socialiqa", "mc_simple/sciq", "llm-foundry/copa",
+                           "llm-foundry/winograd_wsc", "llm-foundry/lambada_openai"}) {
     EXPECT_GE(read_benchmark(root / (std::string(file) + ".jsonl")).questions.size(), 100u) << file;
   }
 }
@@ -172,11 +202,15 @@ TEST(SharedBenchmarks, WinograndeIsTheSameFromBothItsForms) {
   MLA_NEEDS_SHARED(folder);
   PromptOptions options;
   options.name = "winogrande";
-  const auto original = make_items(read_benchmark(test::shared_folder() / folder / "olmes/winogrande/rc_0shot/requests.jsonl.gz").questions, {}, options, "");
-  const auto schema = make_items(read_benchmark(test::shared_folder() / folder / "llm-foundry/winogrande.jsonl").questions, {}, options, "");
+  const auto original = make_items(
+      read_benchmark(test::shared_folder() / folder / "olmes/winogrande/rc_0shot/requests.jsonl.gz").questions, {},
+      options, "");
+  const auto schema = make_items(
+      read_benchmark(test::shared_folder() / folder / "llm-foundry/winogrande.jsonl").questions, {}, options, "");
   ASSERT_EQ(original.size(), schema.size());
   std::size_t same = 0;
-  for (std::size_t i = 0; i < original.size(); ++i) same += original[i].context + original[i].choices[0] == schema[i].context + schema[i].choices[0];
+  for (std::size_t i = 0; i < original.size(); ++i)
+    same += original[i].context + original[i].choices[0] == schema[i].context + schema[i].choices[0];
   EXPECT_GT(same, original.size() * 9 / 10);
 }
 

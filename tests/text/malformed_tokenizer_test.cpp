@@ -121,7 +121,8 @@ TEST(MalformedTokenizer, SentencePiece) {
 
 TEST(MalformedTokenizer, Llama2c) {
   const std::string header("\x05\0\0\0", 4), score(4, '\0');
-  EXPECT_THAT(tokenizer_error("tok.bin", "ab"), HasSubstr("tok.bin: truncated in the header: expected 4 bytes, found 2"));
+  EXPECT_THAT(tokenizer_error("tok.bin", "ab"),
+              HasSubstr("tok.bin: truncated in the header: expected 4 bytes, found 2"));
   EXPECT_THAT(tokenizer_error("tok.bin", header + score + std::string("\x03\0\0\0ab", 6)),
               HasSubstr("tok.bin: truncated in token 0: expected 3 bytes, found 2"));
   EXPECT_THAT(tokenizer_error("tok.bin", header + score + std::string("\x09\0\0\0", 4)),

@@ -28,10 +28,13 @@ TEST(MultipleChoiceItems, ErrorsNameFileAndLine) {
     const auto file = folder.write("bad.jsonl", good + "\n" + second_line + "\n");
     return test::message_of<DataError>([&] { read_multiple_choice_items(file); });
   };
-  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " b"], "answer": 2})"), HasSubstr("bad.jsonl: line 2: answer = 2 is outside 0..1"));
-  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " b"], "answer": -1})"), HasSubstr("answer = -1 is outside"));
+  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " b"], "answer": 2})"),
+              HasSubstr("bad.jsonl: line 2: answer = 2 is outside 0..1"));
+  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " b"], "answer": -1})"),
+              HasSubstr("answer = -1 is outside"));
   EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " "], "answer": 0})"), HasSubstr("choices[1] is empty"));
-  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " a"], "answer": 0})"), HasSubstr("choices[0] and choices[1] are the same"));
+  EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " a"], "answer": 0})"),
+              HasSubstr("choices[0] and choices[1] are the same"));
   EXPECT_THAT(message(R"({"context": "x", "choices": [" a"], "answer": 0})"), HasSubstr("at least 2, found 1"));
   EXPECT_THAT(message(R"({"context": "x", "choices": [" a", " b"]})"), HasSubstr("line 2: field answer is missing"));
   EXPECT_THAT(message(R"({"choices": [" a", " b"], "answer": 0})"), HasSubstr("field context is missing"));

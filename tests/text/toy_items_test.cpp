@@ -18,7 +18,8 @@ constexpr int kItems = 200;
 std::vector<std::pair<std::string, std::string>> facts(const std::string& text, const char* pattern) {
   std::vector<std::pair<std::string, std::string>> found;
   const std::regex regex(pattern);
-  for (std::sregex_iterator at(text.begin(), text.end(), regex), end; at != end; ++at) found.emplace_back((*at)[1], (*at)[2]);
+  for (std::sregex_iterator at(text.begin(), text.end(), regex), end; at != end; ++at)
+    found.emplace_back((*at)[1], (*at)[2]);
   return found;
 }
 
@@ -37,9 +38,9 @@ std::string asked(const std::string& context) {
   return last;
 }
 
-const std::vector<std::string> kNumbers = {"zero",   "one",     "two",     "three",   "four",     "five",    "six",
-                                           "seven",  "eight",   "nine",    "ten",     "eleven",   "twelve",  "thirteen",
-                                           "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"};
+const std::vector<std::string> kNumbers = {
+    "zero", "one",    "two",    "three",    "four",     "five",    "six",     "seven",     "eight",   "nine",
+    "ten",  "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"};
 
 int number(const std::string& word) {
   return static_cast<int>(std::find(kNumbers.begin(), kNumbers.end(), word) - kNumbers.begin());
@@ -105,8 +106,8 @@ std::string solve_arithmetic(const std::string& context) {
 
 using Solver = std::string (*)(const std::string&);
 const std::map<std::string, Solver> kSolvers = {
-    {"agreement", solve_agreement},     {"who_has_what", solve_who_has_what},       {"where_is_it", solve_where_is_it},
-    {"copying", solve_copying},         {"order_and_count", solve_order_and_count}, {"arithmetic", solve_arithmetic}};
+    {"agreement", solve_agreement}, {"who_has_what", solve_who_has_what},       {"where_is_it", solve_where_is_it},
+    {"copying", solve_copying},     {"order_and_count", solve_order_and_count}, {"arithmetic", solve_arithmetic}};
 
 std::vector<MultipleChoiceItem> items_of(const std::string& task, std::uint64_t seed) {
   RandomStream stream(seed, task);
@@ -137,22 +138,25 @@ TEST_P(ToyItems, HaveTwoToFourChoicesAndBalancedAnswers) {
   ASSERT_EQ(answers.size(), most);
   // Five standard deviations of a binomial count.
   const double share = 1.0 / static_cast<double>(most);
-  for (const auto& [answer, count] : answers) EXPECT_NEAR(count, kItems * share, 5 * std::sqrt(kItems * share * (1 - share)));
+  for (const auto& [answer, count] : answers)
+    EXPECT_NEAR(count, kItems * share, 5 * std::sqrt(kItems * share * (1 - share)));
 }
 
 TEST_P(ToyItems, AreDecidedBySeedAndAskOfLongStories) {
   EXPECT_EQ(items_of(GetParam(), 3), items_of(GetParam(), 3));
   EXPECT_NE(items_of(GetParam(), 3), items_of(GetParam(), 4));
   std::size_t longest = 0;
-  for (const MultipleChoiceItem& item : items_of(GetParam(), 3)) longest = std::max(longest, words_of(item.context).size());
+  for (const MultipleChoiceItem& item : items_of(GetParam(), 3))
+    longest = std::max(longest, words_of(item.context).size());
   EXPECT_GT(longest, 250U);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllTasks, ToyItems, testing::ValuesIn(toy_tasks()), [](const auto& each) { return each.param; });
+INSTANTIATE_TEST_SUITE_P(AllTasks, ToyItems, testing::ValuesIn(toy_tasks()),
+                         [](const auto& each) { return each.param; });
 
 TEST(ToyItems, HaveSixKinds) {
-  EXPECT_THAT(toy_tasks(), testing::ElementsAre("agreement", "who_has_what", "where_is_it", "order_and_count", "copying",
-                                                "arithmetic"));
+  EXPECT_THAT(toy_tasks(), testing::ElementsAre("agreement", "who_has_what", "where_is_it", "order_and_count",
+                                                "copying", "arithmetic"));
 }
 
 }  // namespace

@@ -74,8 +74,10 @@ TEST(ToyStories, BeginWithSongsThenTellFewFactsThenMore) {
     for (int i = begin; i < end; ++i) count += story_words(lessons[static_cast<std::size_t>(i)]).size();
     return count / static_cast<std::size_t>(end - begin);
   };
-  for (int i = 0; i < kTenth; ++i) EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::MatchesRegex("[A-Z].*Again .* sings.*"));
-  for (int i = 2 * kTenth; i < 4 * kTenth; ++i) EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::Not(testing::HasSubstr("We know")));
+  for (int i = 0; i < kTenth; ++i)
+    EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::MatchesRegex("[A-Z].*Again .* sings.*"));
+  for (int i = 2 * kTenth; i < 4 * kTenth; ++i)
+    EXPECT_THAT(lessons[static_cast<std::size_t>(i)], testing::Not(testing::HasSubstr("We know")));
   EXPECT_LT(words(2 * kTenth, 4 * kTenth), words(5 * kTenth, 7 * kTenth));
   EXPECT_LT(2 * words(7 * kTenth, 8 * kTenth), words(9 * kTenth, kLessons));
   EXPECT_GT(words(9 * kTenth, kLessons), 4 * words(0, kTenth));

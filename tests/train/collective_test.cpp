@@ -132,7 +132,8 @@ TEST(Processes, TogetherEqualOneAlone) {
       for (const std::int64_t size : {2, 3}) {
         const auto together = train_together(size, options, source);
         for (const Outcome& outcome : together) {
-          EXPECT_THAT(outcome.report.loss, testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.loss));
+          EXPECT_THAT(outcome.report.loss,
+                      testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.loss));
           EXPECT_THAT(outcome.report.gradient_norm,
                       testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.gradient_norm));
           EXPECT_EQ(outcome.report.tokens, alone.report.tokens);
@@ -173,8 +174,9 @@ TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
   Member one_of_five(table, 0, 5);
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
   RowBatches source(documents());
-  EXPECT_EQ(test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), {.processes = &one_of_five}); }),
-            "train: batch_rows * accumulation = 4 rows a step cannot be shared by 5 processes");
+  EXPECT_EQ(
+      test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), {.processes = &one_of_five}); }),
+      "train: batch_rows * accumulation = 4 rows a step cannot be shared by 5 processes");
 }
 
 }  // namespace

@@ -209,7 +209,9 @@ TEST_P(LossGradient, OfDistillingFromItselfIsZero) {
 }
 
 TEST(LossOptions, RefusesWhatCannotBeMinimised) {
-  const auto message = [](LossOptions options) { return test::message_of<ConfigError>([&] { options.validate("loss"); }); };
+  const auto message = [](LossOptions options) {
+    return test::message_of<ConfigError>([&] { options.validate("loss"); });
+  };
   EXPECT_EQ(message({}), "no error");
   EXPECT_EQ(message({0, 0, 1, 0}), "loss: every weight is 0");
   EXPECT_EQ(message({1, -1, 1, 0}), "loss.distillation: -1 is not a number >= 0");
@@ -220,7 +222,9 @@ TEST(LossOptions, ATeacherMustSpeakTheSameVocabulary) {
   Geometry other = test::tiny_geometry("mha");
   other.vocabulary = 60;
   const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha")), teacher = test::tiny_decoder(other);
-  EXPECT_EQ(test::message_of<ConfigError>([&] { accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 1, 0}, &teacher); }),
+  EXPECT_EQ(test::message_of<ConfigError>([&] {
+              accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 1, 0}, &teacher);
+            }),
             "loss: the teacher has a vocabulary of 60, the model of 50");
 }
 

@@ -220,7 +220,8 @@ TEST(Train, GoesOnFromAStateBitForBit) {
 }
 
 TEST(Train, RefusesAStateOfAnotherModel) {
-  Decoder first = test::tiny_decoder(test::tiny_geometry("gqa")), second = test::tiny_decoder(test::tiny_geometry("mha"));
+  Decoder first = test::tiny_decoder(test::tiny_geometry("gqa")),
+          second = test::tiny_decoder(test::tiny_geometry("mha"));
   RowBatches source(random_rows({17, 12}));
   KeepState observer(1);
   train(first, source, short_run(2), {.observer = &observer});

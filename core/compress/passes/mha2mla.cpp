@@ -36,10 +36,12 @@ class Mha2Mla final : public Pass {
     check(geometry);
     const FactorGeometry shapes = factor_geometry(geometry);
     CompressionPlan plan;
-    for (std::int64_t layer = 0; layer < geometry.layers; ++layer) plan.layers.push_back(plan_layer(layer, geometry, shapes));
+    for (std::int64_t layer = 0; layer < geometry.layers; ++layer)
+      plan.layers.push_back(plan_layer(layer, geometry, shapes));
     plan.source_cached_elements = geometry.layers * geometry.cached_elements();
     plan.source_parameters = count_parameters(geometry).total();
-    plan.parameters = plan.source_parameters - geometry.layers * (attention_parameters(geometry) + source_norms(geometry));
+    plan.parameters =
+        plan.source_parameters - geometry.layers * (attention_parameters(geometry) + source_norms(geometry));
     for (const LayerPlan& layer : plan.layers) plan.parameters += layer.parameters;
     return plan;
   }
@@ -47,7 +49,8 @@ class Mha2Mla final : public Pass {
   void announce(const Geometry& geometry, DecompositionStore& store) const override {
     const FactorGeometry shapes = factor_geometry(geometry);
     for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
-      store.announce(kind_of(shapes.pairs.at(static_cast<std::size_t>(layer))), layer, factorizer_->latent_width(layer, shapes));
+      store.announce(kind_of(shapes.pairs.at(static_cast<std::size_t>(layer))), layer,
+                     factorizer_->latent_width(layer, shapes));
     }
   }
 
@@ -56,10 +59,11 @@ class Mha2Mla final : public Pass {
     return for_each_layer(decoder, inputs, [&](std::int64_t layer) {
       const auto* source = dynamic_cast<const GroupedQueryAttention*>(attention_of(decoder, layer).get());
       if (!source) throw ConfigError(cat(path_, ": layer ", layer, " is converted already; convert the source model"));
-      const PairNorms* norms = needs_statistics() ? &inputs.statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
+      const PairNorms* norms =
+          needs_statistics() ? &inputs.statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
       const KeptPairs kept = selector_->select(layer, head_geometry(decoder.geometry), norms);
-      return add_low_rank(*assemble_partial_rope(*source, kept, norms_per_head(layer, decoder.geometry)), decoder, layer,
-                          inputs, inputs.store);
+      return add_low_rank(*assemble_partial_rope(*source, kept, norms_per_head(layer, decoder.geometry)), decoder,
+                          layer, inputs, inputs.store);
     });
   }
 
@@ -109,9 +113,10 @@ class Mha2Mla final : public Pass {
   void check(const Geometry& geometry) const {
     selector_->check(head_geometry(geometry), path_ + ".rope");
     if (geometry.qk_norm && factorizer_->compresses_keys()) {
-      throw ConfigError(cat(path_, ".low_rank.name = ", options_.low_rank.at("name").get<std::string>(), ": ", geometry.family,
-                            " normalises its keys (QK-norm), which is not linear in the hidden state, so that keys cannot be "
-                            "rebuilt from a low-rank latent; exact here: none, value_svd"));
+      throw ConfigError(
+          cat(path_, ".low_rank.name = ", options_.low_rank.at("name").get<std::string>(), ": ", geometry.family,
+              " normalises its keys (QK-norm), which is not linear in the hidden state, so that keys cannot be "
+              "rebuilt from a low-rank latent; exact here: none, value_svd"));
     }
     factorizer_->check(factor_geometry(geometry), path_ + ".low_rank");
   }
@@ -155,11 +160,12 @@ class Mha2Mla final : public Pass {
     const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(decoder.geometry));
     const std::string selection = Json{report.kept, c10::toString(inputs.arithmetic)}.dump();
     DecompositionStore own;
-    const Decomposition& decomposition = (store ? *store : own)
-        .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
-          const FactorInputs matrices = factor_inputs(partial, inputs.arithmetic);
-          return factorizer_->decompose(matrices.key, matrices.value, largest);
-        });
+    const Decomposition& decomposition =
+        (store ? *store : own)
+            .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
+              const FactorInputs matrices = factor_inputs(partial, inputs.arithmetic);
+              return factorizer_->decompose(matrices.key, matrices.value, largest);
+            });
     Factorization factors = decomposition.truncate(width);
     attention_of(decoder, layer) = assemble_low_rank(partial, factors, inputs.weights);
     report.singular_values = std::move(factors.singular_values);
@@ -174,7 +180,8 @@ class Mha2Mla final : public Pass {
   std::unique_ptr<Factorizer> factorizer_;
 };
 
-const Registration<Pass, Mha2Mla> kMha2Mla("mha2mla", "MHA2MLA: partial RoPE and a low-rank latent for keys and values");
+const Registration<Pass, Mha2Mla> kMha2Mla("mha2mla",
+                                           "MHA2MLA: partial RoPE and a low-rank latent for keys and values");
 
 }  // namespace
 }  // namespace mla
