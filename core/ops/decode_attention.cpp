@@ -13,10 +13,27 @@
 namespace mla {
 namespace {
 
-/// Tokens of a tile: its logits and, for usual widths, its rows stay in the second-level cache between their two uses.
-constexpr std::int64_t kTile = 64;
+/// Tokens of a tile, at most, and where rows are as long as a page: its logits and rows, and the rows of the next tile,
+/// stay in the second-level cache between their uses.
+constexpr std::int64_t kTile = 64, kTileOfLongRows = 32;
 /// Tokens of a stretch that one thread works on: at least this many, and at most kStretches stretches a sequence.
 constexpr std::int64_t kStretch = 256, kStretches = 16;
+
+/// Columns of the queries that meet a tile at a time: what they hold stays near while the tile's rows pass by.
+template <class T>
+constexpr std::int64_t kChunk = static_cast<std::int64_t>(2048 / sizeof(T));
+/// Rows at a distance of a page, or more, push each other out of the first-level cache: this many columns of a tile are
+/// put side by side for all heads.
+template <class T>
+constexpr std::int64_t kPanel = 4 * kLanes<T>;
+constexpr std::int64_t kPage = 4096;
+template <class T>
+constexpr std::int64_t kLineOf = static_cast<std::int64_t>(64 / sizeof(T));
+
+template <class T>
+bool as_long_as_a_page(std::int64_t elements) {
+  return elements * static_cast<std::int64_t>(sizeof(T)) >= kPage;
+}
 
 /// What one thread works on at a time.
 struct Unit {
@@ -27,9 +44,10 @@ struct Unit {
 template <class T>
 struct Workspace {
   std::vector<T> logits, factor;
-  std::vector<std::vector<T>> queries;  ///< of each of the problem's keys, [heads of the group, width], scaled
-  std::vector<std::vector<T>> tiles;    ///< of each stream, [its heads in the group][kTile, width], where it is packed
-  std::vector<float> numbers, table;    ///< of unpacking
+  /// Of each of the problem's keys, scaled: chunk after chunk of kChunk columns, [heads of the group, columns].
+  std::vector<std::vector<T>> queries;
+  std::vector<std::vector<T>> tiles;  ///< of each stream, [its heads in the group][kTile, width], where it is packed
+  std::vector<float> numbers, table;  ///< of unpacking
 };
 
 /// A unit's unnormalised result: values [heads of the group, width], largest logits and sums of exponentials.
@@ -110,6 +128,42 @@ MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stre
   return {tile.data + head * tile.head_stride + column, tile.token_stride};
 }
 
+/// logits[head][token] (+)= queries . rows, for heads first … first + heads - 1 of the `grouped` that `queries` holds.
+template <class T>
+MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t first, std::int64_t heads,
+                           const Rows<T>& rows, std::int64_t count, std::int64_t width, T* logits, bool add) {
+  for (std::int64_t begin = 0; begin < width; begin += kChunk<T>) {
+    const std::int64_t columns = std::min(kChunk<T>, width - begin);
+    const Rows<T> vectors{queries + grouped * begin + first * columns, columns}, chunk{rows.data + begin, rows.stride};
+    T* out = logits + first * kTile;
+    if (columns < kChunk<T>) {
+      products<T, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+    } else {
+      products<T, Ahead::kWait>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+    }
+  }
+}
+
+/// out[head] = out[head] * factor[head] + weights[head] times rows.
+template <class T>
+MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& rows, std::int64_t count,
+                           std::int64_t width, T* out, std::int64_t heads) {
+  if (heads == 1 || !as_long_as_a_page<T>(rows.stride)) {
+    weighted_sums<T>(weights, kTile, factor, rows, count, width, out, width, heads);
+    return;
+  }
+  alignas(64) T panel[kTile * kPanel<T>];
+  for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
+    const std::int64_t columns = std::min(kPanel<T>, width - begin);
+    for (std::int64_t t = 0; t < count; ++t) {
+      std::copy_n(rows.row(t) + begin, columns, panel + t * kPanel<T>);
+      // The same columns of the next tile, so that they are there when its turn comes.
+      for (std::int64_t c = 0; c < columns; c += kLineOf<T>) __builtin_prefetch(rows.row(t + count) + begin + c, 0, 2);
+    }
+    weighted_sums<T>(weights, kTile, factor, {panel, kPanel<T>}, count, columns, out + begin, width, heads);
+  }
+}
+
 template <class T>
 MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<T>& room,
                        const Partial<T>& result) {
@@ -117,8 +171,12 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
   const auto row = static_cast<std::size_t>(unit.batch);
   std::vector<Place> places(problem.streams.size());
   std::vector<TileRows<T>> tiles(problem.streams.size());
+  std::int64_t most = kTile;
+  for (const DecodeStream& stream : problem.streams) {
+    if (as_long_as_a_page<T>(stream.width)) most = kTileOfLongRows;
+  }
   for (std::int64_t begin = unit.begin; begin < unit.end;) {
-    std::int64_t count = std::min(kTile, unit.end - begin);
+    std::int64_t count = std::min(most, unit.end - begin);
     for (std::size_t s = 0; s < places.size(); ++s) {
       places[s] = place_of(problem.streams[s].rows[row], begin);
       count = std::min(count, places[s].span->tokens - places[s].index);
@@ -132,8 +190,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       for (std::int64_t head = first; head < first + grouped;) {
         const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
         const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-        products<T>({room.queries[k].data() + (head - first) * memory.width, memory.width}, last - head, rows, count,
-                    memory.width, room.logits.data() + (head - first) * kTile, kTile, k > 0);
+        add_logits<T>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
+                      room.logits.data(), k > 0);
         head = last;
       }
     }
@@ -146,8 +204,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
     for (std::int64_t head = first; head < first + grouped;) {
       const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped), local = head - first;
       const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-      weighted_sums<T>(room.logits.data() + local * kTile, kTile, room.factor.data() + local, rows, count, memory.width,
-                       result.values + local * memory.width, memory.width, last - head);
+      add_values<T>(room.logits.data() + local * kTile, room.factor.data() + local, rows, count, memory.width,
+                    result.values + local * memory.width, last - head);
       head = last;
     }
     begin += count;
@@ -194,7 +252,7 @@ std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::in
   return units;
 }
 
-/// The queries of one unit, scaled and side by side.
+/// The queries of one unit, scaled, as Workspace::queries has them.
 template <class T>
 void gather_queries(const DecodeProblem& problem, const Unit& unit, std::int64_t grouped, Workspace<T>& room) {
   for (std::size_t k = 0; k < problem.keys.size(); ++k) {
@@ -203,9 +261,13 @@ void gather_queries(const DecodeProblem& problem, const Unit& unit, std::int64_t
     std::vector<T>& to = room.queries[k];
     to.resize(static_cast<std::size_t>(grouped * width));
     const T* from = query.const_data_ptr<T>() + unit.batch * query.stride(0) + unit.group * grouped * query.stride(1);
-    for (std::int64_t h = 0; h < grouped; ++h) {
-      for (std::int64_t c = 0; c < width; ++c) {
-        to[static_cast<std::size_t>(h * width + c)] = from[h * query.stride(1) + c] * static_cast<T>(problem.scale);
+    T* next = to.data();
+    for (std::int64_t begin = 0; begin < width; begin += kChunk<T>) {
+      for (std::int64_t h = 0; h < grouped; ++h) {
+        const T* row = from + h * query.stride(1);
+        for (std::int64_t c = begin; c < std::min(begin + kChunk<T>, width); ++c) {
+          *next++ = row[c] * static_cast<T>(problem.scale);
+        }
       }
     }
   }

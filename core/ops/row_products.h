@@ -65,13 +65,18 @@ struct Rows {
   const T* row(std::int64_t index) const { return data + index * stride; }
 };
 
+/// Whether rows are asked for before they are needed: where they come from memory and are short, they end before the
+/// processor has guessed where the next ones begin. Asking for long ones pushes out what lies near.
+enum class Ahead { kAsk, kWait };
+
 /// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (four, or one). The order of summation is the same
 /// whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
-template <class T, int VECTORS, int ROWS>
+template <class T, int VECTORS, int ROWS, Ahead AHEAD>
 MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t width, T* out,
                               std::int64_t out_stride, bool add) {
   Vector<T> sums[VECTORS][4] = {};
   const std::int64_t whole = width / kLanes<T> * kLanes<T>;
+#pragma GCC unroll 2
   for (std::int64_t k = 0; k < whole; k += kLanes<T>) {
     Vector<T> x[VECTORS], w;
 #pragma GCC unroll 8
@@ -79,8 +84,7 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
       load(rows.row(r) + k, w);
-      // Short rows end before the processor has guessed where the next ones begin.
-      if constexpr (ROWS == 4) __builtin_prefetch(rows.row(r + 4) + k);
+      if constexpr (ROWS == 4 && AHEAD == Ahead::kAsk) __builtin_prefetch(rows.row(r + 4) + k);
 #pragma GCC unroll 8
       for (int v = 0; v < VECTORS; ++v) sums[v][r] += w * x[v];
     }
@@ -105,21 +109,21 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
   }
 }
 
-template <class T, int VECTORS>
+template <class T, int VECTORS, Ahead AHEAD>
 MLA_INLINE void product_rows(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t count, std::int64_t width,
                              T* out, std::int64_t out_stride, bool add) {
   std::int64_t r = 0;
   for (; r + 4 <= count; r += 4) {
-    product_block<T, VECTORS, 4>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+    product_block<T, VECTORS, 4, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
   }
   for (; r < count; ++r) {
-    product_block<T, VECTORS, 1>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+    product_block<T, VECTORS, 1, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
   }
 }
 
 /// out[v][r] (+)= vector v . row r for any number of vectors and rows. Four rows at a time meet all vectors, so that
 /// rows are read once from wherever they lie.
-template <class T>
+template <class T, Ahead AHEAD = Ahead::kAsk>
 MLA_INLINE void products(const Rows<T>& vectors, std::int64_t vector_count, const Rows<T>& rows, std::int64_t count,
                          std::int64_t width, T* out, std::int64_t out_stride, bool add) {
   for (std::int64_t begin = 0; begin < count; begin += 4) {
@@ -127,15 +131,15 @@ MLA_INLINE void products(const Rows<T>& vectors, std::int64_t vector_count, cons
     const Rows<T> block{rows.row(begin), rows.stride};
     std::int64_t v = 0;
     for (; v + 3 <= vector_count; v += 3) {
-      product_rows<T, 3>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
-                         add);
+      product_rows<T, 3, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
+                                out_stride, add);
     }
     if (vector_count - v == 2) {
-      product_rows<T, 2>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
-                         add);
+      product_rows<T, 2, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
+                                out_stride, add);
     } else if (vector_count - v == 1) {
-      product_rows<T, 1>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin, out_stride,
-                         add);
+      product_rows<T, 1, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
+                                out_stride, add);
     }
   }
 }
