@@ -30,23 +30,24 @@ class Processes : public testing::Test {
     std::string text;
     for (int i = 0; i < 400; ++i)
       text += "ab abc ab cab ba\nabc ab" + std::string(static_cast<std::size_t>(i % 17), 'b') + "###";
-    const std::string data =
-        R"({"files": [")" + folder_.write("text.txt", text).string() + R"("], "documents": {"separator": "###"}})";
-    run_config_ = folder_.write("run.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("},
-       "calibration": )" + data + R"(,
-       "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+    folder_.write("text.txt", text);
+    run_config_ = folder_.write_config("run.json", R"({
+       "model": {"path": "@/model"},
+       "calibration": {"files": ["@/text.txt"], "documents": {"separator": "###"}},
+       "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1},
+                     "low_rank": {"name": "joint_svd", "d_kv": 3}}],
        "train": {"steps": 50, "batch_rows": 3, "accumulation": 2, "sequence_length": 24, "learning_rate": 0.003,
-                 "document_boundaries": "masked", "data": )" +
-                                                data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
-                                                data + "}]}");
-    pretrain_config_ = folder_.write("pretrain.json", R"({"output": ")" + (folder_ / "new").string() + R"(",
-       "tokenizer": ")" + (folder_ / "model/tokenizer.json").string() +
-                                                          R"(",
+                 "document_boundaries": "masked",
+                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
+       "evaluate": [{"task": "perplexity", "context": 32,
+                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}]})");
+    pretrain_config_ = folder_.write_config("pretrain.json", R"({
+       "output": "@/new",
+       "tokenizer": "@/model/tokenizer.json",
        "config": {"model_type": "llama", "vocab_size": 265, "hidden_size": 16, "intermediate_size": 24,
                   "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64},
-       "train": {"steps": 50, "batch_rows": 5, "sequence_length": 32, "learning_rate": 0.003, "data": )" +
-                                                          data + "}}");
+       "train": {"steps": 50, "batch_rows": 5, "sequence_length": 32, "learning_rate": 0.003,
+                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
   }
 
   test::TemporaryFolder folder_;

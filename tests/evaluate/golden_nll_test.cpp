@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -11,6 +12,8 @@
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/token_nll.h"
 #include "core/model/checkpoint.h"
+#include "core/text/document_reader.h"
+#include "core/text/tokenizer.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_models.h"
 
@@ -20,6 +23,7 @@ namespace {
 constexpr double kGoldenNllDoubleTolerance = 1e-9;
 constexpr double kGoldenNllFloatTolerance = 1e-4;
 constexpr double kStoryTolerance = 2e-9;       // the stored values have nine decimals
+constexpr double kStoriesTolerance = 6e-7;     // the stored means have six decimals
 constexpr double kPerplexityTolerance = 2e-6;  // relative, float32 against float32
 
 Decoder load(const std::string& path, at::ScalarType dtype) {
@@ -86,6 +90,57 @@ INSTANTIATE_TEST_SUITE_P(Weights, StoryNll,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+struct HundredStories {
+  std::string name, weights, tokenizer;
+  std::size_t positions;
+};
+
+/// The ids of a story, words parted by one space, as the reference reads it: BOS, and each byte of a character that is
+/// not in the vocabulary as <unk> where the vocabulary has no tokens for bytes.
+std::vector<std::int32_t> reference_ids(const Tokenizer& tokenizer, const std::string& story, std::size_t positions) {
+  std::istringstream words(story);
+  std::string text;
+  for (std::string word; words >> word;) text += (text.empty() ? "" : " ") + word;
+  constexpr std::size_t kBytesOfQuotes = 3;  // the characters that the vocabulary lacks are all typographic quotes
+  std::vector<std::int32_t> ids = {1};
+  for (const std::int32_t id : tokenizer.encode(text)) ids.insert(ids.end(), id == 0 ? kBytesOfQuotes : 1, id);
+  ids.resize(std::min(ids.size(), positions));
+  return ids;
+}
+
+class StoriesNll : public testing::TestWithParam<HundredStories> {};
+
+TEST_P(StoriesNll, MeanOfHundredStoriesMatches) {
+  const HundredStories& at = GetParam();
+  MLA_NEEDS_SHARED(at.weights);
+  const std::filesystem::path shared = test::shared_folder();
+  const Json golden = read_json(shared / "data/conformance/golden_nll_fp64.json")["models"][at.name];
+  const auto tokenizer = load_tokenizer(shared / at.tokenizer);
+  DocumentReader stories(shared / "data/corpora/tinystories/decoded_test.txt", {.separator = "<|endoftext|>"});
+  std::vector<std::vector<std::int32_t>> rows;
+  for (std::string story; rows.size() < 100 && stories.next(story);) {
+    rows.push_back(reference_ids(*tokenizer, story, at.positions));
+  }
+  const PerplexityResult result =
+      perplexity(load(at.weights, at::kDouble), rows, {.context = static_cast<std::int64_t>(at.positions)});
+  EXPECT_EQ(result.scored_tokens, golden["tokens"].get<std::int64_t>());
+  EXPECT_NEAR(result.mean_nll, golden["mean_nll_100_stories"].get<double>(), kStoriesTolerance);
+}
+
+const std::string kTinyStories = "data/weights/tinystories-656k", kTok105 = "data/weights/babyllama-tok105";
+INSTANTIATE_TEST_SUITE_P(
+    Weights, StoriesNll,
+    testing::Values(HundredStories{"stories260K", "data/weights/stories260K/stories260K.bin",
+                                   "data/weights/stories260K/tok512.bin", 512},
+                    HundredStories{"tinystories-656k", kTinyStories, kTinyStories, 512},
+                    HundredStories{"tinystories-656k-bf16", kTinyStories + "/bf16", kTinyStories, 512},
+                    HundredStories{"babyllama-tok105", kTok105 + "/model5000.bin", kTok105 + "/tok105.model", 256}),
+    [](const auto& test) {
+      std::string name = test.param.name;
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
 
 // The untouched models' rows of the quality bars.
 TEST(QualityBars, BasePerplexity) {

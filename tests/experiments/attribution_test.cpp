@@ -19,22 +19,20 @@ class Attribution : public testing::Test {
  protected:
   Attribution() {
     test::write_tiny_model(folder_ / "model");
-    const std::string text =
-        folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab abc ba").string();
+    folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab abc ba");
     std::vector<MultipleChoiceItem> items;
     for (int i = 0; i < 6; ++i)
       items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
-    const std::string choices = folder_.write("items.jsonl", write_multiple_choice_items(items)).string();
+    folder_.write("items.jsonl", write_multiple_choice_items(items));
     config_ = folder_
-                  .write("walk.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("}, "results": ")" +
-                                          (folder_ / "results").string() + R"(",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" +
-                                          text + R"("]}},
-       "evaluate": [{"task": "perplexity", "name": "text", "context": 8, "data": {"files": [")" +
-                                          text + R"("]}},
-                    {"task": "multiple_choice", "name": "letters", "items": ")" +
-                                          choices + R"("}]})")
+                  .write_config("walk.json", R"({
+       "model": {"path": "@/model"}, "results": "@/results",
+       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                     "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01,
+                 "data": {"files": ["@/text.txt"]}},
+       "evaluate": [{"task": "perplexity", "name": "text", "context": 8, "data": {"files": ["@/text.txt"]}},
+                    {"task": "multiple_choice", "name": "letters", "items": "@/items.jsonl"}]})")
                   .string();
   }
   test::ProgramResult attribute(std::vector<std::string> more = {}) const {

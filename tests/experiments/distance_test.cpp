@@ -118,11 +118,11 @@ TEST_F(DistanceCommand, MistakesAreNamed) {
 }
 
 TEST_F(DistanceCommand, SweepsRecordItForConvertedModels) {
-  const auto config = folder_->write("sweep.json", R"({"model": {"path": ")" + path("source") + R"("}, "results": ")" +
-                                                       path("results") + R"(",
-     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-     "evaluate": [{"task": "distance", "context": 8, "data": {"files": [")" +
-                                                       path("text.txt") + R"("]}}]})");
+  const auto config = folder_->write_config("sweep.json", R"({
+     "model": {"path": "@/source"}, "results": "@/results",
+     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                   "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+     "evaluate": [{"task": "distance", "context": 8, "data": {"files": ["@/text.txt"]}}]})");
   const auto result = test::run_program({"run", config.string(), "--json", "--quiet"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const RunRecord record = read_record(result.json()["cells"][0]["record"].get<std::string>());

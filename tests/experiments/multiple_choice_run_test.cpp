@@ -24,15 +24,14 @@ class MultipleChoiceRun : public testing::Test {
     for (int i = 0; i < 10; ++i)
       items.push_back({"ab cab abc " + std::string(static_cast<std::size_t>(i), 'a'), {" ab", " cab", " b"}, i % 3});
     write(items);
-    const std::string text = (folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba")).string();
-    config_ = folder_.write("choices.json", R"({"model": {"path": ")" + (folder_ / "model").string() + R"("},
-       "results": ")" + (folder_ / "results").string() +
-                                                R"(",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01, "data": {"files": [")" +
-                                                text + R"("]}},
-       "evaluate": [{"task": "multiple_choice", "name": "letters", "items": ")" +
-                                                items_file().string() + R"("}],
+    folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba");
+    config_ = folder_.write_config("choices.json", R"({
+       "model": {"path": "@/model"}, "results": "@/results",
+       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                     "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+       "train": {"steps": 2, "batch_rows": 1, "sequence_length": 8, "learning_rate": 0.01,
+                 "data": {"files": ["@/text.txt"]}},
+       "evaluate": [{"task": "multiple_choice", "name": "letters", "items": "@/items.jsonl"}],
        "baseline": true,
        "grid": {"compress[0].rope.name": ["high", "low"], "train.seed": [1, 2]}})");
   }

@@ -56,14 +56,14 @@ TEST_F(RecallCommand, MistakesAreNamed) {
 }
 
 TEST_F(RecallCommand, SweepsRecordRecallAndPositions) {
-  const std::string text = folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab").string();
-  const std::string data = R"("data": {"files": [")" + text + R"("]}, "context": 12, "buckets": [])";
-  const auto config = folder_.write("sweep.json", R"({"model": {"path": ")" + (folder_ / "model").string() +
-                                                      R"("}, "results": ")" + (folder_ / "results").string() + R"(",
-     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+  folder_.write("text.txt", "ab abc ab cab ba abc ab ab abc ab cab ba ab ba cab");
+  const auto config = folder_.write_config("sweep.json", R"({
+     "model": {"path": "@/model"}, "results": "@/results",
+     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                   "low_rank": {"name": "joint_svd", "d_kv": 3}}],
      "evaluate": [{"task": "recall", "recall": {"kind": "passkey", "lengths": [200], "items": 2}},
-                  {"task": "perplexity", )" + data + R"(}, {"task": "distance", )" +
-                                                      data + R"(}]})");
+                  {"task": "perplexity", "data": {"files": ["@/text.txt"]}, "context": 12, "buckets": []},
+                  {"task": "distance", "data": {"files": ["@/text.txt"]}, "context": 12, "buckets": []}]})");
   const auto result = test::run_program({"run", config.string(), "--json", "--quiet"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   std::set<std::string> names;

@@ -23,19 +23,16 @@ class Run : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
     folder_.write("text.txt", text);
-    const std::string data =
-        R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
-    config_ = folder_.write("tiny.json", R"(// a tiny experiment
-      {"model": {"path": ")" + (folder_ / "model").string() +
-                                             R"("},
-       "results": ")" + (folder_ / "results").string() +
-                                             R"(",
-       "calibration": )" + data + R"(,
-       "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 3}}],
-       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.01, "data": )" +
-                                             data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
-                                             data + R"(}],
+    config_ = folder_.write_config("tiny.json", R"(// a tiny experiment
+      {"model": {"path": "@/model"},
+       "results": "@/results",
+       "calibration": {"files": ["@/text.txt"], "documents": {"separator": "###"}},
+       "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1},
+                     "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.01,
+                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
+       "evaluate": [{"task": "perplexity", "context": 32,
+                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}],
        "grid": {"compress[0].low_rank.d_kv": [2, 4]},
        "baseline": true})");
   }

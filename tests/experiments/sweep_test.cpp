@@ -66,18 +66,15 @@ class Sweep : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
     folder_.write("text.txt", text);
-    const std::string data =
-        R"({"files": [")" + (folder_ / "text.txt").string() + R"("], "documents": {"separator": "###"}})";
-    config_ = folder_.write("tiny.json", R"({
-       "model": {"path": ")" + (folder_ / "model").string() +
-                                             R"("},
-       "results": ")" + (folder_ / "results").string() +
-                                             R"(",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
-       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003, "data": )" +
-                                             data + R"(},
-       "evaluate": [{"task": "perplexity", "context": 32, "data": )" +
-                                             data + R"(}],
+    config_ = folder_.write_config("tiny.json", R"({
+       "model": {"path": "@/model"},
+       "results": "@/results",
+       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                     "low_rank": {"name": "joint_svd", "d_kv": 2}}],
+       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
+                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
+       "evaluate": [{"task": "perplexity", "context": 32,
+                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}],
        "grid": {"compress[0].low_rank.d_kv": [2, 3, 4], "train.seed": [1, 2]},
        "baseline": true, "checkpoint_seconds": 0})");
   }

@@ -163,15 +163,11 @@ class EvaluateTasks : public testing::Test {
     folder_.write("rows.jsonl", rows);
     folder_.write("passages.jsonl", passages);
     folder_.write("long/triviaqa.jsonl", questions);
-    config_ = folder_.write("tasks.json", R"({"evaluate": [
-      {"task": "multiple_choice", "name": "rows", "items": ")" +
-                                              (folder_ / "rows.jsonl").string() + R"(", "prompt": {"group_by": "kind"}},
-      {"task": "multiple_choice", "name": "passages", "items": ")" +
-                                              (folder_ / "passages.jsonl").string() + R"("},
-      {"task": "multiple_choice", "name": "again", "items": ")" +
-                                              (folder_ / "rows.jsonl").string() + R"(", "prompt": {"few_shot": 1}},
-      {"task": "longbench", "name": "long", "items": ")" +
-                                              (folder_ / "long").string() + R"(", "longbench": {"max_tokens": 48}},
+    config_ = folder_.write_config("tasks.json", R"({"evaluate": [
+      {"task": "multiple_choice", "name": "rows", "items": "@/rows.jsonl", "prompt": {"group_by": "kind"}},
+      {"task": "multiple_choice", "name": "passages", "items": "@/passages.jsonl"},
+      {"task": "multiple_choice", "name": "again", "items": "@/rows.jsonl", "prompt": {"few_shot": 1}},
+      {"task": "longbench", "name": "long", "items": "@/long", "longbench": {"max_tokens": 48}},
       {"task": "mean", "name": "both", "of": ["rows", "again"]}]})");
   }
   test::ProgramResult run(std::vector<std::string> more = {}) const {

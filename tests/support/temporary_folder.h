@@ -36,6 +36,12 @@ class TemporaryFolder {
     std::ofstream(file, std::ios::binary) << text;
     return file;
   }
+  /// The same, where "@" in the text stands for this folder.
+  std::filesystem::path write_config(const std::string& name, const std::string& text) const {
+    std::string filled;
+    for (const char letter : text) filled += letter == '@' ? path_.string() : std::string(1, letter);
+    return write(name, filled);
+  }
 
  private:
   std::filesystem::path path_;
