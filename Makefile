@@ -13,7 +13,8 @@ setup:
 	@bash cmake/fetch_libtorch.sh
 
 build: setup
-	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || (cat build/configure.log; exit 1)
+	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || \
+	  { sed -n '/^CMake Error/,/^Call Stack/p' build/configure.log >&2; echo "configuring failed: build/configure.log" >&2; exit 1; }
 	@cmake --build --preset release -j $(JOBS)
 
 test: build

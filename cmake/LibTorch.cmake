@@ -1,20 +1,21 @@
 # Defines mla::libtorch: the CPU part of LibTorch, found in MLA_LIBTORCH, in $ENV{LIBTORCH}, or where
 # cmake/fetch_libtorch.sh unpacks the wheel. libtorch_cpu and libc10 are linked directly, because the wheel's own
 # package file asks for a CUDA toolkit that nothing here needs.
-set(mla_torch_candidates ${MLA_LIBTORCH} $ENV{LIBTORCH} ${CMAKE_SOURCE_DIR}/build/libtorch)
+set(mla_torch_named ${MLA_LIBTORCH} $ENV{LIBTORCH})
+if(mla_torch_named)
+  list(GET mla_torch_named 0 mla_torch_place)
+else()
+  set(mla_torch_place ${CMAKE_SOURCE_DIR}/build/libtorch)
+endif()
 set(mla_torch_root)
-foreach(candidate ${mla_torch_candidates})
-  foreach(folder ${candidate} ${candidate}/torch)
-    if(NOT mla_torch_root AND EXISTS ${folder}/lib/libtorch_cpu.so)
-      set(mla_torch_root ${folder})
-    endif()
-  endforeach()
-  if(mla_torch_root)
-    break()
+foreach(folder ${mla_torch_place} ${mla_torch_place}/torch)
+  if(NOT mla_torch_root AND EXISTS ${folder}/lib/libtorch_cpu.so)
+    set(mla_torch_root ${folder})
   endif()
 endforeach()
 if(NOT mla_torch_root)
-  message(FATAL_ERROR "LibTorch >= 2.6 not found in: ${mla_torch_candidates}. Run `make setup`, or set LIBTORCH=/path.")
+  message(FATAL_ERROR "${mla_torch_place} holds no LibTorch: neither lib/libtorch_cpu.so nor torch/lib/libtorch_cpu.so. "
+    "Run `make setup`, or name one >= 2.6 with LIBTORCH=/path.")
 endif()
 
 set(mla_torch_version_lines)
