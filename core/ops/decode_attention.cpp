@@ -50,7 +50,8 @@ struct Workspace {
   std::vector<float> numbers, table;  ///< of unpacking
 };
 
-/// A unit's unnormalised result: values [heads of the group, width], largest logits and sums of exponentials.
+/// A unit's unnormalised result: values, panel after panel of kPanel columns, [heads of the group, columns]; largest
+/// logits and sums of exponentials.
 template <class T>
 struct Partial {
   T *values, *most, *sum;
@@ -144,23 +145,40 @@ MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t 
   }
 }
 
-/// out[head] = out[head] * factor[head] + weights[head] times rows.
+/// One row of a panel. Vectors by hand: a loop over elements becomes a string instruction, which costs more than it
+/// copies.
+template <class T>
+MLA_INLINE void copy_panel_row(const T* from, T* to) {
+  Vector<T> row[4];
+  static_assert(kPanel<T> == 4 * kLanes<T>);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) load(from + i * kLanes<T>, row[i]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) store(row[i], to + i * kLanes<T>);
+}
+
+/// values[head] = values[head] * factor[head] + weights[head] times rows, for the same heads; `weights` and `factor`
+/// are theirs alone.
 template <class T>
 MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& rows, std::int64_t count,
-                           std::int64_t width, T* out, std::int64_t heads) {
-  if (heads == 1 || !as_long_as_a_page<T>(rows.stride)) {
-    weighted_sums<T>(weights, kTile, factor, rows, count, width, out, width, heads);
-    return;
-  }
+                           std::int64_t width, T* values, std::int64_t grouped, std::int64_t first,
+                           std::int64_t heads) {
   alignas(64) T panel[kTile * kPanel<T>];
+  const bool far = heads > 1 && rows.stride * static_cast<std::int64_t>(sizeof(T)) >= kPage;
   for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
     const std::int64_t columns = std::min(kPanel<T>, width - begin);
-    for (std::int64_t t = 0; t < count; ++t) {
-      std::copy_n(rows.row(t) + begin, columns, panel + t * kPanel<T>);
-      // The same columns of the next tile, so that they are there when its turn comes.
-      for (std::int64_t c = 0; c < columns; c += kLineOf<T>) __builtin_prefetch(rows.row(t + count) + begin + c, 0, 2);
+    Rows<T> side_by_side{rows.data + begin, rows.stride};
+    if (far && columns == kPanel<T>) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        copy_panel_row(side_by_side.row(t), panel + t * kPanel<T>);
+        // The same columns of the next tile, so that they are there when its turn comes.
+        for (std::int64_t c = 0; c < columns; c += kLineOf<T>)
+          __builtin_prefetch(side_by_side.row(t + count) + c, 0, 2);
+      }
+      side_by_side = {panel, kPanel<T>};
     }
-    weighted_sums<T>(weights, kTile, factor, {panel, kPanel<T>}, count, columns, out + begin, width, heads);
+    weighted_sums<T>(weights, kTile, factor, side_by_side, count, columns, values + grouped * begin + first * columns,
+                     columns, heads);
   }
 }
 
@@ -205,7 +223,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped), local = head - first;
       const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
       add_values<T>(room.logits.data() + local * kTile, room.factor.data() + local, rows, count, memory.width,
-                    result.values + local * memory.width, last - head);
+                    result.values, grouped, local, last - head);
       head = last;
     }
     begin += count;
@@ -279,13 +297,19 @@ Partial<T> partial_at(T* partials, std::int64_t index, std::int64_t grouped, std
   return {begin, begin + grouped * width, begin + grouped * (width + 1)};
 }
 
-/// Adds one unit's result to the sums of its heads, all relative to the largest logit so far.
+/// Adds one unit's result to the sums of its heads, [heads of the group, width], all relative to the largest logit so
+/// far.
 template <class T>
 void merge(const Partial<T>& from, std::int64_t grouped, std::int64_t width, T* values, T* most, T* sum) {
-  for (std::int64_t h = 0; h < grouped; ++h, values += width) {
+  for (std::int64_t h = 0; h < grouped; ++h) {
     const T larger = std::max(most[h], from.most[h]);
     const T before = sum[h] > 0 ? std::exp(most[h] - larger) : T(0), now = std::exp(from.most[h] - larger);
-    for (std::int64_t c = 0; c < width; ++c) values[c] = values[c] * before + from.values[h * width + c] * now;
+    for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
+      const std::int64_t columns = std::min(kPanel<T>, width - begin);
+      const T* added = from.values + grouped * begin + h * columns;
+      T* to = values + h * width + begin;
+      for (std::int64_t c = 0; c < columns; ++c) to[c] = to[c] * before + added[c] * now;
+    }
     sum[h] = sum[h] * before + from.sum[h] * now;
     most[h] = larger;
   }
