@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <type_traits>
 
 #include "core/base/error.h"
@@ -254,7 +255,9 @@ std::int64_t length_of(const DecodeProblem& problem, std::int64_t batch) {
   return length;
 }
 
-std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::int64_t groups) {
+/// `before` becomes how many units come before those of each sequence and group, and their number at its end.
+std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::int64_t groups,
+                       std::vector<std::int64_t>& before) {
   std::vector<Unit> units;
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int64_t length = length_of(problem, b);
@@ -262,11 +265,13 @@ std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::in
     const std::int64_t even = (length - first + kStretches - 1) / kStretches;
     const std::int64_t stretch = std::max(kStretch, (even + kTile - 1) / kTile * kTile);
     for (std::int64_t group = 0; group < groups; ++group) {
+      before.push_back(std::ssize(units));
       for (std::int64_t begin = first; begin < length; begin += stretch) {
         units.push_back({b, group, begin, std::min(length, begin + stretch)});
       }
     }
   }
+  before.push_back(std::ssize(units));
   return units;
 }
 
@@ -297,31 +302,35 @@ Partial<T> partial_at(T* partials, std::int64_t index, std::int64_t grouped, std
   return {begin, begin + grouped * width, begin + grouped * (width + 1)};
 }
 
-/// Adds one unit's result to the sums of its heads, [heads of the group, width], all relative to the largest logit so
-/// far.
+/// One head's values [width] from the results of the `count` units that hold it as their head `local`: their sums,
+/// relative to the largest logit.
 template <class T>
-void merge(const Partial<T>& from, std::int64_t grouped, std::int64_t width, T* values, T* most, T* sum) {
-  for (std::int64_t h = 0; h < grouped; ++h) {
-    const T larger = std::max(most[h], from.most[h]);
-    const T before = sum[h] > 0 ? std::exp(most[h] - larger) : T(0), now = std::exp(from.most[h] - larger);
+void merge(const T* partials, std::int64_t first, std::int64_t count, std::int64_t grouped, std::int64_t local,
+           std::int64_t width, T* values) {
+  T most = -std::numeric_limits<T>::infinity(), sum = 0;
+  for (std::int64_t i = first; i < first + count; ++i) {
+    const Partial<const T> from = partial_at(partials, i, grouped, width);
+    const T larger = std::max(most, from.most[local]);
+    const T before = sum > 0 ? std::exp(most - larger) : T(0), now = std::exp(from.most[local] - larger);
     for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
       const std::int64_t columns = std::min(kPanel<T>, width - begin);
-      const T* added = from.values + grouped * begin + h * columns;
-      T* to = values + h * width + begin;
-      for (std::int64_t c = 0; c < columns; ++c) to[c] = to[c] * before + added[c] * now;
+      const T* added = from.values + grouped * begin + local * columns;
+      for (std::int64_t c = 0; c < columns; ++c) values[begin + c] = values[begin + c] * before + added[c] * now;
     }
-    sum[h] = sum[h] * before + from.sum[h] * now;
-    most[h] = larger;
+    sum = sum * before + from.sum[local] * now;
+    most = larger;
   }
+  for (std::int64_t c = 0; sum > 0 && c < width; ++c) values[c] /= sum;
 }
 
 template <class T>
 void run(const DecodeProblem& problem, const at::Tensor& out) {
   const std::int64_t batch = out.size(0), heads = out.size(1), width = out.size(2), groups = groups_of(problem),
                      grouped = heads / groups;
-  const std::vector<Unit> units = plan(problem, batch, groups);
-  const std::vector<T> none(static_cast<std::size_t>(heads), -std::numeric_limits<T>::infinity());
-  std::vector<T> partials(units.size() * static_cast<std::size_t>(grouped * (width + 2)), T(0));
+  std::vector<std::int64_t> units_before;
+  const std::vector<Unit> units = plan(problem, batch, groups, units_before);
+  const std::int64_t size = grouped * (width + 2);
+  const auto partials = std::make_unique_for_overwrite<T[]>(units.size() * static_cast<std::size_t>(size));
   in_turns(std::ssize(units), [&](Turns& turns) {
     Workspace<T> room;
     room.logits.resize(static_cast<std::size_t>(grouped * kTile));
@@ -330,25 +339,21 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
     room.tiles.resize(problem.streams.size());
     for (std::int64_t i = 0; turns.take(i);) {
       const Unit& unit = units[static_cast<std::size_t>(i)];
-      const Partial<T> partial = partial_at(partials.data(), i, grouped, width);
-      std::copy_n(none.data(), grouped, partial.most);
+      const Partial<T> partial = partial_at(partials.get(), i, grouped, width);
+      std::fill_n(partials.get() + i * size, size, T(0));
+      std::fill_n(partial.most, grouped, -std::numeric_limits<T>::infinity());
       gather_queries(problem, unit, grouped, room);
       kernel(problem, unit, groups, room, partial);
     }
   });
-  std::vector<T> most(static_cast<std::size_t>(batch * heads), -std::numeric_limits<T>::infinity());
-  std::vector<T> sum(static_cast<std::size_t>(batch * heads), T(0));
   T* values = out.mutable_data_ptr<T>();
-  for (std::int64_t i = 0; i < std::ssize(units); ++i) {
-    const Unit& unit = units[static_cast<std::size_t>(i)];
-    const std::int64_t head = unit.batch * heads + unit.group * grouped;
-    merge(partial_at(partials.data(), i, grouped, width), grouped, width, values + head * width, most.data() + head,
-          sum.data() + head);
-  }
-  for (std::int64_t head = 0; head < batch * heads; ++head) {
-    const T total = sum[static_cast<std::size_t>(head)];
-    for (std::int64_t c = 0; total > 0 && c < width; ++c) values[head * width + c] /= total;
-  }
+  for_rows(batch * heads, std::ssize(units) * width / (batch * groups), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const auto group = static_cast<std::size_t>(row / grouped);
+      merge(partials.get(), units_before[group], units_before[group + 1] - units_before[group], grouped, row % grouped,
+            width, values + row * width);
+    }
+  });
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 #include "core/ops/decode_attention.h"
 #include "core/ops/thin_linear.h"
 
@@ -109,6 +110,7 @@ void absorbed(benchmark::State& state, std::int64_t context, std::int64_t rank, 
 }
 
 const int kRegistered = [] {
+  keep_freed_memory();  // as the program does
   const auto add = [](const std::string& name, auto work) {
     benchmark::RegisterBenchmark(name.c_str(), work)->Unit(benchmark::kMillisecond)->UseRealTime()->MinTime(0.2);
   };

@@ -122,8 +122,9 @@ TEST_P(StoriesNll, MeanOfHundredStoriesMatches) {
   for (std::string story; rows.size() < 100 && stories.next(story);) {
     rows.push_back(reference_ids(*tokenizer, story, at.positions));
   }
-  const PerplexityResult result =
-      perplexity(load(at.weights, at::kDouble), rows, {.context = static_cast<std::int64_t>(at.positions)});
+  PerplexityOptions options;
+  options.context = static_cast<std::int64_t>(at.positions);
+  const PerplexityResult result = perplexity(load(at.weights, at::kDouble), rows, options);
   EXPECT_EQ(result.scored_tokens, golden["tokens"].get<std::int64_t>());
   EXPECT_NEAR(result.mean_nll, golden["mean_nll_100_stories"].get<double>(), kStoriesTolerance);
 }
