@@ -17,4 +17,17 @@ std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& mod
   return tokenizer;
 }
 
+std::map<std::string, std::filesystem::path> files_of_model(const std::filesystem::path& model,
+                                                            const std::string& role) {
+  if (!std::filesystem::is_directory(model)) return {{role, model}};
+  std::map<std::string, std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(model)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".safetensors" || extension == ".json" || extension == ".model" || extension == ".txt") {
+      files[role + "/" + entry.path().filename().string()] = entry.path();
+    }
+  }
+  return files;
+}
+
 }  // namespace mla

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -16,5 +17,10 @@ namespace mla {
 std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& model,
                                                 const std::optional<std::filesystem::path>& given,
                                                 const Geometry& geometry);
+
+/// The files that a model is read from, its tokenizer's included, by what they are called in a list of hashes: ROLE for
+/// a single file, ROLE/NAME for those of a folder.
+std::map<std::string, std::filesystem::path> files_of_model(const std::filesystem::path& model,
+                                                            const std::string& role);
 
 }  // namespace mla

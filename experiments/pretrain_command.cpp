@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/model/checkpoint.h"
 #include "core/model/initialize.h"
+#include "core/model/pool_heads.h"
 #include "experiments/command.h"
 #include "experiments/dtype.h"
 #include "experiments/model_files.h"
@@ -36,7 +37,7 @@ std::int64_t longest_document(const TokenStream& tokens) {
   return longest;
 }
 
-/// Trains a new model from nothing and writes it as a Hugging Face folder.
+/// Trains a new model, from nothing or from another's weights, and writes it as a Hugging Face folder.
 class Pretrain final : public Command {
  public:
   void declare(OptionList& options) override {
@@ -61,8 +62,7 @@ class Pretrain final : public Command {
     check_length(longest, config);
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
-    Checkpoint model{initialize_decoder(config.geometry(), config.seed, config.initializer_range()), config.config,
-                     std::filesystem::absolute(config.tokenizer)};
+    Checkpoint model{first_weights(config), config.config, std::filesystem::absolute(config.tokenizer)};
     const DataHashes hashes = data_hashes(config);
     const CellFolder folder(config.output, content_hash(config, hashes));
     CellTraining keeper(folder, TrainingStage::kLast, config.checkpoint_seconds);
@@ -84,10 +84,23 @@ class Pretrain final : public Command {
   }
 
  private:
-  /// Content hashes of the files trained on, by role, in the config's order.
+  static Decoder first_weights(const PretrainConfig& config) {
+    if (config.from.empty()) return initialize_decoder(config.geometry(), config.seed, config.initializer_range());
+    try {
+      return pool_kv_heads(load_checkpoint(config.from).decoder, config.geometry());
+    } catch (const ConfigError& error) {
+      throw ConfigError(cat("from = ", config.from, ": ", error.what()));
+    }
+  }
+
+  /// Content hashes of what it begins with and of the files trained on, by role, in the config's order.
   using DataHashes = std::vector<std::pair<std::string, std::string>>;
   static DataHashes data_hashes(const PretrainConfig& config) {
     DataHashes hashes;
+    if (!config.from.empty()) {
+      for (const auto& [role, file] : files_of_model(config.from, "from"))
+        hashes.emplace_back(role, hash_data_file(file));
+    }
     for (const auto& [role, data] : config.train.sources("train")) {
       for (std::size_t i = 0; i < data->files.size(); ++i)
         hashes.emplace_back(cat(role, "[", i, "]"), hash_data_file(data->files[i]));
@@ -165,7 +178,7 @@ class Pretrain final : public Command {
   std::vector<std::string> set_;
 };
 
-const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model from nothing",
+const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model, from nothing or from another's weights",
                                               {"mlaforge pretrain configs/toy/pretrain_mha.json",
                                                "mlaforge pretrain configs/toy/pretrain_mha.json --set train.steps=1000",
                                                "mpirun -n 2 mlaforge pretrain configs/toy/pretrain_mha.json"});

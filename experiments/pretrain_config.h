@@ -15,6 +15,7 @@ struct PretrainConfig {
   std::string description;
   std::string output;
   Json config = Json::object();
+  std::string from;
   std::string tokenizer;
   std::string dtype = "float32";
   TrainConfig train;
@@ -26,6 +27,9 @@ struct PretrainConfig {
     visit("description", self.description, "for people");
     visit("output", self.output, "folder for the model");
     visit("config", self.config, "the model's shape: a Hugging Face config.json object");
+    visit("from", self.from,
+          "a model whose weights it begins with, its KV heads averaged where `config` has fewer (uptraining, arXiv "
+          "2305.13245); empty: random weights");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
     visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
     visit("train", self.train, "the training");

@@ -243,19 +243,7 @@ const std::string& Session::file_hash(const std::filesystem::path& file) {
 
 Json Session::data_hashes(const ExperimentConfig& config) {
   Json hashes = Json::object();
-  const std::filesystem::path model = config.model.path;
-  if (std::filesystem::is_directory(model)) {
-    std::map<std::string, std::filesystem::path> files;  // in order of name, whatever the file system's
-    for (const auto& entry : std::filesystem::directory_iterator(model)) {
-      const std::string extension = entry.path().extension().string();
-      if (extension == ".safetensors" || extension == ".json" || extension == ".model" || extension == ".txt") {
-        files[entry.path().filename().string()] = entry.path();
-      }
-    }
-    for (const auto& [name, path] : files) hashes["model/" + name] = file_hash(path);
-  } else {
-    hashes["model"] = file_hash(model);
-  }
+  for (const auto& [role, path] : files_of_model(config.model.path, "model")) hashes[role] = file_hash(path);
   const auto add = [&](const std::string& role, const std::vector<std::string>& files) {
     for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };
