@@ -85,6 +85,23 @@ TEST_F(PretrainTest, LowersTheLossAndWritesAModelThatLoads) {
   EXPECT_EQ(loaded.decoder.geometry.eos, *tokenizer->eos());
 }
 
+TEST_F(PretrainTest, BeginsWithTheAveragedHeadsOfAnotherModel) {
+  ASSERT_EQ(pretrain().code, ExitCode::kDone);
+  config_["from"] = model().string();
+  config_["output"] = (folder_ / "sibling").string();
+  config_["config"]["num_key_value_heads"] = 1;
+  const Outcome outcome = pretrain();
+  ASSERT_EQ(outcome.code, ExitCode::kDone) << outcome.err;
+  EXPECT_LT(parse_json(outcome.out, "stdout")["first_loss"].get<double>(), 0.8 * std::log(672.0));
+  EXPECT_EQ(load_checkpoint(folder_ / "sibling").decoder.geometry.kv_heads, 1);
+  EXPECT_TRUE(read_record(folder_ / "sibling/training.h5").provenance.data_hashes.contains("from/model.safetensors"));
+
+  config_["config"]["hidden_size"] = 32;
+  const Outcome refused = pretrain();
+  EXPECT_EQ(refused.code, ExitCode::kConfig);
+  EXPECT_THAT(refused.err, testing::HasSubstr("hidden_size = 32: the model to begin from has 16"));
+}
+
 TEST_F(PretrainTest, IsReproducible) {
   const Json first = parse_json(pretrain().out, "stdout"), second = parse_json(pretrain().out, "stdout");
   const Json other = parse_json(pretrain({"--set", "seed=1"}).out, "stdout");

@@ -1,4 +1,4 @@
-// The model that comes with the project: it loads, and answers the toy language's questions.
+// The models that come with the project: they load, and answer the toy language's questions.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -41,7 +41,8 @@ TEST_P(ToyModel, HasTheTokenizerOfItsLanguage) {
   EXPECT_EQ(read_json(folder / "tokenizer.json"), toy_tokenizer());
 }
 
-INSTANTIATE_TEST_SUITE_P(Shipped, ToyModel, testing::Values("toy_mha"), [](const auto& each) { return each.param; });
+INSTANTIATE_TEST_SUITE_P(Shipped, ToyModel, testing::Values("toy_mha", "toy_gqa"),
+                         [](const auto& each) { return each.param; });
 
 }  // namespace
 }  // namespace mla
