@@ -52,7 +52,7 @@ Decoder pool_kv_heads(const Decoder& source, const Geometry& geometry) {
   Decoder copy = source.clone();
   copy.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
     const at::Tensor weight = tensor.to(at::kFloat);
-    weights[name] = belongs_to_kv_heads(name) ? pooled(weight, geometry) : weight.clone();
+    weights[name] = belongs_to_kv_heads(name) ? pooled(weight, geometry) : weight;
   });
   return build_decoder(geometry, Json::object(), std::move(weights), "the model to begin from", {});
 }

@@ -165,7 +165,7 @@ MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& row
                            std::int64_t width, T* values, std::int64_t grouped, std::int64_t first,
                            std::int64_t heads) {
   alignas(64) T panel[kTile * kPanel<T>];
-  const bool far = heads > 1 && rows.stride * static_cast<std::int64_t>(sizeof(T)) >= kPage;
+  const bool far = heads > 1 && as_long_as_a_page<T>(rows.stride);
   for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
     const std::int64_t columns = std::min(kPanel<T>, width - begin);
     Rows<T> side_by_side{rows.data + begin, rows.stride};
