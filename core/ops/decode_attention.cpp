@@ -28,8 +28,13 @@ constexpr std::int64_t kChunk = static_cast<std::int64_t>(2048 / sizeof(T));
 template <class T>
 constexpr std::int64_t kPanel = 4 * kLanes<T>;
 constexpr std::int64_t kPage = 4096;
+
+/// Where one head's columns begin … begin + columns - 1 are in what holds block after block of columns,
+/// [grouped heads, columns]: the queries, in chunks, and the values, in panels.
 template <class T>
-constexpr std::int64_t kLineOf = static_cast<std::int64_t>(64 / sizeof(T));
+MLA_INLINE T* block_of(T* data, std::int64_t grouped, std::int64_t begin, std::int64_t columns, std::int64_t head) {
+  return data + grouped * begin + head * columns;
+}
 
 template <class T>
 bool as_long_as_a_page(std::int64_t elements) {
@@ -136,7 +141,8 @@ MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t 
                            const Rows<T>& rows, std::int64_t count, std::int64_t width, T* logits, bool add) {
   for (std::int64_t begin = 0; begin < width; begin += kChunk<T>) {
     const std::int64_t columns = std::min(kChunk<T>, width - begin);
-    const Rows<T> vectors{queries + grouped * begin + first * columns, columns}, chunk{rows.data + begin, rows.stride};
+    const Rows<T> vectors{block_of(queries, grouped, begin, columns, first), columns},
+        chunk{rows.data + begin, rows.stride};
     T* out = logits + first * kTile;
     if (columns < kChunk<T>) {
       products<T, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
@@ -173,13 +179,12 @@ MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& row
       for (std::int64_t t = 0; t < count; ++t) {
         copy_panel_row(side_by_side.row(t), panel + t * kPanel<T>);
         // The same columns of the next tile, so that they are there when its turn comes.
-        for (std::int64_t c = 0; c < columns; c += kLineOf<T>)
-          __builtin_prefetch(side_by_side.row(t + count) + c, 0, 2);
+        for (std::int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(side_by_side.row(t + count) + c, 0, 2);
       }
       side_by_side = {panel, kPanel<T>};
     }
-    weighted_sums<T>(weights, kTile, factor, side_by_side, count, columns, values + grouped * begin + first * columns,
-                     columns, heads);
+    weighted_sums<T>(weights, kTile, factor, side_by_side, count, columns,
+                     block_of(values, grouped, begin, columns, first), columns, heads);
   }
 }
 
@@ -314,7 +319,7 @@ void merge(const T* partials, std::int64_t first, std::int64_t count, std::int64
     const T before = sum > 0 ? std::exp(most - larger) : T(0), now = std::exp(from.most[local] - larger);
     for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
       const std::int64_t columns = std::min(kPanel<T>, width - begin);
-      const T* added = from.values + grouped * begin + local * columns;
+      const T* added = block_of(from.values, grouped, begin, columns, local);
       for (std::int64_t c = 0; c < columns; ++c) values[begin + c] = values[begin + c] * before + added[c] * now;
     }
     sum = sum * before + from.sum[local] * now;

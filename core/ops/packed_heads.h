@@ -134,4 +134,11 @@ inline std::int64_t panels_size(const at::Tensor& x, std::int64_t columns) {
   return rounded_up(x.size(2), columns) * x.size(3);
 }
 
+/// pack_rows() and pack_panels() as kernels.
+void pack_kernel(const HeadRows<const float>& from, std::int64_t count, float scale, std::int64_t to_width, float* to);
+void pack_kernel(const HeadRows<const double>& from, std::int64_t count, double scale, std::int64_t to_width,
+                 double* to);
+void panels_kernel(const HeadRows<const float>& from, std::int64_t count, float* to);
+void panels_kernel(const HeadRows<const double>& from, std::int64_t count, double* to);
+
 }  // namespace mla

@@ -24,6 +24,9 @@ template <class T>
 using Vector = typename VectorOf<T>::type;
 template <class T>
 constexpr std::int64_t kLanes = static_cast<std::int64_t>(32 / sizeof(T));
+/// Elements of a cache line.
+template <class T>
+constexpr std::int64_t kLine = static_cast<std::int64_t>(64 / sizeof(T));
 
 template <class T>
 MLA_INLINE void load(const T* from, Vector<T>& to) {

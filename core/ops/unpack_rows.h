@@ -105,7 +105,8 @@ MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::in
   std::int64_t in_table = -1;
   for (std::int64_t t = first; t < first + count; ++t, out += width) {
     const std::uint8_t* row = span.codes + head * span.head_bytes + t * span.row_bytes;
-    for (std::int64_t b = 0; b < span.row_bytes; b += 64) __builtin_prefetch(row + count * span.row_bytes + b);
+    for (std::int64_t b = 0; b < span.row_bytes; b += kLine<std::uint8_t>)
+      __builtin_prefetch(row + count * span.row_bytes + b);
     if (!span.across_tokens) {
       unpack_groups<BITS>(span, row, head * span.head_scales + t * (width / span.group), width, out);
       continue;

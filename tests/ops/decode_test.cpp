@@ -255,5 +255,31 @@ TEST_P(DecodeOps, PackedRowsAreReadAsTheyAre) {
   }
 }
 
+// Rows as long as a page take shorter tiles, and their values are read panel by panel.
+TEST_P(DecodeOps, LongPackedRowsAreReadAsTheyAre) {
+  const std::int64_t width = 1208, tokens = 100, heads = 6;
+  for (const bool across : {false, true}) {
+    const PackedRows latent = pack(1, tokens, width, 4, across ? 20 : 8, across, false, true, 30);
+    const at::Tensor tail = random({1, 3, width});
+    const at::Tensor dense = at::cat({latent.numbers.to(GetParam()), tail}, 1).unsqueeze(0);
+    const std::vector<std::pair<DecodeMemory, DecodeMemory>> layouts = {
+        {{0, 1, 0, width}, {0, 1, 0, width}},  // joint
+        {{0, 1, 0, 640}, {0, 1, 640, 568}},    // split
+        {{0, 1, 0, 650}, {0, 1, 650, 558}},    // split, within a panel of values
+        {{0, 3, 0, 96}, {0, 1, 288, 900}},     // three keys for six heads
+        {{0, 2, 64, 40}, {0, 3, 160, 320}}};   // several of both
+    for (const auto& [keys, values] : layouts) {
+      DecodeProblem problem;
+      problem.streams = {{1, width, {{{tokens, nullptr, 0, 0, latent.span}, span_of(tail)}}}};
+      problem.keys = {keys};
+      problem.queries = {random({1, heads, keys.width})};
+      problem.values = values;
+      problem.scale = 0.02;
+      EXPECT_LT(difference(decode_attention(problem), reference(problem, {dense}, {tokens + 3})), 1e-4)
+          << keys.width << " " << values.column << " " << across;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mla
