@@ -24,6 +24,9 @@ class DecompositionStore {
   /// all.
   void announce(const std::string& kind, std::int64_t layer, std::int64_t width);
 
+  /// Whether anything was announced: a pass without a low-rank step asks for nothing.
+  bool expects_any() const { return !announced_.empty(); }
+
   /// The decomposition, made when it is not there or not wide enough.
   const Decomposition& get(const std::string& kind, std::int64_t layer, const std::string& selection,
                            std::int64_t width, const Make& make);

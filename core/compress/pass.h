@@ -35,7 +35,8 @@ class Pass {
   /// Throws ConfigError for options that do not fit the geometry, naming the path the pass was read from.
   virtual CompressionPlan plan(const Geometry& geometry) const = 0;
 
-  /// Tells the store which widths apply() will ask it for, so that a sweep decomposes once for its widest cell.
+  /// Tells the store which widths apply() will ask it for, so that a sweep decomposes once for its widest cell; nothing
+  /// where there is no such work to share.
   virtual void announce(const Geometry& geometry, DecompositionStore& store) const = 0;
 
   /// Converts the model in place. Throws ConfigError for a model that is converted already.

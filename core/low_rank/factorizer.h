@@ -72,6 +72,9 @@ class Factorizer {
   /// Whether the keys go through the latent as a linear map of the hidden state; QK-norm forbids that.
   virtual bool compresses_keys() const = 0;
 
+  /// Whether decompose() is work that cells of several widths should share.
+  virtual bool decomposes() const { return true; }
+
   /// Throws ConfigError (with `path` in front) when a width exceeds the rank of what it approximates.
   virtual void check(const FactorGeometry& geometry, const std::string& path) const = 0;
 

@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/low_rank/latent_width.h"
-#include "core/low_rank/rank_factor.h"
+#include "core/low_rank/truncated_svd_options.h"
 
 namespace mla {
 namespace {
@@ -34,16 +33,7 @@ class JointDecomposition : public Decomposition {
 /// RankFactor for where the singular values go.
 class JointSvd : public Factorizer {
  public:
-  struct Options {
-    LatentWidth width;
-    RankFactorOptions factor;
-    template <class Self, class Visitor>
-    static void fields(Self& self, Visitor& visit) {
-      LatentWidth::fields(self.width, visit);
-      RankFactorOptions::fields(self.factor, visit);
-    }
-    void validate(const std::string& path) const { factor.validate(path); }
-  };
+  using Options = TruncatedSvdOptions;
   explicit JointSvd(Options options) : options_(std::move(options)) {}
 
   std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {

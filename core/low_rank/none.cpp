@@ -38,6 +38,7 @@ class None : public Factorizer {
   }
 
   bool compresses_keys() const override { return false; }
+  bool decomposes() const override { return false; }
 
   void check(const FactorGeometry&, const std::string&) const override {}
 

@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/low_rank/latent_width.h"
-#include "core/low_rank/rank_factor.h"
+#include "core/low_rank/truncated_svd_options.h"
 
 namespace mla {
 namespace {
@@ -36,16 +35,7 @@ class ValueDecomposition : public Decomposition {
 /// nope_rows + kv_heads * d_kv elements per token.
 class ValueSvd : public Factorizer {
  public:
-  struct Options {
-    LatentWidth width;
-    RankFactorOptions factor;
-    template <class Self, class Visitor>
-    static void fields(Self& self, Visitor& visit) {
-      LatentWidth::fields(self.width, visit);
-      RankFactorOptions::fields(self.factor, visit);
-    }
-    void validate(const std::string& path) const { factor.validate(path); }
-  };
+  using Options = TruncatedSvdOptions;
   explicit ValueSvd(Options options) : options_(std::move(options)) {}
 
   std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {

@@ -17,7 +17,7 @@
 namespace mla {
 namespace {
 
-/// A trained token costs one forward pass and a backward one of twice its work.
+/// A trained token costs one forward pass and a backward one of twice its work; a teacher's forward pass comes on top.
 constexpr double kTrainingFactor = 3;
 constexpr double kProbeSeconds = 0.5;
 
@@ -50,7 +50,7 @@ class Counter {
     }
     if (options.train) {
       const TrainOptions& train = options.train->options;
-      tokens += kTrainingFactor *
+      tokens += (kTrainingFactor + (train.loss.needs_teacher() ? 1 : 0)) *
                 static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
     }
     return tokens;
@@ -66,11 +66,15 @@ class Counter {
     return seen_.insert(hash_json({what, model, inputs})).second;
   }
 
-  /// Windows that overlap are computed again. At most: choices may share the work on their context.
+  /// Windows that overlap are computed again.
   double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
     if (task.task == "mean") return 0;
     if (task.task == "longbench") return longbench_tokens(task, session_.tokenizer(model));
-    if (task.task == "multiple_choice") return all_tokens(session_.items(model, task).tokens);
+    if (task.task == "multiple_choice") {
+      const MultipleChoiceTask& items = session_.items(model, task);
+      const Decoder& decoder = session_.source(model).decoder;
+      return static_cast<double>(tokens_to_compute(decoder, items.tokens, likelihood_options(task, items)));
+    }
     if (task.task == "recall") return all_tokens(session_.recall_items(model, task).tokens);
     const double overlap =
         task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
@@ -119,14 +123,15 @@ SharedWork shared_work(const ExperimentPlan& plan) {
   for (const CellPlan& cell : plan.cells) {
     const Json model = write_fields(cell.options.model);
     models.insert(cell.options.model.path);
-    if (cell.passes.empty()) continue;
     const auto needs = [](const auto& pass) { return pass->needs_statistics(); };
     if (std::any_of(cell.passes.begin(), cell.passes.end(), needs)) {
       calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
       ++work.calibrated;
     }
-    decompositions.insert(decomposition_key(cell));
-    ++work.decomposed;
+    if (const std::string key = decomposition_key(cell); !key.empty()) {
+      decompositions.insert(key);
+      ++work.decomposed;
+    }
   }
   work.models = std::ssize(models);
   work.calibrations = std::ssize(calibrations);
@@ -135,7 +140,9 @@ SharedWork shared_work(const ExperimentPlan& plan) {
 }
 
 std::string decomposition_key(const CellPlan& cell) {
-  if (cell.passes.empty()) return {};
+  DecompositionStore asked;
+  for (const auto& pass : cell.passes) pass->announce(cell.geometry, asked);
+  if (!asked.expects_any()) return {};
   return hash_json({write_fields(cell.options.model), without_widths(cell.options.compress), cell.options.arithmetic});
 }
 
@@ -153,11 +160,16 @@ CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& s
 }
 
 void print_shared_work(const SharedWork& work, std::ostream& out) {
-  out << "done once: " << work.models << (work.models == 1 ? " source model is" : " source models are")
+  const auto counted = [](std::int64_t count, const char* what) {
+    return cat(count, ' ', what, count == 1 ? "" : "s");
+  };
+  out << "done once: " << counted(work.models, "source model") << (work.models == 1 ? " is" : " are")
       << " loaded and evaluated";
-  if (work.calibrated > 0) out << "; " << work.calibrations << " calibration for " << work.calibrated << " cells";
+  if (work.calibrated > 0)
+    out << "; " << counted(work.calibrations, "calibration") << " for " << counted(work.calibrated, "cell");
   if (work.decomposed > 0)
-    out << "; " << work.decompositions << " decomposition of all layers for " << work.decomposed << " cells";
+    out << "; all layers are decomposed " << (work.decompositions == 1 ? "once" : cat(work.decompositions, " times"))
+        << " for " << counted(work.decomposed, "cell");
   out << "\n";
 }
 

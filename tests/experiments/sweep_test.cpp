@@ -62,10 +62,7 @@ std::size_t times(const std::string& text, const std::string& part) {
 class Sweep : public testing::Test {
  protected:
   void SetUp() override {
-    test::write_tiny_model(folder_ / "model");
-    std::string text;
-    for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
-    folder_.write("text.txt", text);
+    test::write_tiny_inputs(folder_);
     config_ = folder_.write_config("tiny.json", R"({
        "model": {"path": "@/model"},
        "results": "@/results",
@@ -107,6 +104,18 @@ TEST_F(Sweep, EachSettingOutsideCompressionHasItsBaseline) {
               testing::ElementsAre("baseline,seed=1", "baseline,seed=2", "d_kv=2,seed=1", "d_kv=2,seed=2",
                                    "d_kv=3,seed=1", "d_kv=3,seed=2", "d_kv=4,seed=1", "d_kv=4,seed=2"));
   EXPECT_FALSE(std::filesystem::exists(results()));
+}
+
+TEST_F(Sweep, ThePlanCountsWhatCellsShare) {
+  const auto config = folder_.write_config("mixed.json", R"({"model": {"path": "@/model"}, "results": "@/results",
+    "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}}],
+    "grid": {"compress[0].low_rank": [{"name": "none"}, {"name": "joint_svd", "d_kv": 2}, {"name": "joint_svd", "d_kv": 3},
+                                      {"name": "split_svd", "d_kv": 2}]}})");
+  const Json shared = run_program({"run", config.string(), "--dry-run", "--json"}).json()["shared"];
+  EXPECT_EQ(shared["source_models"], 1);
+  EXPECT_EQ(shared["calibrated_cells"], 0);
+  EXPECT_EQ(shared["decompositions"], 2);  // joint and split; `none` decomposes nothing
+  EXPECT_EQ(shared["decomposed_cells"], 3);
 }
 
 TEST_F(Sweep, OnlyAndLimitLeaveTheRest) {

@@ -47,6 +47,7 @@ class Mha2Mla final : public Pass {
   }
 
   void announce(const Geometry& geometry, DecompositionStore& store) const override {
+    if (!factorizer_->decomposes()) return;
     const FactorGeometry shapes = factor_geometry(geometry);
     for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
       store.announce(kind_of(shapes.pairs.at(static_cast<std::size_t>(layer))), layer,
