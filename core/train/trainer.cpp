@@ -45,13 +45,16 @@ double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource
   return processes.sum(sum) / scored;
 }
 
+/// First losses below this many nats count as this much: a model that is distilled from itself begins at 0.
+constexpr double kSmallestFirstLoss = 1;
+
 /// Why a step says that the run has diverged; empty when it has not.
 std::string divergence(const TrainingStep& step, double first_loss, double factor) {
   if (!std::isfinite(step.loss)) return cat("step ", step.step, ": the loss is not finite");
   if (!std::isfinite(step.gradient_norm)) return cat("step ", step.step, ": the gradient is not finite");
-  if (factor > 0 && step.loss > factor * first_loss) {
+  if (factor > 0 && step.loss > factor * std::max(first_loss, kSmallestFirstLoss)) {
     return cat("step ", step.step, ": the loss is ", step.loss, ", more than ", factor, " times the first (",
-               first_loss, ")");
+               first_loss, first_loss < kSmallestFirstLoss ? ", which counts as 1)" : ")");
   }
   return {};
 }

@@ -43,7 +43,7 @@ struct TrainOptions {
     visit("seed", self.seed, "of the order of packed sequences (for whoever makes the batch source)");
     visit("trainable", self.trainable, "all, attention, attention_and_norms, or a regular expression for names");
     visit("divergence_factor", self.divergence_factor,
-          "a loss above this multiple of the first one ends the run; 0: only one that is not finite does");
+          "a loss above this multiple of the first one, or of 1, ends the run; 0: only one that is not finite does");
     visit("loss", self.loss, "what is minimised: a weighted sum");
     visit("checkpoint_activations", self.checkpoint_activations,
           "compute each layer again for its gradient: a third more work, a small part of the memory, the same numbers");
@@ -112,10 +112,10 @@ struct TrainingSurroundings {
 /// Minimises options.loss, averaged over scored tokens, with AdamW. The parameters named by `trainable` are updated in
 /// place and require gradients only during the call. The gradient of a step is that of the mean over all tokens it
 /// scores, however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a
-/// loss above divergence_factor times the first) is a status: the step that showed it is reported but its update is not
-/// made, so that the model is as the last update left it. Same seed, data and thread count: same losses, bit for bit,
-/// also when a run is continued from the state of an earlier one. Throws ConfigError for options that do not fit the
-/// model or a missing teacher, DataError for a state that does not fit.
+/// loss above divergence_factor times the first, which counts as 1 nat at least) is a status: the step that showed it
+/// is reported but its update is not made, so that the model is as the last update left it. Same seed, data and thread
+/// count: same losses, bit for bit, also when a run is continued from the state of an earlier one. Throws ConfigError
+/// for options that do not fit the model or a missing teacher, DataError for a state that does not fit.
 ///
 /// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's

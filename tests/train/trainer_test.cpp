@@ -148,6 +148,19 @@ TEST(Train, ALossFarAboveTheFirstDiverges) {
   EXPECT_EQ(stopped.loss.size(), first_above + 1);
 }
 
+// Its loss begins at 0, where any step away is an infinite multiple.
+TEST(Train, DistillationFromItselfDoesNotDiverge) {
+  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder teacher = decoder.clone();
+  RowBatches source(random_rows({17, 12, 17, 9}));
+  TrainOptions options = short_run(6);
+  options.loss.cross_entropy = 0;
+  options.loss.distillation = 1;
+  TrainingSurroundings surroundings;
+  surroundings.teacher = &teacher;
+  EXPECT_EQ(train(decoder, source, options, surroundings).status, TrainingStatus::kComplete);
+}
+
 TEST(Train, ALossThatIsNotFiniteDivergesWhateverTheFactor) {
   Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
   decoder.final_norm[0] = std::nan("");
