@@ -19,10 +19,7 @@ using testing::HasSubstr;
 class Run : public testing::Test {
  protected:
   void SetUp() override {
-    test::write_tiny_model(folder_ / "model");
-    std::string text;
-    for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
-    folder_.write("text.txt", text);
+    test::write_tiny_inputs(folder_);
     config_ = folder_.write_config("tiny.json", R"(// a tiny experiment
       {"model": {"path": "@/model"},
        "results": "@/results",

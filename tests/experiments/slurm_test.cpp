@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "core/store/record.h"
 #include "tests/support/run_program.h"
 #include "tests/support/shared_data.h"
@@ -32,35 +34,74 @@ class LocalSlurm {
   test::ProgramResult started_;
 };
 
-TEST(Slurm, AnArrayRunsEveryCellOnce) {
-  if (::geteuid() != 0) GTEST_SKIP() << "Slurm's daemons are started as root only";
-  if (!std::filesystem::exists(test::shared_folder() / "tools/slurm_local"))
-    GTEST_SKIP() << "no tools/slurm_local in MLA_SHARED";
-  if (run_script("command -v sbatch slurmctld munged").exit_code != 0)
-    GTEST_SKIP() << "Slurm (slurm-wlm, munge) is not installed";
-  const test::TemporaryFolder folder;
-  const LocalSlurm slurm(folder / "slurm");
-  if (slurm.started().exit_code != 0) GTEST_SKIP() << "Slurm does not start here: " << slurm.started().err;
-  const auto job = run_script(slurm.environment() + "timeout 60 srun -n 1 true");
-  if (job.exit_code != 0) GTEST_SKIP() << "Slurm starts here but runs no job: " << job.err;
+class Slurm : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "Slurm's daemons are started as root only";
+    if (!std::filesystem::exists(test::shared_folder() / "tools/slurm_local"))
+      GTEST_SKIP() << "no tools/slurm_local in MLA_SHARED";
+    if (run_script("command -v sbatch slurmctld munged").exit_code != 0)
+      GTEST_SKIP() << "Slurm (slurm-wlm, munge) is not installed";
+    slurm_.emplace(folder_ / "slurm");
+    if (slurm_->started().exit_code != 0) GTEST_SKIP() << "Slurm does not start here: " << slurm_->started().err;
+    const auto job = run("timeout 60 srun -n 1 true");
+    if (job.exit_code != 0) GTEST_SKIP() << "Slurm starts here but runs no job: " << job.err;
+    test::write_tiny_inputs(folder_);
+  }
 
-  test::write_tiny_model(folder / "model");
-  const auto config = folder.write("tiny.json", R"({"model": {"path": ")" + (folder / "model").string() + R"("},
-    "results": ")" + (folder / "results").string() + R"(",
+  test::ProgramResult run(const std::string& script) const { return run_script(slurm_->environment() + script); }
+
+  /// Submits the experiment and returns the job's number.
+  std::string submit(const std::filesystem::path& config, const std::string& options) const {
+    const auto submitted = run("mlaforge slurm " + config.string() + " --cpus 1 --json " + options);
+    EXPECT_EQ(submitted.exit_code, 0) << submitted.err;
+    return submitted.exit_code == 0 ? submitted.json()["job"].get<std::string>() : "";
+  }
+
+  /// What is still in the queue after all jobs had three minutes to end.
+  std::string queue_at_the_end() const {
+    return run("for i in $(seq 360); do [ -z \"$(squeue -h)\" ] && exit; sleep 0.5; done; squeue").out;
+  }
+
+  std::string log() const { return run_script("cat " + (folder_ / "results/tiny/logs").string() + "/*").out; }
+  RunRecord record(const std::string& cell) const { return read_record(folder_ / ("results/tiny/" + cell + ".h5")); }
+
+  test::TemporaryFolder folder_;
+  std::optional<LocalSlurm> slurm_;
+};
+
+TEST_F(Slurm, AnArrayRunsEveryCellOnce) {
+  const auto config = folder_.write_config("tiny.json", R"({"model": {"path": "@/model"}, "results": "@/results",
     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
     "grid": {"compress[0].low_rank.d_kv": [2, 3, 4]}})");
-  const auto submitted =
-      run_script(slurm.environment() + "mlaforge slurm " + config.string() + " --tasks 2 --cpus 1 --json");
-  ASSERT_EQ(submitted.exit_code, 0) << submitted.err;
-  EXPECT_FALSE(submitted.json()["job"].is_null());
-  const auto ended = run_script(slurm.environment() +
-                                "for i in $(seq 360); do [ -z \"$(squeue -h)\" ] && exit; sleep 0.5; done; squeue");
-  ASSERT_EQ(ended.out, "");
+  submit(config, "--tasks 2");
+  ASSERT_EQ(queue_at_the_end(), "");
   for (const char* cell : {"d_kv=2", "d_kv=3", "d_kv=4"}) {
-    EXPECT_EQ(read_record_head(folder / (std::string("results/tiny/") + cell + ".h5")).status, RunStatus::kComplete);
+    EXPECT_EQ(record(cell).head.status, RunStatus::kComplete);
+    EXPECT_THAT(log(), testing::HasSubstr(std::string(cell) + ": complete"));
   }
-  const auto log = run_script("cat " + (folder / "results/tiny/logs").string() + "/*");
-  EXPECT_THAT(log.out, testing::HasSubstr("d_kv=2: complete"));
+}
+
+// Preempted while it trains, a task saves, goes back into the queue and ends with the weights of an undisturbed run.
+TEST_F(Slurm, APreemptedTaskIsRequeuedAndGoesOn) {
+  const auto config = folder_.write_config("tiny.json", R"({"model": {"path": "@/model"}, "results": "@/results",
+    "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
+    "train": {"steps": 3000, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
+              "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
+  const std::string task = submit(config, "--tasks 1") + "_0";
+  // A requeued job may start after two minutes only, unless it is told otherwise.
+  const auto requeued =
+      run("for i in $(seq 1200); do grep -qs fine-tune " + (folder_ / "results/.cells").string() +
+          "/*/activity && break; sleep 0.05; done; scancel --batch --signal=TERM " + task +
+          "; for i in $(seq 600); do scontrol show job " + task +
+          " | grep -q Restarts=1 && scontrol update JobId=" + task + " StartTime=now && exit; sleep 0.1; done; exit 1");
+  ASSERT_EQ(requeued.exit_code, 0) << requeued.err << log();
+  ASSERT_EQ(queue_at_the_end(), "");
+  EXPECT_THAT(log(), testing::HasSubstr("stopped with its state saved; back into the queue"));
+  const RunRecord resumed = record("default");
+  EXPECT_EQ(resumed.head.status, RunStatus::kComplete);
+  ASSERT_EQ(run_script("mlaforge run --quiet --threads 1 --force " + config.string()).exit_code, 0);
+  EXPECT_EQ(resumed.training.loss, record("default").training.loss);
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
-// A small model with a tokenizer, on disk.
+// A small model with a tokenizer, and text to train it on, on disk.
 #pragma once
 
 #include <filesystem>
 #include <fstream>
 
 #include "core/model/family.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_models.h"
 #include "tests/text/tiny_tokenizers.h"
 
@@ -20,6 +21,14 @@ inline void write_tiny_model(const std::filesystem::path& folder, std::int64_t v
   geometry.vocabulary = vocabulary;
   save_checkpoint({tiny_decoder(geometry, at::ScalarType::Float), make_config(geometry), {}}, folder);
   std::ofstream(folder / "tokenizer.json") << tiny_sentencepiece_like().dump();
+}
+
+/// What a small experiment reads: FOLDER/model, and FOLDER/text.txt with documents that end with "###".
+inline void write_tiny_inputs(const TemporaryFolder& folder) {
+  write_tiny_model(folder / "model");
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "ab abc ab cab ba\nabc ab\n###";
+  folder.write("text.txt", text);
 }
 
 }  // namespace mla::test
