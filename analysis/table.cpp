@@ -82,8 +82,8 @@ std::vector<std::string> footnotes(const Table& table) {
   if (errors) {
     lines.emplace_back(
         table.both_errors
-            ? "± standard error: had the seeds and the items been others, or the items alone where there is one run"
-            : "± standard error: over runs that differ in their seeds, or of the items where there is one run");
+            ? "± standard error: had the seeds and the items been others, or the items alone where runs do not differ"
+            : "± standard error: over runs that differ in their seeds, or of the items where runs do not differ");
   }
   lines.insert(lines.end(), table.notes.begin(), table.notes.end());
   for (const std::string& note : table.left_out) lines.push_back("left out: " + note);

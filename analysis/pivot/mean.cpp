@@ -81,6 +81,12 @@ TableValue mean_of(const std::vector<TableValue>& values) {
   }
   result.run_error = result.error = std::sqrt(squares / (count - 1) / count);
   if (samples) result.sample_error = std::sqrt(sample_squares / count);
+  const auto as_first = [&](const TableValue& value) { return value.mean == values.front().mean; };
+  if (samples && std::all_of(values.begin(), values.end(), as_first)) {
+    result.mean = values.front().mean;
+    result.run_error = 0;
+    result.error = result.sample_error;
+  }
   result.runs = values.size();
   return result;
 }

@@ -8,7 +8,7 @@
 namespace mla {
 
 /// Over runs that differ in their seeds: the error is that of other seeds on the same samples. One run has the error of
-/// its samples. At least one value.
+/// its samples, and so have runs that agree, as before training, where no seed has a say. At least one value.
 TableValue mean_of(const std::vector<TableValue>& values);
 
 /// One score in each run of a cell, with its weight in the value shown.

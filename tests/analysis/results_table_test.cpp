@@ -100,6 +100,14 @@ TEST_F(ResultsTableTest, OneRunHasTheErrorOfItsItems) {
   EXPECT_NEAR(baseline["values"]["average"]["standard_error"].get<double>(), 2.5, kRounding);  // sqrt(4^2 + 3^2) / 2
 }
 
+// What is not trained yet is the same whatever the seed: its spread over seeds would be no error at all.
+TEST_F(ResultsTableTest, RunsThatAgreeHaveTheErrorOfTheirItems) {
+  const Json converted = table({"--stage", "converted", "--json"}).json()["rows"][1];
+  EXPECT_EQ(converted["runs"], 2);
+  EXPECT_NEAR(converted["values"]["first"]["standard_error"].get<double>(), 4, kRounding);
+  EXPECT_EQ(converted["values"]["first"]["standard_error_over_runs"], 0);
+}
+
 TEST_F(ResultsTableTest, ShowsAnotherStageOrMetric) {
   const Json converted = table({"--stage", "converted", "--json"}).json();
   ASSERT_EQ(converted["rows"].size(), 2U);  // the baseline has no such stage
