@@ -78,7 +78,7 @@ void register_one(const Geometry& geometry, const std::string& spectrum, const s
       ->Iterations(1);
 }
 
-void register_all() {
+const int kRegistered = [] {
   for (const Geometry& geometry : kGeometries) {
     for (const char* spectrum : {"flat", "power", "steep"}) {
       for (const std::int64_t divisor : {8, 4, 2}) register_one(geometry, spectrum, "auto", geometry.columns / divisor);
@@ -86,14 +86,8 @@ void register_all() {
         register_one(geometry, spectrum, method, geometry.columns / 4);
     }
   }
-}
+  return 0;
+}();
 
 }  // namespace
 }  // namespace mla
-
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  mla::register_all();
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}

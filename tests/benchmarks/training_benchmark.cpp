@@ -177,7 +177,8 @@ void register_case(const std::string& name, std::int64_t iterations,
       ->Iterations(iterations);
 }
 
-void register_all() {
+const int kRegistered = [] {
+  keep_freed_memory();  // as the program does
   for (const std::string model : {"smollm_135m", "small_3m"}) {
     const std::int64_t iterations = model == "small_3m" ? 20 : 2;
     for (const bool converted : {false, true}) {
@@ -192,15 +193,8 @@ void register_all() {
     const Case given{model, false, false, 2, 2048};
     register_case("calibrate/" + given.name(), iterations, [=](benchmark::State& state) { calibration(state, given); });
   }
-}
+  return 0;
+}();
 
 }  // namespace
 }  // namespace mla
-
-int main(int argc, char** argv) {
-  mla::keep_freed_memory();  // as the program does
-  benchmark::Initialize(&argc, argv);
-  mla::register_all();
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
