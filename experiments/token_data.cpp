@@ -1,11 +1,17 @@
 #include "experiments/token_data.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/interrupt.h"
 #include "core/base/json.h"
+#include "core/base/progress.h"
 #include "core/base/suggest.h"
+#include "core/text/pack.h"
 #include "core/text/token_shard.h"
 #include "experiments/token_ids.h"
 
@@ -100,6 +106,31 @@ TokenRows tokenize_file(const std::string& file, const DataOptions& options, con
   return tokens;
 }
 
+/// A text file's tokens in a shard that goes when nobody reads it any more.
+std::shared_ptr<const TokenShard> pack_aside(const std::filesystem::path& file, const DataOptions& options,
+                                             const Tokenizer& tokenizer, int threads) {
+  static std::atomic<int> count = 0;
+  const auto shard =
+      std::filesystem::temp_directory_path() / cat("mlaforge_", ::getpid(), "_", count++, kShardExtension);
+  Progress bar(cat("tokenize ", file.filename().string()), static_cast<std::int64_t>(std::filesystem::file_size(file)),
+               "bytes");
+  pack({file}, tokenizer, {options.documents, options.bos, options.eos, threads}, shard,
+       [&](std::int64_t bytes, std::int64_t) {
+         bar.advance(bytes);
+         check_interrupt();
+       });
+  auto opened = std::make_shared<const TokenShard>(shard);
+  std::filesystem::remove(shard);  // the mapping keeps its bytes
+  return opened;
+}
+
+bool is_large_text(const std::string& file, std::int64_t in_memory) {
+  std::error_code missing;  // which whoever reads it tells
+  const auto bytes = std::filesystem::file_size(file, missing);
+  return !missing && static_cast<std::int64_t>(bytes) > in_memory && !is_tensor_file(file) &&
+         std::filesystem::path(file).extension() != ".json";
+}
+
 }  // namespace
 
 bool is_token_shard(const std::filesystem::path& file) { return file.extension() == kShardExtension; }
@@ -142,13 +173,16 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int 
   return std::move(rows).result();
 }
 
-std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads) {
+std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads,
+                                               std::int64_t in_memory) {
   const bool whole = options.length == 0 && options.min_tokens == 0 && options.max_rows == 0;
   if (!whole) return std::make_shared<MemoryTokens>(load_rows(options, &tokenizer, threads).rows);
   std::vector<std::shared_ptr<const TokenStream>> parts;
   for (const std::string& file : options.files) {
     if (is_token_shard(file)) {
       parts.push_back(open_shard(file, &tokenizer));
+    } else if (is_large_text(file, in_memory)) {
+      parts.push_back(pack_aside(file, options, tokenizer, threads));
     } else {
       DataOptions one = options;
       one.files = {file};

@@ -57,9 +57,15 @@ bool is_token_shard(const std::filesystem::path& file);
 /// with another tokenizer, or when no row is left.
 TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int threads);
 
-/// The same for training, end to end. Shards stay where they are, mapped into memory, unless rows are cut or left out
-/// by `length`, `min_tokens` or `max_rows`; everything else is loaded.
-std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads);
+/// Text files above this size are not held in memory for training.
+inline constexpr std::int64_t kLargestTextInMemory = std::int64_t{32} << 20;
+
+/// The same for training, end to end. Unless rows are cut or left out by `length`, `min_tokens` or `max_rows`, shards
+/// stay where they are, mapped into memory, and text files of more than `in_memory` bytes are packed into a shard
+/// without a name in the folder for temporary files (TMPDIR), so that memory does not grow with the corpus. Everything
+/// else is loaded. Throws Interrupted after a signal.
+std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads,
+                                               std::int64_t in_memory = kLargestTextInMemory);
 
 /// The content hash of a file that is read as data. A token shard may be larger than one wants to read through: it
 /// states the hash of what it holds.

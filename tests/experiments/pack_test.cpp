@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "core/text/token_shard.h"
+#include "experiments/token_data.h"
 #include "tests/support/run_program.h"
 
 namespace mla {
@@ -90,6 +93,27 @@ TEST_F(PackTest, TrainingOnAShardIsTrainingOnItsText) {
   const ProgramResult shard = pretrain({{"data", files("train.mlat")}, {"packing", "rows"}});
   ASSERT_EQ(text.exit_code, 0) << text.err;
   EXPECT_EQ(text.json()["final_loss"], shard.json()["final_loss"]) << shard.err;
+}
+
+TEST_F(PackTest, LargeTextIsReadFromAShardAsideAndSmallTextFromMemory) {
+  DataOptions options;
+  options.files = {data("train.txt").string(), data("held_out.txt").string()};
+  options.documents.separator = "<|endoftext|>";
+  options.eos = true;
+  const auto tokenizer = load_tokenizer(data("tokenizer.json"));
+  const auto temporary = folder_ / "temporary";
+  std::filesystem::create_directories(temporary);
+  ::setenv("TMPDIR", temporary.c_str(), 1);
+  const auto large = open_tokens(options, *tokenizer, 2, 0), small = open_tokens(options, *tokenizer, 2);
+  ::unsetenv("TMPDIR");
+  EXPECT_TRUE(std::filesystem::is_empty(temporary));
+  ASSERT_EQ(large->tokens(), small->tokens());
+  ASSERT_EQ(large->documents(), small->documents());
+  std::vector<std::int32_t> from_shard(static_cast<std::size_t>(small->tokens())), from_memory(from_shard.size());
+  large->read(0, from_shard);
+  small->read(0, from_memory);
+  EXPECT_EQ(from_shard, from_memory);
+  for (std::int64_t i = 0; i <= small->documents(); ++i) EXPECT_EQ(large->document_begin(i), small->document_begin(i));
 }
 
 TEST_F(PackTest, EosEndsDocumentsInTextAndShardsAlike) {
