@@ -90,6 +90,12 @@ Place place_of(const std::vector<DecodeSpan>& spans, std::int64_t position) {
   return {&spans[i], position};
 }
 
+/// Not inlined into the kernel below, whose many variables would leave this loop without registers.
+MLA_VECTORISED void unpack_kernel(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
+                                  std::int64_t width, float* table, float* out) {
+  unpack_span(span, head, first, count, width, table, out);
+}
+
 /// The rows of one tile in one stream.
 template <class T>
 struct TileRows {
@@ -116,10 +122,11 @@ MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place,
   for (std::int64_t head = 0; head < heads; ++head) {
     T* out = tile.data() + head * room_of_head;
     if constexpr (std::is_same_v<T, float>) {
-      unpack_span(span.packed, first + head, place.index, count, stream.width, room.table.data(), out);
+      unpack_kernel(span.packed, first + head, place.index, count, stream.width, room.table.data(), out);
     } else {
       room.numbers.resize(static_cast<std::size_t>(room_of_head));
-      unpack_span(span.packed, first + head, place.index, count, stream.width, room.table.data(), room.numbers.data());
+      unpack_kernel(span.packed, first + head, place.index, count, stream.width, room.table.data(),
+                    room.numbers.data());
       std::copy_n(room.numbers.data(), count * stream.width, out);
     }
   }

@@ -96,9 +96,10 @@ class Counter {
 
 }  // namespace
 
-// Passes of twice the length until one takes long enough.
+// Passes of twice the length until one takes long enough. The first one starts threads and is not counted.
 double forward_rate(const Decoder& decoder) {
   const c10::InferenceMode inference;
+  decoder.forward(at::zeros({1, 1}, at::kLong));
   for (std::int64_t tokens = 16;; tokens *= 2) {
     const std::int64_t length = std::min(tokens, decoder.geometry.max_positions),
                        rows = std::max<std::int64_t>(1, tokens / length);
