@@ -98,7 +98,8 @@ std::filesystem::file_time_type file_system_time(const std::filesystem::path& fo
   const std::filesystem::path probe = temporary_name(folder / "time");
   const Descriptor file{::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0) throw DataError(cat(folder.string(), ": cannot be written: ", std::strerror(errno)));
-  const auto now = std::filesystem::last_write_time(probe);
+  // By its descriptor: whoever tidies the folder may take the probe for a leftover.
+  const auto now = std::filesystem::last_write_time(cat("/proc/self/fd/", file.fd));
   ::unlink(probe.c_str());
   return now;
 }

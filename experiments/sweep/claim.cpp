@@ -96,7 +96,8 @@ bool alive(const path& file, const std::optional<ProcessIdentity>& holder, const
   return age && *age < timing.stale;
 }
 
-/// Makes claim `number` with this process's identity; false when it exists.
+/// Makes claim `number` with this process's identity; false when it exists, or when its holder, tidying up, has taken
+/// this process's unfinished file for a leftover.
 bool make_claim(const path& folder, std::int64_t number) {
   const path file = claim_file(folder, number), temporary = temporary_name(file);
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -109,7 +110,7 @@ bool make_claim(const path& folder, std::int64_t number) {
   const int link_error = errno;
   ::unlink(temporary.c_str());
   if (!written) throw DataError(cat(folder.string(), ": a claim cannot be written: ", std::strerror(write_error)));
-  if (!linked && link_error != EEXIST) {
+  if (!linked && link_error != EEXIST && link_error != ENOENT) {
     throw DataError(cat(folder.string(), ": a claim cannot be made: ", std::strerror(link_error)));
   }
   return linked;

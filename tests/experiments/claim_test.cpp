@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
 #include "core/base/fields.h"
+#include "core/base/file.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mla {
@@ -135,6 +137,32 @@ TEST(Claim, GoesToOneOfManyAtOnce) {
     }
     EXPECT_EQ(std::count_if(claims.begin(), claims.end(), [](const auto& claim) { return claim != nullptr; }), 1);
   }
+}
+
+// Holders tidy the folder, and with it the unfinished claims of others who are on their way.
+TEST(Claim, TidyingHoldersDisturbNobody) {
+  const test::TemporaryFolder folder;
+  std::atomic<int> taken = 0, failed = 0;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 1000; ++turn) {
+        try {
+          if (const auto claim = Claim::attempt(folder.path())) {
+            remove_leftovers(folder.path());
+            ++taken;
+          }
+          file_system_time(folder.path());
+        } catch (const std::exception&) {
+          ++failed;
+        }
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_GT(taken, 0);
+  EXPECT_EQ(failed, 0);
+  EXPECT_TRUE(files_in(folder.path()).empty());
 }
 
 }  // namespace
