@@ -45,16 +45,40 @@ MLA_INLINE void apply_formula(const Parameters& scale, const Parameters& zero, C
   }
 }
 
-/// Channels begin … end - 1 of a row, all of one scale and zero.
-template <int BITS, PackedSpan::Formula FORMULA>
-MLA_INLINE void unpack_group(const std::uint8_t* row, std::int64_t begin, std::int64_t end, float scale, float zero,
-                             float* out) {
+/// One scale and zero for all channels of a group.
+struct GroupParameters {
+  float scale, zero;
+  template <PackedSpan::Formula FORMULA, class Codes>
+  MLA_INLINE void apply(std::int64_t, Codes& codes) const {
+    apply_formula<FORMULA>(scale, zero, codes);
+  }
+};
+/// A scale and a zero for each channel.
+struct ChannelParameters {
+  const float *scale, *zero;
+  template <PackedSpan::Formula FORMULA>
+  MLA_INLINE void apply(std::int64_t channel, float& code) const {
+    apply_formula<FORMULA>(scale[channel], zero[channel], code);
+  }
+  template <PackedSpan::Formula FORMULA>
+  MLA_INLINE void apply(std::int64_t channel, Vector<float>& codes) const {
+    Vector<float> s, z;
+    load(scale + channel, s);
+    load(zero + channel, z);
+    apply_formula<FORMULA>(s, z, codes);
+  }
+};
+
+/// Channels begin … end - 1 of a row.
+template <int BITS, PackedSpan::Formula FORMULA, class Parameters>
+MLA_INLINE void unpack_channels(const std::uint8_t* row, std::int64_t begin, std::int64_t end,
+                                const Parameters& parameters, float* out) {
   std::int64_t c = begin;
   if constexpr (BITS == 8) {  // compilers widen bytes better than vectors of them
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       float number = static_cast<float>(row[i]);
-      apply_formula<FORMULA>(scale, zero, number);
+      parameters.template apply<FORMULA>(i, number);
       out[i] = number;
     }
     return;
@@ -62,13 +86,13 @@ MLA_INLINE void unpack_group(const std::uint8_t* row, std::int64_t begin, std::i
     for (const std::uint8_t* bytes = row + begin / 8 * BITS; c + 8 <= end; c += 8, bytes += BITS) {
       Vector<float> codes;
       eight_codes<BITS>(bytes, codes);
-      apply_formula<FORMULA>(scale, zero, codes);
+      parameters.template apply<FORMULA>(c, codes);
       store<float>(codes, out + c);
     }
   }
   for (; c < end; ++c) {
     out[c] = static_cast<float>(code_at(row, c, BITS));
-    apply_formula<FORMULA>(scale, zero, out[c]);
+    parameters.template apply<FORMULA>(c, out[c]);
   }
 }
 
@@ -78,37 +102,8 @@ MLA_INLINE void unpack_groups(const PackedSpan& span, const std::uint8_t* row, s
                               float* out) {
   const std::int64_t group = span.group;
   for (std::int64_t begin = 0; begin < width; begin += group, ++first) {
-    const float scale = parameter(span.scale, span.half, first), zero = parameter(span.zero, span.half, first);
-    unpack_group<BITS, FORMULA>(row, begin, begin + group < width ? begin + group : width, scale, zero, out);
-  }
-}
-
-/// One row with a scale and a zero for each channel, given as float32.
-template <int BITS, PackedSpan::Formula FORMULA>
-MLA_INLINE void unpack_channels(const std::uint8_t* row, const float* scale, const float* zero, std::int64_t width,
-                                float* out) {
-  std::int64_t c = 0;
-  if constexpr (BITS == 8) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) {
-      float number = static_cast<float>(row[i]);
-      apply_formula<FORMULA>(scale[i], zero[i], number);
-      out[i] = number;
-    }
-    return;
-  } else {
-    for (const std::uint8_t* bytes = row; c + 8 <= width; c += 8, bytes += BITS) {
-      Vector<float> codes, s, z;
-      eight_codes<BITS>(bytes, codes);
-      load(scale + c, s);
-      load(zero + c, z);
-      apply_formula<FORMULA>(s, z, codes);
-      store<float>(codes, out + c);
-    }
-  }
-  for (; c < width; ++c) {
-    out[c] = static_cast<float>(code_at(row, c, BITS));
-    apply_formula<FORMULA>(scale[c], zero[c], out[c]);
+    const GroupParameters parameters{parameter(span.scale, span.half, first), parameter(span.zero, span.half, first)};
+    unpack_channels<BITS, FORMULA>(row, begin, begin + group < width ? begin + group : width, parameters, out);
   }
 }
 
@@ -135,7 +130,7 @@ MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::in
         table[width + c] = parameter(span.zero, span.half, begin + c);
       }
     }
-    unpack_channels<BITS, FORMULA>(row, table, table + width, width, out);
+    unpack_channels<BITS, FORMULA>(row, 0, width, ChannelParameters{table, table + width}, out);
   }
 }
 
