@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "core/ops/softmax_loss.h"
+
 namespace mla {
 
 namespace {
@@ -27,11 +29,10 @@ at::Tensor target_nll(const Decoder& decoder, const at::Tensor& hidden, const at
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
   at::Tensor nll = at::empty({rows.size(0)}, rows.options());
-  for_logits(
-      decoder, rows, targets.reshape({-1}), logit_elements,
-      [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
-        nll.narrow(0, begin, wanted.size(0)).copy_(at::cross_entropy_loss(logits, wanted, {}, at::Reduction::None));
-      });
+  for_logits(decoder, rows, targets.reshape({-1}), logit_elements,
+             [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
+               nll.narrow(0, begin, wanted.size(0)).copy_(softmax_nll(logits, wanted));
+             });
   return nll.view(targets.sizes());
 }
 
@@ -44,7 +45,7 @@ TargetScores target_scores(const Decoder& decoder, const at::Tensor& hidden, con
   for_logits(decoder, rows, targets.reshape({-1}), logit_elements,
              [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
                const at::Tensor own = logits.gather(1, wanted.unsqueeze(1));
-               scores.nll.narrow(0, begin, wanted.size(0)).copy_((logits.logsumexp(1, true) - own).squeeze(1));
+               scores.nll.narrow(0, begin, wanted.size(0)).copy_(softmax_nll(logits, wanted));
                scores.likeliest.narrow(0, begin, wanted.size(0)).copy_(own.eq(logits.amax(1, true)).squeeze(1));
              });
   return {scores.nll.view(targets.sizes()), scores.likeliest.view(targets.sizes())};

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/ops/matrix_product.h"
 #include "core/ops/thin_linear.h"
 #include "core/ops/vector_math.h"
 
@@ -78,9 +79,9 @@ GatedGradient gated_gradient(const at::Tensor& gate, const at::Tensor& up, at::T
 struct FeedForward : torch::autograd::Function<FeedForward> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& gate,
                             const at::Tensor& up, const at::Tensor& down) {
-    const at::Tensor inner_gate = at::linear(x, gate), inner_up = at::linear(x, up);
+    const at::Tensor inner_gate = dense_linear(x, gate), inner_up = dense_linear(x, up);
     context->save_for_backward({x, gate, up, down, inner_gate, inner_up});
-    return at::linear(gated(inner_gate, inner_up), down);
+    return dense_linear(gated(inner_gate, inner_up), down);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -88,13 +89,15 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
     const auto saved = context->get_saved_variables();
     const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
     const at::Tensor &gate = saved[1], &up = saved[2], &down = saved[3];
-    const at::Tensor dinner = at::mm(dy, down);
+    const at::Tensor dinner = matrix_product(dy, down);
     const GatedGradient inner = gated_gradient(saved[4].flatten(0, -2), saved[5].flatten(0, -2), dinner);
     at::Tensor dx, dgate, dup, ddown;
-    if (context->needs_input_grad(3)) ddown = at::mm(dy.t(), inner.product);
-    if (context->needs_input_grad(1)) dgate = at::mm(inner.gate.t(), x);
-    if (context->needs_input_grad(2)) dup = at::mm(inner.up.t(), x);
-    if (context->needs_input_grad(0)) dx = at::mm(inner.gate, gate).addmm_(inner.up, up).view_as(saved[0]);
+    if (context->needs_input_grad(3)) ddown = matrix_product(dy.t(), inner.product);
+    if (context->needs_input_grad(1)) dgate = matrix_product(inner.gate.t(), x);
+    if (context->needs_input_grad(2)) dup = matrix_product(inner.up.t(), x);
+    if (context->needs_input_grad(0)) {
+      dx = matrix_product(inner.gate, gate).add_(matrix_product(inner.up, up)).view_as(saved[0]);
+    }
     return {dx, dgate, dup, ddown};
   }
 };

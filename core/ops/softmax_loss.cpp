@@ -21,6 +21,17 @@ MLA_INLINE T log_sum_exp(const T* row, std::int64_t count, T inverse_temperature
   return most * inverse_temperature + std::log(sum);
 }
 
+/// The distance is taken before it is rounded: the two logits may be large and close.
+template <class T>
+MLA_INLINE double nll(const T* row, std::int64_t target, std::int64_t count) {
+  T most = row[0], sum = 0;
+#pragma omp simd reduction(max : most)
+  for (std::int64_t j = 0; j < count; ++j) most = row[j] > most ? row[j] : most;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t j = 0; j < count; ++j) sum += vector_exp(row[j] - most);
+  return std::log(static_cast<double>(sum)) + static_cast<double>(most - row[target]);
+}
+
 /// One row's loss; the row becomes its gradient, but for the target's -1.
 template <class T>
 MLA_INLINE double cross_entropy(T* row, std::int64_t target, std::int64_t count, T factor) {
@@ -75,6 +86,13 @@ MLA_VECTORISED double mixture_kernel(double* row, const double* teacher, std::in
   return mixture(row, teacher, target, count, loss, scale);
 }
 
+MLA_VECTORISED double nll_kernel(const float* row, std::int64_t target, std::int64_t count) {
+  return nll(row, target, count);
+}
+MLA_VECTORISED double nll_kernel(const double* row, std::int64_t target, std::int64_t count) {
+  return nll(row, target, count);
+}
+
 /// Through ATen, for other devices and dtypes.
 double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
                 double scale) {
@@ -118,6 +136,25 @@ double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, cons
     });
   });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+at::Tensor softmax_nll(const at::Tensor& logits, const at::Tensor& targets) {
+  if (!has_kernels(logits) || !logits.is_contiguous()) {
+    return at::cross_entropy_loss(logits, targets, {}, at::Reduction::None);
+  }
+  const std::int64_t rows = logits.size(0), count = logits.size(1);
+  const at::Tensor result = at::empty({rows}, logits.options()), wanted = targets.contiguous();
+  const std::int64_t* target = wanted.const_data_ptr<std::int64_t>();
+  with_type(logits, [&]<class T>(T*) {
+    const T* data = logits.const_data_ptr<T>();
+    T* to = result.mutable_data_ptr<T>();
+    for_rows(rows, count, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        to[i] = static_cast<T>(nll_kernel(data + i * count, target[i], count));
+      }
+    });
+  });
+  return result;
 }
 
 }  // namespace mla

@@ -17,4 +17,7 @@ struct SoftmaxLoss {
 double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
                              const SoftmaxLoss& loss, double scale);
 
+/// -log p(target) of each row of `logits` [rows, vocabulary], for `targets` int64 [rows]: [rows] in the logits' dtype.
+at::Tensor softmax_nll(const at::Tensor& logits, const at::Tensor& targets);
+
 }  // namespace mla

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "core/ops/matrix_product.h"
 #include "core/ops/row_products.h"
 
 namespace mla {
@@ -138,7 +139,7 @@ at::Tensor head_sums(const at::Tensor& given, const at::Tensor& weight, std::int
 }
 
 at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return thin_linear_serves(x, weight) ? thin_linear(x, weight, bias) : at::linear(x, weight, bias);
+  return thin_linear_serves(x, weight) ? thin_linear(x, weight, bias) : dense_linear(x, weight, bias);
 }
 
 }  // namespace mla

@@ -27,7 +27,7 @@ std::vector<at::Tensor> thin_linears(const at::Tensor& x, const std::vector<at::
 at::Tensor head_products(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
 at::Tensor head_sums(const at::Tensor& x, const at::Tensor& weight, std::int64_t kv_heads);
 
-/// thin_linear() or at::linear(), whichever serves.
+/// thin_linear() or dense_linear(), whichever serves.
 at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
 }  // namespace mla

@@ -8,6 +8,7 @@
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
+#include "core/ops/matrix_product.h"
 #include "core/ops/softmax_loss.h"
 
 namespace mla {
@@ -46,7 +47,7 @@ void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b)
   if (gradient.defined()) {
     gradient.addmm_(a, b);
   } else {
-    gradient = at::mm(a, b);
+    gradient = matrix_product(a, b);
   }
 }
 
@@ -58,16 +59,14 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
   const at::Tensor& given = output_matrix(decoder);
   const at::Tensor matrix = matching(given, hidden).detach();
   double sum = 0;
-  at::Tensor buffer = at::empty({std::min(chunk, hidden.size(0)), matrix.size(0)}, hidden.options());
   for (std::int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, hidden.size(0) - begin);
     const at::Tensor part = hidden.narrow(0, begin, size);
-    at::Tensor logits = buffer.narrow(0, 0, size), reference, into = gradient.narrow(0, begin, size);
-    at::mm_out(logits, part, matrix.t());
+    at::Tensor logits = matrix_product(part, matrix.t()), reference, into = gradient.narrow(0, begin, size);
     if (options.distillation > 0)
       reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
     sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
-    at::mm_out(into, logits, matrix);
+    into.copy_(matrix_product(logits, matrix));
     if (given.requires_grad()) add_product(given.mutable_grad(), logits.t(), part);
   }
   return sum;

@@ -1,10 +1,12 @@
-"""Requests per second of a plain transformers scorer that batches as lm-evaluation-harness's HF backend does.
+"""Requests per second of lm-evaluation-harness's HF backend, and of a plain transformers scorer that batches alike.
 
 usage: huggingface_evaluation.py make FOLDER TOKENIZER_FOLDER ITEMS.jsonl [requests]
+       huggingface_evaluation.py harness FOLDER [batch]
        huggingface_evaluation.py score FOLDER [batch]
 `make` writes SmolLM-135M's geometry with random weights, and the first (context, choice) requests (400) of a list of
-{"context", "choices", "gold"} lines as items for evaluation_benchmark. `score` prints requests per second and writes
-the log-likelihoods to FOLDER/reference.json. Set OMP_NUM_THREADS for both programs alike.
+{"context", "choices", "gold"} lines as items for evaluation_benchmark. `harness` (needs PyPI's lm_eval) and `score`
+print requests per second and write the log-likelihoods to FOLDER/reference.json. Set OMP_NUM_THREADS for both programs
+alike.
 """
 import json
 import pathlib
@@ -50,6 +52,27 @@ def requests_of(folder):
             yield context, whole[len(context):]
 
 
+def report(folder, sums, seconds, batch):
+    json.dump(sums, open(folder / "reference.json", "w"))
+    print(f"{len(sums) / seconds:.2f} requests/s, {len(sums)} requests, batch {batch}, {torch.get_num_threads()} threads")
+
+
+def harness(folder, batch=32):
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=int(batch), device="cpu")
+    items = [json.loads(line) for line in open(folder / "items.jsonl")]
+    requests = [Instance("loglikelihood", {}, (item["context"], choice), i)
+                for item in items for i, choice in enumerate(item["choices"])]
+    scorer.loglikelihood(requests[:2], disable_tqdm=True)
+    start = time.perf_counter()
+    results = scorer.loglikelihood(requests, disable_tqdm=True)
+    report(folder, [value for value, _ in results], time.perf_counter() - start, batch)
+
+
 @torch.inference_mode()
 def score(folder, batch=32):
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -69,12 +92,10 @@ def score(folder, batch=32):
             own = logits[row, len(rows[row]) - len(continuation):len(rows[row])]
             own.argmax(-1)  # the harness reports whether the continuation is greedy
             sums[i] = own.gather(1, continuation[:, None]).sum().item()
-    seconds = time.perf_counter() - start
-    json.dump(sums, open(folder / "reference.json", "w"))
-    print(f"{len(requests) / seconds:.2f} requests/s, {len(requests)} requests, batch {batch}, {torch.get_num_threads()} threads")
+    report(folder, sums, time.perf_counter() - start, batch)
 
 
 if __name__ == "__main__":
     command, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    {"make": make, "score": score}[command](folder, *sys.argv[3:])
+    {"make": make, "harness": harness, "score": score}[command](folder, *sys.argv[3:])

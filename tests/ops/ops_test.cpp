@@ -13,6 +13,7 @@
 #include "core/ops/causal_attention.h"
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
+#include "core/ops/matrix_product.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
 #include "core/ops/softmax_loss.h"
@@ -77,6 +78,28 @@ TEST_P(Ops, FeedForward) {
       [](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3]); },
       [](const Tensors& t) { return at::linear(at::silu(at::linear(t[0], t[1])) * at::linear(t[0], t[2]), t[3]); },
       {random({2, 5, 13}), random({21, 13}) * 0.3, random({21, 13}) * 0.3, random({13, 21}) * 0.3});
+}
+
+TEST_P(Ops, DenseLinear) {
+  // The second size is large enough for oneDNN, the first is not.
+  for (const std::int64_t width : {13, 320}) {
+    expect_same([](const Tensors& t) { return dense_linear(t[0], t[1], t[2]); },
+                [](const Tensors& t) { return at::linear(t[0], t[1], t[2]); },
+                {random({3, 50, width}), random({width + 5, width}) * 0.1, random({width + 5})});
+  }
+}
+
+TEST_P(Ops, MatrixProductsOfAnyStrides) {
+  const at::Tensor a = random({150, 310}) * 0.1, b = random({310, 190});
+  const at::Tensor expected = at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(GetParam());
+  for (const at::Tensor& left : {a, a.t().contiguous().t()}) {
+    for (const at::Tensor& right : {b, b.t().contiguous().t()}) {
+      expect_close(matrix_product(left, right), expected, tolerance(GetParam()), "product");
+    }
+  }
+  expect_close(matrix_product(at::cat({a, a}, 1).narrow(1, 100, 310), at::cat({b, b}, 1).narrow(1, 50, 190)),
+               at::matmul(at::cat({a, a}, 1).narrow(1, 100, 310), at::cat({b, b}, 1).narrow(1, 50, 190)),
+               tolerance(GetParam()), "product of parts");
 }
 
 /// Pairs (k, pairs + k) turned by complex multiplication.
@@ -220,6 +243,15 @@ TEST_P(Ops, SoftmaxLosses) {
     EXPECT_NEAR(sum, expected.item<double>(), tolerance(GetParam()));
     expect_close(found, logits.grad(), tolerance(GetParam()), "gradient");
   }
+}
+
+TEST_P(Ops, SoftmaxNll) {
+  const at::Tensor logits = random({4, 1003}) * 5, targets = at::tensor({0, 1002, 500, 7}, at::kLong);
+  expect_close(softmax_nll(logits, targets), at::cross_entropy_loss(logits, targets, {}, at::Reduction::None),
+               tolerance(GetParam()) / 20, "nll");
+  // A target that all but holds the whole probability, where the two logarithms are large: off by the sum's rounding.
+  const at::Tensor sure = at::tensor({1000.0, 986.0, 900.0}, logits.options()).unsqueeze(0);
+  EXPECT_NEAR(softmax_nll(sure, at::zeros({1}, at::kLong)).item<double>(), std::log1p(std::exp(-14.0)), 6e-8);
 }
 
 TEST(VectorExp, IsExactToAUnitInTheLastPlace) {
