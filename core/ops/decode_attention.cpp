@@ -26,7 +26,7 @@ constexpr std::int64_t kChunk = static_cast<std::int64_t>(2048 / sizeof(T));
 /// Rows at a distance of a page, or more, push each other out of the first-level cache: this many columns of a tile are
 /// put side by side for all heads.
 template <class T>
-constexpr std::int64_t kPanel = 4 * kLanes<T>;
+constexpr std::int64_t kPanel = 2 * kLine<T>;
 constexpr std::int64_t kPage = 4096;
 
 /// Where one head's columns begin … begin + columns - 1 are in what holds block after block of columns,
@@ -93,7 +93,11 @@ Place place_of(const std::vector<DecodeSpan>& spans, std::int64_t position) {
 /// Not inlined into the kernel below, whose many variables would leave this loop without registers.
 MLA_VECTORISED void unpack_kernel(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                                   std::int64_t width, float* table, float* out) {
-  unpack_span(span, head, first, count, width, table, out);
+  unpack_span<32>(span, head, first, count, width, table, out);
+}
+MLA_AVX512 void wide_unpack_kernel(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
+                                   std::int64_t width, float* table, float* out) {
+  unpack_span<64>(span, head, first, count, width, table, out);
 }
 
 /// The rows of one tile in one stream.
@@ -108,7 +112,7 @@ std::int64_t heads_of_group(const DecodeStream& stream, std::int64_t groups) {
   return stream.heads == 1 ? 1 : stream.heads / groups;
 }
 
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place, std::int64_t groups,
                                  std::int64_t group, std::int64_t count, std::vector<T>& tile, Workspace<T>& room) {
   const std::int64_t heads = heads_of_group(stream, groups), first = stream.heads == 1 ? 0 : group * heads;
@@ -121,14 +125,16 @@ MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place,
   room.table.resize(static_cast<std::size_t>(2 * stream.width));
   for (std::int64_t head = 0; head < heads; ++head) {
     T* out = tile.data() + head * room_of_head;
+    float* numbers = nullptr;
     if constexpr (std::is_same_v<T, float>) {
-      unpack_kernel(span.packed, first + head, place.index, count, stream.width, room.table.data(), out);
+      numbers = out;
     } else {
       room.numbers.resize(static_cast<std::size_t>(room_of_head));
-      unpack_kernel(span.packed, first + head, place.index, count, stream.width, room.table.data(),
-                    room.numbers.data());
-      std::copy_n(room.numbers.data(), count * stream.width, out);
+      numbers = room.numbers.data();
     }
+    const auto unpack = BYTES == 64 ? wide_unpack_kernel : unpack_kernel;
+    unpack(span.packed, first + head, place.index, count, stream.width, room.table.data(), numbers);
+    if constexpr (!std::is_same_v<T, float>) std::copy_n(numbers, count * stream.width, out);
   }
   return {tile.data(), room_of_head, stream.width, first};
 }
@@ -143,7 +149,7 @@ MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stre
 }
 
 /// logits[head][token] (+)= queries . rows, for heads first … first + heads - 1 of the `grouped` that `queries` holds.
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t first, std::int64_t heads,
                            const Rows<T>& rows, std::int64_t count, std::int64_t width, T* logits, bool add) {
   for (std::int64_t begin = 0; begin < width; begin += kChunk<T>) {
@@ -152,9 +158,9 @@ MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t 
         chunk{rows.data + begin, rows.stride};
     T* out = logits + first * kTile;
     if (columns < kChunk<T>) {
-      products<T, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+      products<T, BYTES, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
     } else {
-      products<T, Ahead::kWait>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+      products<T, BYTES, Ahead::kWait>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
     }
   }
 }
@@ -173,7 +179,7 @@ MLA_INLINE void copy_panel_row(const T* from, T* to) {
 
 /// values[head] = values[head] * factor[head] + weights[head] times rows, for the same heads; `weights` and `factor`
 /// are theirs alone.
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& rows, std::int64_t count,
                            std::int64_t width, T* values, std::int64_t grouped, std::int64_t first,
                            std::int64_t heads) {
@@ -190,12 +196,12 @@ MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& row
       }
       side_by_side = {panel, kPanel<T>};
     }
-    weighted_sums<T>(weights, kTile, factor, side_by_side, count, columns,
-                     block_of(values, grouped, begin, columns, first), columns, heads);
+    weighted_sums<T, BYTES>(weights, kTile, factor, side_by_side, count, columns,
+                            block_of(values, grouped, begin, columns, first), columns, heads);
   }
 }
 
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<T>& room,
                        const Partial<T>& result) {
   const std::int64_t heads = problem.queries.front().size(1), grouped = heads / groups, first = unit.group * grouped;
@@ -213,7 +219,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       count = std::min(count, places[s].span->tokens - places[s].index);
     }
     for (std::size_t s = 0; s < places.size(); ++s) {
-      tiles[s] = tile_rows(problem.streams[s], places[s], groups, unit.group, count, room.tiles[s], room);
+      tiles[s] = tile_rows<T, BYTES>(problem.streams[s], places[s], groups, unit.group, count, room.tiles[s], room);
     }
     for (std::size_t k = 0; k < problem.keys.size(); ++k) {
       const DecodeMemory& memory = problem.keys[k];
@@ -221,8 +227,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       for (std::int64_t head = first; head < first + grouped;) {
         const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
         const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-        add_logits<T>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
-                      room.logits.data(), k > 0);
+        add_logits<T, BYTES>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
+                             room.logits.data(), k > 0);
         head = last;
       }
     }
@@ -235,8 +241,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
     for (std::int64_t head = first; head < first + grouped;) {
       const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped), local = head - first;
       const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-      add_values<T>(room.logits.data() + local * kTile, room.factor.data() + local, rows, count, memory.width,
-                    result.values, grouped, local, last - head);
+      add_values<T, BYTES>(room.logits.data() + local * kTile, room.factor.data() + local, rows, count, memory.width,
+                           result.values, grouped, local, last - head);
       head = last;
     }
     begin += count;
@@ -245,11 +251,19 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
 
 MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<float>& room,
                            const Partial<float>& result) {
-  attend(problem, unit, groups, room, result);
+  attend<float, 32>(problem, unit, groups, room, result);
 }
 MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<double>& room,
                            const Partial<double>& result) {
-  attend(problem, unit, groups, room, result);
+  attend<double, 32>(problem, unit, groups, room, result);
+}
+MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<float>& room,
+                            const Partial<float>& result) {
+  attend<float, 64>(problem, unit, groups, room, result);
+}
+MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups,
+                            Workspace<double>& room, const Partial<double>& result) {
+  attend<double, 64>(problem, unit, groups, room, result);
 }
 
 /// Groups of heads that no memory crosses: one where a memory serves all heads, otherwise one for each memory.
@@ -355,7 +369,11 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
       std::fill_n(partials.get() + i * size, size, T(0));
       std::fill_n(partial.most, grouped, -std::numeric_limits<T>::infinity());
       gather_queries(problem, unit, grouped, room);
-      kernel(problem, unit, groups, room, partial);
+      if (has_avx512()) {
+        wide_kernel(problem, unit, groups, room, partial);
+      } else {
+        kernel(problem, unit, groups, room, partial);
+      }
     }
   });
   T* values = out.mutable_data_ptr<T>();

@@ -78,8 +78,7 @@ at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (x.dim() < 2) return at::linear(x, weight, bias);
   // With and without gradients alike: a checkpointed layer is computed both ways, to the same bits.
-  const at::Tensor y =
-      at::GradMode::is_enabled() ? DenseLinear::apply(x, weight) : linear_without_gradient(x, weight);
+  const at::Tensor y = at::GradMode::is_enabled() ? DenseLinear::apply(x, weight) : linear_without_gradient(x, weight);
   return bias.defined() ? y + bias : y;
 }
 

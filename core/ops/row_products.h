@@ -9,31 +9,40 @@
 
 namespace mla {
 
-/// 32 bytes of numbers: one AVX2 register. Instruction sets without them get two narrower operations.
-template <class T>
+/// BYTES bytes of numbers: 32 are one AVX2 register, 64 one of AVX-512. Instruction sets without them get several
+/// narrower operations.
+template <class T, int BYTES>
 struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(32)));
+template <int BYTES>
+struct VectorOf<float, BYTES> {
+  typedef float type __attribute__((vector_size(BYTES)));
 };
-template <>
-struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(32)));
+template <int BYTES>
+struct VectorOf<double, BYTES> {
+  typedef double type __attribute__((vector_size(BYTES)));
 };
-template <class T>
-using Vector = typename VectorOf<T>::type;
-template <class T>
-constexpr std::int64_t kLanes = static_cast<std::int64_t>(32 / sizeof(T));
+template <int BYTES>
+struct VectorOf<std::int32_t, BYTES> {
+  typedef std::int32_t type __attribute__((vector_size(BYTES)));
+};
+template <int BYTES>
+struct VectorOf<std::uint64_t, BYTES> {
+  typedef std::uint64_t type __attribute__((vector_size(BYTES)));
+};
+template <class T, int BYTES = 32>
+using Vector = typename VectorOf<T, BYTES>::type;
+template <class T, int BYTES = 32>
+constexpr std::int64_t kLanes = BYTES / static_cast<std::int64_t>(sizeof(T));
 /// Elements of a cache line.
 template <class T>
 constexpr std::int64_t kLine = static_cast<std::int64_t>(64 / sizeof(T));
 
-template <class T>
-MLA_INLINE void load(const T* from, Vector<T>& to) {
+template <class T, class V>
+MLA_INLINE void load(const T* from, V& to) {
   std::memcpy(&to, from, sizeof(to));
 }
-template <class T>
-MLA_INLINE void store(const Vector<T>& from, T* to) {
+template <class T, class V>
+MLA_INLINE void store(const V& from, T* to) {
   std::memcpy(to, &from, sizeof(from));
 }
 
@@ -60,6 +69,17 @@ MLA_INLINE void lane_sums(const Vector<T>& a, const Vector<T>& b, const Vector<T
   }
 }
 
+/// The sum of the two halves of a vector, or the vector itself where it has 32 bytes.
+template <class T, int BYTES>
+MLA_INLINE void add_halves(const Vector<T, BYTES>& whole, Vector<T>& sum) {
+  std::memcpy(&sum, &whole, sizeof(sum));
+  if constexpr (BYTES > 32) {
+    Vector<T> high;
+    std::memcpy(&high, reinterpret_cast<const char*>(&whole) + sizeof(sum), sizeof(high));
+    sum += high;
+  }
+}
+
 /// Rows in memory, one after the other at a distance of `stride` elements.
 template <class T>
 struct Rows {
@@ -74,14 +94,14 @@ enum class Ahead { kAsk, kWait };
 
 /// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (four, or one). The order of summation is the same
 /// whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
-template <class T, int VECTORS, int ROWS, Ahead AHEAD>
+template <class T, int BYTES, int VECTORS, int ROWS, Ahead AHEAD>
 MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t width, T* out,
                               std::int64_t out_stride, bool add) {
-  Vector<T> sums[VECTORS][4] = {};
-  const std::int64_t whole = width / kLanes<T> * kLanes<T>;
+  Vector<T, BYTES> sums[VECTORS][4] = {};
+  const std::int64_t whole = width / kLanes<T, BYTES> * kLanes<T, BYTES>;
 #pragma GCC unroll 2
-  for (std::int64_t k = 0; k < whole; k += kLanes<T>) {
-    Vector<T> x[VECTORS], w;
+  for (std::int64_t k = 0; k < whole; k += kLanes<T, BYTES>) {
+    Vector<T, BYTES> x[VECTORS], w;
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) load(vectors.row(v) + k, x[v]);
 #pragma GCC unroll 8
@@ -95,7 +115,10 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
 #pragma GCC unroll 8
   for (int v = 0; v < VECTORS; ++v) {
     T found[4];
-    lane_sums<T>(sums[v][0], sums[v][1], sums[v][2], sums[v][3], found);
+    Vector<T> narrow[4];
+#pragma GCC unroll 8
+    for (int r = 0; r < 4; ++r) add_halves<T, BYTES>(sums[v][r], narrow[r]);
+    lane_sums<T>(narrow[0], narrow[1], narrow[2], narrow[3], found);
     T* to = out + v * out_stride;
     if (whole < width) [[unlikely]] {
       for (int r = 0; r < ROWS; ++r) {
@@ -112,59 +135,62 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
   }
 }
 
-template <class T, int VECTORS, Ahead AHEAD>
+template <class T, int BYTES, int VECTORS, Ahead AHEAD>
 MLA_INLINE void product_rows(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t count, std::int64_t width,
                              T* out, std::int64_t out_stride, bool add) {
   std::int64_t r = 0;
   for (; r + 4 <= count; r += 4) {
-    product_block<T, VECTORS, 4, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+    product_block<T, BYTES, VECTORS, 4, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
   }
   for (; r < count; ++r) {
-    product_block<T, VECTORS, 1, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
+    product_block<T, BYTES, VECTORS, 1, AHEAD>(vectors, {rows.row(r), rows.stride}, width, out + r, out_stride, add);
   }
 }
 
 /// out[v][r] (+)= vector v . row r for any number of vectors and rows. Four rows at a time meet all vectors, so that
 /// rows are read once from wherever they lie.
-template <class T, Ahead AHEAD = Ahead::kAsk>
+template <class T, int BYTES, Ahead AHEAD = Ahead::kAsk>
 MLA_INLINE void products(const Rows<T>& vectors, std::int64_t vector_count, const Rows<T>& rows, std::int64_t count,
                          std::int64_t width, T* out, std::int64_t out_stride, bool add) {
+  constexpr int kMost = BYTES == 64 ? 4 : 3;  // sums of four rows each, of AVX-512's 32 registers or AVX2's 16
   for (std::int64_t begin = 0; begin < count; begin += 4) {
     const std::int64_t some = count - begin < 4 ? count - begin : 4;
     const Rows<T> block{rows.row(begin), rows.stride};
     std::int64_t v = 0;
-    for (; v + 3 <= vector_count; v += 3) {
-      product_rows<T, 3, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
-                                out_stride, add);
+    for (; v + kMost <= vector_count; v += kMost) {
+      product_rows<T, BYTES, kMost, AHEAD>({vectors.row(v), vectors.stride}, block, some, width,
+                                           out + v * out_stride + begin, out_stride, add);
     }
-    if (vector_count - v == 2) {
-      product_rows<T, 2, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
-                                out_stride, add);
+    const Rows<T> left{vectors.row(v), vectors.stride};
+    T* to = out + v * out_stride + begin;
+    if (vector_count - v == 3) {
+      product_rows<T, BYTES, 3, AHEAD>(left, block, some, width, to, out_stride, add);
+    } else if (vector_count - v == 2) {
+      product_rows<T, BYTES, 2, AHEAD>(left, block, some, width, to, out_stride, add);
     } else if (vector_count - v == 1) {
-      product_rows<T, 1, AHEAD>({vectors.row(v), vectors.stride}, block, some, width, out + v * out_stride + begin,
-                                out_stride, add);
+      product_rows<T, BYTES, 1, AHEAD>(left, block, some, width, to, out_stride, add);
     }
   }
 }
 
 /// out[h][columns] = out[h] * factor[h] + sum over rows of weight[h][row] * rows[row][columns], for HEADS heads and
 /// VECTORS vectors of columns.
-template <class T, int HEADS, int VECTORS>
+template <class T, int BYTES, int HEADS, int VECTORS>
 MLA_INLINE void weighted_block(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
                                std::int64_t count, T* out, std::int64_t out_stride) {
-  Vector<T> sums[HEADS][VECTORS];
+  Vector<T, BYTES> sums[HEADS][VECTORS];
 #pragma GCC unroll 8
   for (int h = 0; h < HEADS; ++h) {
 #pragma GCC unroll 8
     for (int c = 0; c < VECTORS; ++c) {
-      load(out + h * out_stride + c * kLanes<T>, sums[h][c]);
+      load(out + h * out_stride + c * kLanes<T, BYTES>, sums[h][c]);
       sums[h][c] *= factor[h];
     }
   }
   for (std::int64_t t = 0; t < count; ++t) {
-    Vector<T> x[VECTORS];
+    Vector<T, BYTES> x[VECTORS];
 #pragma GCC unroll 8
-    for (int c = 0; c < VECTORS; ++c) load(rows.row(t) + c * kLanes<T>, x[c]);
+    for (int c = 0; c < VECTORS; ++c) load(rows.row(t) + c * kLanes<T, BYTES>, x[c]);
 #pragma GCC unroll 8
     for (int h = 0; h < HEADS; ++h) {
       const T weight = weights[h * weight_stride + t];
@@ -175,22 +201,27 @@ MLA_INLINE void weighted_block(const T* weights, std::int64_t weight_stride, con
 #pragma GCC unroll 8
   for (int h = 0; h < HEADS; ++h) {
 #pragma GCC unroll 8
-    for (int c = 0; c < VECTORS; ++c) store(sums[h][c], out + h * out_stride + c * kLanes<T>);
+    for (int c = 0; c < VECTORS; ++c) store(sums[h][c], out + h * out_stride + c * kLanes<T, BYTES>);
   }
 }
 
-template <class T, int HEADS>
+template <class T, int BYTES, int HEADS>
 MLA_INLINE void weighted_rows(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
                               std::int64_t count, std::int64_t width, T* out, std::int64_t out_stride) {
-  constexpr int kVectors = HEADS <= 3 ? 4 : 2;
   std::int64_t c = 0;
-  for (; c + kVectors * kLanes<T> <= width; c += kVectors * kLanes<T>) {
-    weighted_block<T, HEADS, kVectors>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+  if constexpr (HEADS <= 3) {
+    for (; c + 4 * kLanes<T, BYTES> <= width; c += 4 * kLanes<T, BYTES>) {
+      weighted_block<T, BYTES, HEADS, 4>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                         out_stride);
+    }
+  }
+  for (; c + 2 * kLanes<T, BYTES> <= width; c += 2 * kLanes<T, BYTES>) {
+    weighted_block<T, BYTES, HEADS, 2>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
                                        out_stride);
   }
-  for (; c + kLanes<T> <= width; c += kLanes<T>) {
-    weighted_block<T, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
-                                out_stride);
+  for (; c + kLanes<T, BYTES> <= width; c += kLanes<T, BYTES>) {
+    weighted_block<T, BYTES, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                       out_stride);
   }
   for (; c < width; ++c) {
     for (int h = 0; h < HEADS; ++h) {
@@ -201,8 +232,8 @@ MLA_INLINE void weighted_rows(const T* weights, std::int64_t weight_stride, cons
   }
 }
 
-/// The same for any number of heads, six at a time.
-template <class T>
+/// The same for any number of heads: as many at a time as the registers hold, eight or six.
+template <class T, int BYTES>
 MLA_INLINE void weighted_sums(const T* weights, std::int64_t weight_stride, const T* factor, const Rows<T>& rows,
                               std::int64_t count, std::int64_t width, T* out, std::int64_t out_stride,
                               std::int64_t heads) {
@@ -210,24 +241,31 @@ MLA_INLINE void weighted_sums(const T* weights, std::int64_t weight_stride, cons
     const T* w = weights + h * weight_stride;
     T* o = out + h * out_stride;
     const std::int64_t left = heads - h;
+    if constexpr (BYTES == 64) {
+      if (left >= 8) {
+        weighted_rows<T, BYTES, 8>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+        h += 8;
+        continue;
+      }
+    }
     // Seven are better served as four and three, eight as four and four, than as six and a rest.
     if (left == 6 || left >= 9) {
-      weighted_rows<T, 6>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 6>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 6;
     } else if (left == 5) {
-      weighted_rows<T, 5>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 5>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 5;
     } else if (left == 4 || left >= 7) {
-      weighted_rows<T, 4>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 4>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 4;
     } else if (left == 3) {
-      weighted_rows<T, 3>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 3>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 3;
     } else if (left == 2) {
-      weighted_rows<T, 2>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 2>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 2;
     } else {
-      weighted_rows<T, 1>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
+      weighted_rows<T, BYTES, 1>(w, weight_stride, factor + h, rows, count, width, o, out_stride);
       h += 1;
     }
   }

@@ -11,33 +11,67 @@
 namespace mla {
 namespace {
 
-MLA_VECTORISED void kernel(const float* x, std::int64_t count, const float* weight, std::int64_t rows,
-                           std::int64_t width, float* out, std::int64_t out_stride) {
-  products<float>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+MLA_VECTORISED void narrow_kernel(const float* x, std::int64_t count, const float* weight, std::int64_t rows,
+                                  std::int64_t width, float* out, std::int64_t out_stride) {
+  products<float, 32>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
 }
-MLA_VECTORISED void kernel(const double* x, std::int64_t count, const double* weight, std::int64_t rows,
-                           std::int64_t width, double* out, std::int64_t out_stride) {
-  products<double>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+MLA_VECTORISED void narrow_kernel(const double* x, std::int64_t count, const double* weight, std::int64_t rows,
+                                  std::int64_t width, double* out, std::int64_t out_stride) {
+  products<double, 32>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+}
+MLA_AVX512 void wide_kernel(const float* x, std::int64_t count, const float* weight, std::int64_t rows,
+                            std::int64_t width, float* out, std::int64_t out_stride) {
+  products<float, 64>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+}
+MLA_AVX512 void wide_kernel(const double* x, std::int64_t count, const double* weight, std::int64_t rows,
+                            std::int64_t width, double* out, std::int64_t out_stride) {
+  products<double, 64>({x, width}, count, {weight, width}, rows, width, out, out_stride, false);
+}
+template <class T>
+void kernel(const T* x, std::int64_t count, const T* weight, std::int64_t rows, std::int64_t width, T* out,
+            std::int64_t out_stride) {
+  if (has_avx512()) {
+    wide_kernel(x, count, weight, rows, width, out, out_stride);
+  } else {
+    narrow_kernel(x, count, weight, rows, width, out, out_stride);
+  }
 }
 
 /// out [heads, columns] = x [heads, in] weight for `columns` columns of a weight whose rows are `stride` long.
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void sum_columns(const T* x, std::int64_t heads, std::int64_t in, const T* weight, std::int64_t stride,
                             std::int64_t columns, T* out) {
   for (std::int64_t h = 0; h < heads; ++h) std::fill(out + h * stride, out + h * stride + columns, T(0));
   constexpr T kOnes[6] = {1, 1, 1, 1, 1, 1};
   for (std::int64_t h = 0; h < heads; h += 6) {
     const std::int64_t some = heads - h < 6 ? heads - h : 6;
-    weighted_sums<T>(x + h * in, in, kOnes, {weight, stride}, in, columns, out + h * stride, stride, some);
+    weighted_sums<T, BYTES>(x + h * in, in, kOnes, {weight, stride}, in, columns, out + h * stride, stride, some);
   }
 }
-MLA_VECTORISED void sum_kernel(const float* x, std::int64_t heads, std::int64_t in, const float* weight,
-                               std::int64_t stride, std::int64_t columns, float* out) {
-  sum_columns(x, heads, in, weight, stride, columns, out);
+MLA_VECTORISED void narrow_sum_kernel(const float* x, std::int64_t heads, std::int64_t in, const float* weight,
+                                      std::int64_t stride, std::int64_t columns, float* out) {
+  sum_columns<float, 32>(x, heads, in, weight, stride, columns, out);
 }
-MLA_VECTORISED void sum_kernel(const double* x, std::int64_t heads, std::int64_t in, const double* weight,
-                               std::int64_t stride, std::int64_t columns, double* out) {
-  sum_columns(x, heads, in, weight, stride, columns, out);
+MLA_VECTORISED void narrow_sum_kernel(const double* x, std::int64_t heads, std::int64_t in, const double* weight,
+                                      std::int64_t stride, std::int64_t columns, double* out) {
+  sum_columns<double, 32>(x, heads, in, weight, stride, columns, out);
+}
+MLA_AVX512 void wide_sum_kernel(const float* x, std::int64_t heads, std::int64_t in, const float* weight,
+                                std::int64_t stride, std::int64_t columns, float* out) {
+  sum_columns<float, 64>(x, heads, in, weight, stride, columns, out);
+}
+MLA_AVX512 void wide_sum_kernel(const double* x, std::int64_t heads, std::int64_t in, const double* weight,
+                                std::int64_t stride, std::int64_t columns, double* out) {
+  sum_columns<double, 64>(x, heads, in, weight, stride, columns, out);
+}
+template <class T>
+void sum_kernel(const T* x, std::int64_t heads, std::int64_t in, const T* weight, std::int64_t stride,
+                std::int64_t columns, T* out) {
+  if (has_avx512()) {
+    wide_sum_kernel(x, heads, in, weight, stride, columns, out);
+  } else {
+    narrow_sum_kernel(x, heads, in, weight, stride, columns, out);
+  }
 }
 
 /// Rows or columns that one thread takes at a time.

@@ -17,15 +17,59 @@ MLA_INLINE std::uint32_t code_at(const std::uint8_t* row, std::int64_t index, in
   return (both >> shift) & ((1U << static_cast<std::uint32_t>(bits)) - 1U);
 }
 
-/// Eight codes of less than eight bits, which fill BITS bytes.
+/// Bytes of a row as a number.
+template <class Word, int BYTES>
+MLA_INLINE Word word_at(const std::uint8_t* bytes) {
+  Word word = 0;
+  std::memcpy(&word, bytes, BYTES);
+  return word;
+}
+
+/// Lanes of whole words whose lowest bits are the codes of a vector; eight codes of less than eight bits fill BITS
+/// bytes.
 template <int BITS>
-MLA_INLINE void eight_codes(const std::uint8_t* bytes, Vector<float>& codes) {
-  typedef std::int32_t Integers __attribute__((vector_size(32)));
-  std::int32_t word = 0;
-  std::memcpy(&word, bytes, BITS);
-  const Integers all = {word, word, word, word, word, word, word, word};
-  const Integers shift = {0, BITS, 2 * BITS, 3 * BITS, 4 * BITS, 5 * BITS, 6 * BITS, 7 * BITS};
-  codes = __builtin_convertvector((all >> shift) & ((1 << BITS) - 1), Vector<float>);
+MLA_INLINE void code_lanes(const std::uint8_t* bytes, Vector<std::int32_t>& lanes) {
+  constexpr Vector<std::int32_t> kShift = {0, BITS, 2 * BITS, 3 * BITS, 4 * BITS, 5 * BITS, 6 * BITS, 7 * BITS};
+  lanes = (word_at<std::int32_t, BITS>(bytes) + Vector<std::int32_t>{}) >> kShift;
+}
+template <int BITS>
+MLA_INLINE void code_lanes(const std::uint8_t* bytes, Vector<std::int32_t, 64>& lanes) {
+  using Wide = Vector<std::int32_t, 64>;
+  // A word of 32 bits holds ten codes of three bits, eight of four and all sixteen of two.
+  constexpr int B = BITS, kSecond = BITS == 2 ? 8 * B : 0;
+  constexpr Wide kShift = {0,
+                           B,
+                           2 * B,
+                           3 * B,
+                           4 * B,
+                           5 * B,
+                           6 * B,
+                           7 * B,
+                           kSecond,
+                           kSecond + B,
+                           kSecond + 2 * B,
+                           kSecond + 3 * B,
+                           kSecond + 4 * B,
+                           kSecond + 5 * B,
+                           kSecond + 6 * B,
+                           kSecond + 7 * B};
+  if constexpr (BITS == 2) {
+    lanes = (word_at<std::int32_t, 4>(bytes) + Wide{}) >> kShift;
+  } else {
+    std::uint64_t both = word_at<std::uint64_t, 2 * BITS>(bytes);
+    if constexpr (BITS == 3) both = (both & 0xFFFFFFU) | (both >> 24U << 32U);
+    const Vector<std::uint64_t, 64> words = both + Vector<std::uint64_t, 64>{};
+    Wide pairs;
+    std::memcpy(&pairs, &words, sizeof(pairs));
+    lanes = __builtin_shufflevector(pairs, pairs, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1) >> kShift;
+  }
+}
+
+template <int BITS, int BYTES>
+MLA_INLINE void vector_of_codes(const std::uint8_t* bytes, Vector<float, BYTES>& codes) {
+  Vector<std::int32_t, BYTES> lanes;
+  code_lanes<BITS>(bytes, lanes);
+  codes = __builtin_convertvector(lanes & ((1 << BITS) - 1), Vector<float, BYTES>);
 }
 
 MLA_INLINE float parameter(const void* values, bool half, std::int64_t index) {
@@ -60,17 +104,30 @@ struct ChannelParameters {
   MLA_INLINE void apply(std::int64_t channel, float& code) const {
     apply_formula<FORMULA>(scale[channel], zero[channel], code);
   }
-  template <PackedSpan::Formula FORMULA>
-  MLA_INLINE void apply(std::int64_t channel, Vector<float>& codes) const {
-    Vector<float> s, z;
+  template <PackedSpan::Formula FORMULA, class Codes>
+  MLA_INLINE void apply(std::int64_t channel, Codes& codes) const {
+    Codes s, z;
     load(scale + channel, s);
     load(zero + channel, z);
     apply_formula<FORMULA>(s, z, codes);
   }
 };
 
+/// Whole vectors from channel c on, which begins a byte; returns the channel behind them.
+template <int BITS, int BYTES, PackedSpan::Formula FORMULA, class Parameters>
+MLA_INLINE std::int64_t unpack_vectors(const std::uint8_t* row, std::int64_t c, std::int64_t end,
+                                       const Parameters& parameters, float* out) {
+  for (; c + kLanes<float, BYTES> <= end; c += kLanes<float, BYTES>) {
+    Vector<float, BYTES> codes;
+    vector_of_codes<BITS, BYTES>(row + c / 8 * BITS, codes);
+    parameters.template apply<FORMULA>(c, codes);
+    store<float>(codes, out + c);
+  }
+  return c;
+}
+
 /// Channels begin … end - 1 of a row.
-template <int BITS, PackedSpan::Formula FORMULA, class Parameters>
+template <int BITS, int BYTES, PackedSpan::Formula FORMULA, class Parameters>
 MLA_INLINE void unpack_channels(const std::uint8_t* row, std::int64_t begin, std::int64_t end,
                                 const Parameters& parameters, float* out) {
   std::int64_t c = begin;
@@ -82,13 +139,9 @@ MLA_INLINE void unpack_channels(const std::uint8_t* row, std::int64_t begin, std
       out[i] = number;
     }
     return;
-  } else if (begin % 8 == 0) {  // eight codes begin at a byte
-    for (const std::uint8_t* bytes = row + begin / 8 * BITS; c + 8 <= end; c += 8, bytes += BITS) {
-      Vector<float> codes;
-      eight_codes<BITS>(bytes, codes);
-      parameters.template apply<FORMULA>(c, codes);
-      store<float>(codes, out + c);
-    }
+  } else if (begin % 8 == 0) {
+    c = unpack_vectors<BITS, BYTES, FORMULA>(row, c, end, parameters, out);
+    if constexpr (BYTES > 32) c = unpack_vectors<BITS, 32, FORMULA>(row, c, end, parameters, out);
   }
   for (; c < end; ++c) {
     out[c] = static_cast<float>(code_at(row, c, BITS));
@@ -97,19 +150,19 @@ MLA_INLINE void unpack_channels(const std::uint8_t* row, std::int64_t begin, std
 }
 
 /// One row whose groups are `group` channels wide; their scales and zeros begin at `first`.
-template <int BITS, PackedSpan::Formula FORMULA>
+template <int BITS, int BYTES, PackedSpan::Formula FORMULA>
 MLA_INLINE void unpack_groups(const PackedSpan& span, const std::uint8_t* row, std::int64_t first, std::int64_t width,
                               float* out) {
   const std::int64_t group = span.group;
   for (std::int64_t begin = 0; begin < width; begin += group, ++first) {
     const GroupParameters parameters{parameter(span.scale, span.half, first), parameter(span.zero, span.half, first)};
-    unpack_channels<BITS, FORMULA>(row, begin, begin + group < width ? begin + group : width, parameters, out);
+    unpack_channels<BITS, BYTES, FORMULA>(row, begin, begin + group < width ? begin + group : width, parameters, out);
   }
 }
 
 /// Tokens first … first + count - 1 of one head, to rows at a distance of `width`. `table` has room for 2 width
 /// numbers.
-template <int BITS, PackedSpan::Formula FORMULA>
+template <int BITS, int BYTES, PackedSpan::Formula FORMULA>
 MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                               std::int64_t width, float* table, float* out) {
   const std::int64_t groups = span.across_tokens ? 0 : width / span.group;
@@ -119,7 +172,7 @@ MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::in
     for (std::int64_t b = 0; b < span.row_bytes; b += kLine<std::uint8_t>)
       __builtin_prefetch(row + count * span.row_bytes + b);
     if (!span.across_tokens) {
-      unpack_groups<BITS, FORMULA>(span, row, head * span.head_scales + t * groups, width, out);
+      unpack_groups<BITS, BYTES, FORMULA>(span, row, head * span.head_scales + t * groups, width, out);
       continue;
     }
     if (t / span.group != in_table) {
@@ -130,34 +183,35 @@ MLA_INLINE void unpack_tokens(const PackedSpan& span, std::int64_t head, std::in
         table[width + c] = parameter(span.zero, span.half, begin + c);
       }
     }
-    unpack_channels<BITS, FORMULA>(row, 0, width, ChannelParameters{table, table + width}, out);
+    unpack_channels<BITS, BYTES, FORMULA>(row, 0, width, ChannelParameters{table, table + width}, out);
   }
 }
 
-template <int BITS>
+template <int BITS, int BYTES>
 MLA_INLINE void unpack_bits(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                             std::int64_t width, float* table, float* out) {
   switch (span.formula) {
     case PackedSpan::kScaledPlusZero:
-      return unpack_tokens<BITS, PackedSpan::kScaledPlusZero>(span, head, first, count, width, table, out);
+      return unpack_tokens<BITS, BYTES, PackedSpan::kScaledPlusZero>(span, head, first, count, width, table, out);
     case PackedSpan::kLessZeroScaled:
-      return unpack_tokens<BITS, PackedSpan::kLessZeroScaled>(span, head, first, count, width, table, out);
+      return unpack_tokens<BITS, BYTES, PackedSpan::kLessZeroScaled>(span, head, first, count, width, table, out);
     case PackedSpan::kPlusZeroDivided:
-      return unpack_tokens<BITS, PackedSpan::kPlusZeroDivided>(span, head, first, count, width, table, out);
+      return unpack_tokens<BITS, BYTES, PackedSpan::kPlusZeroDivided>(span, head, first, count, width, table, out);
   }
 }
 
+template <int BYTES>
 MLA_INLINE void unpack_span(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                             std::int64_t width, float* table, float* out) {
   switch (span.bits) {
     case 8:
-      return unpack_bits<8>(span, head, first, count, width, table, out);
+      return unpack_bits<8, BYTES>(span, head, first, count, width, table, out);
     case 4:
-      return unpack_bits<4>(span, head, first, count, width, table, out);
+      return unpack_bits<4, BYTES>(span, head, first, count, width, table, out);
     case 3:
-      return unpack_bits<3>(span, head, first, count, width, table, out);
+      return unpack_bits<3, BYTES>(span, head, first, count, width, table, out);
     default:
-      return unpack_bits<2>(span, head, first, count, width, table, out);
+      return unpack_bits<2, BYTES>(span, head, first, count, width, table, out);
   }
 }
 

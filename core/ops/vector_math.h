@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
@@ -15,13 +16,28 @@
 /// others, such as AMD's, with the default.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define MLA_VECTORISED [[gnu::target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")]]
+/// A kernel that is written for vectors of 64 bytes, to be called where has_avx512(). The clones above leave it to the
+/// compiler how wide vectors are, and it prefers 32 bytes.
+#define MLA_AVX512 [[gnu::target("arch=x86-64-v4,prefer-vector-width=512")]]
 #else
 #define MLA_VECTORISED
+#define MLA_AVX512
 #endif
 /// Kernel bodies are inlined into each clone, so that they are compiled for its instruction set.
 #define MLA_INLINE [[gnu::always_inline]] inline
 
 namespace mla {
+
+/// Whether the processor runs what MLA_AVX512 marks, and LibTorch's own kernels do so: ATEN_CPU_CAPABILITY=avx2 in the
+/// environment holds back both.
+inline bool has_avx512() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+  static const bool has = __builtin_cpu_supports("x86-64-v4") && at::get_cpu_capability() == "AVX512";
+  return has;
+#else
+  return false;
+#endif
+}
 
 /// exp to about one unit in the last place (Cephes' polynomial) of numbers up to 88; below -87 it stays at its value.
 MLA_INLINE float vector_exp_to_88(float x) {
