@@ -44,7 +44,7 @@ MLA_INLINE void gradient_strip(const Backward<T>& b, const Queries& strip, std::
   }
 }
 
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void backward_tile(const Backward<T>& b, const Queries& block, std::int64_t tile, std::int64_t keys) {
   for (std::int64_t begin = block.begin; begin < block.end; begin += kTileRows) {
     const Queries strip = strip_of(block, begin);
@@ -55,29 +55,43 @@ MLA_INLINE void backward_tile(const Backward<T>& b, const Queries& block, std::i
       std::fill_n(dp, kTileRows * kBlock, T(0));
       continue;
     }
-    strip_scores(b.q + begin * b.q_width, b.q_width, b.k_panels, b.width, span, p);
-    strip_scores(b.dout + begin * b.v_width, b.v_width, b.v_panels, b.value_width, span, dp);
+    strip_scores<T, BYTES>(b.q + begin * b.q_width, b.q_width, b.k_panels, b.width, span, p);
+    strip_scores<T, BYTES>(b.dout + begin * b.v_width, b.v_width, b.v_panels, b.value_width, span, dp);
     gradient_strip(b, strip, tile, p, dp);
-    tile_product<T>({dp + span.from, kBlock, 1}, b.k_rows + span.from * b.q_width, b.q_width, span.size(), b.q_width,
-                    b.dq + begin * b.q_width, b.q_width, true);
+    tile_product<T, BYTES>({dp + span.from, kBlock, 1}, b.k_rows + span.from * b.q_width, b.q_width, span.size(),
+                           b.q_width, b.dq + begin * b.q_width, b.q_width, true);
   }
   for (std::int64_t key = 0; key < keys; key += kTileRows) {
     // No query before the key sees it.
     const std::int64_t row = std::max<std::int64_t>(tile + key - block.begin, 0), query = block.begin + row;
     if (query >= block.end) break;
-    tile_product<T>({b.p + row * kBlock + key, 1, kBlock}, b.dout + query * b.v_width, b.v_width, block.end - query,
-                    b.v_width, b.dv + key * b.v_width, b.v_width, b.add);
-    tile_product<T>({b.dp + row * kBlock + key, 1, kBlock}, b.q + query * b.q_width, b.q_width, block.end - query,
-                    b.q_width, b.dk + key * b.q_width, b.q_width, b.add);
+    tile_product<T, BYTES>({b.p + row * kBlock + key, 1, kBlock}, b.dout + query * b.v_width, b.v_width,
+                           block.end - query, b.v_width, b.dv + key * b.v_width, b.v_width, b.add);
+    tile_product<T, BYTES>({b.dp + row * kBlock + key, 1, kBlock}, b.q + query * b.q_width, b.q_width,
+                           block.end - query, b.q_width, b.dk + key * b.q_width, b.q_width, b.add);
   }
 }
-MLA_VECTORISED void backward_kernel(const Backward<float>& b, const Queries& block, std::int64_t tile,
-                                    std::int64_t keys) {
-  backward_tile(b, block, tile, keys);
+MLA_VECTORISED void narrow_kernel(const Backward<float>& b, const Queries& block, std::int64_t tile,
+                                  std::int64_t keys) {
+  backward_tile<float, 32>(b, block, tile, keys);
 }
-MLA_VECTORISED void backward_kernel(const Backward<double>& b, const Queries& block, std::int64_t tile,
-                                    std::int64_t keys) {
-  backward_tile(b, block, tile, keys);
+MLA_VECTORISED void narrow_kernel(const Backward<double>& b, const Queries& block, std::int64_t tile,
+                                  std::int64_t keys) {
+  backward_tile<double, 32>(b, block, tile, keys);
+}
+MLA_AVX512 void wide_kernel(const Backward<float>& b, const Queries& block, std::int64_t tile, std::int64_t keys) {
+  backward_tile<float, 64>(b, block, tile, keys);
+}
+MLA_AVX512 void wide_kernel(const Backward<double>& b, const Queries& block, std::int64_t tile, std::int64_t keys) {
+  backward_tile<double, 64>(b, block, tile, keys);
+}
+template <class T>
+void backward_kernel(const Backward<T>& b, const Queries& block, std::int64_t tile, std::int64_t keys) {
+  if (has_avx512()) {
+    wide_kernel(b, block, tile, keys);
+  } else {
+    narrow_kernel(b, block, tile, keys);
+  }
 }
 
 /// Keys are worked on in as many runs as threads may want, each with gradients of queries of its own: the order of all

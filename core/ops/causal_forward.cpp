@@ -62,21 +62,21 @@ MLA_INLINE void softmax_strip(const Forward<T>& f, const Queries& strip, std::in
   }
 }
 
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void forward_tile(const Forward<T>& f, const Queries& block, std::int64_t tile) {
   for (std::int64_t begin = block.begin; begin < block.end; begin += kTileRows) {
     const Queries strip = strip_of(block, begin);
     const Span span = visible(tile, strip.lowest_key(), strip.end - 1);
     if (span.empty()) continue;
     const std::int64_t row = begin - block.begin;
-    strip_scores(f.q + row * f.q_width, f.q_width, f.k_panels + tile * f.width, f.width, span, f.scores);
+    strip_scores<T, BYTES>(f.q + row * f.q_width, f.q_width, f.k_panels + tile * f.width, f.width, span, f.scores);
     softmax_strip(f, strip, row, tile, span);
-    tile_product<T>({f.scores + span.from, kBlock, 1}, f.v_rows + (tile + span.from) * f.v_width, f.v_width,
-                    span.size(), f.v_width, f.out + row * f.v_width, f.v_width, true);
+    tile_product<T, BYTES>({f.scores + span.from, kBlock, 1}, f.v_rows + (tile + span.from) * f.v_width, f.v_width,
+                           span.size(), f.v_width, f.out + row * f.v_width, f.v_width, true);
   }
 }
 
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void forward_block(const Forward<T>& f, const Queries& block) {
   const std::int64_t rows = block.end - block.begin;
   pack_rows<T>({f.from.row(block.begin), f.from.stride, f.width}, rows, f.scale, f.q_width, f.q);
@@ -84,15 +84,27 @@ MLA_INLINE void forward_block(const Forward<T>& f, const Queries& block) {
   std::fill_n(f.sum, kBlock, T(0));
   std::fill_n(f.shift, kBlock, std::numeric_limits<T>::lowest() / 2);
   for (std::int64_t tile = block.lowest_key() / kBlock * kBlock; tile < block.end; tile += kBlock) {
-    forward_tile(f, block, tile);
+    forward_tile<T, BYTES>(f, block, tile);
   }
   for (std::int64_t row = 0; row < rows; ++row) {
     scale_row(f.out + row * f.v_width, f.to.width, 1 / f.sum[row], f.to.row(block.begin + row));
     f.lse[block.begin + row] = f.shift[row] + std::log(f.sum[row]);
   }
 }
-MLA_VECTORISED void forward_kernel(const Forward<float>& f, const Queries& block) { forward_block(f, block); }
-MLA_VECTORISED void forward_kernel(const Forward<double>& f, const Queries& block) { forward_block(f, block); }
+MLA_VECTORISED void narrow_kernel(const Forward<float>& f, const Queries& block) { forward_block<float, 32>(f, block); }
+MLA_VECTORISED void narrow_kernel(const Forward<double>& f, const Queries& block) {
+  forward_block<double, 32>(f, block);
+}
+MLA_AVX512 void wide_kernel(const Forward<float>& f, const Queries& block) { forward_block<float, 64>(f, block); }
+MLA_AVX512 void wide_kernel(const Forward<double>& f, const Queries& block) { forward_block<double, 64>(f, block); }
+template <class T>
+void forward_kernel(const Forward<T>& f, const Queries& block) {
+  if (has_avx512()) {
+    wide_kernel(f, block);
+  } else {
+    narrow_kernel(f, block);
+  }
+}
 
 template <class T>
 void forward_all(const Tensors& t, double scale) {
@@ -108,10 +120,10 @@ void forward_all(const Tensors& t, double scale) {
   for_units<T>(heads * blocks, kBlock * (q_width + v_width + kTileRows + 2), [&](std::int64_t unit, T* room) {
     const std::int64_t head = unit % heads, begin = (blocks - 1 - unit / heads) * kBlock;
     T *q = room, *out = q + kBlock * q_width, *scores = out + kBlock * v_width, *shift = scores + kBlock * kTileRows;
-    forward_kernel({k_panels.block(kv_head_of(t, head)), v_rows.block(kv_head_of(t, head)), q, out, scores, shift,
-                    shift + kBlock, width, q_width, v_width, head_of<T>(t.q, head), writable_head<T>(t.out, head),
-                    static_cast<T>(scale), t.lse.mutable_data_ptr<T>() + head * length},
-                   {begin, std::min(begin + kBlock, length), first_of(t, head)});
+    forward_kernel<T>({k_panels.block(kv_head_of(t, head)), v_rows.block(kv_head_of(t, head)), q, out, scores, shift,
+                       shift + kBlock, width, q_width, v_width, head_of<T>(t.q, head), writable_head<T>(t.out, head),
+                       static_cast<T>(scale), t.lse.mutable_data_ptr<T>() + head * length},
+                      {begin, std::min(begin + kBlock, length), first_of(t, head)});
   });
 }
 

@@ -59,11 +59,23 @@ MLA_INLINE Queries strip_of(const Queries& block, std::int64_t begin) {
 }
 
 /// Products of a strip of packed queries with the keys of the span, and more to whole panels.
-template <class T>
+template <class T, int BYTES>
 MLA_INLINE void strip_scores(const T* strip, std::int64_t strip_width, const T* panels, std::int64_t width,
                              const Span& span, T* scores) {
-  for (std::int64_t j = span.from / kTileColumns<T> * kTileColumns<T>; j < span.to; j += kTileColumns<T>) {
-    register_tile<T, 2>({strip, strip_width, 1}, panels + j * width, kTileColumns<T>, width, scores + j, kBlock, false);
+  constexpr std::int64_t kPanel = kTileColumns<T>;
+  const LeftFactor<T> queries{strip, strip_width, 1};
+  std::int64_t j = span.from / kPanel * kPanel;
+  if constexpr (BYTES == 64) {
+    for (; j + kPanel < span.to; j += 2 * kPanel) {  // a vector from each of two panels
+      register_tile<T, 64, 2>(queries, {panels + j * width, kPanel, kPanel * width}, width, scores + j, kBlock, false);
+    }
+    if (j < span.to) {
+      register_tile<T, 64, 1>(queries, {panels + j * width, kPanel, 0}, width, scores + j, kBlock, false);
+    }
+  } else {
+    for (; j < span.to; j += kPanel) {
+      register_tile<T, 32, 2>(queries, {panels + j * width, kPanel, kLanes<T>}, width, scores + j, kBlock, false);
+    }
   }
 }
 

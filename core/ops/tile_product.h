@@ -8,9 +8,9 @@
 
 namespace mla {
 
-/// Rows of one register tile: with two vectors of columns, twelve of AVX2's sixteen registers hold sums.
+/// Rows of one register tile: with two vectors of columns, twelve registers hold sums, of AVX2's sixteen.
 constexpr std::int64_t kTileRows = 6;
-/// Columns of one register tile.
+/// Columns that are packed together: a register tile of 32-byte vectors, or one vector of 64 bytes.
 template <class T>
 constexpr std::int64_t kTileColumns = 2 * kLanes<T>;
 
@@ -23,15 +23,22 @@ struct LeftFactor {
   std::int64_t row, inner;
 };
 
-/// c [6, VECTORS vectors] = a b, or c + a b; b [inner, VECTORS vectors].
-template <class T, int VECTORS>
-MLA_INLINE void register_tile(const LeftFactor<T>& a, const T* b, std::int64_t b_stride, std::int64_t inner, T* c,
+/// A right factor in memory: rows at a distance of `stride`, vectors of a row's columns at a distance of `vector`.
+template <class T>
+struct RightFactor {
+  const T* data;
+  std::int64_t stride, vector;
+};
+
+/// c [6, VECTORS vectors of BYTES bytes] = a b, or c + a b; b [inner, VECTORS vectors].
+template <class T, int BYTES, int VECTORS>
+MLA_INLINE void register_tile(const LeftFactor<T>& a, const RightFactor<T>& b, std::int64_t inner, T* c,
                               std::int64_t c_stride, bool add) {
-  Vector<T> sums[kTileRows][VECTORS] = {};
+  Vector<T, BYTES> sums[kTileRows][VECTORS] = {};
   for (std::int64_t k = 0; k < inner; ++k) {
-    Vector<T> x[VECTORS];
+    Vector<T, BYTES> x[VECTORS];
 #pragma GCC unroll 2
-    for (int j = 0; j < VECTORS; ++j) load(b + k * b_stride + j * kLanes<T>, x[j]);
+    for (int j = 0; j < VECTORS; ++j) load(b.data + k * b.stride + j * b.vector, x[j]);
 #pragma GCC unroll 6
     for (int i = 0; i < kTileRows; ++i) {
       const T factor = a.data[i * a.row + k * a.inner];
@@ -43,9 +50,9 @@ MLA_INLINE void register_tile(const LeftFactor<T>& a, const T* b, std::int64_t b
   for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < VECTORS; ++j) {
-      T* to = c + i * c_stride + j * kLanes<T>;
+      T* to = c + i * c_stride + j * kLanes<T, BYTES>;
       if (add) {
-        Vector<T> before;
+        Vector<T, BYTES> before;
         load(to, before);
         sums[i][j] += before;
       }
@@ -54,15 +61,20 @@ MLA_INLINE void register_tile(const LeftFactor<T>& a, const T* b, std::int64_t b
   }
 }
 
-/// c [6, columns] = a b, or c + a b; b [inner, columns]; columns are a multiple of kLanes.
-template <class T>
+/// c [6, columns] = a b, or c + a b; b [inner, columns]; columns are a multiple of kLanes of 32 bytes.
+template <class T, int BYTES>
 MLA_INLINE void tile_product(const LeftFactor<T>& a, const T* b, std::int64_t b_stride, std::int64_t inner,
                              std::int64_t columns, T* c, std::int64_t c_stride, bool add) {
+  constexpr std::int64_t kWide = kLanes<T, BYTES>;
   std::int64_t j = 0;
-  for (; j + kTileColumns<T> <= columns; j += kTileColumns<T>) {
-    register_tile<T, 2>(a, b + j, b_stride, inner, c + j, c_stride, add);
+  for (; j + 2 * kWide <= columns; j += 2 * kWide) {
+    register_tile<T, BYTES, 2>(a, {b + j, b_stride, kWide}, inner, c + j, c_stride, add);
   }
-  if (j < columns) register_tile<T, 1>(a, b + j, b_stride, inner, c + j, c_stride, add);
+  if (j + kWide <= columns) {
+    register_tile<T, BYTES, 1>(a, {b + j, b_stride, kWide}, inner, c + j, c_stride, add);
+    j += kWide;
+  }
+  if (j < columns) register_tile<T, 32, 1>(a, {b + j, b_stride, kWide}, inner, c + j, c_stride, add);
 }
 
 }  // namespace mla
