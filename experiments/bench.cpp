@@ -90,14 +90,6 @@ at::Tensor prefill(const Decoder& decoder, const BenchCell& cell, const at::Tens
   return logits.argmax(-1, true);
 }
 
-void check_room(const Decoder& decoder, const BenchCell& cell) {
-  const std::int64_t most = decoder.geometry.max_positions;
-  if (cell.context + cell.new_tokens > most) {
-    throw ConfigError(cat("context: ", cell.context, " tokens and ", cell.new_tokens,
-                          " new ones are more than the model's context of ", most));
-  }
-}
-
 void count_cache(const DecoderCache& cache, BenchResult& result) {
   for (const std::int64_t length : cache.lengths()) result.cached_tokens += length;
   result.cache_bytes = cache.bytes();
@@ -137,6 +129,14 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
 
 double Samples::median() const { return values.empty() ? 0 : quantile(values, 0.5); }
 double Samples::spread() const { return values.size() < 2 ? 0 : (quantile(values, 0.75) - quantile(values, 0.25)) / 2; }
+
+void check_room(const Decoder& decoder, const BenchCell& cell) {
+  const std::int64_t most = decoder.geometry.max_positions;
+  if (cell.context + cell.new_tokens > most) {
+    throw ConfigError(cat("context: ", cell.context, " tokens and ", cell.new_tokens,
+                          " new ones are more than the model's context of ", most));
+  }
+}
 
 MachineRates measure_machine() {
   const at::NoGradGuard no_grad;

@@ -48,8 +48,10 @@ struct BenchResult {
   double prefill_compute_share = 0;               ///< 0 where no prompt was fed
 };
 
-/// Measures one cell. Stops between two steps when a signal arrives (Interrupted). Throws ConfigError for a context
-/// that the model does not have room for.
+/// Throws ConfigError for a cell that the model does not have room for.
+void check_room(const Decoder& decoder, const BenchCell& cell);
+
+/// Measures one cell, for which there is room. Stops between two steps when a signal arrives (Interrupted).
 BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine);
 
 }  // namespace mla

@@ -49,6 +49,9 @@ class Bench final : public Command {
     options.add("context", context_, "N,…", "prompt lengths, likewise");
     options.add("new-tokens", new_tokens_, "N,…", "generated tokens, likewise");
     options.add("path", paths_, "PATH", "auto | absorbed | expanded, likewise; repeatable");
+    options.add("cache", caches_, "CACHE",
+                "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
+                "repeatable");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }
@@ -56,6 +59,7 @@ class Bench final : public Command {
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     const BenchConfig config = resolve();
+    const std::vector<NamedBenchCell> measured = bench_cells(config);
     const MachineRates machine = measure_machine();
     log_info(cat(at::get_num_threads(), " threads: reading ", rounded(machine.bytes_per_second / kGiga, 3),
                  " GB/s, products ", rounded(machine.operations_per_second / kGiga, 4), " GFLOP/s"));
@@ -63,6 +67,7 @@ class Bench final : public Command {
     Json cells = Json::array();
     for (const BenchModel& model : config.models) {
       Decoder decoder = load(config);
+      for (const NamedBenchCell& named : measured) check_room(decoder, named.cell);
       for (std::size_t i = 0; i < model.compress.size(); ++i) {
         const auto pass = Registry<Pass>::instance().make(model.compress[i], cat("models.compress[", i, "]"));
         if (pass->needs_statistics())
@@ -70,7 +75,7 @@ class Bench final : public Command {
         pass->apply(decoder, {});
       }
       decoder.prepare_decode();
-      for (const NamedBenchCell& named : bench_cells(config)) {
+      for (const NamedBenchCell& named : measured) {
         const BenchResult result = run_bench(decoder, named.cell, machine);
         write(config, model, named, result, machine, console);
         cells.push_back(to_json(model, named, result));
@@ -97,12 +102,15 @@ class Bench final : public Command {
     if (model_) {
       config.model = model_->string();
       config.geometry = Json::object();
+      if (!config_) config.models.front().name = std::filesystem::weakly_canonical(*model_).filename().string();
     }
     for (BenchSweep& sweep : config.sweeps) {
       if (batch_) sweep.batch = parse_counts(*batch_, "--batch");
       if (context_) sweep.context = parse_counts(*context_, "--context");
       if (new_tokens_) sweep.new_tokens = parse_counts(*new_tokens_, "--new-tokens");
       if (!paths_.empty()) sweep.path = paths_;
+      if (!caches_.empty()) sweep.cache.clear();
+      for (const std::string& cache : caches_) sweep.cache.push_back(parse_cache_config(cache, "--cache"));
     }
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
@@ -210,7 +218,7 @@ class Bench final : public Command {
   }
 
   std::optional<std::filesystem::path> config_, model_;
-  std::vector<std::string> set_, paths_;
+  std::vector<std::string> set_, paths_, caches_;
   std::optional<std::string> batch_, context_, new_tokens_;
   std::optional<std::int64_t> repeats_, warm_up_;
 };
@@ -218,7 +226,7 @@ class Bench final : public Command {
 const CommandRegistration<Bench> kBench("bench", "measure decoding: latency, throughput, memory, share of the roofline",
                                         {"mlaforge bench configs/bench/smollm_135m.json",
                                          "mlaforge bench --model ../shared/data/weights/tinystories-656k --batch 1,8 "
-                                         "--context 64,128 --new-tokens 16"});
+                                         "--context 64,128 --new-tokens 16 --cache plain --cache rtn4"});
 
 }  // namespace
 }  // namespace mla

@@ -65,6 +65,7 @@ CacheFormat cache_format(const CacheConfig& config, const std::string& path, Cac
 CacheConfig parse_cache_config(const std::string& text, const std::string& option) {
   CacheConfig config;
   std::smatch match;
+  if (text == "plain") return config;
   if (std::regex_match(text, match, std::regex("([a-z]+)([0-9]{0,4})"))) {
     config.codec = {{"name", match[1].str()}};
     if (match[2].length() > 0) config.codec["bits"] = std::stoi(match[2].str());

@@ -42,8 +42,8 @@ CacheFormat cache_format(const CacheConfig& config, const std::string& path, Cac
 /// Whether one of the config's codecs needs samples of what it will store.
 bool needs_calibration(const CacheConfig& config);
 
-/// Reads a config from an option: a JSON object, a .json file, or a codec's name and bits: "hqq", "kivi2".
-/// Errors name `option`.
+/// Reads a config from an option: a JSON object, a .json file, a codec's name and bits ("hqq", "kivi2"), or
+/// "plain". Errors name `option`.
 CacheConfig parse_cache_config(const std::string& text, const std::string& option);
 
 }  // namespace mla

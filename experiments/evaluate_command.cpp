@@ -98,7 +98,7 @@ class Evaluate final : public Command {
     const bool is_text = cache_->find('{') != std::string::npos;
     if (is_text || cache_->ends_with(".json")) {
       read_fields(is_text ? parse_json(*cache_, "--cache") : read_json(*cache_), "--cache", config);
-    } else if (*cache_ != "plain") {
+    } else {
       config.storage = parse_cache_config(*cache_, "--cache");
     }
     config.validate("--cache");

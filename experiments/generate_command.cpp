@@ -85,7 +85,7 @@ class Generate final : public Command {
     options.add_count("prefill-chunk", options_.prefill_chunk, 0, "feed the prompt N tokens at a time; 0: all at once");
     options.add("path", path_, "PATH", "latent attention: auto | absorbed (in the latent space) | expanded");
     options.add("cache", cache_, "CACHE",
-                "how the cache is stored: a codec's name and bits (hqq4), a JSON object or file");
+                "how the cache is stored: plain, a codec's name and bits (hqq4), a JSON object or file");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic and the cache: " + dtype_choices());
   }
 
