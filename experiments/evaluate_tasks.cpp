@@ -94,7 +94,11 @@ class Tasks {
       if (task.task == "longbench") tokens += longbench_tokens(task, *tokenizer_);
       if (task.task != "multiple_choice") continue;
       const MultipleChoiceTask& items = items_.at(task.label());
-      tokens += static_cast<double>(tokens_to_compute(decoder, items.tokens, likelihood_options(task, items)));
+      try {
+        tokens += static_cast<double>(tokens_to_compute(decoder, items.tokens, likelihood_options(task, items)));
+      } catch (const DataError& error) {
+        throw DataError(cat(task.items, ": ", error.what()));
+      }
       for (const ContinuationGroup& group : items.tokens) requests += std::ssize(group);
     }
     const double rate = items_.empty() ? forward_rate(decoder) : scoring_rate(decoder);

@@ -19,18 +19,19 @@ std::int64_t common_beginning(std::span<const std::int32_t> a, std::span<const s
 }
 
 /// The continuation without what does not fit; `inputs_less` tokens of it are not fed.
-ScoredContinuation fit(const Continuation& continuation, std::int64_t positions, std::int64_t inputs_less,
-                       std::int64_t& truncated) {
+ScoredContinuation fit(const Continuation& continuation, std::size_t group, std::size_t choice, std::int64_t positions,
+                       std::int64_t inputs_less, std::int64_t& truncated) {
   expects(continuation.context >= 1 && continuation.context < std::ssize(continuation.tokens),
           "a continuation has a token, and one before it");
   const std::span<const std::int32_t> tokens = continuation.tokens;
   const std::int64_t surplus = std::max<std::int64_t>(0, std::ssize(tokens) - inputs_less - positions);
   if (surplus >= continuation.context) {
-    throw DataError(cat("a continuation of ", std::ssize(tokens) - continuation.context,
+    throw DataError(cat("item ", group + 1, ", choice ", choice + 1, ": a continuation of ",
+                        std::ssize(tokens) - continuation.context,
                         " tokens leaves no room for its context: the model has ", positions, " positions"));
   }
   truncated += surplus > 0;
-  return {0, 0, tokens.subspan(static_cast<std::size_t>(surplus)), continuation.context - surplus};
+  return {group, choice, tokens.subspan(static_cast<std::size_t>(surplus)), continuation.context - surplus};
 }
 
 /// The rows of one group.
@@ -39,9 +40,7 @@ std::vector<ContinuationRow> rows_of(const ContinuationGroup& group, std::size_t
   const std::int64_t inputs_less = whole_rows ? 0 : 1;
   std::vector<ScoredContinuation> continuations;
   for (std::size_t choice = 0; choice < group.size(); ++choice) {
-    continuations.push_back(fit(group[choice], positions, inputs_less, truncated));
-    continuations.back().group = index;
-    continuations.back().choice = choice;
+    continuations.push_back(fit(group[choice], index, choice, positions, inputs_less, truncated));
   }
   std::stable_sort(continuations.begin(), continuations.end(),
                    [](const auto& a, const auto& b) { return a.tokens.size() > b.tokens.size(); });

@@ -11,16 +11,25 @@
 #include <cmath>
 #include <cstdint>
 
-/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has. They are
-/// named by level, not by processor ("haswell"): GCC takes a processor's name for that very model, and would leave all
-/// others, such as AMD's, with the default.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define MLA_GCC_ON_X86 1
+#else
+#define MLA_GCC_ON_X86 0
+#endif
+/// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has (not under
+/// the address sanitizer, which is not there yet when the loader asks). They are named by level, not by processor
+/// ("haswell"): GCC takes a processor's name for that very model, and would leave all others, such as AMD's, with the
+/// default.
+#if MLA_GCC_ON_X86 && !defined(__SANITIZE_ADDRESS__)
 #define MLA_VECTORISED [[gnu::target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")]]
-/// A kernel that is written for vectors of 64 bytes, to be called where has_avx512(). The clones above leave it to the
-/// compiler how wide vectors are, and it prefers 32 bytes.
-#define MLA_AVX512 [[gnu::target("arch=x86-64-v4,prefer-vector-width=512")]]
 #else
 #define MLA_VECTORISED
+#endif
+/// A kernel that is written for vectors of 64 bytes, to be called where has_avx512(). The clones above leave it to the
+/// compiler how wide vectors are, and it prefers 32 bytes.
+#if MLA_GCC_ON_X86
+#define MLA_AVX512 [[gnu::target("arch=x86-64-v4,prefer-vector-width=512")]]
+#else
 #define MLA_AVX512
 #endif
 /// Kernel bodies are inlined into each clone, so that they are compiled for its instruction set.
@@ -31,7 +40,7 @@ namespace mla {
 /// Whether the processor runs what MLA_AVX512 marks, and LibTorch's own kernels do so: ATEN_CPU_CAPABILITY=avx2 in the
 /// environment holds back both.
 inline bool has_avx512() {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if MLA_GCC_ON_X86
   static const bool has = __builtin_cpu_supports("x86-64-v4") && at::get_cpu_capability() == "AVX512";
   return has;
 #else

@@ -132,8 +132,10 @@ TEST(LogLikelihoods, CutLongContextsOnTheLeftAndCountThem) {
   EXPECT_EQ(log_likelihoods(decoder, groups, {}).truncated, 3);
   const std::vector<ContinuationGroup> endless = {
       {continue_with(context, random_tokens(stream, geometry.vocabulary, 11))}};
-  EXPECT_THAT(test::message_of<DataError>([&] { log_likelihoods(decoder, endless, {}); }),
-              HasSubstr("11 tokens leaves no room for its context: the model has 10 positions"));
+  EXPECT_THAT(
+      test::message_of<DataError>([&] { log_likelihoods(decoder, endless, {}); }),
+      HasSubstr(
+          "item 1, choice 1: a continuation of 11 tokens leaves no room for its context: the model has 10 positions"));
 }
 
 TEST(ContinuationRows, ContinuationsOfOneTokenShareARow) {
