@@ -69,6 +69,33 @@ MLA_INLINE void lane_sums(const Vector<T>& a, const Vector<T>& b, const Vector<T
   }
 }
 
+/// The sums over the lanes of sixteen vectors.
+MLA_INLINE void lane_sums(const Vector<float, 64> (&of)[16], float* sums) {
+  Vector<float, 64> eight[8], four[4], two[2], one;
+  // Each step adds lanes at half the distance of the step before and puts two vectors into one.
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const Vector<float, 64>&a = of[i / 2 + i % 2 * 8], &b = of[i / 2 + i % 2 * 8 + 4];
+    eight[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Vector<float, 64>&a = eight[2 * i], &b = eight[2 * i + 1];
+    four[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+              __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Vector<float, 64>&a = four[2 * i], &b = four[2 * i + 1];
+    two[i] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+             __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+  }
+  one = __builtin_shufflevector(two[0], two[1], 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+        __builtin_shufflevector(two[0], two[1], 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+  store(one, sums);
+}
+
 /// The sum of the two halves of a vector, or the vector itself where it has 32 bytes.
 template <class T, int BYTES>
 MLA_INLINE void add_halves(const Vector<T, BYTES>& whole, Vector<T>& sum) {
@@ -77,6 +104,26 @@ MLA_INLINE void add_halves(const Vector<T, BYTES>& whole, Vector<T>& sum) {
     Vector<T> high;
     std::memcpy(&high, reinterpret_cast<const char*>(&whole) + sizeof(sum), sizeof(high));
     sum += high;
+  }
+}
+
+/// The sums over the lanes of each of COUNT vectors, in the same order of summation for any COUNT up to 16.
+template <class T, int BYTES, int COUNT>
+MLA_INLINE void all_lane_sums(const Vector<T, BYTES> (&of)[COUNT], T* sums) {
+  if constexpr (BYTES == 64 && std::is_same_v<T, float>) {
+    Vector<float, 64> sixteen[16] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; ++i) sixteen[i] = of[i];
+    lane_sums(sixteen, sums);
+  } else {
+    static_assert(COUNT % 4 == 0);
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; i += 4) {
+      Vector<T> narrow[4];
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) add_halves<T, BYTES>(of[i + r], narrow[r]);
+      lane_sums<T>(narrow[0], narrow[1], narrow[2], narrow[3], sums + i);
+    }
   }
 }
 
@@ -92,45 +139,43 @@ struct Rows {
 /// processor has guessed where the next ones begin. Asking for long ones pushes out what lies near.
 enum class Ahead { kAsk, kWait };
 
-/// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (four, or one). The order of summation is the same
-/// whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
+/// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (one, four or sixteen). The order of summation is
+/// the same whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
 template <class T, int BYTES, int VECTORS, int ROWS, Ahead AHEAD>
 MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t width, T* out,
                               std::int64_t out_stride, bool add) {
-  Vector<T, BYTES> sums[VECTORS][4] = {};
+  constexpr int kEach = ROWS > 4 ? ROWS : 4;
+  Vector<T, BYTES> sums[VECTORS * kEach] = {};
   const std::int64_t whole = width / kLanes<T, BYTES> * kLanes<T, BYTES>;
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < whole; k += kLanes<T, BYTES>) {
     Vector<T, BYTES> x[VECTORS], w;
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) load(vectors.row(v) + k, x[v]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < ROWS; ++r) {
       load(rows.row(r) + k, w);
-      if constexpr (ROWS == 4 && AHEAD == Ahead::kAsk) __builtin_prefetch(rows.row(r + 4) + k);
+      if constexpr (ROWS > 1 && AHEAD == Ahead::kAsk) __builtin_prefetch(rows.row(r + ROWS) + k);
 #pragma GCC unroll 8
-      for (int v = 0; v < VECTORS; ++v) sums[v][r] += w * x[v];
+      for (int v = 0; v < VECTORS; ++v) sums[v * kEach + r] += w * x[v];
     }
   }
+  alignas(64) T found[VECTORS * kEach > 16 ? VECTORS * kEach : 16];
+  all_lane_sums<T, BYTES>(sums, found);
 #pragma GCC unroll 8
   for (int v = 0; v < VECTORS; ++v) {
-    T found[4];
-    Vector<T> narrow[4];
-#pragma GCC unroll 8
-    for (int r = 0; r < 4; ++r) add_halves<T, BYTES>(sums[v][r], narrow[r]);
-    lane_sums<T>(narrow[0], narrow[1], narrow[2], narrow[3], found);
-    T* to = out + v * out_stride;
+    T *own = found + v * kEach, *to = out + v * out_stride;
     if (whole < width) [[unlikely]] {
       for (int r = 0; r < ROWS; ++r) {
-        for (std::int64_t k = whole; k < width; ++k) found[r] += vectors.row(v)[k] * rows.row(r)[k];
+        for (std::int64_t k = whole; k < width; ++k) own[r] += vectors.row(v)[k] * rows.row(r)[k];
       }
     }
     if (add) {
-#pragma GCC unroll 8
-      for (int r = 0; r < ROWS; ++r) to[r] += found[r];
+#pragma GCC unroll 16
+      for (int r = 0; r < ROWS; ++r) to[r] += own[r];
     } else {
-#pragma GCC unroll 8
-      for (int r = 0; r < ROWS; ++r) to[r] = found[r];
+#pragma GCC unroll 16
+      for (int r = 0; r < ROWS; ++r) to[r] = own[r];
     }
   }
 }
@@ -153,7 +198,15 @@ template <class T, int BYTES, Ahead AHEAD = Ahead::kAsk>
 MLA_INLINE void products(const Rows<T>& vectors, std::int64_t vector_count, const Rows<T>& rows, std::int64_t count,
                          std::int64_t width, T* out, std::int64_t out_stride, bool add) {
   constexpr int kMost = BYTES == 64 ? 4 : 3;  // sums of four rows each, of AVX-512's 32 registers or AVX2's 16
-  for (std::int64_t begin = 0; begin < count; begin += 4) {
+  std::int64_t begin = 0;
+  if constexpr (BYTES == 64 && std::is_same_v<T, float>) {
+    // One vector and short rows, such as one head's rotated keys: the sums over lanes are what costs.
+    for (; vector_count == 1 && width <= 4 * kLanes<T, BYTES> && begin + 16 <= count; begin += 16) {
+      product_block<T, BYTES, 1, 16, AHEAD>(vectors, {rows.row(begin), rows.stride}, width, out + begin, out_stride,
+                                            add);
+    }
+  }
+  for (; begin < count; begin += 4) {
     const std::int64_t some = count - begin < 4 ? count - begin : 4;
     const Rows<T> block{rows.row(begin), rows.stride};
     std::int64_t v = 0;
