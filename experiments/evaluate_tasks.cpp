@@ -88,14 +88,19 @@ class Tasks {
 
   /// Tells how long it will take, from the speed at which a few questions of each task are scored.
   void estimate(const Decoder& decoder) const {
+    const EvaluationKeeper keeper = kept();
     double tokens = 0;
-    std::int64_t requests = 0;
+    std::int64_t requests = 0, batches = 0;
     for (const EvaluationConfig& task : configs_) {
       if (task.task == "longbench") tokens += longbench_tokens(task, *tokenizer_);
       if (task.task != "multiple_choice") continue;
       const MultipleChoiceTask& items = items_.at(task.label());
+      const LikelihoodOptions options = likelihood_options(task, items);
+      const std::unique_ptr<LikelihoodJournal> journal = open_journal(keeper, task, items, options);
+      const std::int64_t done = journal ? journal->kept() : 0;
+      batches += done;
       try {
-        tokens += static_cast<double>(tokens_to_compute(decoder, items.tokens, likelihood_options(task, items)));
+        tokens += static_cast<double>(tokens_to_compute(decoder, items.tokens, options, done));
       } catch (const DataError& error) {
         throw DataError(cat(task.items, ": ", error.what()));
       }
@@ -104,12 +109,11 @@ class Tasks {
     const double rate = items_.empty() ? forward_rate(decoder) : scoring_rate(decoder);
     log_info(cat(grouped(requests), " requests, ", grouped(static_cast<std::int64_t>(tokens)),
                  " tokens to compute: about ", describe_seconds(tokens / rate), " at ", rounded(rate, 3),
-                 " tokens/s (probe)"));
+                 " tokens/s (probe)", batches > 0 ? cat("; ", batches, " batches were done before") : ""));
   }
 
   std::vector<ScoreRecord> run(const Decoder& decoder) const {
-    const std::string key = model_key(request_);
-    const EvaluationKeeper keeper(request_.keep / key, kTaskStage, key);
+    const EvaluationKeeper keeper = kept();
     std::vector<ScoreRecord> scores;
     for (const EvaluationConfig& task : configs_) {
       std::vector<ScoreRecord> own;
@@ -122,7 +126,7 @@ class Tasks {
     }
     keeper.remove();
     std::error_code not_empty;
-    std::filesystem::remove(request_.keep / key, not_empty);
+    std::filesystem::remove(request_.keep / key_, not_empty);
     return scores;
   }
 
@@ -147,7 +151,10 @@ class Tasks {
     }
   }
 
+  EvaluationKeeper kept() const { return EvaluationKeeper(request_.keep / key_, kTaskStage, key_); }
+
   TasksRequest request_;
+  std::string key_ = model_key(request_);
   std::vector<EvaluationConfig> configs_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::map<std::string, MultipleChoiceTask> items_;

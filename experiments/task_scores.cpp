@@ -7,7 +7,6 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
-#include "core/evaluate/likelihood_journal.h"
 
 namespace mla {
 namespace {
@@ -43,20 +42,25 @@ LikelihoodOptions likelihood_options(const EvaluationConfig& task, const Multipl
   return options;
 }
 
+std::unique_ptr<LikelihoodJournal> open_journal(const EvaluationKeeper& keeper, const EvaluationConfig& task,
+                                                const MultipleChoiceTask& items, const LikelihoodOptions& options) {
+  if (!keeper.keeps()) return {};
+  return std::make_unique<LikelihoodJournal>(keeper.file(task.label()),
+                                             keeper.key() + requests_key(items.tokens, options));
+}
+
 std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage,
                                             const EvaluationConfig& task, const MultipleChoiceTask& items,
                                             const EvaluationKeeper& keeper) {
   LikelihoodOptions options = likelihood_options(task, items);
-  std::optional<LikelihoodJournal> journal;
-  if (keeper.keeps()) {
-    journal.emplace(keeper.file(task.label()), keeper.key() + requests_key(items.tokens, options));
-    options.journal = &*journal;
-  }
+  const std::unique_ptr<LikelihoodJournal> journal = open_journal(keeper, task, items, options);
+  options.journal = journal.get();
   Progress bar(cat("evaluate ", stage, " ", task.label()), tokens_to_compute(decoder, items.tokens, options), "tokens");
   options.computed = [&](std::int64_t tokens) {
     bar.advance(tokens);
     check_interrupt();
   };
+  options.taken_over = [&](std::int64_t tokens) { bar.take_over(tokens); };
   const MultipleChoiceResult result = multiple_choice(decoder, items, options);
   if (journal && journal->restored() > 0)
     log_info(cat(task.label(), ": took over ", journal->restored(), " batches that an earlier run had done"));

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/evaluate/likelihood_journal.h"
 #include "core/evaluate/multiple_choice.h"
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"
@@ -34,6 +36,10 @@ class EvaluationKeeper {
 
 /// The likelihood options of an evaluation of these items.
 LikelihoodOptions likelihood_options(const EvaluationConfig& task, const MultipleChoiceTask& items);
+
+/// What an earlier run has left of these items; empty where nothing is kept.
+std::unique_ptr<LikelihoodJournal> open_journal(const EvaluationKeeper& keeper, const EvaluationConfig& task,
+                                                const MultipleChoiceTask& items, const LikelihoodOptions& options);
 
 /// Scores a task of kind multiple_choice, with progress in tokens. Throws Interrupted.
 std::vector<ScoreRecord> choice_task_scores(const Decoder& decoder, const std::string& stage,

@@ -117,7 +117,7 @@ void Progress::draw() {
 
 std::string Progress::line(bool last) const {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double rate = elapsed > 0 ? static_cast<double>(done_) / elapsed : 0;
+  const double rate = elapsed > 0 ? static_cast<double>(done_ - taken_over_) / elapsed : 0;
   std::string text = label_ + ": ";
   if (!last && total_ > 0) {
     const double share = std::clamp(static_cast<double>(done_) / static_cast<double>(total_), 0.0, 1.0);

@@ -52,6 +52,12 @@ class Progress {
   }
   void advance(std::int64_t count = 1) { advance(count, std::string_view()); }
 
+  /// `count` units were done before: they count as done, but not for the rate.
+  void take_over(std::int64_t count) {
+    done_ += count;
+    taken_over_ += count;
+  }
+
   std::int64_t done() const { return done_; }
 
   /// Clears the bar from the terminal, if one is drawn, so that a line can be written; the next advance draws it again.
@@ -66,7 +72,7 @@ class Progress {
   std::string line(bool last) const;
 
   std::string label_, unit_, note_;
-  std::int64_t total_ = 0, done_ = 0;
+  std::int64_t total_ = 0, done_ = 0, taken_over_ = 0;
   Clock::time_point start_, next_draw_, next_call_;
 };
 

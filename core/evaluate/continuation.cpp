@@ -175,8 +175,14 @@ std::size_t batch_size(Rows rows, std::int64_t batch_tokens, bool equal_lengths)
 }  // namespace
 
 std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
-                               const LikelihoodOptions& options) {
-  return count_tokens(plan(decoder, groups, options).rows);
+                               const LikelihoodOptions& options, std::int64_t done) {
+  const ContinuationPlan planned = plan(decoder, groups, options);
+  const bool whole_rows = decoder.geometry.rotary().depends_on_length();
+  Rows left = planned.rows;
+  for (; done > 0 && !left.empty(); --done) {
+    left = left.subspan(batch_size(left, options.batch_tokens, whole_rows));
+  }
+  return count_tokens(left);
 }
 
 LikelihoodResult log_likelihoods(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
@@ -193,12 +199,13 @@ LikelihoodResult log_likelihoods(const Decoder& decoder, const std::vector<Conti
   Rows left = planned.rows;
   while (!left.empty()) {
     const Rows now = left.first(batch_size(left, options.batch_tokens, whole_rows));
-    if (!options.journal || !options.journal->restore(now, result)) {
+    const bool known = options.journal && options.journal->restore(now, result);
+    if (!known) {
       (now.front().shared > 0 ? score_shared : score_rows)(decoder, now, result);
       if (options.journal) options.journal->keep(now, result);
     }
     if (progress) progress(count_scored(now));
-    if (options.computed) options.computed(count_tokens(now));
+    if (const auto& tell = known ? options.taken_over : options.computed) tell(count_tokens(now));
     left = left.subspan(now.size());
   }
   return result;

@@ -40,6 +40,7 @@ struct LikelihoodOptions {
   std::int64_t batch_tokens = 8192;  ///< of one forward pass, padding included (at least one row)
   bool share_contexts = true;        ///< compute what a group's continuations begin with once, where that pays
   std::function<void(std::int64_t)> computed = {};  ///< told of the tokens of each batch when it is done; may be empty
+  std::function<void(std::int64_t)> taken_over = {};  ///< the same of each batch that `journal` knew; may be empty
   LikelihoodJournal* journal = nullptr;  ///< keeps what is done, and knows what an earlier run has done; null: none
   bool greedy = false;                   ///< tell also which continuations greedy decoding would produce
   std::int64_t positions = 0;            ///< tokens of the longest row; 0: the model's positions
@@ -51,9 +52,10 @@ struct LikelihoodResult {
   std::vector<std::vector<char>> greedy;  ///< 1: each token is the likeliest after those before it; only if asked for
 };
 
-/// Tokens that log_likelihoods() feeds the model for these groups, padding not counted.
+/// Tokens that log_likelihoods() feeds the model for these groups, padding not counted, without its first `done`
+/// batches.
 std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
-                               const LikelihoodOptions& options);
+                               const LikelihoodOptions& options, std::int64_t done = 0);
 
 /// Sums of log-likelihoods of the continuations' tokens. A row longer than the model's positions loses tokens of its
 /// context on the left. Rows are sorted by length and go together under `batch_tokens`. What several rows of a group

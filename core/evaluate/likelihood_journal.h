@@ -27,6 +27,8 @@ class LikelihoodJournal {
   /// Keeps the results of the batch just done.
   void keep(std::span<const ContinuationRow> batch, const LikelihoodResult& result);
 
+  /// Batches that an earlier run has left, and how many of them were taken over so far.
+  std::int64_t kept() const { return std::ssize(known_); }
   std::int64_t restored() const { return restored_; }
 
  private:
@@ -34,7 +36,7 @@ class LikelihoodJournal {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   std::filesystem::path path_;
-  std::vector<std::vector<double>> known_;  ///< of each batch its sums, then its flags where there are any
+  std::vector<std::vector<double>> known_;  ///< of each batch kept its sums, then its flags where there are any
   std::size_t next_ = 0;
   std::int64_t restored_ = 0;  ///< batches taken over
   std::unique_ptr<std::FILE, Close> file_;

@@ -49,6 +49,16 @@ TEST_F(ProgressTest, OnlyTheLastLineOfAShortLoopIsWritten) {
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
 }
 
+TEST_F(ProgressTest, WhatWasDoneBeforeCountsButNotForTheRate) {
+  progress_style().seconds_between_lines = 0;
+  {
+    Progress bar("evaluate", 1000, "tokens");
+    bar.take_over(999);
+    bar.advance(0);
+  }
+  EXPECT_THAT(shown(), StartsWith("evaluate: 99% 999/1.00k tokens, 0/s\n"));
+}
+
 TEST_F(ProgressTest, PlainLinesComeWhenTheyAreDue) {
   progress_style().seconds_between_lines = 0;
   {

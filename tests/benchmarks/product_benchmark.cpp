@@ -30,20 +30,20 @@ void product(benchmark::State& state, Kind kind, bool ours) {
         break;
     }
   }
-  state.counters["FLOP/s"] = benchmark::Counter(2.0 * static_cast<double>(rows * in * out),
-                                                benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["FLOP/s"] =
+      benchmark::Counter(2.0 * static_cast<double>(rows * in * out), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void shapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->Args({128, 576, 1536})->Args({1024, 576, 1536})->Args({1024, 1536, 576})->Args({1024, 576, 192});
   benchmark->Args({2048, 192, 512})->Args({320, 576, 49152})->UseRealTime()->Unit(benchmark::kMillisecond);
 }
-BENCHMARK_CAPTURE(product, forward/here, Kind::kForward, true)->Apply(shapes);
-BENCHMARK_CAPTURE(product, forward/aten, Kind::kForward, false)->Apply(shapes);
-BENCHMARK_CAPTURE(product, input_gradient/here, Kind::kInputGradient, true)->Apply(shapes);
-BENCHMARK_CAPTURE(product, input_gradient/aten, Kind::kInputGradient, false)->Apply(shapes);
-BENCHMARK_CAPTURE(product, weight_gradient/here, Kind::kWeightGradient, true)->Apply(shapes);
-BENCHMARK_CAPTURE(product, weight_gradient/aten, Kind::kWeightGradient, false)->Apply(shapes);
+BENCHMARK_CAPTURE(product, forward / here, Kind::kForward, true)->Apply(shapes);
+BENCHMARK_CAPTURE(product, forward / aten, Kind::kForward, false)->Apply(shapes);
+BENCHMARK_CAPTURE(product, input_gradient / here, Kind::kInputGradient, true)->Apply(shapes);
+BENCHMARK_CAPTURE(product, input_gradient / aten, Kind::kInputGradient, false)->Apply(shapes);
+BENCHMARK_CAPTURE(product, weight_gradient / here, Kind::kWeightGradient, true)->Apply(shapes);
+BENCHMARK_CAPTURE(product, weight_gradient / aten, Kind::kWeightGradient, false)->Apply(shapes);
 
 }  // namespace
 }  // namespace mla

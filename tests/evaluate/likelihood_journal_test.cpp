@@ -91,5 +91,21 @@ TEST_F(Journal, CountsTheTokensThatAreComputed) {
   EXPECT_GT(tokens, 0);
 }
 
+TEST_F(Journal, TellsWhatIsLeftAndWhatWasTakenOver) {
+  run_for(2);
+  LikelihoodJournal journal(file_, "key");
+  EXPECT_EQ(journal.kept(), 2);
+  LikelihoodOptions options = options_;
+  options.journal = &journal;
+  std::int64_t computed = 0, taken_over = 0;
+  options.computed = [&](std::int64_t count) { computed += count; };
+  options.taken_over = [&](std::int64_t count) { taken_over += count; };
+  const std::int64_t left = tokens_to_compute(decoder_, groups_, options, journal.kept());
+  log_likelihoods(decoder_, groups_, options);
+  EXPECT_EQ(computed, left);
+  EXPECT_EQ(computed + taken_over, tokens_to_compute(decoder_, groups_, options));
+  EXPECT_GT(taken_over, 0);
+}
+
 }  // namespace
 }  // namespace mla
