@@ -49,9 +49,10 @@ class Bench final : public Command {
     options.add("context", context_, "N,…", "prompt lengths, likewise");
     options.add("new-tokens", new_tokens_, "N,…", "generated tokens, likewise");
     options.add("path", paths_, "PATH", "auto | absorbed | expanded, likewise; repeatable");
-    options.add("cache", caches_, "CACHE",
-                "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
-                "repeatable");
+    options.add(
+        "cache", caches_, "CACHE",
+        "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
+        "repeatable");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }

@@ -33,7 +33,7 @@ std::optional<c10::TypedOperatorHandle<Linear>> find_onednn() {
 
 /// Below this many operations the calls themselves, and a kernel compiled for every new shape, cost more.
 constexpr std::int64_t kEnoughOperations = 1 << 24;
-/// A kernel for few rows is slower than MKL's; those of decoding have one of their own (thin_linear.h).
+/// Products of fewer rows, which decoding has, are read at the speed of memory by thin_linear.h.
 constexpr std::int64_t kEnoughRows = 17;
 
 /// x weight^T through oneDNN; undefined where that does not serve.

@@ -35,24 +35,12 @@ MLA_INLINE void code_lanes(const std::uint8_t* bytes, Vector<std::int32_t>& lane
 template <int BITS>
 MLA_INLINE void code_lanes(const std::uint8_t* bytes, Vector<std::int32_t, 64>& lanes) {
   using Wide = Vector<std::int32_t, 64>;
-  // A word of 32 bits holds ten codes of three bits, eight of four and all sixteen of two.
-  constexpr int B = BITS, kSecond = BITS == 2 ? 8 * B : 0;
-  constexpr Wide kShift = {0,
-                           B,
-                           2 * B,
-                           3 * B,
-                           4 * B,
-                           5 * B,
-                           6 * B,
-                           7 * B,
-                           kSecond,
-                           kSecond + B,
-                           kSecond + 2 * B,
-                           kSecond + 3 * B,
-                           kSecond + 4 * B,
-                           kSecond + 5 * B,
-                           kSecond + 6 * B,
-                           kSecond + 7 * B};
+  // A word of 32 bits holds all sixteen codes of two bits, and eight of three or four.
+  constexpr int B = BITS, S = BITS == 2 ? 8 * B : 0;
+  // clang-format off
+  constexpr Wide kShift = {0, B,     2 * B,     3 * B,     4 * B,     5 * B,     6 * B,     7 * B,
+                           S, S + B, S + 2 * B, S + 3 * B, S + 4 * B, S + 5 * B, S + 6 * B, S + 7 * B};
+  // clang-format on
   if constexpr (BITS == 2) {
     lanes = (word_at<std::int32_t, 4>(bytes) + Wide{}) >> kShift;
   } else {

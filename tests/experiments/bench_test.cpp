@@ -90,11 +90,16 @@ TEST(Bench, OptionsTakeTheConfigsPlace) {
   const test::TemporaryFolder folder;
   Json config = small_config(folder);
   config["prefill"] = false;
-  const auto result = run_program({"bench", folder.write("bench.json", config.dump()).string(), "--batch", "3",
-                                   "--context", "5,7", "--new-tokens", "2", "--path", "expanded", "--repeats", "1",
-                                   "--warm-up", "0", "--cache", "plain", "--cache",
-                                   R"({"codec": {"name": "quanto", "bits": 4, "group_size": 4}})", "--set",
-                                   "models=[{\"name\": \"source\"}]"});
+  const auto result = run_program({"bench",        folder.write("bench.json", config.dump()).string(),
+                                   "--batch",      "3",
+                                   "--context",    "5,7",
+                                   "--new-tokens", "2",
+                                   "--path",       "expanded",
+                                   "--repeats",    "1",
+                                   "--warm-up",    "0",
+                                   "--cache",      "plain",
+                                   "--cache",      R"({"codec": {"name": "quanto", "bits": 4, "group_size": 4}})",
+                                   "--set",        "models=[{\"name\": \"source\"}]"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, testing::HasSubstr("batch=3,context=7,new_tokens=2,path=expanded,cache=plain"));
   EXPECT_THAT(result.out, testing::HasSubstr("batch=3,context=7,new_tokens=2,path=expanded,cache=quanto4"));
