@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "core/ops/row_products.h"
+#include "core/ops/vectors.h"
 
 namespace mla {
 

@@ -4,7 +4,7 @@
 #include <c10/util/Half.h>
 
 #include "core/ops/decode_attention.h"
-#include "core/ops/row_products.h"
+#include "core/ops/vectors.h"
 
 namespace mla {
 
