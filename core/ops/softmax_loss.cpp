@@ -24,12 +24,20 @@ MLA_INLINE T log_sum_exp(const T* row, std::int64_t count, T inverse_temperature
 /// The distance is taken before it is rounded: the two logits may be large and close.
 template <class T>
 MLA_INLINE double nll(const T* row, std::int64_t target, std::int64_t count) {
-  T most = row[0], sum = 0;
+  T most = row[0];
 #pragma omp simd reduction(max : most)
   for (std::int64_t j = 0; j < count; ++j) most = row[j] > most ? row[j] : most;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t j = 0; j < count; ++j) sum += vector_exp(row[j] - most);
-  return std::log(static_cast<double>(sum)) + static_cast<double>(most - row[target]);
+  double sum = 0;
+  // Float sums of a part at a time: over a whole vocabulary, in few lanes, they lose the last digits.
+  constexpr std::int64_t kPart = 256;
+  for (std::int64_t begin = 0; begin < count; begin += kPart) {
+    const std::int64_t end = begin + kPart < count ? begin + kPart : count;
+    T part = 0;
+#pragma omp simd reduction(+ : part)
+    for (std::int64_t j = begin; j < end; ++j) part += vector_exp(row[j] - most);
+    sum += static_cast<double>(part);
+  }
+  return std::log(sum) + static_cast<double>(most - row[target]);
 }
 
 /// One row's loss; the row becomes its gradient, but for the target's -1.
