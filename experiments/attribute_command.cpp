@@ -10,6 +10,7 @@
 #include "experiments/command.h"
 #include "experiments/distance_scores.h"
 #include "experiments/experiment_arguments.h"
+#include "experiments/identity.h"
 #include "experiments/run_cell.h"
 #include "experiments/run_provenance.h"
 #include "experiments/sweep/sweep.h"
@@ -168,7 +169,7 @@ class Attribute final : public Command {
     RunRecord record;
     record.head.experiment = cell.options.name;
     record.head.cell = cat("attribution of ", cell.name);
-    record.head.content_hash = hash_json({"attribution", content_hash(cell, session)});
+    record.head.content_hash = hash_json({"attribution", identify(cell, session).hash, by_layer_, no_training_});
     record.head.created = utc_now();
     record.config = cell.expanded;
     record.overrides = cell.overrides;

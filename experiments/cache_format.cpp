@@ -20,6 +20,10 @@ std::string name_of(const Json& codec) {
 
 }  // namespace
 
+StrategyFields CacheConfig::strategies() {
+  return {{"codec", strategy_identity<Codec>}, {"rope_codec", strategy_identity<Codec>}};
+}
+
 void CacheConfig::validate(const std::string& path) const {
   if (residual < 0) throw ConfigError(cat(path, ".residual: ", residual, " is negative"));
   if (first_tokens < 0) throw ConfigError(cat(path, ".first_tokens: ", first_tokens, " is negative"));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/base/identity.h"
 #include "core/base/json.h"
 #include "core/evaluate/cache_samples.h"
 #include "core/kv_cache/layer_cache.h"
@@ -18,6 +19,7 @@ struct CacheConfig {
   std::int64_t residual = 128;
   std::int64_t first_tokens = 0;
 
+  static StrategyFields strategies();
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("codec", self.codec,

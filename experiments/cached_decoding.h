@@ -15,6 +15,7 @@ struct CachedDecodingConfig {
   CacheConfig storage;
   CachedPerplexityOptions decoding;
 
+  static StrategyFields strategies() { return CacheConfig::strategies(); }
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     CacheConfig::fields(self.storage, visit);

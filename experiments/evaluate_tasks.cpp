@@ -9,6 +9,7 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
+#include "core/base/numerics_version.h"
 #include "core/base/progress.h"
 #include "core/base/suggest.h"
 #include "core/model/checkpoint.h"
@@ -59,15 +60,10 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
 
 /// What the numbers of a model depend on besides the requests.
 std::string model_key(const TasksRequest& request) {
-  Json key = Json::array({request.dtype});
-  if (!std::filesystem::is_directory(request.model)) return hash_bytes(request.dtype + hash_file(request.model));
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(request.model)) {
-    const std::string extension = entry.path().extension().string();
-    if (extension == ".safetensors" || extension == ".json")
-      files[entry.path().filename().string()] = hash_file(entry.path());
-  }
-  for (const auto& [name, hash] : files) key.push_back({name, hash});
+  Json key = Json::array({request.dtype, kNumericsVersion});
+  auto files = files_of_model(request.model, "model");
+  files.merge(files_of_tokenizer(place_of_tokenizer(request.model, request.tokenizer), "tokenizer"));
+  for (const auto& [role, file] : files) key.push_back({role, hash_file(file)});
   return hash_json(key);
 }
 

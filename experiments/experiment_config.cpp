@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/registry.h"
 #include "core/base/suggest.h"
+#include "core/compress/pass.h"
 #include "core/evaluate/position_buckets.h"
 #include "core/metrics/longbench.h"
 #include "core/text/benchmark_question.h"
@@ -135,12 +137,6 @@ void ExperimentConfig::validate() const {
   }
 }
 
-Json identity_of(const Json& config) {
-  Json identity = config;
-  for (const char* key :
-       {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"})
-    identity.erase(key);
-  return identity;
-}
+StrategyFields ExperimentConfig::strategies() { return {{"compress", strategy_identity<Pass>}}; }
 
 }  // namespace mla

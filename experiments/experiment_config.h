@@ -1,12 +1,14 @@
 // What an experiment's config file says, as one typed value.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/base/identity.h"
 #include "core/base/json.h"
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/recall_items.h"
@@ -22,6 +24,8 @@ struct ModelConfig {
   std::string path;
   std::string tokenizer;
 
+  static constexpr std::array kLeftOut = {LeftOut{"path", "the hash of each file's content stands for it"},
+                                          LeftOut{"tokenizer", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("path", self.path, "a Hugging Face folder, or a llama2.c .bin file");
@@ -108,6 +112,7 @@ struct EvaluationConfig {
   RecallOptions recall;
   PerplexityOptions options;
 
+  static constexpr std::array kLeftOut = {LeftOut{"items", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("task", self.task,
@@ -154,6 +159,11 @@ struct ExperimentConfig {
   std::uint64_t seed = 0;
   double checkpoint_seconds = 60;
 
+  static constexpr std::array kLeftOut = {
+      LeftOut{"name", "names the folder of records"}, LeftOut{"description", "is for people"},
+      LeftOut{"results", "is where records go"}, LeftOut{"save_model", "is where the model goes"},
+      LeftOut{"checkpoint_seconds", "a run that goes on from a state gives the same bits, however old it is"}};
+  static StrategyFields strategies();
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
@@ -174,8 +184,5 @@ struct ExperimentConfig {
   /// Throws ConfigError for values that make no sense, whatever the model.
   void validate() const;
 };
-
-/// The part of a resolved config that results depend on: without names, descriptions and places of output.
-Json identity_of(const Json& config);
 
 }  // namespace mla

@@ -23,4 +23,12 @@ std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& mod
 std::map<std::string, std::filesystem::path> files_of_model(const std::filesystem::path& model,
                                                             const std::string& role);
 
+/// The same of a tokenizer, a file or a folder: what may decide the ids of a text, whether or not it is there for that.
+std::map<std::string, std::filesystem::path> files_of_tokenizer(const std::filesystem::path& tokenizer,
+                                                                const std::string& role);
+
+/// The folder or file that load_model_tokenizer() reads.
+std::filesystem::path place_of_tokenizer(const std::filesystem::path& model,
+                                         const std::optional<std::filesystem::path>& given);
+
 }  // namespace mla

@@ -16,7 +16,7 @@ namespace mla {
 /// One cell of an experiment, ready to run.
 struct CellPlan {
   std::string name;
-  Json config;     ///< resolved, environment variables not yet expanded: what the cell is known by
+  Json config;     ///< resolved, environment variables not yet expanded
   Json expanded;   ///< the same as it runs, which is what the record tells
   Json overrides;  ///< its place in the grid
   ExperimentConfig options;

@@ -101,6 +101,8 @@ class Pretrain final : public Command {
       for (const auto& [role, file] : files_of_model(config.from, "from"))
         hashes.emplace_back(role, hash_data_file(file));
     }
+    for (const auto& [role, file] : files_of_tokenizer(config.tokenizer, "tokenizer"))
+      hashes.emplace_back(role, hash_file(file));
     for (const auto& [role, data] : config.train.sources("train")) {
       for (std::size_t i = 0; i < data->files.size(); ++i)
         hashes.emplace_back(cat(role, "[", i, "]"), hash_data_file(data->files[i]));
@@ -110,10 +112,9 @@ class Pretrain final : public Command {
 
   /// Of everything that the trained model depends on.
   static std::string content_hash(const PretrainConfig& config, const DataHashes& hashes) {
-    Json identity = write_fields(config);
-    for (const char* key : {"description", "output", "checkpoint_seconds"}) identity.erase(key);
-    for (const auto& [role, hash] : hashes) identity["data_hashes"].push_back(hash);
-    return hash_json(identity);
+    Json content = Json::object();
+    for (const auto& [role, hash] : hashes) content[role] = hash;
+    return hash_json({{"pretrain", identity_of_fields(config)}, {"data_hashes", content}});
   }
 
   /// The record of a model's making.

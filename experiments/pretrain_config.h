@@ -22,6 +22,11 @@ struct PretrainConfig {
   std::uint64_t seed = 0;
   double checkpoint_seconds = 60;
 
+  static constexpr std::array kLeftOut = {
+      LeftOut{"description", "is for people"}, LeftOut{"output", "is where the model goes"},
+      LeftOut{"from", "the hash of each file's content stands for it"},
+      LeftOut{"tokenizer", "the hash of each file's content stands for it"},
+      LeftOut{"checkpoint_seconds", "a run that goes on from a state gives the same bits, however old it is"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("description", self.description, "for people");

@@ -6,11 +6,11 @@
 #include <chrono>
 
 #include "core/base/error.h"
-#include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "experiments/distance_scores.h"
 #include "experiments/dtype.h"
+#include "experiments/identity.h"
 #include "experiments/task_scores.h"
 #include "experiments/training.h"
 
@@ -38,7 +38,7 @@ RunRecord new_record(const CellPlan& cell, Session& session, const Provenance& p
   RunRecord record;
   record.head.experiment = cell.options.name;
   record.head.cell = cell.name;
-  record.head.content_hash = content_hash(cell, session);
+  record.head.content_hash = identify(cell, session).hash;
   record.head.created = utc_now();
   record.config = cell.expanded;
   record.overrides = cell.overrides;
@@ -213,12 +213,6 @@ void take_over(RunRecord earlier, RunRecord& record) {
 }
 
 }  // namespace
-
-std::string content_hash(const CellPlan& cell, Session& session) {
-  Json identity = identity_of(cell.config);
-  identity["data_hashes"] = session.data_hashes(cell.options);
-  return hash_json(identity);
-}
 
 RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance, const CellFolder& folder) {
   const ExperimentConfig& options = cell.options;

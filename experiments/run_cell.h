@@ -8,9 +8,6 @@
 
 namespace mla {
 
-/// Hash of everything a cell's result depends on: its resolved config without names and places, and its data.
-std::string content_hash(const CellPlan& cell, Session& session);
-
 /// Calibrates, compresses, evaluates, fine-tunes and evaluates again; what the config leaves out is left out. Goes on
 /// from what `folder` holds of an earlier, interrupted run of this cell, and keeps there what a later one can go on
 /// from. Divergence is a status of the record. `provenance` describes this process. Throws on failure and Interrupted.

@@ -6,6 +6,7 @@
 #include "core/base/fields.h"
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
+#include "core/base/numerics_version.h"
 #include "core/base/progress.h"
 #include "experiments/benchmark_items.h"
 #include "experiments/distance_scores.h"
@@ -52,7 +53,7 @@ Session::Session(const std::vector<CellPlan>& cells, std::filesystem::file_time_
 
 std::filesystem::path Session::shared_file(const std::string& name, const std::string& key,
                                            const ExperimentConfig& inputs) {
-  const std::string hash = hash_json({name, key, data_hashes(inputs)});
+  const std::string hash = hash_json({name, key, data_hashes(inputs), kNumericsVersion});
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
 
@@ -244,6 +245,12 @@ const std::string& Session::file_hash(const std::filesystem::path& file) {
 Json Session::data_hashes(const ExperimentConfig& config) {
   Json hashes = Json::object();
   for (const auto& [role, path] : files_of_model(config.model.path, "model")) hashes[role] = file_hash(path);
+  std::optional<std::filesystem::path> tokenizer;
+  if (!config.model.tokenizer.empty()) tokenizer = config.model.tokenizer;
+  for (const auto& [role, path] : files_of_tokenizer(place_of_tokenizer(config.model.path, tokenizer), "tokenizer")) {
+    // Most of those in the model's folder are counted as its files.
+    if (tokenizer || !hashes.contains("model/" + path.filename().string())) hashes[role] = file_hash(path);
+  }
   const auto add = [&](const std::string& role, const std::vector<std::string>& files) {
     for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };

@@ -1,12 +1,14 @@
 // The text that calibration, training and evaluation read, as an experiment's config states it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/base/identity.h"
 #include "core/text/corpus.h"
 #include "core/text/token_stream.h"
 #include "core/text/tokenizer.h"
@@ -26,6 +28,7 @@ struct DataOptions {
   std::int64_t min_tokens = 0;
   std::int64_t max_rows = 0;
 
+  static constexpr std::array kLeftOut = {LeftOut{"files", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("files", self.files,

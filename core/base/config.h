@@ -10,8 +10,7 @@
 namespace mla {
 
 // The order of use: resolve_config, then apply_set for each --set, then expand_grid (core/base/grid.h), then
-// expand_environment on the copy that is handed to readers. A record keeps the config as it was before
-// expand_environment, so that the same experiment has the same hash on every machine.
+// expand_environment on the copy that is handed to readers and kept in the record.
 
 /// Reads the config `path` with all its bases.
 ///

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/fields.h"
+#include "core/base/identity.h"
 #include "core/base/json.h"
 #include "core/base/suggest.h"
 
@@ -31,6 +32,7 @@ class Registry {
     std::vector<FieldHelp> options;
     std::function<std::unique_ptr<Interface>(const Json& options, const std::string& path)> make;
     Json defaults;
+    std::function<Json(const Json& options)> identity;  ///< of valid options: those that differ from their defaults
   };
 
   static Registry& instance() {
@@ -92,8 +94,30 @@ class Registration {
              return std::make_unique<Strategy>(options);
            }
          },
-         write_fields(Options{})});
+         write_fields(Options{}),
+         [](const Json& json) {
+           Options options{};
+           read_fields(json, "", options);
+           return identity_of_fields(options);
+         }});
   }
 };
+
+/// The identity of {"name": …, options} of an Interface, or of a list of such; null stays null. For valid strategies.
+template <class Interface>
+Json strategy_identity(const Json& config) {
+  if (config.is_array()) {
+    Json all = Json::array();
+    for (const Json& one : config) all.push_back(strategy_identity<Interface>(one));
+    return all;
+  }
+  if (!config.is_object()) return config;
+  const auto name = config.at("name").template get<std::string>();
+  Json options = config;
+  options.erase("name");
+  Json identity = Registry<Interface>::instance().find(name, "name").identity(options);
+  identity["name"] = name;
+  return identity;
+}
 
 }  // namespace mla

@@ -1,10 +1,12 @@
 // From a benchmark's questions to what a model is asked.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/base/identity.h"
 #include "core/text/benchmark_question.h"
 #include "core/text/multiple_choice_item.h"
 
@@ -33,6 +35,7 @@ struct PromptOptions {
   std::string few_shot_items;
   std::string group_by;
 
+  static constexpr std::array kLeftOut = {LeftOut{"few_shot_items", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("name", self.name,

@@ -15,6 +15,7 @@
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "experiments/failure.h"
+#include "experiments/identity.h"
 #include "experiments/processes.h"
 #include "experiments/run_summary.h"
 #include "experiments/sweep/claim.h"
@@ -43,12 +44,19 @@ class ActivityShown {
 };
 
 /// Whether `file` is a record of this content that need not be made again. Throws DataError for one that is damaged.
-bool holds_result(const path& file, const std::string& hash, const SweepOptions& options) {
+bool holds_result(const path& file, const CellIdentity& identity, const SweepOptions& options) {
   if (!std::filesystem::exists(file)) return false;
   const RecordHead head = read_record_head(file);
-  if (head.content_hash != hash) return false;
+  if (!identity.names(head.content_hash)) return false;
   const bool redo = options.force || (options.retry_failed && head.status == RunStatus::kFailed);
   return !redo || std::filesystem::last_write_time(file) >= options.started;
+}
+
+/// The record that a cell of this content has under whatever name.
+std::optional<path> record_of_content(const path& results, const CellIdentity& identity) {
+  auto record = CellFolder(results, identity.hash).record();
+  if (!record && !identity.earlier.empty()) record = CellFolder(results, identity.earlier).record();
+  return record;
 }
 
 class Sweep {
@@ -58,7 +66,7 @@ class Sweep {
       : session_(session), provenance_(provenance), options_(options), text_(text) {
     for (const CellPlan* cell : select_cells(plan, options.only)) outcomes_.push_back({cell, {}});
     for (CellOutcome& outcome : outcomes_) {
-      open_.push_back({&outcome, content_hash(*outcome.cell, session), decomposition_key(*outcome.cell)});
+      open_.push_back({&outcome, identify(*outcome.cell, session), decomposition_key(*outcome.cell)});
     }
   }
 
@@ -81,7 +89,8 @@ class Sweep {
   /// A cell that something is left to be done about.
   struct Open {
     CellOutcome* outcome;
-    std::string content_hash, decomposition;
+    CellIdentity identity;
+    std::string decomposition;
   };
 
   /// What there is to do about a cell.
@@ -90,7 +99,7 @@ class Sweep {
   /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
   Task decide(const Open& open, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
     CellOutcome& outcome = *open.outcome;
-    if (found(outcome, open.content_hash)) {
+    if (found(outcome, open.identity)) {
       tidy(folder);
       return Task::kNothing;
     }
@@ -102,7 +111,7 @@ class Sweep {
       say_waiting(outcome);
       return Task::kLater;
     }
-    if (found(outcome, open.content_hash)) return Task::kNothing;  // it ended between the look and the claim
+    if (found(outcome, open.identity)) return Task::kNothing;  // it ended between the look and the claim
     decomposed_.insert(open.decomposition);
     remove_leftovers(folder.path());
     remove_leftovers(outcome.cell->record.parent_path(), outcome.cell->record.filename().string() + ".");
@@ -129,7 +138,7 @@ class Sweep {
     check_interrupt();
     CellOutcome& outcome = *open.outcome;
     const CellPlan& cell = *outcome.cell;
-    const CellFolder folder(cell.options.results, open.content_hash);
+    const CellFolder folder(cell.options.results, open.identity.hash);
     std::unique_ptr<Claim> claim;
     const bool decides = world().first();
     const auto task =
@@ -157,10 +166,10 @@ class Sweep {
     folder.remove_progress();
   }
 
-  /// A record of content `hash` that need not be made again.
-  std::optional<RunRecord> record_at(const path& file, const std::string& hash) {
+  /// A record of this content that need not be made again.
+  std::optional<RunRecord> record_at(const path& file, const CellIdentity& identity) {
     try {
-      if (!holds_result(file, hash, options_)) return {};
+      if (!holds_result(file, identity, options_)) return {};
       return read_record(file);
     } catch (const DataError& error) {
       if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
@@ -169,10 +178,10 @@ class Sweep {
   }
 
   /// The finished record of a cell under its own name. One that another experiment made is copied and named anew.
-  std::optional<RunRecord> finished_record(const CellPlan& cell, const std::string& hash) {
-    if (auto own = record_at(cell.record, hash)) return own;
-    const auto elsewhere = CellFolder(cell.options.results, hash).record();
-    auto record = elsewhere ? record_at(*elsewhere, hash) : std::nullopt;
+  std::optional<RunRecord> finished_record(const CellPlan& cell, const CellIdentity& identity) {
+    if (auto own = record_at(cell.record, identity)) return own;
+    const auto elsewhere = record_of_content(cell.options.results, identity);
+    auto record = elsewhere ? record_at(*elsewhere, identity) : std::nullopt;
     if (!record) return {};
     record->head.experiment = cell.options.name;
     record->head.cell = cell.name;
@@ -182,8 +191,8 @@ class Sweep {
     return record;
   }
 
-  bool found(CellOutcome& outcome, const std::string& hash) {
-    outcome.record = finished_record(*outcome.cell, hash);
+  bool found(CellOutcome& outcome, const CellIdentity& identity) {
+    outcome.record = finished_record(*outcome.cell, identity);
     if (!outcome.record) return false;
     const std::string& name = outcome.cell->name;
     if (outcome.record->head.status == RunStatus::kFailed) {
@@ -261,10 +270,26 @@ std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std:
   return cells;
 }
 
+namespace {
+
+/// The hash that a cell's record has, or will have: one of the earlier rule stays where it is.
+std::string hash_in_plan(const CellPlan& cell, const CellIdentity& identity) {
+  try {
+    if (std::filesystem::exists(cell.record)) {
+      const RecordHead head = read_record_head(cell.record);
+      if (identity.names(head.content_hash)) return head.content_hash;
+    }
+  } catch (const DataError&) {  // a damaged record, which is made again
+  }
+  return identity.hash;
+}
+
+}  // namespace
+
 void write_plan_file(const ExperimentPlan& plan, Session& session) {
   Json cells = Json::array();
   for (const CellPlan& cell : plan.cells) {
-    cells.push_back({{"cell", cell.name}, {"content_hash", content_hash(cell, session)}});
+    cells.push_back({{"cell", cell.name}, {"content_hash", hash_in_plan(cell, identify(cell, session))}});
   }
   const path folder = plan.cells.front().record.parent_path();
   write_file_in_turn(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
@@ -274,10 +299,10 @@ std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Sessio
                                               const SweepOptions& options) {
   std::vector<const CellPlan*> cells = select_cells(plan, options.only);
   std::erase_if(cells, [&](const CellPlan* cell) {
-    const std::string hash = content_hash(*cell, session);
-    const auto elsewhere = CellFolder(cell->options.results, hash).record();
+    const CellIdentity identity = identify(*cell, session);
+    const auto elsewhere = record_of_content(cell->options.results, identity);
     try {
-      return holds_result(cell->record, hash, options) || (elsewhere && holds_result(*elsewhere, hash, options));
+      return holds_result(cell->record, identity, options) || (elsewhere && holds_result(*elsewhere, identity, options));
     } catch (const DataError&) {
       return false;
     }

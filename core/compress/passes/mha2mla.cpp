@@ -17,6 +17,9 @@ class Mha2Mla final : public Pass {
   struct Options {
     Json rope = {{"name", "two_norm"}};
     Json low_rank = {{"name", "joint_svd"}};
+    static StrategyFields strategies() {
+      return {{"rope", strategy_identity<RopeSelector>}, {"low_rank", strategy_identity<Factorizer>}};
+    }
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
       visit("rope", self.rope, "partial-RoPE strategy and its options: {\"name\": …}");
