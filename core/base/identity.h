@@ -86,7 +86,8 @@ template <class Options>
 Json identity_of_fields(const Options& options) {
   detail::IdentityCollector<Options> own, usual;
   Options::fields(options, own);
-  Options::fields(Options{}, usual);
+  const Options defaults{};
+  Options::fields(defaults, usual);
   Json identity = Json::object();
   for (const auto& [name, value] : own.fields.items()) {
     if (value != usual.fields.at(name)) identity[name] = value;
