@@ -78,8 +78,8 @@ template <class Kind>
 Kind parse(const std::string& text, const std::string& name) {
   LimitCheck limits = limits_of<Kind>(text);
   if (const char* what = limits.exceeded()) {
-    throw DataError(cat(place(name, text, limits.position()), ": JSON of this form is not read: ", what,
-                        "; at most ", kJsonDepth, " levels and ", kJsonKeys, " keys"));
+    throw DataError(cat(place(name, text, limits.position()), ": JSON of this form is not read: ", what, "; at most ",
+                        kJsonDepth, " levels and ", kJsonKeys, " keys"));
   }
   try {
     return Kind::parse(text, nullptr, true, true);
@@ -88,8 +88,8 @@ Kind parse(const std::string& text, const std::string& name) {
     // The library writes "[json.exception] parse error at line ...: what"; only the last part says something new.
     if (const std::size_t colon = what.find(": "); colon != std::string::npos) what.erase(0, colon + 2);
     std::replace(what.begin(), what.end(), '\n', ' ');
-    throw DataError(cat(place(name, text, error.byte > 0 ? error.byte - 1 : 0), ": malformed JSON: ",
-                        shortened(std::move(what), kLongestReason)));
+    throw DataError(cat(place(name, text, error.byte > 0 ? error.byte - 1 : 0),
+                        ": malformed JSON: ", shortened(std::move(what), kLongestReason)));
   } catch (const nlohmann::json::exception& error) {  // for example a number beyond the range of double
     throw DataError(cat(name, ": malformed JSON: ", shortened(error.what(), kLongestReason)));
   }

@@ -60,7 +60,8 @@ TEST(Json, DepthIsLimitedBeforeParsing) {
     return message_of<DataError>([&] { parse_json(text, "x.json"); });
   };
   EXPECT_NO_THROW(parse_json(nested(kJsonDepth), "x.json"));
-  EXPECT_THAT(message("{\"a\":\n" + nested(kJsonDepth) + "}"), StartsWith("x.json:2:127: JSON of this form is not read"));
+  EXPECT_THAT(message("{\"a\":\n" + nested(kJsonDepth) + "}"),
+              StartsWith("x.json:2:127: JSON of this form is not read"));
   for (const std::size_t levels : {std::size_t{128}, std::size_t{100000}, std::size_t{10000000}}) {
     EXPECT_THAT(message(std::string(levels, '[')), HasSubstr("nested too deep; at most 127 levels"));
     EXPECT_THAT(message("//\r" + nested(levels)), HasSubstr("nested too deep"));
