@@ -95,9 +95,10 @@ class AnswerJournal {
 };
 
 /// Everything but the model that answers depend on.
-std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config,
+std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const Geometry& geometry,
                    const std::vector<LongContextItem>& items) {
   Json all = Json::array({keeper.key(), config.longbench.max_tokens});
+  if (!geometry.ends.empty()) all.push_back(geometry.ends);
   for (const LongContextItem& item : items) all.push_back(hash_bytes(item.context + '\n' + item.input));
   return hash_json(all);
 }
@@ -164,7 +165,8 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
     std::optional<AnswerJournal> journal;
     std::vector<bool> answered(one.items.size());
     if (keeper.keeps())
-      answered = journal.emplace(keeper.file(label), key_of(keeper, config, one.items)).restore(one.items);
+      answered =
+          journal.emplace(keeper.file(label), key_of(keeper, config, decoder.geometry, one.items)).restore(one.items);
     Progress bar(cat("answer ", stage, " ", one.task->name), std::ssize(one.items), "questions");
     bar.advance(std::count(answered.begin(), answered.end(), true));
     answer(decoder, tokenizer, *one.task, one.items, answered, options, [&](const std::vector<std::size_t>& done) {
