@@ -82,9 +82,11 @@ class AnswerJournal {
   void take_over(const std::string& lines, std::vector<LongContextItem>& items, std::vector<bool>& answered) {
     for (std::size_t begin = 0, end; (end = lines.find('\n', begin)) != std::string::npos; begin = end + 1) {
       const Json line = parse_json(lines.substr(begin, end - begin), file_.string());
-      const auto index = line.at(0).get<std::size_t>();
+      if (!line.is_array() || line.size() != 2 || !line[0].is_number_unsigned() || !line[1].is_string())
+        throw DataError(cat(file_.string(), ": expected [number, answer], found ", brief(line), "; remove the file"));
+      const auto index = line[0].get<std::size_t>();
       if (index >= items.size()) continue;
-      items[index].prediction.text = line.at(1).get<std::string>();
+      items[index].prediction.text = line[1].get<std::string>();
       answered[index] = true;
       kept_ += lines.substr(begin, end + 1 - begin);
     }
