@@ -45,8 +45,8 @@ std::optional<std::int32_t> id_of(const BpeTokenizerParts& parts, const std::str
 }
 
 /// The token the config names; else the one the template puts there; else the first of the usual names that exists.
-std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const std::optional<std::string>& named,
-                                   const Ids& in_template, std::initializer_list<const char*> usual) {
+std::optional<std::int32_t> choose_token(const BpeTokenizerParts& parts, const std::optional<std::string>& named,
+                                         const Ids& in_template, std::initializer_list<const char*> usual) {
   if (named) return id_of(parts, *named);
   if (in_template.size() == 1) return in_template[0];
   for (const char* name : usual) {
@@ -65,8 +65,8 @@ void follow_flag(std::optional<bool> flag, std::optional<std::int32_t> token, Id
 }
 
 void set_special_ids(const TokenizerConfig& config, BpeTokenizerParts& parts) {
-  parts.bos = choose(parts, config.bos, parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
-  parts.eos = choose(parts, config.eos, parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
+  parts.bos = choose_token(parts, config.bos, parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
+  parts.eos = choose_token(parts, config.eos, parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
   follow_flag(config.add_bos, parts.bos, parts.before, true);
   follow_flag(config.add_eos, parts.eos, parts.after, false);
 }
