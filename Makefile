@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test demo gallery asan strict bench format clean
+.PHONY: all setup build test kill-test demo gallery asan strict bench format clean
 all: build
 
 setup:
@@ -19,6 +19,11 @@ build: setup
 
 test: build
 	@ctest --preset release -j $(JOBS)
+
+# A sweep whose processes are killed KILLS times at random moments; `make test` does it a few times.
+KILLS ?= 200
+kill-test: build
+	@MLA_KILLS=$(KILLS) OMP_NUM_THREADS=1 build/release/tests/test_end_to_end --gtest_filter='KillRecovery.*'
 
 demo: build
 	@bash experiments/demo.sh

@@ -128,14 +128,15 @@ ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
     processes = &world();
     const Streams shown = processes->first() ? streams : Streams{streams.in, nowhere, nowhere};
     Console console(shown, std::move(command_line));
-    return run_command(info, {arguments.begin() + 1, arguments.end()}, console, shown.out, *processes);
+    const ExitCode code = run_command(info, {arguments.begin() + 1, arguments.end()}, console, shown.out, *processes);
+    processes->any(false);  // none of the others has failed
+    return code;
   } catch (...) {
-    const Failure failure = current_failure();
-    const auto tell = [&] {
+    const SharedFailure failure = share_failure(*processes, current_failure(), true);
+    if (failure.tells) {
       Progress::hide();
       streams.err << who << ": " << failure.message << std::endl;
-    };
-    if (tells_failure(*processes, failure.code, tell)) tell();
+    }
     return failure.code;
   }
 }

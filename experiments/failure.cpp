@@ -36,7 +36,9 @@ Failure current_failure() {
   } catch (const std::bad_alloc&) {
     return {ExitCode::kInternal, "out of memory"};
   } catch (const std::exception& error) {
-    return {ExitCode::kInternal, one_line(error)};
+    const std::string text = one_line(error);
+    const std::size_t asked = text.find("you tried to allocate ");  // LibTorch's words where memory is refused
+    return {ExitCode::kInternal, asked == std::string::npos ? text : "out of memory: " + text.substr(asked)};
   } catch (...) {
     return {ExitCode::kInternal, "an exception of unknown type"};
   }

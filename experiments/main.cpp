@@ -21,6 +21,7 @@ bool reader_left() {
 int main(int argument_count, char** arguments) {
   mla::keep_freed_memory();
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // beyond a limit on their size files fail to be written, as on a full disk
   std::ios::sync_with_stdio(false);
   const mla::ExitCode code =
       mla::run_main({arguments + 1, arguments + argument_count}, {std::cin, std::cout, std::cerr});

@@ -70,7 +70,6 @@ class Pretrain final : public Command {
     if (report.status == TrainingStatus::kInterrupted) {
       throw Interrupted(cat(report.message, "; its state is kept, the same command goes on from there"));
     }
-    if (world().first()) std::filesystem::remove_all(folder.path().parent_path());
     const bool complete = report.status == TrainingStatus::kComplete;
     if (complete && world().first()) {
       store_as(config.dtype, model);
@@ -79,6 +78,8 @@ class Pretrain final : public Command {
     } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
+    // Only now: a disk that fills up while the model is written costs no training.
+    if (world().first()) std::filesystem::remove_all(folder.path().parent_path());
     print(report, model, config.output, console);
     return complete ? ExitCode::kDone : ExitCode::kCellsFailed;
   }

@@ -36,4 +36,13 @@ void prepare_process(const Collective& processes, const CommandInfo& info, const
   }
 }
 
+SharedFailure share_failure(Collective& processes, const Failure& own, bool last) {
+  const GroupFailure group = processes.settle(static_cast<int>(own.code), last);
+  SharedFailure shared{static_cast<ExitCode>(group.exit_code), own.message, group.rank == processes.rank(), group.ends};
+  if (processes.size() == 1 || (group.ends && !last)) return shared;
+  shared.message = processes.text_of(group.rank, own.message);
+  if (group.rank > 0) shared.message = cat("process ", group.rank, ": ", shared.message);
+  return shared;
+}
+
 }  // namespace mla

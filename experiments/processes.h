@@ -3,6 +3,7 @@
 
 #include "core/train/collective.h"
 #include "experiments/command.h"
+#include "experiments/failure.h"
 
 namespace mla {
 
@@ -11,15 +12,16 @@ namespace mla {
 /// cannot be shared.
 void prepare_process(const Collective& processes, const CommandInfo& info, const Command& command, Console& console);
 
-/// After a failure: true when this process should tell the user, which one of them does when all failed alike. When
-/// the others go on, `tell` is called and all processes are ended.
-template <class Tell>
-bool tells_failure(Collective& processes, ExitCode code, const Tell& tell) {
-  if (!processes.all_failed()) {
-    tell();
-    processes.abort(static_cast<int>(code));
-  }
-  return processes.first();
-}
+/// A failure that ended a piece of work of all processes, as each of them knows it.
+struct SharedFailure {
+  ExitCode code = ExitCode::kInternal;
+  std::string message;
+  bool tells = true;  ///< whether this process is to tell the user: one of them is
+  bool ends = true;   ///< whether a process ends by it, so that all must
+};
+
+/// For every process whose work has ended by an exception, `own`: which one of their failures is to be told. Waits for
+/// the others, who learn of it when they next exchange something. `last`: where the process ends; else see `ends`.
+SharedFailure share_failure(Collective& processes, const Failure& own, bool last);
 
 }  // namespace mla

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/file.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "experiments/distance_scores.h"
@@ -203,6 +204,19 @@ bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFol
   return true;
 }
 
+/// In a model's folder: the content hash of the cell that it is the model of.
+constexpr const char* kCellHash = "cell_hash";
+
+/// Weights are saved by rank 0, and last of all what says whose they are.
+void save_model(const CellPlan& cell, const CellFolder& folder, const std::string& hash, const Checkpoint& model) {
+  if (!world().first() || cell.options.save_model.empty()) return;
+  folder.check_held();
+  save_checkpoint(model, model_folder(cell));
+  write_file_atomically(model_folder(cell) / kCellHash, hash + "\n");
+}
+
+Checkpoint copy_of(const Checkpoint& source) { return {source.decoder.clone(), source.config, source.source}; }
+
 /// What an earlier run measured before training, for this run's record.
 void take_over(RunRecord earlier, RunRecord& record) {
   record.seconds = std::move(earlier.seconds);
@@ -217,8 +231,7 @@ void take_over(RunRecord earlier, RunRecord& record) {
 RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance, const CellFolder& folder) {
   const ExperimentConfig& options = cell.options;
   RunRecord record = new_record(cell, session, provenance);
-  const Checkpoint& source = session.source(options.model);
-  Checkpoint model{source.decoder.clone(), source.config, source.source};
+  Checkpoint model = copy_of(session.source(options.model));
   auto earlier = folder.partial_record();
   if (!earlier) measure_source(cell, session, folder, record);
 
@@ -232,6 +245,8 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   } else if (!cell.passes.empty()) {
     compress(cell, session, model.decoder, record);
   }
+  // The weights first, then what is measured of them: days of work are not lost to the last evaluation.
+  if (!options.train) save_model(cell, folder, record.head.content_hash, model);
   if (earlier) {
     take_over(std::move(*earlier), record);
   } else {
@@ -240,11 +255,30 @@ RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& pro
   }
   if (options.train) {
     fine_tune(cell, session, folder, *batches, TrainingStage::kLast, model.decoder, record);
+    save_model(cell, folder, record.head.content_hash, model);
     evaluate(cell, session, folder, model.decoder, "fine_tuned", record);
   }
-  if (world().first() && !options.save_model.empty())
-    save_checkpoint(model, std::filesystem::path(options.save_model) / cell.name);
   return record;
+}
+
+std::filesystem::path model_folder(const CellPlan& cell) {
+  return std::filesystem::path(cell.options.save_model) / cell.name;
+}
+
+bool lacks_model(const CellPlan& cell, const std::string& hash) {
+  if (cell.options.save_model.empty()) return false;
+  std::error_code error;
+  if (!std::filesystem::exists(model_folder(cell) / "config.json", error)) return true;
+  const std::filesystem::path file = model_folder(cell) / kCellHash;
+  return std::filesystem::exists(file, error) && read_file(file) != hash + "\n";
+}
+
+void save_converted_model(const CellPlan& cell, Session& session, const CellFolder& folder) {
+  expects(!cell.options.train, "weights that were trained cannot be converted anew");
+  RunRecord record;
+  Checkpoint model = copy_of(session.source(cell.options.model));
+  if (!cell.passes.empty()) compress(cell, session, model.decoder, record);
+  save_model(cell, folder, identify(cell, session).hash, model);
 }
 
 RunRecord failed_record(const CellPlan& cell, Session& session, const Provenance& provenance,

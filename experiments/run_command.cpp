@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/base/fields.h"
@@ -64,7 +65,7 @@ class Run final : public Command {
       if (jobs_ > 1) work_together(plan, folder, console);
       check_interrupt();
       const auto outcomes = run_sweep(plan, session, provenance, sweep_, console.text());
-      return worker_ ? ExitCode::kDone : report(plan, outcomes, console);
+      return worker_ ? own_outcome(outcomes) : report(plan, outcomes, console);
     } catch (const Interrupted& stop) {
       throw Interrupted(cat(stop.what(), "; to go on: ", provenance.command_line));
     }
@@ -129,12 +130,21 @@ class Run final : public Command {
       show_status(folder, bar);
       shown = std::chrono::steady_clock::now();
     };
-    const auto killed = run_workers(jobs_, worker_arguments(console), folder / "logs", show);
-    if (killed > 0) log_warning(cat(killed, " of ", jobs_, " workers were killed; this process does what they left"));
+    const WorkerEnds ends = run_workers(jobs_, worker_arguments(console), folder / "logs", show);
+    if (ends.killed + ends.failed > 0) {
+      log_warning(
+          cat(ends.killed + ends.failed, " of ", jobs_, " workers did not end well; this process does what they left"));
+    }
   }
 
+  /// A look that fails is no reason to leave the workers alone.
   static void show_status(const std::filesystem::path& folder, Progress& bar) {
-    const ExperimentStatus status = read_status(folder).front();
+    ExperimentStatus status;
+    try {
+      status = read_status(folder).front();
+    } catch (const std::exception&) {
+      return;
+    }
     std::string running;
     std::int64_t done = 0;
     for (const CellStatus& cell : status.cells) {
@@ -145,8 +155,20 @@ class Run final : public Command {
     bar.advance(done - bar.done(), running);
   }
 
+  /// Whether all is well with the cells that this process ran, and that were there before it: others tell of theirs.
+  ExitCode own_outcome(const std::vector<CellOutcome>& outcomes) const {
+    const auto was_there = [&](const CellOutcome& outcome) {
+      std::error_code error;
+      return std::filesystem::last_write_time(outcome.cell->record, error) < sweep_.started;
+    };
+    const bool failed = std::any_of(outcomes.begin(), outcomes.end(), [&](const CellOutcome& outcome) {
+      return outcome.lacks_model || (outcome.failed() && (outcome.made || was_there(outcome)));
+    });
+    return failed ? ExitCode::kCellsFailed : ExitCode::kDone;
+  }
+
   static ExitCode report(const ExperimentPlan& plan, const std::vector<CellOutcome>& outcomes, Console& console) {
-    std::size_t failed = 0, left = 0;
+    std::size_t failed = 0, left = 0, unsaved = 0;
     Json cells = Json::array();
     std::vector<CellSummary> summaries;
     for (const CellOutcome& outcome : outcomes) {
@@ -154,22 +176,23 @@ class Run final : public Command {
         ++left;
         continue;
       }
-      if (outcome.record->head.status == RunStatus::kFailed) ++failed;
+      failed += outcome.failed();
+      unsaved += outcome.lacks_model;
       cells.push_back(to_json(*outcome.cell, *outcome.record));
       summaries.push_back(summarize(*outcome.cell, *outcome.record));
     }
     print_summary(summaries, console.text());
     for (const CellOutcome& outcome : outcomes) {
-      if (outcome.record && outcome.record->head.status == RunStatus::kFailed)
-        print_outcome(*outcome.cell, *outcome.record, console.text());
+      if (outcome.failed()) print_outcome(*outcome.cell, *outcome.record, console.text());
     }
     if (left > 0) console.text() << left << (left == 1 ? " cell is" : " cells are") << " still to run\n";
     console.report({{"experiment", plan.name},
                     {"cells", cells},
                     {"failed", failed},
                     {"left", left},
+                    {"models_missing", unsaved},
                     {"skipped_invalid", plan.invalid.size()}});
-    return failed > 0 ? ExitCode::kCellsFailed : ExitCode::kDone;
+    return failed + unsaved > 0 ? ExitCode::kCellsFailed : ExitCode::kDone;
   }
 
   static Json to_json(const CellPlan& cell, const RunRecord& record) {

@@ -69,10 +69,10 @@ class Slurm final : public Command {
     if (!dry_run_) job = output_of("sbatch --parsable " + shell_quoted(script.string()), "sbatch");
     console.report({{"script", script.string()}, {"tasks", tasks}, {"job", job.empty() ? Json(nullptr) : Json(job)}});
     if (job.empty()) {
-      console.text() << "submit it with: sbatch " << script.string() << "\n";
+      console.text() << "submit it with: sbatch " << shell_quoted(script.string()) << "\n";
     } else {
       console.text() << "job " << job << " of " << tasks << (tasks == 1 ? " task" : " tasks")
-                     << "; how far it is: mlaforge status " << folder.string() << "\n";
+                     << "; how far it is: mlaforge status " << shell_quoted(folder.string()) << "\n";
     }
     return ExitCode::kDone;
   }
@@ -82,10 +82,9 @@ class Slurm final : public Command {
     std::vector<std::string> arguments = experiment_.words();
     arguments.insert(arguments.begin(), "run");
     if (!only_.empty()) arguments.insert(arguments.end(), {"--only", only_});
-    if (retry_failed_) {
-      const auto now = file_system_time(folder).time_since_epoch().count();
-      arguments.insert(arguments.end(), {"--retry-failed", "--started", cat(now)});
-    }
+    if (retry_failed_) arguments.emplace_back("--retry-failed");
+    // What failed before this moment is retried, or told of by every task; what fails later by the task that ran it.
+    arguments.insert(arguments.end(), {"--started", cat(file_system_time(folder).time_since_epoch().count())});
     return arguments;
   }
 

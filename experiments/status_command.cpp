@@ -21,9 +21,38 @@ Json to_json(const ExperimentStatus& experiment) {
   for (const auto& [name, state] : enum_names(CellState())) counts[name] = 0;
   for (const auto& [state, count] : experiment.counts()) counts[name_of(state)] = count;
   for (const CellStatus& cell : experiment.cells) {
-    cells.push_back({{"cell", cell.cell}, {"state", name_of(cell.state)}, {"note", cell.note}});
+    cells.push_back({{"cell", cell.cell},
+                     {"state", name_of(cell.state)},
+                     {"note", cell.note},
+                     {"kept_steps", cell.kept.steps},
+                     {"kept_bytes", cell.kept.bytes}});
   }
-  return {{"experiment", experiment.experiment}, {"counts", counts}, {"cells", cells}};
+  Json report = {{"experiment", experiment.experiment}, {"counts", counts}, {"cells", cells}};
+  if (!experiment.problem.empty()) report["problem"] = experiment.problem;
+  return report;
+}
+
+/// "kept to go on from: 120 steps, 3.41 MB"
+std::string described(const KeptProgress& kept) {
+  std::string text = "kept to go on from: ";
+  if (kept.steps > 0) text += cat(kept.steps, kept.steps == 1 ? " step, " : " steps, ");
+  return cat(text, rounded(static_cast<double>(kept.bytes) / 1e6, 3), " MB");
+}
+
+std::string note_of(const CellStatus& cell) {
+  if (cell.kept.bytes == 0) return cell.note;
+  return cat(cell.note, cell.note.empty() ? "" : "; ", described(cell.kept));
+}
+
+void print(const ExperimentStatus& experiment, std::ostream& out) {
+  if (!experiment.problem.empty()) {
+    out << experiment.experiment << ": its plan cannot be read: " << experiment.problem << "\n";
+    return;
+  }
+  out << experiment.experiment << ": " << counted(experiment) << "\n";
+  Table table({"cell", "state", ""});
+  for (const CellStatus& cell : experiment.cells) table.add({cell.cell, name_of(cell.state), note_of(cell)});
+  table.print(out);
 }
 
 /// Shows how far runs are, whichever processes on whichever machines work on them.
@@ -35,13 +64,15 @@ class Status final : public Command {
   ExitCode run(Console& console) override {
     Json experiments = Json::array();
     for (const ExperimentStatus& experiment : read_status(results_)) {
-      console.text() << experiment.experiment << ": " << counted(experiment) << "\n";
-      Table table({"cell", "state", ""});
-      for (const CellStatus& cell : experiment.cells) table.add({cell.cell, name_of(cell.state), cell.note});
-      table.print(console.text());
+      print(experiment, console.text());
       experiments.push_back(to_json(experiment));
     }
-    console.report({{"experiments", experiments}});
+    Json forgotten = Json::array();
+    for (const auto& [folder, kept] : forgotten_cells(results_)) {
+      console.text() << "of a cell that is planned no more, in " << folder.string() << ": " << described(kept) << "\n";
+      forgotten.push_back({{"folder", folder.string()}, {"kept_steps", kept.steps}, {"kept_bytes", kept.bytes}});
+    }
+    console.report({{"experiments", experiments}, {"forgotten", forgotten}});
     return ExitCode::kDone;
   }
 
@@ -49,7 +80,7 @@ class Status final : public Command {
   std::filesystem::path results_;
 };
 
-const CommandRegistration<Status> kStatus("status", "show which cells are complete, running, failed, pending",
+const CommandRegistration<Status> kStatus("status", "show which cells are complete, running, failed, damaged, pending",
                                           {"mlaforge status results",
                                            "mlaforge status results/tinystories-656k --json"});
 

@@ -11,13 +11,15 @@
 namespace mla {
 namespace {
 
-/// Shows the course of training, keeps its state from time to time, and ends it at a signal to any process.
+/// Shows the course of training, keeps its state from time to time, and ends it at a signal to any process, or when
+/// another has taken the work over.
 class TrainingWatch final : public TrainingObserver {
  public:
   TrainingWatch(const std::string& label, std::int64_t done, std::int64_t steps, TrainingKeeper* keeper)
       : bar_(label, steps - done, "steps"), last_step_(steps - 1), keeper_(keeper) {}
 
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
+    if (taken_over()) check_interrupt();
     const bool stop = world().any(interrupted());
     if (keeper_ != nullptr && world().first() &&
         (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {

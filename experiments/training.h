@@ -26,7 +26,7 @@ class TrainingKeeper {
   virtual void save(const TrainingState& state) = 0;
   /// Seconds between two saves, the first counted from the start.
   virtual double interval() const = 0;
-  /// Whether the state after the last step is to be saved too, because something follows.
+  /// Whether the state after the last step is to be saved too: what follows may take long, or fail.
   virtual bool keeps_last() const { return false; }
 };
 

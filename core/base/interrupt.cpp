@@ -9,6 +9,7 @@ namespace mla {
 namespace {
 
 std::atomic<int> signal_seen = 0;
+std::atomic<const std::atomic<bool>*> takeover = nullptr;
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
 void on_signal(int number) {
@@ -31,7 +32,18 @@ void install_interrupt_handler() {
 
 bool interrupted() { return signal_seen.load(std::memory_order_relaxed) != 0; }
 
+WatchTakeover::WatchTakeover(const std::atomic<bool>& taken) {
+  expects(takeover.exchange(&taken) == nullptr, "one piece of work is watched at a time");
+}
+WatchTakeover::~WatchTakeover() { takeover = nullptr; }
+
+bool taken_over() {
+  const std::atomic<bool>* taken = takeover.load(std::memory_order_relaxed);
+  return taken != nullptr && taken->load(std::memory_order_relaxed);
+}
+
 void check_interrupt() {
+  if (taken_over()) throw TakenOver("another process has taken this work over");
   if (interrupted()) throw Interrupted(signal_seen == SIGINT ? "interrupted (SIGINT)" : "terminated (SIGTERM)");
 }
 

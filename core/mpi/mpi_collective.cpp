@@ -3,8 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/train/collective.h"
@@ -13,8 +12,6 @@ namespace mla {
 namespace {
 
 constexpr std::int64_t kElementsPerCall = std::int64_t{1} << 30;  // MPI counts in int
-constexpr std::chrono::seconds kFailureWait(10);
-constexpr std::chrono::milliseconds kFailurePoll(20);
 
 // Errors of MPI itself end all processes with a message (MPI_ERRORS_ARE_FATAL, the default): none can be mended here.
 class MpiCollective final : public Collective {
@@ -24,7 +21,6 @@ class MpiCollective final : public Collective {
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
-    MPI_Comm_dup(MPI_COMM_WORLD, &failures_);
     MPI_Comm machine;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &local_size_);
@@ -39,33 +35,59 @@ class MpiCollective final : public Collective {
   std::int64_t local_size() const override { return local_size_; }
 
   void sum_in_place(const at::Tensor& values) override {
+    meet();
     by_parts(values, [](void* part, int count, MPI_Datatype type) {
       MPI_Allreduce(MPI_IN_PLACE, part, count, type, MPI_SUM, MPI_COMM_WORLD);
     });
   }
 
   void broadcast(const at::Tensor& values) override {
+    meet();
     by_parts(values, [](void* part, int count, MPI_Datatype type) { MPI_Bcast(part, count, type, 0, MPI_COMM_WORLD); });
   }
 
-  /// A barrier of those that failed, on a communicator of its own: the others may be waiting for us in a sum.
-  bool all_failed() override {
-    MPI_Request request;
-    MPI_Ibarrier(failures_, &request);
-    const auto deadline = std::chrono::steady_clock::now() + kFailureWait;
-    for (int done = 0; std::chrono::steady_clock::now() < deadline; std::this_thread::sleep_for(kFailurePoll)) {
-      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (done != 0) return true;
-    }
-    return false;
-  }
-
-  void abort(int exit_code) override {
-    MPI_Abort(MPI_COMM_WORLD, exit_code);
-    std::abort();  // not reached; MPI_Abort is not declared as one that does not return
+  GroupFailure settle(int exit_code, bool last) override {
+    const std::int64_t own = encoded(exit_code, last);
+    State state = known_ != 0 ? State{std::exchange(known_, 0), true} : exchange(own, last);
+    // Others may have learned of it elsewhere, and be on their way here.
+    while (last && state.goes_on) state = exchange(state.failure, last);
+    const GroupFailure failure = decoded(state.failure);
+    if (failure.ends && !last) known_ = state.failure;
+    return failure;
   }
 
  private:
+  /// The gravest failure that any process tells, 0 for none; whether any process is not about to end.
+  struct State {
+    std::int64_t failure = 0;
+    bool goes_on = true;
+  };
+
+  static State exchange(std::int64_t failure, bool last) {
+    std::int64_t values[2] = {failure, last ? 0 : 1};
+    MPI_Allreduce(MPI_IN_PLACE, values, 2, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    return {values[0], values[1] != 0};
+  }
+
+  /// Before anything is exchanged: nobody may have left the common path.
+  void meet() {
+    known_ = exchange(0, false).failure;
+    if (known_ != 0) throw PeerFailed(cat("process ", decoded(known_).rank, " has failed"));
+  }
+
+  // Graver failures are larger numbers: those that end all, then by exit code, then of lower ranks.
+  static constexpr int kCodeShift = 32, kEndsShift = 48;
+  std::int64_t encoded(int exit_code, bool last) const {
+    const bool ends = last || exit_code == static_cast<int>(ExitCode::kInterrupted);
+    return (std::int64_t{ends} << kEndsShift) | (std::int64_t{exit_code} << kCodeShift) | (size_ - rank_);
+  }
+  GroupFailure decoded(std::int64_t failure) const {
+    constexpr std::int64_t kCodes = (std::int64_t{1} << (kEndsShift - kCodeShift)) - 1;
+    constexpr std::int64_t kRanks = (std::int64_t{1} << kCodeShift) - 1;
+    return {size_ - (failure & kRanks), static_cast<int>((failure >> kCodeShift) & kCodes),
+            (failure >> kEndsShift) != 0};
+  }
+
   template <class Call>
   static void by_parts(const at::Tensor& values, const Call& call) {
     expects(values.is_contiguous() && values.is_cpu(), "processes exchange contiguous values on the CPU");
@@ -79,7 +101,7 @@ class MpiCollective final : public Collective {
   }
 
   int rank_ = 0, size_ = 1, local_size_ = 1;
-  MPI_Comm failures_ = MPI_COMM_NULL;
+  std::int64_t known_ = 0;  // a failure that settle() has yet to deal with
 };
 
 }  // namespace

@@ -17,27 +17,48 @@ class SingleProcess final : public Collective {
   std::int64_t local_size() const override { return 1; }
   void sum_in_place(const at::Tensor&) override {}
   void broadcast(const at::Tensor&) override {}
-  bool all_failed() override { return true; }
-  void abort(int exit_code) override { std::exit(exit_code); }
+  GroupFailure settle(int exit_code, bool) override { return {0, exit_code, true}; }
 };
 
-/// How many processes were started together, as Open MPI's mpirun, or one that speaks PMI, tells each of them.
+/// The number in an environment variable; 0 without one.
+long number_in(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? 0 : std::strtol(text, nullptr, 10);
+}
+
+/// How many processes were started together, as Open MPI's mpirun, one that speaks PMI, or Slurm's srun tells each of
+/// them. What a batch script starts without srun is one process, however many tasks the job has.
 long started_together() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
-    if (const char* size = std::getenv(name)) return std::strtol(size, nullptr, 10);
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    if (const long size = number_in(name); size > 0) return size;
   }
   return 1;
+}
+
+/// Whether srun started this process in a way that MPI cannot know of.
+bool is_lone_task() {
+  const auto unset = [](const char* name) { return std::getenv(name) == nullptr; };
+  return unset("OMPI_COMM_WORLD_SIZE") && unset("PMIX_RANK") && unset("PMI_RANK");
 }
 
 std::unique_ptr<Collective> join_world() {
   const long size = started_together();
   if (size <= 1) return std::make_unique<SingleProcess>();
 #ifdef MLA_WITH_MPI
-  return make_mpi_collective();
+  const std::string hint =
+      "start them with srun --mpi=pmix (srun --mpi=list shows what there is) or with Open MPI's mpirun; separate runs "
+      "that share their cells are started by mlaforge slurm";
+  if (is_lone_task()) throw ConfigError(cat("srun started ", size, " processes that do not find each other; ", hint));
+  auto group = make_mpi_collective();
+  if (group->size() != size) {
+    throw ConfigError(
+        cat("started as ", size, " processes, of which MPI finds ", group->size(), ": another MPI's launcher? ", hint));
+  }
+  return group;
 #else
   throw ConfigError(cat("started as ", size,
                         " processes, but this program was built without MPI; install "
-                        "libopenmpi-dev and build it again, or start it without mpirun"));
+                        "libopenmpi-dev and build it again, or start it without mpirun and srun"));
 #endif
 }
 
@@ -69,6 +90,16 @@ double Collective::sum(double value) {
 }
 
 bool Collective::any(bool value) { return sum(value ? 1 : 0) > 0; }
+
+std::string Collective::text_of(std::int64_t from, const std::string& text) {
+  const bool gives = rank() == from;
+  const auto length = static_cast<std::int64_t>(sum(gives ? static_cast<double>(text.size()) : 0));
+  const at::Tensor letters = at::zeros({length}, at::kDouble);
+  double* values = letters.mutable_data_ptr<double>();
+  for (std::int64_t i = 0; gives && i < length; ++i) values[i] = static_cast<unsigned char>(text[i]);
+  sum_in_place(letters);
+  return {values, values + length};
+}
 
 void sum_in_place(Collective& group, const std::vector<at::Tensor>& tensors) {
   if (group.size() > 1) as_one_buffer(tensors, [&](const at::Tensor& buffer) { group.sum_in_place(buffer); });

@@ -5,12 +5,28 @@
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace mla {
 
+/// Another process of the group has failed: the work at hand cannot be finished.
+class PeerFailed : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The failure that ended a piece of work of all processes: the gravest one, of the lowest rank that has such a one.
+struct GroupFailure {
+  std::int64_t rank = 0;
+  int exit_code = 0;
+  bool ends = false;  ///< a process is about to end, so that all must
+};
+
 /// A group of processes that all do the same steps, each on its share of the data. Every process must make the same
-/// calls in the same order, except where a function says otherwise.
+/// calls in the same order, until one of them fails: that one calls settle(), at any time, and in the others the next
+/// call throws PeerFailed, whatever it was to exchange.
 class Collective {
  public:
   virtual ~Collective() = default;
@@ -26,18 +42,19 @@ class Collective {
   /// Replaces `values` (as above) by those of rank 0.
   virtual void broadcast(const at::Tensor& values) = 0;
 
-  /// For a process whose work has failed, at any time: waits some seconds for the others to fail too. True when all
-  /// did, so that they are in step again; false when the others go on, who then must be ended with abort().
-  virtual bool all_failed() = 0;
-
-  /// Ends all processes at once with this exit code.
-  [[noreturn]] virtual void abort(int exit_code) = 0;
+  /// For every process where a piece of work is given up, after a failure of its own or PeerFailed. Waits until all
+  /// have learned of it; then they are in step again, unless the failure `ends` all: then it is to be passed on to
+  /// where the process ends, which calls this with `last`, and all of them leave together. Exit code 130 (a signal)
+  /// always ends.
+  virtual GroupFailure settle(int exit_code, bool last) = 0;
 
   /// Rank 0 writes files and speaks for all.
   bool first() const { return rank() == 0; }
 
   double sum(double value);
   bool any(bool value);
+  /// The text that process `from` gives, in all of them; what the others give does not matter.
+  std::string text_of(std::int64_t from, const std::string& text);
 };
 
 /// Sums tensors of one dtype over all processes, in one message.
@@ -49,8 +66,8 @@ void broadcast(Collective& group, const std::vector<at::Tensor>& tensors);
 /// This process alone.
 Collective& single_process();
 
-/// The processes that mpirun started together, or this one alone. The first call joins them.
-/// Throws ConfigError when mpirun started several but the program was built without MPI.
+/// The processes that mpirun or srun started together, or this one alone. The first call joins them. Throws ConfigError
+/// for several that cannot find each other: the program was built without MPI, or srun or another MPI started them.
 Collective& world();
 
 /// Joins the processes of MPI_COMM_WORLD; defined only in a build with MPI.

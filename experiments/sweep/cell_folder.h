@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/store/record.h"
+#include "experiments/sweep/claim.h"
 #include "experiments/training.h"
 
 namespace mla {
@@ -13,11 +14,24 @@ namespace mla {
 /// Training before the low-rank step, which has an end that the next stage begins with, and the last training.
 enum class TrainingStage { kPartialRope, kLast };
 
+/// What a cell's folder holds to go on from.
+struct KeptProgress {
+  std::int64_t steps = 0;   ///< of training, all stages
+  std::uint64_t bytes = 0;  ///< of all its files
+};
+
 /// RESULTS/.cells/<content hash>: shared by all experiments of a results folder, so that a cell which two of them hold
-/// is run once. Everything in it but the reference to the record is removed when the cell ends.
+/// is run once. Everything in it but the reference to the record is removed when the cell has a result; a cell that
+/// failed keeps what a retry goes on from.
 class CellFolder {
  public:
   CellFolder(const std::filesystem::path& results, const std::string& content_hash);
+
+  /// From now on nothing is written to go on from once `claim`, which lives longer than this, is lost: TakenOver is
+  /// thrown instead, and the successor's files stay as they are.
+  void guard(const Claim& claim) { claim_ = &claim; }
+  /// Throws TakenOver when the guarding claim is lost.
+  void check_held() const;
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -35,21 +49,28 @@ class CellFolder {
 
   /// Whether an earlier run left something to go on from.
   bool has_progress() const;
-  /// Whether there is nothing here but the reference to a record.
-  bool is_tidy() const;
+  /// The same as numbers. Looks into training states; one that cannot be read counts no steps.
+  KeptProgress kept() const;
+  /// When the last of it was written; absent when there is none.
+  std::optional<std::filesystem::file_time_type> progress_time() const;
+  /// Whether there is nothing here but the reference to a record, and with `progress` what a retry goes on from.
+  bool is_tidy(bool progress) const;
 
   /// One line on what is going on, for whoever watches; empty when there is none.
   std::string activity() const;
   void show_activity(const std::string& line) const;
 
+  /// Nobody is at work here any more.
+  void clear_activity() const;
   /// Removes everything that was kept for going on.
   void remove_progress() const;
 
  private:
   std::filesystem::path results_, path_;
+  const Claim* claim_ = nullptr;
 };
 
-/// Keeps the state of a stage of training in a cell's folder.
+/// Keeps the state of a stage of training in a cell's folder, the last one too: what follows may fail.
 class CellTraining final : public TrainingKeeper {
  public:
   CellTraining(const CellFolder& folder, TrainingStage stage, double interval)
@@ -57,7 +78,7 @@ class CellTraining final : public TrainingKeeper {
   std::optional<TrainingState> load() override { return folder_.training_state(stage_); }
   void save(const TrainingState& state) override { folder_.keep_training_state(stage_, state); }
   double interval() const override { return interval_; }
-  bool keeps_last() const override { return stage_ == TrainingStage::kPartialRope; }
+  bool keeps_last() const override { return true; }
 
  private:
   const CellFolder& folder_;

@@ -1,6 +1,7 @@
 // Exclusive claims on folders, for processes of one machine or of many on a shared file system.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -31,7 +32,7 @@ struct ProcessIdentity {
 
 ProcessIdentity this_process();
 
-/// How long a claim stands without a sign of life, where its process cannot be looked at (another host).
+/// How long a claim stands without a sign of life, where its process cannot be looked at.
 struct ClaimTiming {
   std::chrono::milliseconds heartbeat{15000};
   std::chrono::milliseconds stale{90000};
@@ -41,9 +42,10 @@ struct ClaimTiming {
 ///
 /// The holder's identity lies in "claim.<n>", made by link(2), which is atomic on local and network file systems, with
 /// n one above that of the dead holder it succeeds: two processes that find the same dead holder cannot both succeed
-/// it, and a holder that was only thought dead sees the higher number. A holder on this machine is dead when its
-/// process is gone; one elsewhere when its file has not been touched for `stale` (a thread touches it every
-/// `heartbeat`).
+/// it, and a holder that was only thought dead sees the higher number. A holder is dead when its process is gone, where
+/// that can be seen: in the same boot of the same host and the same pid namespace. Any other is dead when its file has
+/// not been touched for `stale` (a thread touches it every `heartbeat`): host names are given twice, to containers and
+/// to machines that were cloned.
 class Claim {
  public:
   /// Claims `folder` (made where it is missing), or returns null while another living process holds it.
@@ -56,7 +58,11 @@ class Claim {
   Claim& operator=(const Claim&) = delete;
 
   /// Whether another process has taken over, believing this one dead. What it holds is no longer ours to write.
+  /// Looks at the folder; one that cannot be looked at this moment is no sign of it.
   bool lost() const;
+
+  /// Set within one `heartbeat` of the loss.
+  const std::atomic<bool>& known_lost() const;
 
  private:
   class Heartbeat;
@@ -70,7 +76,8 @@ class Claim {
 /// Removes the claims and half-written files that dead processes left in a folder where nothing is left to be done.
 void release_dead_claims(const std::filesystem::path& folder);
 
-/// Who holds `folder`, if a living process does.
+/// Who holds `folder`, if a living process does. Needs no right to write there; without it, ages are taken by this
+/// machine's clock instead of the file system's.
 std::optional<ProcessIdentity> living_holder(const std::filesystem::path& folder, const ClaimTiming& timing = {});
 
 }  // namespace mla

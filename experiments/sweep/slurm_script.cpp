@@ -1,6 +1,8 @@
 #include "experiments/sweep/slurm_script.h"
 
+#include <algorithm>
 #include <sstream>
+#include <string_view>
 
 #include "core/base/error.h"
 #include "core/base/shell.h"
@@ -8,8 +10,29 @@
 namespace mla {
 namespace {
 
+/// A value as sbatch reads it: words end at spaces and comments begin at #, except in quotes.
+std::string sbatch_quoted(const std::string& name, const std::string& value) {
+  const bool one_line = std::none_of(value.begin(), value.end(), [](char c) { return c >= 0 && c < ' ' && c != '\t'; });
+  if (!one_line) throw ConfigError(cat("slurm: --", name, ": sbatch takes no line breaks or control characters"));
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,:+-@%^";
+  if (value.find_first_not_of(kPlain) == std::string::npos) return value;
+  std::string text = "\"";
+  for (const char c : value) text += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+  return text + "\"";
+}
+
 void directive(std::ostream& out, const std::string& name, const std::string& value) {
-  if (!value.empty()) out << "#SBATCH --" << name << "=" << value << "\n";
+  if (!value.empty()) out << "#SBATCH --" << name << "=" << sbatch_quoted(name, value) << "\n";
+}
+
+/// A folder as part of a pattern for file names.
+std::string as_pattern(const std::string& folder) {
+  if (folder.find('\\') != std::string::npos) {
+    throw ConfigError(cat("slurm: ", folder, ": sbatch names no log files in a folder with a backslash in its name"));
+  }
+  std::string pattern;
+  for (const char c : folder) pattern += c == '%' ? std::string("%%") : std::string{c};
+  return pattern;
 }
 
 }  // namespace
@@ -27,7 +50,7 @@ std::string slurm_script(const std::string& experiment, const std::string& progr
   directive(out, "time", options.time);
   directive(out, "mem", options.memory);
   directive(out, "gres", options.gres);
-  directive(out, "output", logs + "/slurm_%A_%a.log");
+  directive(out, "output", as_pattern(logs) + "/slurm_%A_%a.log");
   directive(out, "open-mode", "append");
   directive(out, "signal", cat("B:TERM@", options.grace_seconds));
   out << "#SBATCH --requeue\n\n"

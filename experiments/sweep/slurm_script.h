@@ -19,7 +19,8 @@ struct SlurmOptions {
 /// The batch script of an array of `tasks` tasks. Each runs `program arguments… --worker`, which takes cells that
 /// nobody else is working on until none is left, so that it does not matter which task gets which cell, or when it
 /// starts. Before its time is up, or when it is preempted, a task is sent SIGTERM: it saves its training state and asks
-/// for its own requeue. Output goes to LOGS/slurm_%A_%a.log.
+/// for its own requeue. Its exit code is the worker's: 1 when a cell of its own failed. Output goes to
+/// LOGS/slurm_%A_%a.log. Throws ConfigError for what cannot be told to sbatch, such as a name with a line break.
 std::string slurm_script(const std::string& experiment, const std::string& program,
                          const std::vector<std::string>& arguments, const std::string& folder, const std::string& logs,
                          std::int64_t tasks, const SlurmOptions& options);

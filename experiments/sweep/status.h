@@ -6,25 +6,35 @@
 #include <string>
 #include <vector>
 
+#include "experiments/sweep/cell_folder.h"
+
 namespace mla {
 
-enum class CellState { kComplete, kDiverged, kFailed, kRunning, kInterrupted, kPending };
+/// Damaged: what lies in the record's place is none that can be read; `run` makes the cell again.
+enum class CellState { kComplete, kDiverged, kFailed, kDamaged, kRunning, kInterrupted, kPending };
 std::vector<std::pair<std::string, CellState>> enum_names(CellState);
 
 struct CellStatus {
   std::string cell;
   CellState state = CellState::kPending;
-  std::string note;  ///< a running cell's activity and its process; why one failed or diverged
+  std::string note;   ///< a running cell's activity and its process; why one failed, diverged, or is damaged
+  KeptProgress kept;  ///< what a run would go on from, of a cell that none is working on
 };
 
 struct ExperimentStatus {
   std::string experiment;
   std::vector<CellStatus> cells;  ///< in the order of the plan
+  std::string problem;            ///< why its plan cannot be read; empty: it can
   std::map<CellState, std::int64_t> counts() const;
 };
 
 /// The status of `folder`, a results folder or one experiment's within it, from the plans that runs have left there.
-/// Throws DataError when there is none.
+/// Throws DataError when there is none, and for a damaged plan of the one experiment that was asked for; of several, it
+/// becomes that one's `problem`. Only reads.
 std::vector<ExperimentStatus> read_status(const std::filesystem::path& folder);
+
+/// Folders of cells that no experiment of the results folder plans any more, with what they keep to go on from; none
+/// while a plan cannot be read. `folder` as above.
+std::vector<std::pair<std::filesystem::path, KeptProgress>> forgotten_cells(const std::filesystem::path& folder);
 
 }  // namespace mla

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <fstream>
 #include <list>
+#include <new>
 #include <set>
 #include <thread>
 
@@ -14,6 +15,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
+#include "core/base/shell.h"
 #include "experiments/failure.h"
 #include "experiments/identity.h"
 #include "experiments/processes.h"
@@ -45,11 +47,28 @@ class ActivityShown {
 
 /// Whether `file` is a record of this content that need not be made again. Throws DataError for one that is damaged.
 bool holds_result(const path& file, const CellIdentity& identity, const SweepOptions& options) {
-  if (!std::filesystem::exists(file)) return false;
+  std::error_code error;
+  if (!std::filesystem::exists(file, error) && !error) return false;
   const RecordHead head = read_record_head(file);
   if (!identity.names(head.content_hash)) return false;
   const bool redo = options.force || (options.retry_failed && head.status == RunStatus::kFailed);
-  return !redo || std::filesystem::last_write_time(file) >= options.started;
+  return !redo || std::filesystem::last_write_time(file, error) >= options.started;
+}
+
+/// Whether `file` is the record of an attempt at this content that failed.
+bool holds_failure(const path& file, const CellIdentity& identity) {
+  try {
+    const RecordHead head = read_record_head(file);
+    return identity.names(head.content_hash) && head.status == RunStatus::kFailed;
+  } catch (const std::exception&) {
+    return false;  // missing, or damaged
+  }
+}
+
+/// Whether nothing can be renamed to a record's name.
+bool is_blocked(const path& record) {
+  std::error_code error;
+  return std::filesystem::is_directory(std::filesystem::symlink_status(record, error));
 }
 
 /// The record that a cell of this content has under whatever name.
@@ -99,8 +118,10 @@ class Sweep {
   /// Decides, and claims what is to be run. Rank 0 does it for all: the others may see another disk.
   Task decide(const Open& open, const CellFolder& folder, std::unique_ptr<Claim>& claim) {
     CellOutcome& outcome = *open.outcome;
+    if (is_blocked(outcome.cell->record)) return refuse(outcome);
     if (found(outcome, open.identity)) {
-      tidy(folder);
+      tidy(folder, outcome.failed());
+      save_late(outcome, folder, open.identity.hash);
       return Task::kNothing;
     }
     if (options_.limit > 0 && ran_ >= options_.limit) return Task::kNothing;
@@ -111,7 +132,11 @@ class Sweep {
       say_waiting(outcome);
       return Task::kLater;
     }
-    if (found(outcome, open.identity)) return Task::kNothing;  // it ended between the look and the claim
+    if (found(outcome, open.identity)) {  // it ended between the look and the claim
+      save_late(outcome, folder, open.identity.hash);
+      return Task::kNothing;
+    }
+    if (options_.force) begin_anew(outcome, folder, open.identity);
     decomposed_.insert(open.decomposition);
     remove_leftovers(folder.path());
     remove_leftovers(outcome.cell->record.parent_path(), outcome.cell->record.filename().string() + ".");
@@ -124,12 +149,64 @@ class Sweep {
     return !decomposition.empty() && busy_.contains(decomposition) && !decomposed_.contains(decomposition);
   }
 
+  /// A cell whose record could not be written is not run at all. The others are.
+  Task refuse(CellOutcome& outcome) {
+    const std::string message = cat(outcome.cell->record.string(), ": the record cannot be written: a folder is there");
+    log_error(cat(outcome.cell->name, ": not run: ", message));
+    outcome.record = failed_record(*outcome.cell, session_, provenance_, message);
+    stopped_ = options_.fail_fast;
+    return Task::kNothing;
+  }
+
   /// Removes what a process left that died between writing the record and releasing its claim.
-  static void tidy(const CellFolder& folder) {
-    if (folder.is_tidy()) return;
+  static void tidy(const CellFolder& folder, bool failed) {
+    if (folder.is_tidy(failed)) return;
     if (const auto claim = Claim::attempt(folder.path())) {
       remove_leftovers(folder.path());
+      forget(folder, failed);
+    }
+  }
+
+  /// What is no longer needed of a cell that has ended.
+  static void forget(const CellFolder& folder, bool failed) {
+    if (failed) {
+      folder.clear_activity();
+    } else {
       folder.remove_progress();
+    }
+  }
+
+  /// With --force, an attempt that failed is not gone on with. One that was interrupted since then is.
+  static void begin_anew(const CellOutcome& outcome, const CellFolder& folder, const CellIdentity& identity) {
+    const auto kept = folder.progress_time();
+    if (!kept) return;
+    const auto elsewhere = folder.record();
+    for (const path& record : {outcome.cell->record, elsewhere.value_or(outcome.cell->record)}) {
+      std::error_code error;
+      if (holds_failure(record, identity) && std::filesystem::last_write_time(record, error) >= *kept && !error)
+        return folder.remove_progress();
+    }
+  }
+
+  /// The model of a cell that was finished without saving it: converted anew, or else said what would make it.
+  void save_late(CellOutcome& outcome, const CellFolder& folder, const std::string& hash) {
+    const CellPlan& cell = *outcome.cell;
+    if (outcome.failed() || !lacks_model(cell, hash)) return;
+    outcome.lacks_model = true;
+    if (cell.options.train) {
+      log_warning(cat(cell.name, ": complete already, but its model is not in ", model_folder(cell).string(),
+                      " and its training state is gone; to train it again and save it: --force --only ",
+                      shell_quoted(cell.name)));
+      return;
+    }
+    try {
+      save_converted_model(cell, session_, folder);
+      outcome.lacks_model = false;
+      log_info(cat(cell.name, ": its model is saved to ", model_folder(cell).string()));
+    } catch (const Interrupted&) {
+      throw;
+    } catch (...) {
+      log_error(cat(cell.name, ": its model cannot be saved: ", current_failure().message));
     }
   }
 
@@ -138,23 +215,24 @@ class Sweep {
     check_interrupt();
     CellOutcome& outcome = *open.outcome;
     const CellPlan& cell = *outcome.cell;
-    const CellFolder folder(cell.options.results, open.identity.hash);
+    CellFolder folder(cell.options.results, open.identity.hash);
     std::unique_ptr<Claim> claim;
     const bool decides = world().first();
     const auto task =
         static_cast<Task>(std::lround(world().sum(decides ? static_cast<double>(decide(open, folder, claim)) : 0)));
     stopped_ = world().any(stopped_);
     if (task != Task::kRun) return task == Task::kNothing;
-    outcome.record = run_or_record_failure(cell, folder);
-    const bool lost = world().any(claim && claim->lost());
-    if (lost) {
+    if (claim) folder.guard(*claim);
+    outcome.record = run_or_record_failure(cell, folder, claim.get());
+    if (world().any(!outcome.record || (claim && claim->lost()))) {
       log_warning(cat(cell.name, ": another process took this cell over; its result is kept, not this one's"));
       outcome.record.reset();
       return false;
     }
     if (decides) keep(outcome, folder);
+    outcome.made = true;
     ++ran_;
-    stopped_ = world().any(options_.fail_fast && outcome.record->head.status == RunStatus::kFailed);
+    stopped_ = world().any(options_.fail_fast && outcome.failed());
     print_outcome(cell, *outcome.record, text_);
     say_time_left();
     return true;
@@ -163,7 +241,7 @@ class Sweep {
   static void keep(const CellOutcome& outcome, const CellFolder& folder) {
     write_record(outcome.cell->record, *outcome.record);
     folder.remember_record(outcome.cell->record);
-    folder.remove_progress();
+    forget(folder, outcome.failed());
   }
 
   /// A record of this content that need not be made again.
@@ -171,7 +249,9 @@ class Sweep {
     try {
       if (!holds_result(file, identity, options_)) return {};
       return read_record(file);
-    } catch (const DataError& error) {
+    } catch (const std::bad_alloc&) {
+      throw;  // says nothing of the file
+    } catch (const std::exception& error) {
       if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
       return {};
     }
@@ -195,7 +275,7 @@ class Sweep {
     outcome.record = finished_record(*outcome.cell, identity);
     if (!outcome.record) return false;
     const std::string& name = outcome.cell->name;
-    if (outcome.record->head.status == RunStatus::kFailed) {
+    if (outcome.failed()) {
       log_warning(cat(name, ": failed before (", outcome.record->head.message, "); --retry-failed runs it again"));
       stopped_ = options_.fail_fast;
     } else {
@@ -204,20 +284,34 @@ class Sweep {
     return true;
   }
 
-  RunRecord run_or_record_failure(const CellPlan& cell, const CellFolder& folder) {
+  /// Nothing when another process has taken the cell over. A failure of one process is one of all of them, and they
+  /// are in step again when it is recorded.
+  std::optional<RunRecord> run_or_record_failure(const CellPlan& cell, const CellFolder& folder, const Claim* claim) {
     log_info(cat(cell.name, ": started"));
     const ActivityShown shown(folder);
+    std::optional<WatchTakeover> watch;
+    if (claim != nullptr) watch.emplace(claim->known_lost());
     try {
-      return run_cell(cell, session_, provenance_, folder);
-    } catch (const Interrupted&) {
-      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept, this one goes on where it was"));
-    } catch (const std::exception&) {
+      RunRecord record = run_cell(cell, session_, provenance_, folder);
+      world().any(false);  // none of the others has failed
+      return record;
+    } catch (const TakenOver&) {
+      share_failure(world(), current_failure(), false);
+      return {};
+    } catch (...) {
       // One cell's failure is its own.
-      const Failure failure = current_failure();
-      const auto tell = [&] { log_error(cat(cell.name, ": ", failure.message)); };
-      if (tells_failure(world(), failure.code, tell)) tell();
-      return failed_record(cell, session_, provenance_, failure.message);
+      return record_failure(cell, current_failure());
     }
+  }
+
+  RunRecord record_failure(const CellPlan& cell, const Failure& own) {
+    const SharedFailure failure = share_failure(world(), own, false);
+    if (failure.code == ExitCode::kInterrupted) {
+      throw Interrupted(cat("stopped in cell ", cell.name, "; finished cells are kept, this one goes on where it was"));
+    }
+    if (failure.ends && world().size() > 1) throw PeerFailed(failure.message);
+    if (failure.tells) log_error(cat(cell.name, ": ", failure.message));
+    return failed_record(cell, session_, provenance_, failure.message);
   }
 
   void say_waiting(const CellOutcome& outcome) {
@@ -261,6 +355,7 @@ class Sweep {
 std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std::string& only) {
   std::vector<const CellPlan*> cells;
   for (const CellPlan& cell : plan.cells) {
+    if (cell.name == only) return {&cell};
     if (only.empty() || matches(only, cell.name)) cells.push_back(&cell);
   }
   if (cells.empty()) {

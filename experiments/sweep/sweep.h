@@ -27,9 +27,14 @@ struct SweepOptions {
 struct CellOutcome {
   const CellPlan* cell = nullptr;
   std::optional<RunRecord> record;  ///< absent: not run (a limit, a failure before it, another process)
+  bool made = false;                ///< by this process; else the record was there
+  bool lacks_model = false;         ///< finished before, without the model that the config asks for
+
+  bool failed() const { return record && record->head.status == RunStatus::kFailed; }
 };
 
-/// The cells that `options.only` names. Throws ConfigError when there is none.
+/// The cells that `only` names: the one of that name, or else all that it matches. Throws ConfigError when there is
+/// none.
 std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std::string& only);
 
 /// Writes RESULTS/<experiment>/plan.json: every cell with its content hash, for `mlaforge status`.
@@ -39,9 +44,10 @@ void write_plan_file(const ExperimentPlan& plan, Session& session);
 std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session,
                                               const SweepOptions& options);
 
-/// Runs the plan's cells in order, each under a claim, and leaves one record each. A failing cell is recorded and the
-/// rest go on. Says on `text` how each cell ended. Throws Interrupted after a signal, with everything worth keeping
-/// kept; DataError when a record cannot be written.
+/// Runs the plan's cells in order, each under a claim, and leaves one record each. A failing cell is recorded, what a
+/// retry goes on from is kept, and the rest go on; so it is when one of several processes fails, whichever. Says on
+/// `text` how each cell ended. Throws Interrupted after a signal, with everything worth keeping kept; DataError when a
+/// record cannot be written.
 std::vector<CellOutcome> run_sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance,
                                    const SweepOptions& options, std::ostream& text);
 

@@ -52,18 +52,29 @@ pid_t spawn(const std::vector<std::string>& arguments, const std::filesystem::pa
   return pid;
 }
 
+/// Notes how a worker ended, from its wait status.
+void note_end(const Worker& worker, int status, WorkerEnds& ends) {
+  std::string how;
+  if (WIFSIGNALED(status)) {
+    ++ends.killed;
+    how = cat("by signal ", WTERMSIG(status));
+  } else {
+    const auto code = static_cast<ExitCode>(WEXITSTATUS(status));
+    if (code == ExitCode::kDone || code == ExitCode::kCellsFailed || code == ExitCode::kInterrupted) return;
+    ++ends.failed;
+    how = cat("with exit code ", WEXITSTATUS(status));
+  }
+  log_warning(cat("worker ", worker.pid, " was ended ", how, "; see ", worker.log.string()));
+}
+
 /// Notes the workers that have ended; whether any runs still.
-bool any_running(std::vector<Worker>& workers, std::int64_t& killed) {
+bool any_running(std::vector<Worker>& workers, WorkerEnds& ends) {
   bool any = false;
   for (Worker& worker : workers) {
     int status = 0;
     if (worker.running && ::waitpid(worker.pid, &status, WNOHANG) == worker.pid) {
       worker.running = false;
-      if (WIFSIGNALED(status)) {
-        ++killed;
-        log_warning(
-            cat("worker ", worker.pid, " was ended by signal ", WTERMSIG(status), "; see ", worker.log.string()));
-      }
+      note_end(worker, status, ends);
     }
     any = any || worker.running;
   }
@@ -72,16 +83,16 @@ bool any_running(std::vector<Worker>& workers, std::int64_t& killed) {
 
 }  // namespace
 
-std::int64_t run_workers(std::int64_t count, const std::vector<std::string>& arguments,
-                         const std::filesystem::path& logs, const std::function<void()>& meanwhile) {
+WorkerEnds run_workers(std::int64_t count, const std::vector<std::string>& arguments, const std::filesystem::path& logs,
+                       const std::function<void()>& meanwhile) {
   std::filesystem::create_directories(logs);
   std::vector<Worker> workers;
   for (std::int64_t i = 1; i <= count; ++i) {
     const std::filesystem::path log = logs / cat("worker_", i, ".log");
     workers.push_back({spawn(arguments, log), log});
   }
-  std::int64_t killed = 0;
-  for (bool told = false; any_running(workers, killed);) {
+  WorkerEnds ends;
+  for (bool told = false; any_running(workers, ends);) {
     if (interrupted() && !told) {
       told = true;
       for (const Worker& worker : workers) {
@@ -91,7 +102,7 @@ std::int64_t run_workers(std::int64_t count, const std::vector<std::string>& arg
     meanwhile();
     std::this_thread::sleep_for(kWorkerPoll);
   }
-  return killed;
+  return ends;
 }
 
 void end_with_parent() { ::prctl(PR_SET_PDEATHSIG, SIGTERM); }

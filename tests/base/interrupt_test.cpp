@@ -28,5 +28,18 @@ TEST(Interrupt, TheFirstSignalSetsTheFlagAndTheSecondKills) {
   EXPECT_EXIT(run(SIGINT, SIGTERM), testing::KilledBySignal(SIGTERM), "");
 }
 
+TEST(Interrupt, WorkThatIsTakenOverIsGivenUpAndOtherWorkGoesOn) {
+  std::atomic<bool> taken = false;
+  {
+    const WatchTakeover watch(taken);
+    EXPECT_NO_THROW(check_interrupt());
+    taken = true;
+    EXPECT_TRUE(taken_over());
+    EXPECT_THROW(check_interrupt(), TakenOver);
+  }
+  EXPECT_FALSE(taken_over());
+  EXPECT_NO_THROW(check_interrupt());
+}
+
 }  // namespace
 }  // namespace mla

@@ -122,5 +122,53 @@ TEST_F(Processes, AMistakeIsToldOnce) {
   EXPECT_THAT(rows.err, HasSubstr("1 rows a step cannot be shared by 2 processes"));
 }
 
+// Rank 0 alone writes models, states and records, and evaluates: what fails there must leave nobody waiting.
+TEST_F(Processes, AFailureOfOneIsRecordedAndTheOthersGoOn) {
+  const std::string saving = "run " + run_config_.string() +
+                             " --grid compress[0].low_rank.d_kv=2,3 --set results=" + folder_.path().string() +
+                             "/results --set save_model=" + folder_.path().string() + "/models";
+  folder_.write("models/d_kv=2", "a file where the model's folder should be");
+  const ProgramResult failed = run_script(kMpirun + "together " + saving + " --json --quiet");
+  EXPECT_EQ(failed.exit_code, 1) << failed.err;
+  EXPECT_EQ(failed.json()["failed"], 1);
+  EXPECT_EQ(failed.json()["cells"].size(), 2u);
+  const auto record = [&](const std::string& cell) { return read_record(folder_ / ("results/run/" + cell + ".h5")); };
+  EXPECT_EQ(record("d_kv=2").head.status, RunStatus::kFailed);
+  EXPECT_EQ(record("d_kv=3").head.status, RunStatus::kComplete);
+  EXPECT_EQ(failed.err.find("cannot be made"), failed.err.rfind("cannot be made")) << failed.err;
+  std::filesystem::remove(folder_ / "models/d_kv=2");
+  const ProgramResult retried = run_script(kMpirun + "together " + saving + " --retry-failed");
+  EXPECT_EQ(retried.exit_code, 0) << retried.err;
+  EXPECT_THAT(retried.err, HasSubstr("fine-tune: goes on after 50 of 50 steps"));
+}
+
+// In the middle of training, where the others wait for gradients. Which state file a cell has shows in its plan.
+TEST_F(Processes, AFailureOfOneAmongStepsIsRecordedToo) {
+  const std::string saving = "run " + run_config_.string() +
+                             " --grid compress[0].low_rank.d_kv=2,3 --set results=" + folder_.path().string() +
+                             "/results --set checkpoint_seconds=0 --json --quiet";
+  ASSERT_EQ(run_script("mlaforge slurm " + saving.substr(4, saving.size() - 4 - 8) + " --dry-run").exit_code, 0);
+  const Json plan = read_json(folder_ / "results/run/plan.json");
+  const std::string state =
+      "results/.cells/" + plan["cells"][0]["content_hash"].get<std::string>() + "/training.safetensors";
+  folder_.write(state + "/full", "");          // no file can take the place of a folder that is not empty …
+  folder_.write(state + ".damaged/full", "");  // … nor can that be moved away
+  const ProgramResult failed = run_script(kMpirun + "together " + saving);
+  EXPECT_EQ(failed.exit_code, 1) << failed.err;
+  EXPECT_EQ(failed.json()["failed"], 1);
+  EXPECT_EQ(failed.json()["cells"].size(), 2u);
+  EXPECT_EQ(read_record(folder_ / "results/run/d_kv=3.h5").head.status, RunStatus::kComplete);
+}
+
+// Rank 1 sees another disk, or has less memory: here it cannot read the text.
+TEST_F(Processes, AFailureAboveRankZeroEndsAllWithItsMessage) {
+  const ProgramResult result =
+      run_script(kMpirun + "mpirun --oversubscribe --bind-to none -n 1 mlaforge pretrain " + pretrain_config_.string() +
+                 " --quiet : -n 1 mlaforge pretrain " + pretrain_config_.string() +
+                 " --quiet --set train.batch_rows=7 --set from=nowhere");
+  EXPECT_EQ(result.exit_code, 3) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("mlaforge pretrain: process 1: "));
+}
+
 }  // namespace
 }  // namespace mla

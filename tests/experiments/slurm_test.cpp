@@ -104,5 +104,44 @@ TEST_F(Slurm, APreemptedTaskIsRequeuedAndGoesOn) {
   EXPECT_EQ(resumed.training.loss, record("default").training.loss);
 }
 
+TEST_F(Slurm, ATaskWhoseCellFailedHasFailedAndNamesMayHoldSpaces) {
+  const auto config =
+      folder_.write_config("my sweep.json", R"({"model": {"path": "@/model"}, "results": "@/my results, 100%",
+    "save_model": "@/models",
+    "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
+    "grid": {"compress[0].low_rank.d_kv": [2, 3]}})");
+  folder_.write("models/d_kv=2", "a file where the model's folder should be");
+  const auto submitted = run("mlaforge slurm '" + config.string() + "' --cpus 1 --json --tasks 1");
+  ASSERT_EQ(submitted.exit_code, 0) << submitted.err;
+  ASSERT_EQ(queue_at_the_end(), "");
+  const auto job = run("scontrol show job " + submitted.json()["job"].get<std::string>());
+  EXPECT_THAT(job.out, testing::HasSubstr("JobName=my sweep\n"));
+  EXPECT_THAT(job.out, testing::HasSubstr("JobState=FAILED"));
+  EXPECT_THAT(job.out, testing::HasSubstr("ExitCode=1:0"));
+  const auto folder = folder_ / "my results, 100%/my sweep";
+  EXPECT_EQ(read_record(folder / "d_kv=2.h5").head.status, RunStatus::kFailed);
+  EXPECT_EQ(read_record(folder / "d_kv=3.h5").head.status, RunStatus::kComplete);
+  EXPECT_FALSE(std::filesystem::is_empty(folder / "logs"));
+}
+
+TEST_F(Slurm, SrunStartsOneProgramOfManyRanks) {
+  const auto config = folder_.write_config("tiny.json", R"({"model": {"path": "@/model"}, "results": "@/results",
+    "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "joint_svd", "d_kv": 2}}],
+    "train": {"steps": 5, "batch_rows": 2, "sequence_length": 16,
+              "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
+  const std::string command = " mlaforge run " + config.string() + " --json --quiet --threads 1";
+  const auto apart = run("timeout 60 srun -n 2 --mpi=none" + command);
+  EXPECT_EQ(apart.exit_code, 2) << apart.err;
+  EXPECT_THAT(apart.err, testing::HasSubstr("2 processes"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "results"));
+  if (run("srun --mpi=list").err.find("pmix") == std::string::npos) GTEST_SKIP() << "this Slurm is without PMIx";
+  if (apart.err.find("built without MPI") != std::string::npos) GTEST_SKIP() << "this build is without MPI";
+  const auto together = run("timeout 60 srun -n 2 --mpi=pmix" + command);
+  ASSERT_EQ(together.exit_code, 0) << together.err;
+  EXPECT_EQ(together.json()["cells"].size(), 1u);  // one of the processes speaks
+  EXPECT_EQ(record("default").head.status, RunStatus::kComplete);
+  EXPECT_EQ(run("timeout 60 srun -n 1 mlaforge list").exit_code, 0);
+}
+
 }  // namespace
 }  // namespace mla

@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <map>
 
 #include "core/base/random.h"
 #include "core/store/record.h"
 #include "experiments/sweep/cell_folder.h"
 #include "experiments/sweep/claim.h"
+#include "tests/support/results.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model_folder.h"
@@ -17,47 +17,13 @@ namespace mla {
 namespace {
 
 using std::filesystem::path;
+using test::litter;
+using test::records_in;
 using test::run_program;
 using test::run_script;
+using test::times;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
-
-/// What a record says, without times and without who made it.
-RunRecord timeless(RunRecord record) {
-  record.head.created.clear();
-  record.provenance = {};
-  for (auto& [stage, seconds] : record.seconds) seconds = 0;
-  return record;
-}
-
-std::map<std::string, RunRecord> records_in(const path& folder) {
-  std::map<std::string, RunRecord> records;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".h5")
-      records[entry.path().filename().string()] = timeless(read_record(entry.path()));
-  }
-  return records;
-}
-
-/// Everything in a results folder that is neither a record, nor a plan, nor a log, nor a reference to a record.
-std::vector<std::string> litter(const path& results) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(results)) {
-    const path& file = entry.path();
-    const bool expected = entry.is_directory() || file.extension() == ".h5" || file.filename() == "plan.json" ||
-                          file.extension() == ".log" || file.filename() == "record" ||
-                          file.filename() == "statistics.safetensors";
-    if (!expected || file.filename() == "partial.h5") names.push_back(file.string());
-  }
-  return names;
-}
-
-/// How often `part` stands in `text`.
-std::size_t times(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
-  return count;
-}
 
 class Sweep : public testing::Test {
  protected:

@@ -44,8 +44,7 @@ class Member final : public Collective {
         },
         values);
   }
-  bool all_failed() override { return false; }
-  void abort(int) override { std::abort(); }
+  GroupFailure settle(int exit_code, bool) override { return {rank_, exit_code, true}; }
 
   int messages = 0;
 
@@ -177,6 +176,18 @@ TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
   EXPECT_EQ(
       test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), {.processes = &one_of_five}); }),
       "train: batch_rows * accumulation = 4 rows a step cannot be shared by 5 processes");
+}
+
+TEST(Processes, ATextOfOneIsKnownToAll) {
+  Table table(2);
+  Member first(table, 0, 2), second(table, 1, 2);
+  const std::string text = "caf\xC3\xA9: " + std::string(300, 'x');
+  std::string seen;
+  {
+    const std::jthread other([&] { seen = second.text_of(1, text); });
+    EXPECT_EQ(first.text_of(1, "another"), text);
+  }
+  EXPECT_EQ(seen, text);
 }
 
 }  // namespace
