@@ -1,13 +1,16 @@
 // Every fuzz target of this binary with its seeds, with what it once failed on, and with mutations of both.
 //
-// MLA_FUZZ_EXECUTIONS (environment) asks for more mutations than the few of a test run, and then keeps the input being
-// tried in TARGET.input of the working directory, for targets that libFuzzer does not reach or when there is no clang.
+// With MLA_FUZZ_SECONDS (environment) mutations go on for so long, each time others, and the input being tried is kept
+// in MLA_FUZZ_FOLDER/TARGET.input: for targets that libFuzzer does not reach, and for other builds.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include "core/base/file.h"
 #include "core/base/log.h"
@@ -18,11 +21,12 @@
 namespace mla::fuzz {
 namespace {
 
-constexpr std::int64_t kExecutions = 150;
+constexpr std::size_t kExecutions = 150;
 
-std::int64_t executions() {
-  const char* asked = std::getenv("MLA_FUZZ_EXECUTIONS");
-  return asked ? std::strtoll(asked, nullptr, 10) : kExecutions;
+/// 0 in an ordinary test run.
+double asked_seconds() {
+  const char* asked = std::getenv("MLA_FUZZ_SECONDS");
+  return asked ? std::strtod(asked, nullptr) : 0;
 }
 
 /// Inputs on which this target once failed.
@@ -41,7 +45,7 @@ class Fuzz : public testing::TestWithParam<Target> {
   void TearDown() override { set_log_level(LogLevel::kInfo); }
   /// Whether the reader took the input.
   bool run(const std::string& input) {
-    if (std::getenv("MLA_FUZZ_EXECUTIONS")) write_kept(input);
+    if (asked_seconds() > 0) keep(input);
     try {
       return try_input(GetParam(), input);
     } catch (const std::exception& error) {
@@ -51,7 +55,11 @@ class Fuzz : public testing::TestWithParam<Target> {
   }
 
  private:
-  void write_kept(const std::string& input) { std::ofstream(GetParam().name + ".input", std::ios::binary) << input; }
+  void keep(const std::string& input) {
+    const char* folder = std::getenv("MLA_FUZZ_FOLDER");
+    std::ofstream(std::filesystem::path(folder ? folder : ".") / (GetParam().name + ".input"), std::ios::binary)
+        << input;
+  }
 };
 
 TEST_P(Fuzz, RefusesOrReads) {
@@ -63,11 +71,17 @@ TEST_P(Fuzz, RefusesOrReads) {
     run(finding);
     inputs.push_back(finding);
   }
-  Mutator mutator(1, GetParam().words);
-  for (std::int64_t i = 0; i < executions() && !HasFailure(); ++i) {
-    const auto n = static_cast<std::int64_t>(inputs.size());
-    run(mutator.mutate(inputs[static_cast<std::size_t>(i % n)], inputs[static_cast<std::size_t>(i / n % n)]));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(asked_seconds());
+  Mutator mutator(asked_seconds() > 0 ? std::random_device()() : 1, GetParam().words);
+  std::size_t done = 0;
+  while (!HasFailure() && (done < kExecutions || std::chrono::steady_clock::now() < end)) {
+    const std::size_t at = done % inputs.size(), other = done / inputs.size() % inputs.size();
+    run(mutator.mutate(inputs[at], inputs[other]));
+    ++done;
   }
+  if (asked_seconds() > 0)
+    std::printf("%-26s %12zu %8.0f %9d\n", GetParam().name.c_str(), done, static_cast<double>(done) / asked_seconds(),
+                HasFailure());
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, Fuzz, testing::ValuesIn(targets()),
