@@ -14,6 +14,9 @@
 // libFuzzer's own mutations.
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t largest);
 
+/// Libraries that own what they do not give back.
+extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5\nleak:libsentencepiece\n"; }
+
 namespace {
 
 const mla::fuzz::Target* chosen = nullptr;
