@@ -60,8 +60,7 @@ class CodecFlags {
       const std::size_t equals = pair.find('=');
       if (equals == std::string::npos) throw ConfigError(cat("--set: expected KEY=VALUE, found ", pair));
       const std::string value = pair.substr(equals + 1);
-      const Json parsed = Json::parse(value, nullptr, false);
-      config[pair.substr(0, equals)] = parsed.is_discarded() ? Json(value) : parsed;
+      config[pair.substr(0, equals)] = try_parse_json(value).value_or(Json(value));
     }
     return config;
   }

@@ -101,8 +101,7 @@ std::pair<std::string, std::string> split_assignment(std::string_view assignment
 }
 
 Json parse_value(std::string_view text) {
-  Json value = Json::parse(text, nullptr, false);
-  return value.is_discarded() ? Json(text) : value;
+  return try_parse_json(text).value_or(Json(text));
 }
 
 std::vector<Json> parse_values(std::string_view text) {

@@ -43,7 +43,7 @@ LargeJson read_python_dictionary(const std::filesystem::path& file) {
   for (char& letter : text) {
     if (letter == '\'') letter = '"';
   }
-  LargeJson json = LargeJson::parse(text, nullptr, false);
+  LargeJson json = parse_large_json(text, file.string());
   if (!json.is_object()) throw DataError(cat(file.string(), ": expected one dictionary literal of jieba"));
   return json;
 }

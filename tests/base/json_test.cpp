@@ -51,6 +51,55 @@ TEST(Json, LargeObjectsAreReadWithTheSameErrors) {
               HasSubstr("y.json:2:5: malformed JSON: "));
 }
 
+std::string nested(std::size_t levels, const std::string& inside = "") {
+  return std::string(levels, '[') + inside + std::string(levels, ']');
+}
+
+TEST(Json, DepthIsLimitedBeforeParsing) {
+  const auto message = [](const std::string& text) {
+    return message_of<DataError>([&] { parse_json(text, "x.json"); });
+  };
+  EXPECT_NO_THROW(parse_json(nested(kJsonDepth), "x.json"));
+  EXPECT_THAT(message("{\"a\":\n" + nested(kJsonDepth) + "}"),
+              StartsWith("x.json:2:127: JSON of this form is not read"));
+  for (const std::size_t levels : {std::size_t{128}, std::size_t{100000}, std::size_t{10000000}}) {
+    EXPECT_THAT(message(std::string(levels, '[')), HasSubstr("nested too deep; at most 127 levels"));
+    EXPECT_THAT(message("//\r" + nested(levels)), HasSubstr("nested too deep"));
+    std::string objects;
+    for (std::size_t i = 0; i < levels; ++i) objects += "{\"a\":";
+    EXPECT_THAT(message(objects), HasSubstr("nested too deep"));
+    EXPECT_THAT(message_of<DataError>([&] { parse_large_json(nested(levels), "x.json"); }), HasSubstr("too deep"));
+    EXPECT_FALSE(try_parse_json(nested(levels)));
+  }
+}
+
+TEST(Json, BracketsInStringsAndCommentsAreNoLevels) {
+  const std::string many(1000, '[');
+  EXPECT_EQ(parse_json("[\"\\\"" + many + "\\\\\", /* " + many + "*/ 1 // " + many + "\n, 2]", "x.json").size(), 3u);
+}
+
+TEST(Json, ManyKeysOfOneObjectAreRefusedBeforeTheyTakeTheirTime) {
+  std::string text = "{";
+  for (std::size_t i = 0; i < 300000; ++i) text += cat(i > 0 ? "," : "", "\"", i, "\":0");
+  text += "}";
+  EXPECT_THAT(message_of<DataError>([&] { parse_json(text, "x.json"); }), HasSubstr("too many keys in one object"));
+  EXPECT_EQ(parse_large_json(text, "x.json").size(), 300000u);
+}
+
+TEST(Json, AZeroByteIsNotTheEnd) {
+  EXPECT_THAT(message_of<DataError>([] { parse_json(std::string("{}\0{", 4), "x.json"); }), HasSubstr("a zero byte"));
+  EXPECT_FALSE(try_parse_json(std::string_view("1\0x", 3)));
+}
+
+TEST(Json, MessagesAreShortWhateverTheFileHolds) {
+  const auto length = [](const std::string& text) {
+    return message_of<DataError>([&] { parse_json(text, "x.json"); }).size();
+  };
+  EXPECT_LT(length("\"" + std::string(1000000, 'x')), 400u);
+  EXPECT_LT(length("[" + std::string(1000000, '9') + "]"), 400u);
+  EXPECT_LT(length("[" + std::string(1000000, 'n') + "]"), 400u);
+}
+
 TEST(Json, TextThatIsNotUtf8IsWrittenWithAReplacement) {
   const TemporaryFolder folder;
   write_json(folder / "x.json", Json{{"text", "a\xff"}});
@@ -68,6 +117,20 @@ TEST(Json, KindsAndBriefTextForMessages) {
   EXPECT_EQ(brief(Json{{"a", 1}}), R"({"a":1})");
   EXPECT_EQ(brief(Json(std::string(500, 'x'))).size(), 80u);
   EXPECT_THAT(brief(Json(std::string(500, 'x'))), testing::EndsWith("xxx..."));
+  EXPECT_EQ(kind_of(LargeJson(3)), "an integer");
+  EXPECT_EQ(brief(LargeJson{{"a", {1, "x"}}}), R"({"a":[1,"x"]})");
+  EXPECT_EQ(brief(Json::array({Json::object(), Json::array(), true, "é"})), "[{},[],true,\"\\u00e9\"]");
+}
+
+TEST(Json, BriefTextOfWhatIsTooLargeToWrite) {
+  Json deep = 1;
+  for (int i = 0; i < 1000000; ++i) deep = Json::array({std::move(deep)});
+  EXPECT_EQ(brief(deep), std::string(77, '[') + "...");
+  Json wide = Json::object();
+  for (int i = 0; i < 1000; ++i) wide[std::string(100, 'k') + std::to_string(i)] = i;
+  EXPECT_EQ(brief(wide).size(), 80u);
+  EXPECT_EQ(brief_text(std::string(1000, 'n')).size(), 80u);
+  EXPECT_EQ(brief_text("a\nb\x1b"), "a\\nb\\u001b");
 }
 
 }  // namespace
