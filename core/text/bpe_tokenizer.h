@@ -10,7 +10,7 @@
 
 #include "core/text/added_tokens.h"
 #include "core/text/bpe_model.h"
-#include "core/text/decoder.h"
+#include "core/text/token_decoder.h"
 #include "core/text/normalizer.h"
 #include "core/text/pre_tokenizer.h"
 #include "core/text/tokenizer.h"
@@ -24,7 +24,7 @@ struct BpeTokenizerParts {
   std::unique_ptr<PreTokenizer> pre_tokenizer;  // None: no cutting.
   std::unique_ptr<BpeModel> model;
   std::vector<std::string> spellings;  // By id, as the decoder takes them; empty for ids that are not used.
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<TokenDecoder> decoder;
   std::vector<std::int32_t> before, after;  // What EncodeOptions::add_bos puts around the text.
   std::optional<std::int32_t> bos, eos;
 };

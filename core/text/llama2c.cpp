@@ -98,7 +98,7 @@ std::unique_ptr<Tokenizer> read_llama2c(const std::filesystem::path& path) {
     parts.spellings[static_cast<std::size_t>(id)] = content;  // The file has line breaks around them.
     parts.added.push_back(token);
   }
-  std::vector<std::unique_ptr<Decoder>> decoders;
+  std::vector<std::unique_ptr<TokenDecoder>> decoders;
   decoders.push_back(make_byte_fallback_decoder());
   decoders.push_back(make_fuse_decoder());
   decoders.push_back(make_strip_decoder(" ", 1, 0));

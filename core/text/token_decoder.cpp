@@ -1,4 +1,4 @@
-#include "core/text/decoder.h"
+#include "core/text/token_decoder.h"
 
 #include <numeric>
 
@@ -16,7 +16,7 @@ using Tokens = std::vector<std::string>;
 
 constexpr const char* kDecoders = "Sequence, ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace";
 
-class ByteLevelDecoder : public Decoder {
+class ByteLevelDecoder : public TokenDecoder {
  public:
   Tokens apply(Tokens tokens) const override {
     std::string bytes;
@@ -25,7 +25,7 @@ class ByteLevelDecoder : public Decoder {
   }
 };
 
-class ByteFallbackDecoder : public Decoder {
+class ByteFallbackDecoder : public TokenDecoder {
  public:
   Tokens apply(Tokens tokens) const override {
     Tokens out;
@@ -51,12 +51,12 @@ class ByteFallbackDecoder : public Decoder {
   }
 };
 
-class FuseDecoder : public Decoder {
+class FuseDecoder : public TokenDecoder {
  public:
   Tokens apply(Tokens tokens) const override { return {std::accumulate(tokens.begin(), tokens.end(), std::string())}; }
 };
 
-class StripDecoder : public Decoder {
+class StripDecoder : public TokenDecoder {
  public:
   StripDecoder(std::string content, std::size_t start, std::size_t stop)
       : content_(std::move(content)), start_(start), stop_(stop) {}
@@ -76,7 +76,7 @@ class StripDecoder : public Decoder {
   std::size_t start_, stop_;
 };
 
-class ReplaceDecoder : public Decoder {
+class ReplaceDecoder : public TokenDecoder {
  public:
   ReplaceDecoder(std::unique_ptr<Pattern> pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
@@ -91,7 +91,7 @@ class ReplaceDecoder : public Decoder {
   std::string content_;
 };
 
-class MetaspaceDecoder : public Decoder {
+class MetaspaceDecoder : public TokenDecoder {
  public:
   MetaspaceDecoder(const std::string& replacement, PrependScheme scheme)
       : space_(make_literal_pattern(replacement)), drops_first_(scheme != PrependScheme::kNever) {}
@@ -108,7 +108,7 @@ class MetaspaceDecoder : public Decoder {
   bool drops_first_;
 };
 
-class SpaceJoiner : public Decoder {
+class SpaceJoiner : public TokenDecoder {
  public:
   Tokens apply(Tokens tokens) const override {
     for (std::size_t i = 1; i < tokens.size(); ++i) tokens[i].insert(0, 1, ' ');
@@ -116,35 +116,35 @@ class SpaceJoiner : public Decoder {
   }
 };
 
-class DecoderSequence : public Decoder {
+class DecoderSequence : public TokenDecoder {
  public:
-  explicit DecoderSequence(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
+  explicit DecoderSequence(std::vector<std::unique_ptr<TokenDecoder>> parts) : parts_(std::move(parts)) {}
   Tokens apply(Tokens tokens) const override {
     for (const auto& part : parts_) tokens = part->apply(std::move(tokens));
     return tokens;
   }
 
  private:
-  std::vector<std::unique_ptr<Decoder>> parts_;
+  std::vector<std::unique_ptr<TokenDecoder>> parts_;
 };
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_byte_level_decoder() { return std::make_unique<ByteLevelDecoder>(); }
+std::unique_ptr<TokenDecoder> make_byte_level_decoder() { return std::make_unique<ByteLevelDecoder>(); }
 
-std::unique_ptr<Decoder> make_byte_fallback_decoder() { return std::make_unique<ByteFallbackDecoder>(); }
+std::unique_ptr<TokenDecoder> make_byte_fallback_decoder() { return std::make_unique<ByteFallbackDecoder>(); }
 
-std::unique_ptr<Decoder> make_fuse_decoder() { return std::make_unique<FuseDecoder>(); }
+std::unique_ptr<TokenDecoder> make_fuse_decoder() { return std::make_unique<FuseDecoder>(); }
 
-std::unique_ptr<Decoder> make_strip_decoder(std::string content, std::size_t start, std::size_t stop) {
+std::unique_ptr<TokenDecoder> make_strip_decoder(std::string content, std::size_t start, std::size_t stop) {
   return std::make_unique<StripDecoder>(std::move(content), start, stop);
 }
 
-std::unique_ptr<Decoder> make_decoder_sequence(std::vector<std::unique_ptr<Decoder>> parts) {
+std::unique_ptr<TokenDecoder> make_decoder_sequence(std::vector<std::unique_ptr<TokenDecoder>> parts) {
   return std::make_unique<DecoderSequence>(std::move(parts));
 }
 
-std::unique_ptr<Decoder> read_decoder(const LargeJson& json, const std::string& where) {
+std::unique_ptr<TokenDecoder> read_decoder(const LargeJson& json, const std::string& where) {
   if (json.is_null()) return std::make_unique<SpaceJoiner>();
   const std::string type = component_type(json, where);
   if (type == "Sequence") return make_decoder_sequence(read_components(json, "decoders", where, read_decoder));
