@@ -97,13 +97,25 @@ class SentencePieceTokenizer : public Tokenizer {
   AddedTokenFinder control_;
 };
 
+/// The library says what it refuses, but a trie that it cannot build of odd pieces (an empty one) comes as an exception.
+void load(Processor& processor, const std::string& model, const std::string& name) {
+  std::string reason;
+  try {
+    const auto status = processor.LoadFromSerializedProto(model);
+    if (status.ok()) return;
+    reason = status.ToString();
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  throw DataError(cat(name, ": not a sentencepiece model: ", reason));
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_sentencepiece(const std::filesystem::path& path) {
   auto processor = std::make_unique<Processor>();
   const std::string model = read_file(path);
-  const auto status = processor->LoadFromSerializedProto(model);
-  if (!status.ok()) throw DataError(cat(path.string(), ": not a sentencepiece model: ", status.ToString()));
+  load(*processor, model, path.string());
   return std::make_unique<SentencePieceTokenizer>(std::move(processor), make_encoder(model));
 }
 

@@ -19,7 +19,8 @@ namespace {
 RunRecord small_record() {
   RunRecord record = test::synthetic_record({});
   record.compression.resize(1);
-  record.evaluation.resize(2);
+  record.evaluation.resize(1);
+  record.cache.resize(1);
   record.cached_decoding = {{"converted", "text", "quanto-4", 4, 4.5, 64, 32, 100, 100, 1.5, 0.1, 4.5, 60}};
   return record;
 }
@@ -137,7 +138,6 @@ void run_content(std::string_view input) {
     }
     file.save(path);
   }
-  read_outline_from_groups(path);
   read_arrays(path, {"/training/loss", "/training/step", "/none"});
   read_all(path);
 }
