@@ -6,6 +6,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/suggest.h"
+#include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/model/checkpoint.h"
 #include "experiments/cache_format.h"
@@ -99,7 +100,7 @@ class Generate final : public Command {
     const CacheFormat format = cache_ ? cache_format(parse_cache_config(*cache_, "--cache"), "--cache") : CacheFormat();
     const Geometry geometry = load_geometry(model_);
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, geometry);
-    options_.stop = tokenizer->eos();
+    options_.stop = end_tokens(geometry, *tokenizer);
     options_.cache_last = true;
     std::vector<std::vector<std::int64_t>> ids;
     std::vector<GrowingText> texts;
@@ -124,7 +125,7 @@ class Generate final : public Command {
     const GenerateReport report =
         generate(checkpoint.decoder, ids, options_, path, format, [&](std::int64_t row, std::int64_t token) {
           GrowingText& text = texts[static_cast<std::size_t>(row)];
-          if (token != options_.stop) text.add(token);
+          if (token != tokenizer->eos()) text.add(token);
           const bool stopped = text.cut_at(stops_);
           if (streams) show(text.ready(shown, stopped ? std::vector<std::string>{} : stops_));
           return !stopped;
@@ -142,7 +143,7 @@ class Generate final : public Command {
 
  private:
   void check_room(const Geometry& geometry, std::int64_t prompt) const {
-    if (prompt + options_.count <= geometry.max_positions || geometry.rotary().depends_on_length()) return;
+    if (options_.count <= geometry.max_positions - prompt || geometry.rotary().depends_on_length()) return;
     throw ConfigError(cat("--tokens: ", prompt, " tokens of the prompt and ", options_.count,
                           " new ones are more than the model's context of ", geometry.max_positions));
   }

@@ -82,9 +82,11 @@ class AnswerJournal {
   void take_over(const std::string& lines, std::vector<LongContextItem>& items, std::vector<bool>& answered) {
     for (std::size_t begin = 0, end; (end = lines.find('\n', begin)) != std::string::npos; begin = end + 1) {
       const Json line = parse_json(lines.substr(begin, end - begin), file_.string());
-      const auto index = line.at(0).get<std::size_t>();
+      if (!line.is_array() || line.size() != 2 || !line[0].is_number_unsigned() || !line[1].is_string())
+        throw DataError(cat(file_.string(), ": expected [number, answer], found ", brief(line), "; remove the file"));
+      const auto index = line[0].get<std::size_t>();
       if (index >= items.size()) continue;
-      items[index].prediction.text = line.at(1).get<std::string>();
+      items[index].prediction.text = line[1].get<std::string>();
       answered[index] = true;
       kept_ += lines.substr(begin, end + 1 - begin);
     }
@@ -95,9 +97,10 @@ class AnswerJournal {
 };
 
 /// Everything but the model that answers depend on.
-std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config,
+std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const Geometry& geometry,
                    const std::vector<LongContextItem>& items) {
   Json all = Json::array({keeper.key(), config.longbench.max_tokens});
+  if (!geometry.ends.empty()) all.push_back(geometry.ends);
   for (const LongContextItem& item : items) all.push_back(hash_bytes(item.context + '\n' + item.input));
   return hash_json(all);
 }
@@ -164,7 +167,8 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
     std::optional<AnswerJournal> journal;
     std::vector<bool> answered(one.items.size());
     if (keeper.keeps())
-      answered = journal.emplace(keeper.file(label), key_of(keeper, config, one.items)).restore(one.items);
+      answered =
+          journal.emplace(keeper.file(label), key_of(keeper, config, decoder.geometry, one.items)).restore(one.items);
     Progress bar(cat("answer ", stage, " ", one.task->name), std::ssize(one.items), "questions");
     bar.advance(std::count(answered.begin(), answered.end(), true));
     answer(decoder, tokenizer, *one.task, one.items, answered, options, [&](const std::vector<std::size_t>& done) {

@@ -4,6 +4,8 @@
 
 #include "core/attention/latent.h"
 #include "core/base/error.h"
+#include "core/model/family.h"
+#include "core/model/latent_config.h"
 #include "experiments/dtype.h"
 #include "experiments/table.h"
 
@@ -135,6 +137,15 @@ void print_layers(const ModelSummary& summary, at::ScalarType dtype, std::ostrea
       << grouped(summary.source_cached_elements()) << " elements\n";
 }
 
+void print_passed_over(const ModelSummary& summary, std::ostream& out) {
+  if (summary.passed_over.empty()) return;
+  Table table({"key of config.json", "has no effect here, as it"});
+  for (const auto& [key, reason] : summary.passed_over) table.add({brief_text(key), reason});
+  out << '\n';
+  table.print(out);
+  out << '\n';
+}
+
 }  // namespace
 
 std::int64_t ModelSummary::cached_elements() const {
@@ -158,12 +169,16 @@ ModelSummary summarize_model(const Checkpoint& checkpoint) {
   for (std::size_t i = 0; i < checkpoint.decoder.layers.size(); ++i) {
     summary.layers.push_back(summarize_layer(checkpoint.decoder, i));
   }
+  if (std::filesystem::is_directory(checkpoint.source)) {
+    summary.passed_over = passed_over_keys(without_latent_config(checkpoint.config, summary.model), summary.model);
+  }
   return summary;
 }
 
 Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype) {
   const auto size = static_cast<std::int64_t>(c10::elementSize(cache_dtype));
-  Json layers = Json::array();
+  Json layers = Json::array(), keys = Json::object();
+  for (const auto& [key, reason] : summary.passed_over) keys[key] = reason;
   for (const LayerSummary& layer : summary.layers) {
     layers.push_back({{"layer", layer.layer},
                       {"attention", layer.attention},
@@ -180,6 +195,7 @@ Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype) {
           {"parameters", parameters_json(summary.parameters)},
           {"source_parameters", parameters_json(summary.source_parameters)},
           {"layers", layers},
+          {"ignored_config_keys", keys},
           {"cache_dtype", dtype_name(cache_dtype)},
           {"cached_elements_per_token", summary.cached_elements()},
           {"cached_bytes_per_token", summary.cached_elements() * size},
@@ -191,6 +207,7 @@ void print(const ModelSummary& summary, at::ScalarType cache_dtype, std::ostream
   print_geometry(summary, out);
   print_parameters(summary, out);
   print_layers(summary, cache_dtype, out);
+  print_passed_over(summary, out);
 }
 
 }  // namespace mla

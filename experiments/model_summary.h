@@ -28,6 +28,8 @@ struct ModelSummary {
   std::string weights_dtype;
   ParameterCount parameters, source_parameters;  ///< as it is, and before any conversion
   std::vector<LayerSummary> layers;
+  /// Keys of config.json that have no effect here, each with the reason.
+  std::vector<std::pair<std::string, std::string>> passed_over;
 
   std::int64_t cached_elements() const;         ///< per token, all layers
   std::int64_t source_cached_elements() const;  ///< the same before any conversion

@@ -102,18 +102,19 @@ Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides
 ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides) {
   Json config = resolve_experiment(file, overrides);
   ExperimentPlan plan;
-  plan.name = config.value("name", file.stem().string());
+  const auto name = config.find("name");  // one that is no string is refused with the other fields of a cell
+  plan.name = name != config.end() && name->is_string() ? name->get<std::string>() : file.stem().string();
   const bool baseline = take_flag(config, kBaseline), skip_invalid = take_flag(config, "skip_invalid");
   std::vector<Cell> cells = expand_grid(config);
   if (baseline) add_baselines(cells);
   for (Cell& cell : cells) {
-    const std::string name = cell.name;
+    const std::string cell_name = cell.name;
     try {
       plan.cells.push_back(plan_cell(std::move(cell), plan.name));
     } catch (const ConfigError& error) {
       if (!skip_invalid)
-        throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", name, ")") : "", ": ", error.what()));
-      plan.invalid.push_back({name, error.what()});
+        throw ConfigError(cat(file.string(), cells.size() > 1 ? cat(" (cell ", cell_name, ")") : "", ": ", error.what()));
+      plan.invalid.push_back({cell_name, error.what()});
     }
   }
   if (plan.cells.empty()) {

@@ -31,7 +31,7 @@ Geometry PretrainConfig::geometry() const {
 double PretrainConfig::initializer_range() const {
   const Json range = config.value("initializer_range", Json(kInitializerRange));
   if (!range.is_number() || range.get<double>() < 0) {
-    throw ConfigError(cat("config.initializer_range = ", range.dump(), ": expected a number >= 0"));
+    throw ConfigError(cat("config.initializer_range = ", brief(range), ": expected a number >= 0"));
   }
   return range.get<double>();
 }

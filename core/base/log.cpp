@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "core/base/error.h"
@@ -69,6 +70,16 @@ void log_event(LogLevel level, std::string_view message) {
   const std::lock_guard lock(log().mutex);
   Progress::hide();
   log().logger.log(spdlog_level(level), line);
+}
+
+void log_warning_once(std::string_view message) {
+  static std::mutex mutex;
+  static std::set<std::string> written;
+  {
+    const std::lock_guard lock(mutex);
+    if (!written.emplace(message).second) return;
+  }
+  log_warning(message);
 }
 
 }  // namespace mla

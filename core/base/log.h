@@ -21,6 +21,8 @@ void log_event(LogLevel level, std::string_view message);
 inline void log_debug(std::string_view message) { log_event(LogLevel::kDebug, message); }
 inline void log_info(std::string_view message) { log_event(LogLevel::kInfo, message); }
 inline void log_warning(std::string_view message) { log_event(LogLevel::kWarning, message); }
+/// The same warning again is not written: for what is found each time a file is opened.
+void log_warning_once(std::string_view message);
 inline void log_error(std::string_view message) { log_event(LogLevel::kError, message); }
 
 }  // namespace mla

@@ -180,7 +180,8 @@ class Course {
       sequence.tokens.push_back(token);
       if (options_.repetition_penalty != 1) seen_[row].push_back(token);
       if (sink_ && !sink_(rows_[slot], token)) end(row, Finish::kCaller);
-      if (token == options_.stop) end(row, Finish::kStop);
+      const bool stops = std::find(options_.stop.begin(), options_.stop.end(), token) != options_.stop.end();
+      if (stops) end(row, Finish::kStop);
       if (!ended_[row] || options_.cache_last) chosen[slot].push_back(token);
     }
     return chosen;
@@ -244,6 +245,7 @@ double GenerateReport::tokens_per_second() const {
 
 void GenerateOptions::validate(const std::string& path) const {
   check_at_least_one(path + ".count", count);
+  if (count > kMostPositions) throw ConfigError(cat(path, ".count: ", count, " is more than ", kMostPositions));
   check_not_negative(path + ".temperature", temperature);
   if (top_k < 0) throw ConfigError(cat(path, ".top_k: ", top_k, " is negative"));
   if (!(top_p > 0 && top_p <= 1)) throw ConfigError(cat(path, ".top_p: ", top_p, " is outside 0 < top_p <= 1"));
@@ -275,7 +277,7 @@ at::Tensor generate(const Decoder& decoder, const at::Tensor& prompt, const Gene
   std::vector<at::Tensor> rows;
   for (const GeneratedSequence& sequence : report.sequences) {
     std::vector<std::int64_t> tokens = sequence.tokens;
-    tokens.resize(length, options.stop.value_or(0));
+    tokens.resize(length, tokens.empty() ? 0 : tokens.back());
     rows.push_back(at::tensor(tokens, at::kLong));
   }
   return at::stack(rows).to(decoder.embedding.device());

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +18,7 @@ struct GenerateOptions {
   double top_p = 1;
   double repetition_penalty = 1;
   std::uint64_t seed = 42;
-  std::optional<std::int64_t> stop;
+  std::vector<std::int64_t> stop;
   std::int64_t prefill_chunk = 0;
   std::int64_t first_row = 0;
   bool cache_last = false;
@@ -34,7 +33,7 @@ struct GenerateOptions {
           "positive logits of tokens that occurred are divided by it, negative ones multiplied (arXiv 1909.05858); 1: "
           "none");
     visit("seed", self.seed, "of the sampling");
-    visit("stop", self.stop, "token that ends a sequence, and fills it up; null: none");
+    visit("stop", self.stop, "tokens that end a sequence; []: none");
     visit("prefill_chunk", self.prefill_chunk, "tokens of a prompt that are fed at a time; 0: all at once");
     visit("first_row", self.first_row, "number of the first sequence; each draws from the random stream of its number");
     visit("cache_last", self.cache_last, "feed each sequence's last token too, so that its cache holds all of it");
@@ -48,7 +47,7 @@ struct GenerateOptions {
 
 enum class Finish {
   kLength,       ///< `count` tokens are there
-  kStop,         ///< the stop token came; it is the sequence's last
+  kStop,         ///< a stop token came; it is the sequence's last
   kCaller,       ///< the sink said so
   kInterrupted,  ///< a signal arrived
 };
@@ -82,8 +81,8 @@ GenerateReport generate(const Decoder& decoder, const std::vector<std::vector<st
                         const GenerateOptions& options, DecodePath path = DecodePath::kAuto,
                         const CacheFormat& format = {}, const TokenSink& sink = {});
 
-/// New tokens [batch, <= count], int64, after prompt [batch, length >= 1]. Ends early when every row has produced
-/// `stop`; a row that did so before the others goes on with `stop`.
+/// New tokens [batch, <= count], int64, after prompt [batch, length >= 1]. Ends early when every row has produced a
+/// token of `stop`; a row that did so before the others goes on with that token.
 at::Tensor generate(const Decoder& decoder, const at::Tensor& prompt, const GenerateOptions& options,
                     DecodePath path = DecodePath::kAuto);
 

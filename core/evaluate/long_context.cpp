@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/metrics/unicode_text.h"
 #include "core/text/json_lines.h"
@@ -28,11 +29,12 @@ std::string without_middle(const std::string& text, std::size_t most) {
   return to_utf8(characters.substr(0, half) + characters.substr(characters.size() - half));
 }
 
-/// Text of the ids before EOS; ids that the tokenizer does not know are padding of the embedding and stand for no text.
+/// Text of the ids without EOS and, as everywhere, other special tokens; ids that the tokenizer does not know are
+/// padding of the embedding and stand for no text.
 std::string text_of(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids) {
   std::vector<std::int32_t> known;
   for (const std::int64_t id : ids) {
-    if (tokenizer.eos() && id == *tokenizer.eos()) break;
+    if (tokenizer.eos() && id == *tokenizer.eos()) continue;
     if (id < tokenizer.vocabulary_size()) known.push_back(static_cast<std::int32_t>(id));
   }
   return tokenizer.decode(known);
@@ -45,7 +47,7 @@ void answer_batch(const Decoder& decoder, const Tokenizer& tokenizer, const Long
   for (const std::size_t item : batch) ids.emplace_back(prompts[item].begin(), prompts[item].end());
   GenerateOptions options;
   options.count = task.new_tokens;
-  options.stop = tokenizer.eos();
+  options.stop = end_tokens(decoder.geometry, tokenizer);
   const GenerateReport answers = generate(decoder, ids, options, DecodePath::kAuto, cache);
   check_interrupt();  // a signal ends answers in their middle: those do not count
   for (std::size_t row = 0; row < batch.size(); ++row) {

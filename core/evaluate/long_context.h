@@ -40,7 +40,7 @@ struct LongContextOptions {
 };
 
 /// Answers the items one batch after another: greedily, through a cache of the options' format, up to the task's length
-/// or the tokenizer's EOS, which is left out as all special tokens are. Items whose `answered` flag is set are passed
+/// or a token that ends a text (end_tokens()); special tokens are left out of the text. Items whose `answered` flag is set are passed
 /// over. `done` is told of the indices answered after each batch. Throws Interrupted where a signal ended a batch.
 void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
             std::vector<LongContextItem>& items, const std::vector<bool>& answered, const LongContextOptions& options,

@@ -11,6 +11,11 @@ namespace mla {
 
 namespace {
 
+/// What losses are held in: narrower hidden states do not narrow them.
+at::TensorOptions loss_options(const at::Tensor& hidden) {
+  return hidden.options().dtype(hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+}
+
 /// Calls work(logits, targets, begin) for a chunk of rows at a time.
 template <class Work>
 void for_logits(const Decoder& decoder, const at::Tensor& rows, const at::Tensor& targets, std::int64_t logit_elements,
@@ -28,7 +33,7 @@ at::Tensor target_nll(const Decoder& decoder, const at::Tensor& hidden, const at
                       std::int64_t logit_elements) {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
-  at::Tensor nll = at::empty({rows.size(0)}, rows.options());
+  at::Tensor nll = at::empty({rows.size(0)}, loss_options(rows));
   for_logits(decoder, rows, targets.reshape({-1}), logit_elements,
              [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
                nll.narrow(0, begin, wanted.size(0)).copy_(softmax_nll(logits, wanted));
@@ -40,7 +45,7 @@ TargetScores target_scores(const Decoder& decoder, const at::Tensor& hidden, con
                            std::int64_t logit_elements) {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
-  TargetScores scores{at::empty({rows.size(0)}, rows.options()),
+  TargetScores scores{at::empty({rows.size(0)}, loss_options(rows)),
                       at::empty({rows.size(0)}, rows.options().dtype(at::kBool))};
   for_logits(decoder, rows, targets.reshape({-1}), logit_elements,
              [&](const at::Tensor& logits, const at::Tensor& wanted, std::int64_t begin) {
@@ -54,7 +59,10 @@ TargetScores target_scores(const Decoder& decoder, const at::Tensor& hidden, con
 at::Tensor token_nll(const Decoder& decoder, const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
   const std::int64_t predicted = ids.size(1) - 1;
-  if (predicted < 1) return at::empty({ids.size(0), 0}, decoder.embedding.options().dtype(decoder.compute_dtype));
+  if (predicted < 1) {
+    const at::Tensor none = at::empty({ids.size(0), 0}, decoder.embedding.options().dtype(decoder.compute_dtype));
+    return none.to(loss_options(none));
+  }
   // The last token is fed too, though nothing is predicted after it: dynamic frequencies depend on the whole length.
   return target_nll(decoder, decoder.hidden_states(ids).narrow(1, 0, predicted), ids.narrow(1, 1, predicted));
 }

@@ -69,8 +69,6 @@ LayerCache::LayerCache(std::vector<StreamShape> streams, std::int64_t batch, con
 
 LayerCache::LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like)
     : LayerCache(std::move(streams), batch, like, {}) {}
-LayerCache::LayerCache(const LayerCache&) = default;
-LayerCache& LayerCache::operator=(const LayerCache&) = default;
 LayerCache::LayerCache(LayerCache&&) noexcept = default;
 LayerCache& LayerCache::operator=(LayerCache&&) noexcept = default;
 LayerCache::~LayerCache() = default;

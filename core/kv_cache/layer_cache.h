@@ -46,8 +46,9 @@ class LayerCache {
   LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like,
              std::vector<StreamStorage> storage);
   LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like);
-  LayerCache(const LayerCache&);
-  LayerCache& operator=(const LayerCache&);
+  /// A copy would write into the same buffers: select() copies, fork() shares what is never written again.
+  LayerCache(const LayerCache&) = delete;
+  LayerCache& operator=(const LayerCache&) = delete;
   LayerCache(LayerCache&&) noexcept;
   LayerCache& operator=(LayerCache&&) noexcept;
   ~LayerCache();

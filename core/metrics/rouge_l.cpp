@@ -16,7 +16,7 @@ namespace {
 using Sentence = std::vector<int>;
 
 /// Words as numbers, the same for both texts.
-class Vocabulary {
+class WordNumbers {
  public:
   /// A sentence of white space only is one empty word, as in the reference implementation.
   Sentence read(std::u32string_view text) {
@@ -112,7 +112,7 @@ const Registration<TextMetric, RougeLChinese> kRougeLChinese("rouge_l_zh",
 }  // namespace
 
 double rouge_l(const std::string& prediction, const std::string& reference) {
-  Vocabulary vocabulary;
+  WordNumbers vocabulary;
   const std::vector<Sentence> predicted = vocabulary.read_all(prediction), wanted = vocabulary.read_all(reference);
   if (predicted.empty() || wanted.empty()) return 0;
   std::set<int> common;

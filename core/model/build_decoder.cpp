@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
 #include "core/model/latent_config.h"
+#include "core/model/weight_names.h"
 
 namespace mla {
 namespace {
@@ -51,7 +52,7 @@ class WeightTaker {
 
   at::Tensor take(const std::string& key, std::vector<std::int64_t> shape) {
     auto node = weights_.extract(key);
-    if (node.empty()) throw DataError(cat(name_, ": tensor ", key, " is missing"));
+    if (node.empty()) throw DataError(cat(name_, ": tensor ", key, " is missing", what_is_there(weights_, key)));
     const at::Tensor& tensor = node.mapped();
     if (!tensor.is_floating_point()) {
       throw DataError(cat(name_, ": ", key, ": expected floating point, found ", c10::toString(tensor.scalar_type())));
@@ -74,6 +75,13 @@ class WeightTaker {
     const bool per_head = found != weights_.end() && found->second.dim() == 2;
     return per_head ? take(key, {heads, width}) : take(key, {width});
   }
+  /// Whether both are there with the same values, whatever dtypes they are held in.
+  bool equal(const std::string& first, const std::string& second) const {
+    const auto a = weights_.find(first), b = weights_.find(second);
+    if (a == weights_.end() || b == weights_.end() || a->second.sizes() != b->second.sizes()) return false;
+    const bool alike = a->second.scalar_type() == b->second.scalar_type();
+    return alike ? at::equal(a->second, b->second) : at::equal(a->second.to(at::kDouble), b->second.to(at::kDouble));
+  }
   bool contains(const std::string& key) const { return weights_.contains(key); }
   void drop(const std::string& key) { weights_.erase(key); }
   void rename(const std::string& from, const std::string& to) {
@@ -86,7 +94,8 @@ class WeightTaker {
   void finish() const {
     for (const auto& [key, tensor] : weights_) {
       if (!key.ends_with("rotary_emb.inv_freq")) {
-        throw DataError(cat(name_, ": tensor ", key, " has no place in the model that config.json describes"));
+        throw DataError(
+            cat(name_, ": tensor ", brief_text(key), " has no place in the model that config.json describes"));
       }
     }
   }
@@ -138,19 +147,29 @@ std::unique_ptr<Attention> take_latent(WeightTaker& taker, const Geometry& geome
   return std::make_unique<LatentAttention>(geometry.attention(layer), layout, std::move(weights));
 }
 
+/// Files store a tied matrix under either name, or under both. Returns whether it is one: a file's own output matrix
+/// with other values is kept, as in transformers.
+bool tie(WeightTaker& taker) {
+  if (!taker.contains(kOutput)) return true;
+  if (!taker.contains(kEmbedding)) {
+    taker.rename(kOutput, kEmbedding);
+    return true;
+  }
+  if (!taker.equal(kEmbedding, kOutput)) return false;
+  taker.drop(kOutput);
+  return true;
+}
+
 }  // namespace
 
-Decoder build_decoder(const Geometry& geometry, const Json& config, WeightMap weights, const std::string& name,
+Decoder build_decoder(const Geometry& stated, const Json& config, WeightMap weights, const std::string& name,
                       const LoadOptions& options) {
-  const auto latent = read_latent_config(config, geometry, name);
+  const auto latent = read_latent_config(config, stated, name);
   WeightTaker taker(std::move(weights), name, options);
+  Geometry geometry = stated;
+  if (geometry.tied_embeddings) geometry.tied_embeddings = tie(taker);
   Decoder decoder(geometry);
   decoder.compute_dtype = options.dtype.value_or(at::kFloat);
-  if (geometry.tied_embeddings) {
-    // Files store a tied matrix under either name, or under both.
-    if (!taker.contains(kEmbedding) && taker.contains(kOutput)) taker.rename(kOutput, kEmbedding);
-    taker.drop(kOutput);
-  }
   decoder.embedding = taker.take(kEmbedding, {geometry.vocabulary, geometry.hidden});
   decoder.final_norm = taker.take("model.norm.weight", {geometry.hidden});
   if (!geometry.tied_embeddings) decoder.output = taker.take(kOutput, {geometry.vocabulary, geometry.hidden});

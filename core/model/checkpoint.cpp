@@ -5,9 +5,12 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/model/family.h"
 #include "core/model/latent_config.h"
 #include "core/model/llama2c.h"
+#include "core/model/weight_files.h"
+#include "core/model/weight_names.h"
 
 namespace mla {
 namespace {
@@ -15,43 +18,38 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kConfigFile = "config.json";
-constexpr const char* kWeightsFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char* kGenerationFile = "generation_config.json";
 
 bool is_llama2c(const fs::path& path) { return fs::is_regular_file(path) && path.extension() == ".bin"; }
 
 void expect_model_folder(const fs::path& path) {
   if (!fs::exists(path)) throw DataError(cat(path.string(), ": no such file or folder"));
   if (!fs::is_directory(path)) throw DataError(cat(path.string(), ": expected a model folder or a llama2.c .bin file"));
+  refuse_adapter(path);
   if (!fs::exists(path / kConfigFile)) throw DataError(cat(path.string(), ": holds no config.json"));
 }
 
-WeightMap read_shards(const fs::path& folder) {
-  const fs::path index_path = folder / kIndexFile;
-  const Json index = read_json(index_path);
-  const Json map = index.is_object() ? index.value("weight_map", Json()) : Json();
-  if (!map.is_object()) throw DataError(cat(index_path.string(), ": weight_map is missing"));
-  std::set<std::string> files;
-  for (const auto& [tensor, file] : map.items()) {
-    if (!file.is_string()) throw DataError(cat(index_path.string(), ": weight_map.", tensor, ": expected a file name"));
-    files.insert(file.get<std::string>());
-  }
-  WeightMap weights;
-  for (const std::string& file : files) {
-    if (!fs::exists(folder / file)) throw DataError(cat(index_path.string(), ": shard ", file, " is missing"));
-    weights.merge(read_safetensors(folder / file));
-  }
-  for (const auto& [tensor, file] : map.items()) {
-    if (!weights.contains(tensor))
-      throw DataError(cat((folder / file.get<std::string>()).string(), ": tensor ", tensor, " is missing"));
-  }
-  return weights;
+/// The ids that end a text, where generation_config.json names some: they go before those of config.json.
+void read_generation_config(const fs::path& folder, Geometry& geometry) {
+  const fs::path path = folder / kGenerationFile;
+  if (!fs::exists(path)) return;
+  const Json config = read_json(path);
+  const std::vector<std::int64_t> ends = ConfigReader(config, path.string()).tokens("eos_token_id");
+  if (!ends.empty()) geometry.ends = ends;
 }
 
-WeightMap read_weights(const fs::path& folder) {
-  if (fs::exists(folder / kWeightsFile)) return read_safetensors(folder / kWeightsFile);
-  if (fs::exists(folder / kIndexFile)) return read_shards(folder);
-  throw DataError(cat(folder.string(), ": holds neither ", kWeightsFile, " nor ", kIndexFile));
+Json read_config(const fs::path& folder) {
+  const Json config = read_json(folder / kConfigFile);
+  if (!config.is_object())
+    throw DataError(cat((folder / kConfigFile).string(), ": expected an object, found ", kind_of(config)));
+  return config;
+}
+
+Geometry geometry_of(const fs::path& folder, const Json& config) {
+  const std::string name = (folder / kConfigFile).string();
+  Geometry geometry = read_geometry(without_latent_config(config, name), name);
+  read_generation_config(folder, geometry);
+  return geometry;
 }
 
 /// Tokenizer and generation files that belong to a model, whatever its weights.
@@ -64,9 +62,13 @@ bool is_companion(const fs::path& file) {
          (name.starts_with("tok") && (name.ends_with(".model") || name.ends_with(".bin")));
 }
 
+fs::path folder_of(const fs::path& source) { return fs::is_directory(source) ? source : source.parent_path(); }
+
+bool is_same_folder(const fs::path& a, const fs::path& b) { return !a.empty() && fs::equivalent(a, b); }
+
 void copy_companions(const fs::path& source, const fs::path& folder) {
-  const fs::path from = fs::is_directory(source) ? source : source.parent_path();
-  if (from.empty() || fs::equivalent(from, folder)) return;
+  const fs::path from = folder_of(source);
+  if (from.empty() || is_same_folder(from, folder)) return;
   for (const auto& entry : fs::directory_iterator(from)) {
     if (entry.is_regular_file() && is_companion(entry.path())) {
       fs::copy_file(entry.path(), folder / entry.path().filename(), fs::copy_options::overwrite_existing);
@@ -83,18 +85,23 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
             make_config(geometry), path};
   }
   expect_model_folder(path);
-  const Json config = read_json(path / kConfigFile);
-  const Geometry geometry = load_geometry(path);
-  return {build_decoder(geometry, config, read_weights(path), path.string(), options), config, path};
+  const Json config = read_config(path);
+  const Geometry geometry = geometry_of(path, config);
+  WeightMap weights = with_usual_names(read_weight_files(path), path.string());
+  Checkpoint checkpoint{build_decoder(geometry, config, std::move(weights), path.string(), options), config, path};
+  if (geometry.tied_embeddings && !checkpoint.decoder.geometry.tied_embeddings) {
+    checkpoint.config["tie_word_embeddings"] = false;
+    log_warning_once(cat(path.string(),
+                         ": config.json ties the output matrix to the embedding, but the weights hold "
+                         "another lm_head.weight: that one is used, as in transformers"));
+  }
+  return checkpoint;
 }
 
 Geometry load_geometry(const fs::path& path) {
   if (is_llama2c(path)) return read_llama2c_geometry(path);
   expect_model_folder(path);
-  const Json config = read_json(path / kConfigFile);
-  if (!config.is_object())
-    throw DataError(cat((path / kConfigFile).string(), ": expected an object, found ", kind_of(config)));
-  return read_geometry(without_latent_config(config), (path / kConfigFile).string());
+  return geometry_of(path, read_config(path));
 }
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
@@ -107,12 +114,15 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
     tensors.emplace_back(name, tensor);
   });
   // A config of an earlier model must never stand beside new weights.
+  const bool elsewhere = !is_same_folder(folder_of(checkpoint.source), folder);
   write_safetensors(folder / kWeightsFile, tensors, [&] {
     fs::remove(folder / kConfigFile, error);
+    if (elsewhere) fs::remove(folder / kGenerationFile, error);
     fs::remove(folder / kIndexFile, error);
   });
   copy_companions(checkpoint.source, folder);
-  write_json(folder / kConfigFile, with_latent_config(checkpoint.config, checkpoint.decoder));
+  write_json(folder / kConfigFile,
+             with_latent_config(checkpoint.config, checkpoint.decoder, checkpoint.source.string()));
 }
 
 }  // namespace mla

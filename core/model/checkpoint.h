@@ -27,11 +27,11 @@ struct Checkpoint {
 
 /// Reads a model: a folder with config.json and model.safetensors (or shards with an index), or a llama2.c `.bin` file.
 /// Converted layers are rebuilt from config.json, without any decomposition.
-/// Throws DataError for anything missing, left over, of another shape, or not finite.
+/// Throws DataError for anything missing, left over, of another shape, or not finite, and for a folder with a LoRA
+/// adapter.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
-/// Only the geometry (and, for converted layers, the attention's shapes with empty weights): reads config.json or a
-/// file header, not the weights.
+/// Only the geometry: reads config.json and generation_config.json, or a file's header, not the weights.
 Geometry load_geometry(const std::filesystem::path& path);
 
 /// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
@@ -40,7 +40,8 @@ Geometry load_geometry(const std::filesystem::path& path);
 void save_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
 
 /// Weights of a decoder by Hugging Face names, checked against `geometry` and the converted layers in `config`; used by
-/// both readers. `name` stands for the source in errors.
+/// both readers. `name` stands for the source in errors. Where embeddings are tied but the weights hold another output
+/// matrix, that one is kept, and the decoder's geometry says that they are not tied.
 Decoder build_decoder(const Geometry& geometry, const Json& config, WeightMap weights, const std::string& name,
                       const LoadOptions& options);
 

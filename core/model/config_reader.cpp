@@ -1,91 +1,14 @@
 #include "core/model/config_reader.h"
 
+#include <utility>
+
 #include "core/base/error.h"
 
 namespace mla {
-namespace {
 
-/// Keys of published configs that say nothing about the function computed from weights and tokens.
-const std::set<std::string> kHarmless = {"architectures",
-                                         "model_type",
-                                         "torch_dtype",
-                                         "dtype",
-                                         "transformers_version",
-                                         "use_cache",
-                                         "initializer_range",
-                                         "attention_dropout",
-                                         "hidden_dropout",
-                                         "embd_pdrop",
-                                         "resid_pdrop",
-                                         "pretraining_tp",
-                                         "bos_token_id",
-                                         "eos_token_id",
-                                         "pad_token_id",
-                                         "sep_token_id",
-                                         "unk_token_id",
-                                         "decoder_start_token_id",
-                                         "name_or_path",
-                                         "auto_map",
-                                         "is_decoder",
-                                         "is_encoder_decoder",
-                                         "is_llama_config",
-                                         "task_specific_params",
-                                         "finetuning_task",
-                                         "problem_type",
-                                         "id2label",
-                                         "label2id",
-                                         "num_labels",
-                                         "return_dict",
-                                         "return_dict_in_generate",
-                                         "output_attentions",
-                                         "output_hidden_states",
-                                         "output_scores",
-                                         "output_past",
-                                         "torchscript",
-                                         "use_bfloat16",
-                                         "tokenizer_class",
-                                         "prefix",
-                                         "chunk_size_feed_forward",
-                                         "add_cross_attention",
-                                         "cross_attention_hidden_size",
-                                         "tie_encoder_decoder",
-                                         "pruned_heads",
-                                         "max_length",
-                                         "min_length",
-                                         "do_sample",
-                                         "early_stopping",
-                                         "num_beams",
-                                         "num_beam_groups",
-                                         "diversity_penalty",
-                                         "temperature",
-                                         "top_k",
-                                         "top_p",
-                                         "typical_p",
-                                         "repetition_penalty",
-                                         "length_penalty",
-                                         "no_repeat_ngram_size",
-                                         "encoder_no_repeat_ngram_size",
-                                         "bad_words_ids",
-                                         "num_return_sequences",
-                                         "forced_bos_token_id",
-                                         "forced_eos_token_id",
-                                         "remove_invalid_values",
-                                         "exponential_decay_length_penalty",
-                                         "suppress_tokens",
-                                         "begin_suppress_tokens",
-                                         "tf_legacy_loss",
-                                         "rope_interleaved",
-                                         "gradient_checkpointing",
-                                         "use_flash_attn",
-                                         "use_mambapy",
-                                         "pretraining_seq_length",
-                                         "vocab_file",
-                                         "unsloth_version",
-                                         "unsloth_fixed"};
-
-}  // namespace
-
-ConfigReader::ConfigReader(const Json& config, std::string name) : config_(config), name_(std::move(name)) {
+ConfigReader::ConfigReader(const Json& config, std::string name,
+                           std::function<std::string(const std::string&)> harmless)
+    : config_(config), name_(std::move(name)), harmless_(std::move(harmless)) {
   if (!config_.is_object()) throw DataError(cat(name_, ": expected an object, found ", kind_of(config_)));
 }
 
@@ -102,18 +25,36 @@ bool ConfigReader::has(const std::string& key) const {
 bool ConfigReader::is_null(const std::string& key) const { return config_.contains(key) && config_.at(key).is_null(); }
 
 void ConfigReader::refuse(const std::string& key, const std::string& rule) const {
-  throw DataError(cat(name_, ": ", key, " = ", config_.contains(key) ? config_.at(key).dump() : "absent", ": ", rule));
+  throw DataError(
+      cat(name_, ": ", brief_text(key), " = ", config_.contains(key) ? brief(config_.at(key)) : "absent", ": ", rule));
+}
+
+void ConfigReader::refuse_null(const std::string& key) const {
+  if (is_null(key)) refuse(key, "must hold a value, or be left out");
 }
 
 std::int64_t ConfigReader::integer(const std::string& key) {
   const Json* found = find(key);
   if (!found) throw DataError(cat(name_, ": ", key, " is missing"));
   if (!found->is_number_integer()) refuse(key, "must be an integer");
+  if (found->is_number_unsigned() && !std::in_range<std::int64_t>(found->get<std::uint64_t>())) {
+    refuse(key, "is too large");
+  }
   return found->get<std::int64_t>();
 }
 
 std::int64_t ConfigReader::integer_or(const std::string& key, std::int64_t fallback) {
   return find(key) ? integer(key) : fallback;
+}
+
+std::int64_t ConfigReader::size(const std::string& key, std::int64_t most) {
+  const std::int64_t value = integer(key);
+  if (value < 1 || value > most) refuse(key, cat("must be from 1 to ", most));
+  return value;
+}
+
+std::int64_t ConfigReader::size_or(const std::string& key, std::int64_t fallback, std::int64_t most) {
+  return find(key) ? size(key, most) : fallback;
 }
 
 std::optional<double> ConfigReader::optional_number(const std::string& key) {
@@ -141,12 +82,17 @@ std::string ConfigReader::string_or(const std::string& key, const std::string& f
   return found->get<std::string>();
 }
 
-std::optional<std::int64_t> ConfigReader::optional_token(const std::string& key) {
+std::vector<std::int64_t> ConfigReader::tokens(const std::string& key) {
   const Json* found = find(key);
-  if (!found) return std::nullopt;
-  const Json& first = found->is_array() && !found->empty() ? found->at(0) : *found;
-  if (!first.is_number_integer()) refuse(key, "must be a token id");
-  return first.get<std::int64_t>();
+  std::vector<std::int64_t> ids;
+  if (!found) return ids;
+  for (const Json& id : found->is_array() ? *found : Json::array({*found})) {
+    const bool fits =
+        id.is_number_integer() && !(id.is_number_unsigned() && !std::in_range<std::int64_t>(id.get<std::uint64_t>()));
+    if (!fits) refuse(key, "must be a token id, or a list of them");
+    if (id.get<std::int64_t>() >= 0) ids.push_back(id.get<std::int64_t>());
+  }
+  return ids;
 }
 
 Json ConfigReader::value(const std::string& key) {
@@ -161,10 +107,18 @@ void ConfigReader::require(const std::string& key, const Json& only, const std::
 
 void ConfigReader::finish() const {
   for (const auto& [key, value] : config_.items()) {
-    if (asked_.contains(key) || kHarmless.contains(key) || key.starts_with("_") || value.is_null() || value == false)
-      continue;
+    if (asked_.contains(key) || value.is_null() || value == false || !harmless_(key).empty()) continue;
     refuse(key, "not supported: this key may change the function of the model, so it is not ignored");
   }
+}
+
+std::vector<std::pair<std::string, std::string>> ConfigReader::passed_over() const {
+  std::vector<std::pair<std::string, std::string>> keys;
+  for (const auto& [key, value] : config_.items()) {
+    if (asked_.contains(key)) continue;
+    if (std::string reason = harmless_(key); !reason.empty()) keys.emplace_back(key, std::move(reason));
+  }
+  return keys;
 }
 
 }  // namespace mla

@@ -3,154 +3,140 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/model/rope_config.h"
 
 namespace mla {
 namespace {
 
-constexpr double kDefaultTheta = 10000;
+constexpr std::int64_t kDefaultWindow = 4096, kDefaultWindowLayers = 28;
 
-RotaryScaling read_scaling(ConfigReader& scaling, std::int64_t max_positions) {
-  RotaryScaling rule;
-  const std::string old_name = scaling.string_or("type", "default");
-  rule.type = scaling.string_or("rope_type", old_name);
-  const std::vector<std::string> known = {"default", "linear", "dynamic", "llama3", "yarn"};
-  if (std::find(known.begin(), known.end(), rule.type) == known.end()) {
-    scaling.refuse(scaling.has("rope_type") ? "rope_type" : "type", "not supported; known: " + join(known));
+std::int64_t read_head_dim(ConfigReader& config, const Geometry& geometry, const FamilyDefaults& defaults) {
+  if (config.has("head_dim")) return config.size("head_dim", kMostHeadDim);
+  if (defaults.head_dim) {
+    config.refuse_null("head_dim");
+    return *defaults.head_dim;
   }
-  scaling.require("partial_rotary_factor", 1.0, "only 1 is supported");
-  if (rule.type == "default") {
-    for (const char* unused : {"factor", "original_max_position_embeddings"}) scaling.value(unused);
-    return rule;
+  if (geometry.hidden % geometry.heads != 0) {
+    config.refuse("hidden_size",
+                  cat("is not a multiple of num_attention_heads = ", geometry.heads, ", and head_dim is absent"));
   }
-  rule.original_positions = scaling.integer_or("original_max_position_embeddings", max_positions);
-  if (rule.type == "yarn" && !scaling.has("factor")) {
-    scaling.value("factor");
-    rule.factor = static_cast<double>(max_positions) / static_cast<double>(rule.original_positions);
-  } else {
-    if (!scaling.has("factor")) scaling.refuse("factor", "needed for " + rule.type);
-    rule.factor = scaling.number_or("factor", 1);
-  }
-  if (rule.factor < 1) scaling.refuse("factor", "must be >= 1");
-  if (rule.type == "llama3") {
-    for (const char* needed : {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
-      if (!scaling.has(needed)) scaling.refuse(needed, "needed for llama3");
-    }
-    rule.low_frequency_factor = scaling.number_or("low_freq_factor", 1);
-    rule.high_frequency_factor = scaling.number_or("high_freq_factor", 4);
-    if (rule.high_frequency_factor <= rule.low_frequency_factor)
-      scaling.refuse("high_freq_factor", "must exceed low_freq_factor");
-  } else if (rule.type == "yarn") {
-    rule.beta_fast = scaling.number_or("beta_fast", rule.beta_fast);
-    rule.beta_slow = scaling.number_or("beta_slow", rule.beta_slow);
-    rule.truncate = scaling.boolean_or("truncate", true);
-    rule.attention_factor = scaling.optional_number("attention_factor");
-    rule.mscale = scaling.optional_number("mscale");
-    rule.mscale_all_dim = scaling.optional_number("mscale_all_dim");
-  }
-  return rule;
+  return geometry.hidden / geometry.heads;
 }
 
-/// Both styles: rope_theta beside rope_scaling, or everything inside rope_parameters.
-void read_rotary(ConfigReader& config, Geometry& geometry) {
-  geometry.rope_theta = config.number_or("rope_theta", kDefaultTheta);
-  const Json old_style = config.value("rope_scaling");
-  const Json new_style = config.value("rope_parameters");
-  const bool is_new = !new_style.is_null();
-  const std::string key = is_new ? "rope_parameters" : "rope_scaling";
-  const Json& parameters = is_new ? new_style : old_style;
-  if (parameters.is_null()) return;
-  if (!parameters.is_object()) config.refuse(key, "must be an object");
-  ConfigReader scaling(parameters, config.name() + ": " + key);
-  geometry.rope_theta = scaling.number_or("rope_theta", geometry.rope_theta);
-  geometry.rope_scaling = read_scaling(scaling, geometry.max_positions);
-  scaling.finish();
-}
-
-void check_sizes(const ConfigReader& config, const Geometry& geometry) {
-  const auto positive = [&](const char* key, std::int64_t value) {
-    if (value <= 0) config.refuse(key, "must be positive");
-  };
-  positive("vocab_size", geometry.vocabulary);
-  positive("hidden_size", geometry.hidden);
-  positive("intermediate_size", geometry.intermediate);
-  positive("num_hidden_layers", geometry.layers);
-  positive("num_attention_heads", geometry.heads);
-  positive("num_key_value_heads", geometry.kv_heads);
-  positive("max_position_embeddings", geometry.max_positions);
+void read_heads(ConfigReader& config, Geometry& geometry, const FamilyDefaults& defaults) {
+  geometry.heads = config.size("num_attention_heads", kMostHeads);
+  // null stands for one KV head per query head; a key that is left out for what the family assumes.
+  const bool stated = config.has("num_key_value_heads") || config.is_null("num_key_value_heads");
+  geometry.kv_heads = config.size_or("num_key_value_heads",
+                                     stated ? geometry.heads : defaults.kv_heads.value_or(geometry.heads), kMostHeads);
   if (geometry.heads % geometry.kv_heads != 0) {
-    config.refuse("num_key_value_heads", cat("must divide num_attention_heads = ", geometry.heads));
+    config.refuse("num_key_value_heads", cat("must divide num_attention_heads = ", geometry.heads,
+                                             stated ? "" : cat("; left out, it means ", geometry.kv_heads)));
   }
-  if (geometry.head_dim <= 0 || geometry.head_dim % 2 != 0) {
+  geometry.head_dim = read_head_dim(config, geometry, defaults);
+  if (geometry.head_dim % 2 != 0) {
     config.refuse("head_dim", cat("the head dimension must be positive and even, it is ", geometry.head_dim));
   }
+  if (geometry.heads * geometry.head_dim > kMostHeadRows) {
+    config.refuse("num_attention_heads",
+                  cat("times the head dimension ", geometry.head_dim, " is more than ", kMostHeadRows));
+  }
+}
+
+/// The types that layer_types names, one a layer; empty where the key is absent.
+std::vector<std::string> read_layer_types(ConfigReader& config, std::int64_t layers) {
+  const Json list = config.value("layer_types");
+  std::vector<std::string> types;
+  if (list.is_null()) return types;
+  if (!list.is_array() || std::ssize(list) != layers) {
+    config.refuse("layer_types", cat("must list one type for each of ", layers, " layers"));
+  }
+  for (const Json& type : list) {
+    if (type != "full_attention" && type != "sliding_attention") {
+      config.refuse("layer_types", cat("no '", brief(type), "'; known: full_attention, sliding_attention"));
+    }
+    types.push_back(type.get<std::string>());
+  }
+  return types;
+}
+
+Geometry read_with(ConfigReader& reader, std::vector<std::pair<std::string, std::string>>* passed_over) {
+  const std::string family = reader.string_or("model_type", "");
+  const auto& registry = Registry<Family>::instance();
+  const auto names = registry.names();
+  if (std::find(names.begin(), names.end(), family) == names.end()) {
+    throw DataError(cat(reader.name(), ": model_type: ", unknown_name(brief_text(family), names)));
+  }
+  Geometry geometry = registry.find(family, "model_type").make(Json::object(), "")->read(reader);
+  read_rotary(reader, geometry, passed_over);
+  geometry.family = family;
+  reader.finish();
+  return geometry;
 }
 
 }  // namespace
 
-Geometry read_common_geometry(ConfigReader& config) {
+Geometry read_common_geometry(ConfigReader& config, const FamilyDefaults& defaults) {
   Geometry geometry;
-  geometry.vocabulary = config.integer("vocab_size");
-  geometry.hidden = config.integer("hidden_size");
-  geometry.intermediate = config.integer("intermediate_size");
-  geometry.layers = config.integer("num_hidden_layers");
-  geometry.heads = config.integer("num_attention_heads");
-  geometry.kv_heads = config.integer_or("num_key_value_heads", geometry.heads);
-  geometry.max_positions = config.integer_or("max_position_embeddings", geometry.max_positions);
-  geometry.head_dim = config.integer_or("head_dim", 0);
-  if (geometry.head_dim == 0 && geometry.heads > 0) {
-    if (geometry.hidden % geometry.heads != 0) {
-      config.refuse("hidden_size",
-                    cat("is not a multiple of num_attention_heads = ", geometry.heads, ", and head_dim is absent"));
-    }
-    geometry.head_dim = geometry.hidden / geometry.heads;
-  }
+  geometry.vocabulary = config.size("vocab_size", kMostVocabulary);
+  geometry.hidden = config.size("hidden_size", kMostHidden);
+  geometry.intermediate = config.size("intermediate_size", kMostIntermediate);
+  geometry.layers = config.size("num_hidden_layers", kMostLayers);
+  for (const char* key : {"max_position_embeddings", "rms_norm_eps", "hidden_act"}) config.refuse_null(key);
+  geometry.max_positions = config.size_or("max_position_embeddings", defaults.max_positions, kMostPositions);
+  read_heads(config, geometry, defaults);
   geometry.norm_epsilon = config.number_or("rms_norm_eps", geometry.norm_epsilon);
+  if (!(geometry.norm_epsilon > 0)) config.refuse("rms_norm_eps", "must be greater than 0");
   geometry.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
-  geometry.bos = config.optional_token("bos_token_id");
-  geometry.eos = config.optional_token("eos_token_id");
-  config.require("hidden_act", "silu", "not supported; known: silu");
+  const std::vector<std::int64_t> begin = config.tokens("bos_token_id");
+  if (!begin.empty()) geometry.bos = begin.front();
+  geometry.ends = config.tokens("eos_token_id");
+  if (!geometry.ends.empty()) geometry.eos = geometry.ends.front();
+  const std::string activation = config.string_or("hidden_act", "silu");
+  if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "not supported; known: silu");
   config.require("partial_rotary_factor", 1.0, "only 1 is supported");
-  check_sizes(config, geometry);
-  read_rotary(config, geometry);
+  config.require("pruned_heads", Json::object(), "not supported: heads are missing from the weights");
   return geometry;
 }
 
 std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t layers) {
   const bool used = config.boolean_or("use_sliding_window", false);
-  const std::int64_t window = config.integer_or("sliding_window", 0);
-  const std::int64_t first = config.integer_or("max_window_layers", layers);
-  const Json types = config.value("layer_types");
+  // null: no window although it is to be used.
+  const bool none = config.is_null("sliding_window");
+  std::int64_t window = config.size_or("sliding_window", none ? 0 : kDefaultWindow, kMostPositions);
+  if (!used) window = 0;
+  config.refuse_null("max_window_layers");
+  const std::int64_t first = config.integer_or("max_window_layers", kDefaultWindowLayers);
+  if (first < 0) config.refuse("max_window_layers", "must not be negative");
+  const std::vector<std::string> types = read_layer_types(config, layers);
   std::vector<std::int64_t> windows(static_cast<std::size_t>(layers), 0);
-  if (!types.is_null() && (!types.is_array() || types.size() != windows.size())) {
-    config.refuse("layer_types", cat("must list one type for each of ", layers, " layers"));
-  }
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    bool sliding = used && static_cast<std::int64_t>(i) >= first;
-    if (!types.is_null()) {
-      sliding = types[i] == "sliding_attention";
-      if (!sliding && types[i] != "full_attention") {
-        config.refuse("layer_types", cat("no '", types[i].dump(), "'; known: full_attention, sliding_attention"));
-      }
-      if (sliding && (!used || window <= 0))
-        config.refuse("layer_types", "a sliding layer needs use_sliding_window and sliding_window");
-    }
+    const bool sliding = types.empty() ? static_cast<std::int64_t>(i) >= first : types[i] == "sliding_attention";
+    if (sliding && !types.empty() && window == 0)
+      config.refuse("layer_types", "a sliding layer needs use_sliding_window and sliding_window");
     if (sliding) windows[i] = window;
   }
   return windows;
 }
 
+void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::string& only) {
+  for (const std::string& type : read_layer_types(config, layers)) {
+    if (type != only) config.refuse("layer_types", cat("layers of this family are all ", only));
+  }
+}
+
 Geometry read_geometry(const Json& config, const std::string& name) {
   ConfigReader reader(config, name);
-  const std::string family = reader.string_or("model_type", "");
-  const auto& registry = Registry<Family>::instance();
-  const auto names = registry.names();
-  if (std::find(names.begin(), names.end(), family) == names.end()) {
-    throw DataError(cat(name, ": model_type: ", unknown_name(family, names)));
-  }
-  Geometry geometry = registry.find(family, "model_type").make(Json::object(), "")->read(reader);
-  geometry.family = family;
-  reader.finish();
-  return geometry;
+  return read_with(reader, nullptr);
+}
+
+std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& config, const std::string& name) {
+  ConfigReader reader(config, name);
+  std::vector<std::pair<std::string, std::string>> inner;
+  read_with(reader, &inner);
+  auto keys = reader.passed_over();
+  keys.insert(keys.end(), inner.begin(), inner.end());
+  return keys;
 }
 
 Json make_config(const Geometry& geometry) {

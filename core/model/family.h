@@ -2,7 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/json.h"
 #include "core/base/registry.h"
@@ -29,12 +32,26 @@ class Family {
 /// `name` stands for the file in errors.
 Geometry read_geometry(const Json& config, const std::string& name);
 
-/// What all families share: sizes, head geometry, norm, activation, tied embeddings, rotary embedding.
-Geometry read_common_geometry(ConfigReader& config);
+/// The keys of a config.json that have no effect here, each with the reason; rope_scaling's as "rope_scaling.KEY".
+/// Throws DataError as read_geometry does.
+std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& config, const std::string& name);
+
+/// What a family's config means where it does not state a value.
+struct FamilyDefaults {
+  std::int64_t max_positions = 2048;
+  std::optional<std::int64_t> kv_heads;  ///< absent: as many as query heads
+  std::optional<std::int64_t> head_dim;  ///< absent: hidden / heads
+};
+
+/// What all families share: sizes, head geometry, norm, activation, tied embeddings.
+Geometry read_common_geometry(ConfigReader& config, const FamilyDefaults& defaults);
 
 /// Sliding windows of the Qwen families: only where use_sliding_window is true, and only for the layers that
 /// layer_types names, or from max_window_layers on.
 std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t layers);
+
+/// For families whose layers are all alike: refuses a layer_types that names another kind than `only`.
+void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::string& only);
 
 /// A config.json (classic keys) of a model that did not come with one, for example from a llama2.c file.
 Json make_config(const Geometry& geometry);

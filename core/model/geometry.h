@@ -11,6 +11,12 @@
 
 namespace mla {
 
+/// The largest numbers that a model may state. Far beyond every published model, and small enough that no product of
+/// them (parameters, bytes of a cache) leaves 64 bits.
+inline constexpr std::int64_t kMostVocabulary = 2147483647, kMostPositions = 2147483647, kMostLayers = 10000,
+                              kMostHidden = 1 << 18, kMostIntermediate = 1 << 22, kMostHeads = 1 << 16,
+                              kMostHeadDim = 1 << 14, kMostHeadRows = 1 << 20;
+
 /// Everything that decides the function of a model besides its weights.
 struct Geometry {
   std::string family;  ///< registered family name, for example "llama"
@@ -24,6 +30,9 @@ struct Geometry {
   RotaryScaling rope_scaling;
   std::vector<std::int64_t> windows;  ///< sliding window per layer, 0: none; empty: none anywhere
   std::optional<std::int64_t> bos, eos;
+  /// Ids that end a text, as transformers' generate() takes them: eos_token_id of generation_config.json, or else of
+  /// config.json. Empty: neither names one, and the tokenizer's counts.
+  std::vector<std::int64_t> ends;
 
   Rotary rotary() const { return Rotary(rope_theta, head_dim, max_positions, rope_scaling); }
   AttentionGeometry attention(std::int64_t layer) const;

@@ -1,5 +1,10 @@
 #include "core/model/latent_config.h"
 
+#include <functional>
+#include <set>
+#include <tuple>
+#include <utility>
+
 #include "core/base/error.h"
 #include "core/base/fields.h"
 
@@ -30,9 +35,9 @@ struct LayerFields {
   }
 };
 
-/// Checks what the constructor of LatentAttention would otherwise report as a broken promise.
-void check_layer(const LayerFields& layer, const Geometry& geometry, const std::string& where) {
-  const auto refuse = [&](const std::string& what) { throw DataError(cat(where, ": ", what)); };
+using Refuse = std::function<void(const std::string&)>;
+
+void check_pairs(const LayerFields& layer, const Geometry& geometry, const Refuse& refuse) {
   const std::size_t heads = layer.kept_pairs.size();
   if (heads != 1 && heads != static_cast<std::size_t>(geometry.kv_heads)) {
     refuse(cat("kept_pairs has ", heads, " entries; expected 1 or ", geometry.kv_heads));
@@ -44,17 +49,53 @@ void check_layer(const LayerFields& layer, const Geometry& geometry, const std::
       if (pair < 0 || pair >= geometry.head_dim / 2)
         refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", geometry.head_dim));
     }
+    if (std::set<std::int64_t>(pairs.begin(), pairs.end()).size() != pairs.size())
+      refuse("kept_pairs: a head has a pair twice");
   }
-  for (const auto* slice : {&layer.key_slice, &layer.value_slice}) {
-    if (slice->size() != 2 || slice->at(0) < 0 || slice->at(1) < 0 ||
-        slice->at(0) + slice->at(1) > layer.latent_width) {
-      refuse(cat("a slice does not lie in the latent of ", layer.latent_width, " elements"));
+}
+
+/// Bounds under which products of these widths stay far below 2^63; weights of other shapes are refused later.
+void check_widths(const LayerFields& layer, const Refuse& refuse) {
+  for (const auto& [name, width, least, most] :
+       {std::tuple{"content_width", layer.content_width, std::int64_t{0}, kMostHeadDim},
+        {"value_width", layer.value_width, std::int64_t{1}, kMostHeadDim},
+        {"latent_width", layer.latent_width, std::int64_t{1}, 2 * kMostHeadRows}}) {
+    if (width < least || width > most) refuse(cat(name, " = ", width, ": must be from ", least, " to ", most));
+  }
+  if (layer.kept_pairs.front().empty() && layer.content_width == 0) refuse("keys have neither rotated nor other dims");
+  for (const auto& [name, slice] : {std::pair{"key_slice", &layer.key_slice}, {"value_slice", &layer.value_slice}}) {
+    if (slice->size() != 2 || slice->at(0) < 0 || slice->at(1) < 0 || slice->at(0) > layer.latent_width ||
+        slice->at(1) > layer.latent_width - slice->at(0)) {
+      refuse(cat(name, ": expected [begin, width] within the latent of ", layer.latent_width, " elements"));
     }
   }
+}
+
+/// Checks what the constructor of LatentAttention would otherwise report as a broken promise.
+void check_layer(const LayerFields& layer, const Geometry& geometry, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { throw DataError(cat(where, ": ", what)); };
+  check_pairs(layer, geometry, refuse);
+  check_widths(layer, refuse);
   if (!layer.key_up && layer.key_slice[1] != geometry.kv_heads * layer.content_width)
     refuse("key_slice has another width than the keys");
   if (!layer.value_up && layer.value_slice[1] != geometry.kv_heads * layer.value_width)
     refuse("value_slice has another width than the values");
+  if (geometry.qk_norm && (layer.key_up || std::ssize(layer.kept_pairs) != geometry.kv_heads))
+    refuse("a model with QK-norm needs key_up = false and kept_pairs for each KV head");
+}
+
+/// The list of layers, after checking what stands around it.
+Json read_section(const Json& section, const std::string& where) {
+  if (!section.is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(section)));
+  for (const auto& [key, value] : section.items()) {
+    if (key != "format" && key != "layers") throw DataError(cat(where, ".", brief_text(key), ": unknown key"));
+  }
+  const Json format = section.value("format", Json()), list = section.value("layers", Json());
+  if (format != kFormat) {
+    throw DataError(cat(where, ".format = ", brief(format), ": expected ", kFormat, "; this program reads no other"));
+  }
+  if (!list.is_array()) throw DataError(cat(where, ".layers: expected a list, found ", kind_of(list)));
+  return list;
 }
 
 }  // namespace
@@ -65,12 +106,9 @@ std::vector<std::optional<LatentLayerConfig>> read_latent_config(const Json& con
   const auto section = config.find(kSection);
   if (section == config.end()) return layers;
   const std::string where = cat(name, ": ", kSection);
-  if (!section->is_object() || section->value("format", Json()) != kFormat) {
-    throw DataError(cat(where, ".format: expected ", kFormat, "; this program reads no other"));
-  }
-  const Json list = section->value("layers", Json());
-  if (!list.is_array() || list.size() != layers.size()) {
-    throw DataError(cat(where, ".layers: expected a list of ", layers.size(), " entries"));
+  const Json list = read_section(*section, where);
+  if (list.size() != layers.size()) {
+    throw DataError(cat(where, ".layers: expected a list of ", layers.size(), " entries, found ", list.size()));
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (list[i].is_null()) continue;
@@ -94,7 +132,7 @@ std::vector<std::optional<LatentLayerConfig>> read_latent_config(const Json& con
   return layers;
 }
 
-Json with_latent_config(Json config, const Decoder& decoder) {
+Json with_latent_config(Json config, const Decoder& decoder, const std::string& name) {
   Json layers = Json::array();
   bool converted = false;
   for (const DecoderLayer& layer : decoder.layers) {
@@ -114,7 +152,7 @@ Json with_latent_config(Json config, const Decoder& decoder) {
                                               latent->has_key_up(),
                                               latent->has_value_up()}));
   }
-  config = without_latent_config(std::move(config));
+  config = without_latent_config(std::move(config), name);
   if (!converted) return config;
   config["source_model_type"] = config.at("model_type");
   config["source_architectures"] = config.value("architectures", Json::array());
@@ -124,9 +162,15 @@ Json with_latent_config(Json config, const Decoder& decoder) {
   return config;
 }
 
-Json without_latent_config(Json config) {
-  if (config.value("model_type", "") != kConvertedType) return config;
-  config["model_type"] = config.value("source_model_type", "");
+Json without_latent_config(Json config, const std::string& name) {
+  const auto type = config.find("model_type");
+  if (type == config.end() || *type != kConvertedType) return config;
+  const auto source = config.find("source_model_type");
+  if (source == config.end() || !source->is_string()) {
+    throw DataError(cat(name, ": source_model_type = ", source == config.end() ? "absent" : brief(*source),
+                        ": must be a string, the model type before the conversion"));
+  }
+  config["model_type"] = Json(*source);
   config["architectures"] = config.value("source_architectures", Json::array());
   for (const char* key : {kSection, "source_model_type", "source_architectures"}) config.erase(key);
   return config;

@@ -24,9 +24,11 @@ std::vector<std::optional<LatentLayerConfig>> read_latent_config(const Json& con
 
 /// `config` with its model type and "latent_attention" set to what `decoder` holds. Converted models get a model type
 /// of their own, so that no other library loads them as what they no longer are.
-Json with_latent_config(Json config, const Decoder& decoder);
+/// `name` stands for the source in errors.
+Json with_latent_config(Json config, const Decoder& decoder, const std::string& name);
 
-/// The config of the model before conversion: model type restored, "latent_attention" removed.
-Json without_latent_config(Json config);
+/// The config of the model before conversion: model type restored, "latent_attention" removed. `config` is an object.
+/// Throws DataError naming `name` and the key where a converted model's config does not name its source's type.
+Json without_latent_config(Json config, const std::string& name);
 
 }  // namespace mla

@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -13,40 +16,75 @@
 namespace mla {
 namespace {
 
-constexpr std::size_t kHeaderInts = 7;
+constexpr std::size_t kHeaderInts = 7, kVocabularyAt = 5;
 constexpr std::size_t kHeaderBytes = kHeaderInts * sizeof(std::int32_t);
 
-std::size_t expected_floats(const Geometry& g) {
-  const std::int64_t kv = g.kv_heads * g.head_dim;
-  const std::int64_t per_layer =
-      2 * g.hidden + 2 * g.hidden * g.hidden + 2 * g.hidden * kv + 3 * g.hidden * g.intermediate;
-  const std::int64_t tables = 2 * g.max_positions * (g.head_dim / 2);
-  const std::int64_t output = g.tied_embeddings ? 0 : g.vocabulary * g.hidden;
-  return static_cast<std::size_t>(g.vocabulary * g.hidden + g.layers * per_layer + g.hidden + tables + output);
+/// Sums and products that cannot wrap: once the true value leaves 64 bits, it is too large for ever.
+class Count {
+ public:
+  Count(std::int64_t value) : value_(value) {}
+  Count operator+(Count other) const { return of(other, &add); }
+  Count operator*(Count other) const { return of(other, &multiply); }
+  /// The value, or nothing where it is too large.
+  std::optional<std::int64_t> value() const { return value_; }
+
+ private:
+  Count() = default;
+  static bool add(std::int64_t a, std::int64_t b, std::int64_t* c) { return __builtin_add_overflow(a, b, c); }
+  static bool multiply(std::int64_t a, std::int64_t b, std::int64_t* c) { return __builtin_mul_overflow(a, b, c); }
+  Count of(Count other, bool (*overflows)(std::int64_t, std::int64_t, std::int64_t*)) const {
+    std::int64_t result = 0;
+    if (!value_ || !other.value_ || overflows(*value_, *other.value_, &result)) return Count();
+    return Count(result);
+  }
+  std::optional<std::int64_t> value_;
+};
+
+std::optional<std::int64_t> expected_bytes(const Geometry& g) {
+  const Count hidden = g.hidden, kv = g.kv_heads * g.head_dim, vocabulary = g.vocabulary;
+  const Count per_layer = Count(2) * hidden + Count(2) * hidden * hidden + Count(2) * hidden * kv +
+                          Count(3) * hidden * Count(g.intermediate);
+  const Count tables = Count(2) * Count(g.max_positions) * Count(g.head_dim / 2);
+  const Count output = Count(g.tied_embeddings ? 0 : 1) * vocabulary * hidden;
+  const Count floats = vocabulary * hidden + Count(g.layers) * per_layer + hidden + tables + output;
+  return (Count(kHeaderBytes) + Count(sizeof(float)) * floats).value();
+}
+
+/// Other files that are called .bin.
+void refuse_other_formats(const MappedFile& file) {
+  const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
+  const auto refuse = [&](const char* what) { throw DataError(cat(file.path().string(), ": ", what)); };
+  if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02"))
+    refuse("a PyTorch file (pickle), which is not read: name a folder with config.json and model.safetensors");
+  if (bytes.starts_with("24ka"))
+    refuse("a llama2.c file of version 1 or 2; this program reads version 0 (llama2.c's export.py --version 0)");
 }
 
 Geometry parse_header(const MappedFile& file) {
   const std::string name = file.path().string();
+  refuse_other_formats(file);
   if (file.size() < kHeaderBytes)
     throw DataError(cat(name, ": truncated: ", file.size(), " bytes, no llama2.c header"));
   std::array<std::int32_t, kHeaderInts> header{};
   std::memcpy(header.data(), file.data(), kHeaderBytes);
-  constexpr std::int32_t kLargest = 1 << 24;
+  constexpr std::array<std::int64_t, kHeaderInts> kMost = {kMostHidden, kMostIntermediate, kMostLayers,   kMostHeads,
+                                                           kMostHeads,  kMostVocabulary,   kMostPositions};
+  std::array<std::int64_t, kHeaderInts> sizes{};
   for (std::size_t i = 0; i < kHeaderInts; ++i) {
-    const std::int32_t value = i == 5 ? std::abs(header[i]) : header[i];
-    if (value <= 0 || value > kLargest)
+    sizes[i] = i == kVocabularyAt ? std::abs(std::int64_t{header[i]}) : header[i];
+    if (sizes[i] <= 0 || sizes[i] > kMost[i])
       throw DataError(cat(name, ": not a llama2.c (version 0) file: header value ", i, " is ", header[i]));
   }
   Geometry g;
   g.family = "llama";
-  g.hidden = header[0];
-  g.intermediate = header[1];
-  g.layers = header[2];
-  g.heads = header[3];
-  g.kv_heads = header[4];
-  g.vocabulary = std::abs(header[5]);
-  g.tied_embeddings = header[5] > 0;
-  g.max_positions = header[6];
+  g.hidden = sizes[0];
+  g.intermediate = sizes[1];
+  g.layers = sizes[2];
+  g.heads = sizes[3];
+  g.kv_heads = sizes[4];
+  g.vocabulary = sizes[kVocabularyAt];
+  g.tied_embeddings = header[kVocabularyAt] > 0;
+  g.max_positions = sizes[6];
   g.norm_epsilon = 1e-5;
   g.bos = 1;
   g.eos = 2;
@@ -55,9 +93,11 @@ Geometry parse_header(const MappedFile& file) {
                         ", KV heads ", g.kv_heads));
   }
   g.head_dim = g.hidden / g.heads;
-  const std::size_t needed = kHeaderBytes + sizeof(float) * expected_floats(g);
-  if (file.size() != needed) {
-    throw DataError(cat(name, ": the header asks for ", needed, " bytes, the file has ", file.size(), ": truncated?"));
+  const std::optional<std::int64_t> needed = expected_bytes(g);
+  if (!needed || std::cmp_not_equal(*needed, file.size())) {
+    throw DataError(cat(name, ": the header asks for ", needed ? cat(*needed) : "more than 2^63",
+                        " bytes, the file has ", file.size(),
+                        needed && std::cmp_less(*needed, file.size()) ? "" : ": truncated?"));
   }
   return g;
 }

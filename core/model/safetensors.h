@@ -17,7 +17,8 @@ namespace mla {
 using WeightMap = std::map<std::string, at::Tensor>;
 
 /// The tensors of one file (float64, float32, float16, bfloat16, integers, bool). Throws DataError naming the file and
-/// tensor when the header lies outside the file, is malformed, or does not fit the data.
+/// tensor when the header lies outside the file, is malformed, or does not fit the data: tensors must follow each other
+/// without holes, overlaps or bytes that none covers, as the safetensors library demands.
 WeightMap read_safetensors(const std::filesystem::path& path);
 
 /// Writes tensors in the order given, streaming, under a temporary name that is renamed when complete.

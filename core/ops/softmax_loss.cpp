@@ -101,7 +101,11 @@ MLA_VECTORISED double nll_kernel(const double* row, std::int64_t target, std::in
   return nll(row, target, count);
 }
 
-/// Through ATen, for other devices and dtypes.
+bool is_narrow(const at::Tensor& tensor) {
+  return tensor.scalar_type() != at::kFloat && tensor.scalar_type() != at::kDouble;
+}
+
+/// Through ATen, for other devices.
 double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
                 double scale) {
   const at::Tensor logs = logits.log_softmax(1), index = targets.unsqueeze(1);
@@ -125,6 +129,13 @@ double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor&
 
 double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
                              const SoftmaxLoss& loss, double scale) {
+  if (is_narrow(logits)) {
+    at::Tensor wide = logits.to(at::kFloat);
+    const double sum =
+        softmax_loss_gradient(wide, targets, teacher.defined() ? teacher.to(at::kFloat) : teacher, loss, scale);
+    logits.copy_(wide);
+    return sum;
+  }
   if (!has_kernels(logits)) return composed(logits, targets, teacher, loss, scale);
   const std::int64_t rows = logits.size(0), count = logits.size(1);
   std::vector<double> sums(static_cast<std::size_t>(rows));
@@ -147,6 +158,7 @@ double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, cons
 }
 
 at::Tensor softmax_nll(const at::Tensor& logits, const at::Tensor& targets) {
+  if (is_narrow(logits)) return softmax_nll(logits.to(at::kFloat), targets);
   if (!has_kernels(logits) || !logits.is_contiguous()) {
     return at::cross_entropy_loss(logits, targets, {}, at::Reduction::None);
   }

@@ -14,7 +14,7 @@ std::vector<std::int32_t> read_row(const Json& json, const std::string& where) {
   row.reserve(json.size());
   for (const Json& id : json) {
     if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > INT32_MAX) {
-      throw DataError(cat(where, "[", row.size(), "]: expected an id >= 0, found ", id.dump()));
+      throw DataError(cat(where, "[", row.size(), "]: expected an id >= 0, found ", brief(id)));
     }
     row.push_back(id.get<std::int32_t>());
   }

@@ -28,7 +28,7 @@ std::vector<std::string> split_at(const std::string& text, const std::string& se
   return parts;
 }
 
-bool is_space(char32_t code) { return CharClasses::instance()[code] == CharClass::kSpace; }
+bool is_space_code(char32_t code) { return CharClasses::instance()[code] == CharClass::kSpace; }
 
 /// The words of `line` with one space between them.
 std::string single_spaced(std::string_view line) {
@@ -36,7 +36,7 @@ std::string single_spaced(std::string_view line) {
   bool space_waits = false;
   for (std::size_t at = 0; at < line.size();) {
     const CodePoint here = read_utf8(line.data() + at);
-    if (is_space(here.value)) {
+    if (is_space_code(here.value)) {
       space_waits = !out.empty();
     } else {
       if (space_waits) out.push_back(' ');
@@ -61,7 +61,7 @@ std::string normalize_lines(const std::string& text) {
 
 bool is_blank(std::string_view text) {
   for (std::size_t at = 0; at < text.size(); at += utf8_size(text[at])) {
-    if (!is_space(read_utf8(text.data() + at).value)) return false;
+    if (!is_space_code(read_utf8(text.data() + at).value)) return false;
   }
   return true;
 }

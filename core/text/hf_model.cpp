@@ -50,7 +50,7 @@ Vocabulary read_vocabulary(const LargeJson& json, const std::string& where) {
   vocabulary.reserve(json.size());
   for (const auto& [token, id] : json.items()) {
     if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > kLargestId) {
-      throw DataError(cat(where, ": token '", token, "' has the id ", id.dump(), "; expected 0 to ", kLargestId));
+      throw DataError(cat(where, ": token '", token, "' has the id ", brief(id), "; expected 0 to ", kLargestId));
     }
     vocabulary.emplace(token, id.get<std::int32_t>());
   }

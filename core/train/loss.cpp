@@ -75,8 +75,8 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
 /// Relative squared distance of hidden states; adds to their gradient, returns the sum.
 double hidden_state_loss(const at::Tensor& hidden, const at::Tensor& teacher_hidden, double weight, double scale,
                          const at::Tensor& gradient) {
-  const at::Tensor reference = teacher_hidden.to(hidden.scalar_type());
-  const at::Tensor difference = hidden - reference;
+  const auto wide = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor reference = teacher_hidden.to(wide), difference = hidden.to(wide) - reference;
   const at::Tensor factor = reference.square().sum(1, true).reciprocal();
   gradient.add_(difference * factor, 2 * weight * scale);
   return weight * (difference.square() * factor).sum(at::kDouble).item<double>();

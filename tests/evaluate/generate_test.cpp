@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -112,19 +113,34 @@ TEST(Generate, StopsWhenEveryRowHasStopped) {
   const at::Tensor greedy = greedy_continue(decoder, prompt, 10);
   GenerateOptions options;
   options.count = 10;
-  options.stop = greedy[0][2].item<std::int64_t>();
-  const std::int64_t length = (greedy[0].eq(*options.stop).nonzero()[0].item<std::int64_t>()) + 1;
+  const auto stop = greedy[0][2].item<std::int64_t>();
+  options.stop = {stop};
+  const std::int64_t length = (greedy[0].eq(stop).nonzero()[0].item<std::int64_t>()) + 1;
   EXPECT_TRUE(generate(decoder, prompt, options).equal(greedy.narrow(1, 0, length)));
 
   // A row that never stops keeps the other going, which is filled up.
   const at::Tensor both = at::cat({prompt, test::random_ids(decoder.geometry, 1, 5, 8)});
   const at::Tensor other = greedy_continue(decoder, both.narrow(0, 1, 1), 10);
-  ASSERT_FALSE(other.eq(*options.stop).any().item<bool>()) << "choose another prompt";
+  ASSERT_FALSE(other.eq(stop).any().item<bool>()) << "choose another prompt";
   const at::Tensor tokens = generate(decoder, both, options);
   ASSERT_EQ(tokens.size(1), 10);
   EXPECT_TRUE(tokens[0].narrow(0, 0, length).equal(greedy[0].narrow(0, 0, length)));
-  EXPECT_TRUE(tokens[0].narrow(0, length, 10 - length).eq(*options.stop).all().item<bool>());
+  EXPECT_TRUE(tokens[0].narrow(0, length, 10 - length).eq(stop).all().item<bool>());
   EXPECT_TRUE(tokens[1].equal(other[0]));
+}
+
+TEST(Generate, AnyOfSeveralTokensEndsASequence) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 5);
+  const at::Tensor greedy = greedy_continue(decoder, prompt, 10);
+  const auto* tokens = greedy.const_data_ptr<std::int64_t>();
+  GenerateOptions options;
+  options.count = 10;
+  options.stop = {tokens[6], tokens[3], 1000000};
+  const std::int64_t length =
+      std::find_first_of(tokens, tokens + 10, options.stop.begin(), options.stop.end()) - tokens + 1;
+  ASSERT_LT(length, 10);
+  EXPECT_TRUE(generate(decoder, prompt, options).equal(greedy.narrow(1, 0, length)));
 }
 
 std::vector<std::vector<std::int64_t>> mixed_prompts(const Geometry& geometry, std::int64_t count) {
@@ -146,7 +162,7 @@ TEST_P(ManyRequests, SixtyFourOfMixedLengthsEqualSingleRuns) {
   options.temperature = 0.9;
   options.top_p = 0.8;
   options.repetition_penalty = 1.3;
-  options.stop = 7;
+  options.stop = {7};
   options.cache_last = true;
   options.prefill_chunk = 9;
   const GenerateReport all = generate(decoder, prompts, options);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "core/kv_cache/stream.h"
 
@@ -40,6 +41,22 @@ TEST(LayerCache, ResetForgetsAndReuses) {
   EXPECT_EQ(cache.bytes(), 0);
   EXPECT_EQ(cache.append(0, at::zeros({1, 1, 3, 2})).size(2), 3);
   EXPECT_EQ(cache.allocated_bytes(), allocated);
+}
+
+static_assert(!std::is_copy_constructible_v<LayerCache> && !std::is_copy_assignable_v<LayerCache>,
+              "copies would share buffers that both write to");
+static_assert(std::is_nothrow_move_constructible_v<LayerCache>);
+
+TEST(LayerCache, WhatSelectCopiesIsNotWrittenByTheOriginal) {
+  LayerCache cache({{"key", 1, 2}}, 2, at::kFloat);
+  cache.append(0, at::ones({2, 1, 5, 2}));
+  LayerCache copy = cache.select(at::arange(2, at::kLong));
+  cache.append(0, at::full({2, 1, 3, 2}, 2.0));
+  const at::Tensor all = copy.append(0, at::full({2, 1, 3, 2}, 3.0));
+  EXPECT_TRUE(at::equal(all, at::cat({at::ones({2, 1, 5, 2}), at::full({2, 1, 3, 2}, 3.0)}, 2)));
+  cache.reset();
+  cache.append(0, at::full({2, 1, 8, 2}, 4.0));
+  EXPECT_TRUE(at::equal(copy.parts(0, 0)[0].plain, all[0]));
 }
 
 /// All tokens of one sequence as its parts hold them.

@@ -8,9 +8,10 @@ class Llama final : public Family {
  public:
   explicit Llama(Options) {}
   Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config);
+    Geometry geometry = read_common_geometry(config, {.max_positions = 2048});
     geometry.query_bias = config.boolean_or("attention_bias", false);
     geometry.key_bias = geometry.value_bias = geometry.output_bias = geometry.query_bias;
+    expect_layer_types(config, geometry.layers, "full_attention");
     geometry.mlp_bias = config.boolean_or("mlp_bias", false);
     return geometry;
   }

@@ -8,7 +8,7 @@ class Qwen2 final : public Family {
  public:
   explicit Qwen2(Options) {}
   Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config);
+    Geometry geometry = read_common_geometry(config, {.max_positions = 32768, .kv_heads = 32});
     geometry.query_bias = geometry.key_bias = geometry.value_bias = true;
     geometry.windows = read_layer_windows(config, geometry.layers);
     return geometry;

@@ -8,18 +8,13 @@ class Qwen3 final : public Family {
  public:
   explicit Qwen3(Options) {}
   Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config);
-    if (!config.has("head_dim")) geometry.head_dim = kDefaultHeadDim;
+    Geometry geometry = read_common_geometry(config, {.max_positions = 32768, .kv_heads = 32, .head_dim = 128});
     geometry.qk_norm = true;
     geometry.query_bias = config.boolean_or("attention_bias", false);
     geometry.key_bias = geometry.value_bias = geometry.output_bias = geometry.query_bias;
     geometry.windows = read_layer_windows(config, geometry.layers);
     return geometry;
   }
-
- private:
-  /// What a Qwen3 config means when it does not state head_dim; not hidden / heads.
-  static constexpr std::int64_t kDefaultHeadDim = 128;
 };
 
 const Registration<Family, Qwen3> kQwen3("qwen3", "Qwen3 (dense): QK-norm before the rotation");

@@ -1,0 +1,15 @@
+// Which tokens end a text that a model writes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/geometry.h"
+#include "core/text/tokenizer.h"
+
+namespace mla {
+
+/// The ids that the model's files name (Geometry::ends), or else the tokenizer's EOS; none where neither has one.
+std::vector<std::int64_t> end_tokens(const Geometry& geometry, const Tokenizer& tokenizer);
+
+}  // namespace mla

@@ -1,0 +1,20 @@
+// The rotary embedding that a config.json states.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/model/config_reader.h"
+#include "core/model/geometry.h"
+
+namespace mla {
+
+/// Fills in theta and scaling of `geometry`, whose sizes are there already. Both styles are read: rope_theta beside
+/// rope_scaling, or everything inside rope_parameters; where both are there, rope_scaling counts, as in transformers.
+/// Throws DataError for parameters for which transformers defines no frequencies, and for those that give none that are
+/// finite. Adds to `passed_over` what is harmless in them, with the reason.
+void read_rotary(ConfigReader& config, Geometry& geometry,
+                 std::vector<std::pair<std::string, std::string>>* passed_over = nullptr);
+
+}  // namespace mla
