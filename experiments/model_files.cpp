@@ -10,11 +10,8 @@ std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& mod
   const std::filesystem::path folder = std::filesystem::is_directory(model) ? model : model.parent_path();
   const std::filesystem::path path = given ? *given : folder.empty() ? "." : folder;
   std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(path);
-  if (tokenizer->vocabulary_size() > geometry.vocabulary) {
-    throw DataError(cat(path.string(), ": the tokenizer has ", tokenizer->vocabulary_size(), " ids, but the model ",
-                        model.string(), " has embeddings for ", geometry.vocabulary));
-  }
-  return tokenizer;
+  if (tokenizer->vocabulary_size() <= geometry.vocabulary) return tokenizer;
+  return limit_ids(std::move(tokenizer), geometry.vocabulary, cat(path.string(), ", model ", model.string()));
 }
 
 std::map<std::string, std::filesystem::path> files_of_model(const std::filesystem::path& model,

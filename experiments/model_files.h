@@ -12,8 +12,9 @@
 namespace mla {
 
 /// The tokenizer at `given`, or else the one in the model's folder (for a llama2.c file: the folder it lies in).
-/// Throws DataError as load_tokenizer does, and when the tokenizer has ids that the model has no embedding for; a model
-/// with more embeddings than the tokenizer has ids is padded, which is usual.
+/// Throws DataError as load_tokenizer does. Where the tokenizer has ids that the model has no embedding for, encoding
+/// throws it when a text has one of them; a model with more embeddings than the tokenizer has ids is padded, which is
+/// usual.
 std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& model,
                                                 const std::optional<std::filesystem::path>& given,
                                                 const Geometry& geometry);

@@ -1,7 +1,5 @@
 #include "core/text/added_tokens.h"
 
-#include <unicode/uchar.h>
-
 #include <algorithm>
 
 #include "core/text/char_class.h"
@@ -11,14 +9,6 @@ namespace mla {
 namespace {
 
 bool is_space(char32_t code) { return CharClasses::instance()[code] == CharClass::kSpace; }
-
-/// \w of Rust's regex library.
-bool is_word(char32_t code) {
-  const auto character = static_cast<UChar32>(code);
-  return CharClasses::instance()[code] == CharClass::kLetter || u_hasBinaryProperty(character, UCHAR_ALPHABETIC) ||
-         (U_GET_GC_MASK(character) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) != 0 ||
-         u_hasBinaryProperty(character, UCHAR_JOIN_CONTROL);
-}
 
 bool touches_word(std::string_view text, std::size_t begin, std::size_t end) {
   return (begin > 0 && is_word(read_utf8_before(text.data() + begin).value)) ||
@@ -101,6 +91,7 @@ void AddedTokenFinder::split(std::string_view text, FunctionRef<void(std::string
     if (token.single_word && touches_word(text, begin, end)) continue;
     if (token.left_strip) begin = std::max(skip_spaces_back(text, begin), done);
     if (token.right_strip) end = skip_spaces(text, end);
+    if (begin >= end) continue;  // As in the reference, one whose spaces the token before has taken is not there.
     if (done < begin) on_text(text.substr(done, begin - done));
     on_token(token.id);
     done = end;

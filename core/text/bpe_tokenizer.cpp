@@ -19,6 +19,14 @@ AddedTokenFinder finder_of(const std::vector<AddedToken>& tokens, Wanted wanted)
 
 }  // namespace
 
+void add_spellings(const std::vector<AddedToken>& added, std::vector<std::string>& spellings) {
+  for (const AddedToken& token : added) {
+    const auto id = static_cast<std::size_t>(token.id);
+    if (id >= spellings.size()) spellings.resize(id + 1);
+    spellings[id] = token.content;
+  }
+}
+
 /// Borrows a workspace, and gives it back with what its cache has learnt.
 class BpeTokenizer::Lease {
  public:
@@ -45,7 +53,7 @@ class BpeTokenizer::Lease {
 };
 
 BpeTokenizer::BpeTokenizer(BpeTokenizerParts parts) : parts_(std::move(parts)) {
-  expects(parts_.model && parts_.decoder, "a BPE tokenizer without model or decoder");
+  expects((parts_.model || parts_.unigram) && parts_.decoder, "a tokenizer without model or decoder");
   raw_ = finder_of(parts_.added, [](const AddedToken& token) { return !token.normalized && !token.on_request; });
   raw_on_request_ = finder_of(parts_.added, [](const AddedToken& token) { return !token.normalized; });
   std::vector<AddedToken> normalized;
@@ -90,9 +98,21 @@ void BpeTokenizer::encode_text(std::string_view text, bool parse_special, BpeMod
   (parse_special ? raw_on_request_ : raw_).split(text, add_text, add_token);
 }
 
+void BpeTokenizer::encode_word(std::string_view word, BpeModel::Workspace& workspace,
+                               std::vector<std::int32_t>& ids) const {
+  if (parts_.model) return parts_.model->encode(word, workspace, ids);
+  if (const auto cached = workspace.cache.find(word)) {
+    ids.insert(ids.end(), cached->begin(), cached->end());
+    return;
+  }
+  const std::size_t before = ids.size();
+  parts_.unigram->encode(word, ids);
+  workspace.cache.insert(word, std::span(ids).subspan(before));
+}
+
 void BpeTokenizer::encode_normalized(Piece piece, BpeModel::Workspace& workspace,
                                      std::vector<std::int32_t>& ids) const {
-  const auto add_word = [&](Piece word) { parts_.model->encode(word.text, workspace, ids); };
+  const auto add_word = [&](Piece word) { encode_word(word.text, workspace, ids); };
   if (parts_.pre_tokenizer) {
     parts_.pre_tokenizer->split(piece, add_word);
   } else {

@@ -10,7 +10,7 @@ namespace mla {
 enum class CharClass : std::uint8_t { kOther, kLetter, kNumber, kSpace };
 
 /// Classes of all code points after Unicode 16, which onig (tokenizers 0.23) and fancy-regex (tiktoken 0.14) have;
-/// an older ICU is completed by a list of the letters and numbers added since Unicode 15.
+/// an older ICU is completed by unicode_additions().
 class CharClasses {
  public:
   static const CharClasses& instance();
@@ -25,6 +25,9 @@ class CharClasses {
 
 /// Rust's char::is_numeric, by which the pre-tokenizer Digits goes: \p{N} of Unicode 17.
 bool is_numeric(char32_t code);
+
+/// \w of Rust's regex library, which the pre-tokenizer Whitespace and the flag single_word of an added token go by.
+bool is_word(char32_t code);
 
 /// What the pre-tokenizer Punctuation splits at: ASCII punctuation and \p{P} of Unicode 8.
 bool is_punctuation(char32_t code);

@@ -1,6 +1,8 @@
 #include "core/text/hf_model.h"
 
 #include <algorithm>
+#include <unordered_map>
+#include <utility>
 
 #include "core/text/byte_level.h"
 #include "core/text/component_json.h"
@@ -8,7 +10,9 @@
 namespace mla {
 namespace {
 
-constexpr std::int64_t kLargestId = 1 << 24;
+// Tables by id are as long as the largest id: a vocabulary may have gaps, but not be made of them.
+constexpr std::size_t kLargestIdOfFew = 1 << 20;
+constexpr std::size_t kMostGaps = 8;
 
 std::vector<std::pair<std::string, std::string>> read_pairs(const LargeJson& json, const std::string& where) {
   const auto list = json.find("merges");
@@ -29,12 +33,10 @@ std::vector<std::pair<std::string, std::string>> read_pairs(const LargeJson& jso
 }
 
 void refuse_unsupported(const LargeJson& json, const std::string& where) {
-  if (json.contains("type")) {
-    if (const std::string type = component_type(json, where); type != "BPE") unsupported_component(where, type, "BPE");
-  }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!member_or<std::string>(json, key, "", where).empty()) {
-      throw DataError(cat(where, ".", key, " = '", member<std::string>(json, key, where), "': not supported"));
+      throw DataError(
+          cat(where, ".", key, " = '", for_message(member<std::string>(json, key, where)), "': not supported"));
     }
   }
   if (const double dropout = member_or(json, "dropout", 0.0, where); dropout != 0) {
@@ -46,13 +48,21 @@ void refuse_unsupported(const LargeJson& json, const std::string& where) {
 
 Vocabulary read_vocabulary(const LargeJson& json, const std::string& where) {
   if (!json.is_object() || json.empty()) throw DataError(cat(where, ": expected an object of token ids"));
+  const std::size_t largest = std::max(kLargestIdOfFew, kMostGaps * json.size());
   Vocabulary vocabulary;
   vocabulary.reserve(json.size());
+  std::unordered_map<std::int32_t, const std::string*> seen;
   for (const auto& [token, id] : json.items()) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > kLargestId) {
-      throw DataError(cat(where, ": token '", token, "' has the id ", brief(id), "; expected 0 to ", kLargestId));
+    if (!holds<std::int32_t>(id) || id.get<std::int32_t>() < 0 || id.get<std::uint64_t>() > largest) {
+      throw DataError(
+          cat(where, ": token '", for_message(token), "' has the id ", brief(id), "; expected 0 to ", largest));
     }
-    vocabulary.emplace(token, id.get<std::int32_t>());
+    const auto added = vocabulary.emplace(token, id.get<std::int32_t>()).first;
+    const auto [other, is_new] = seen.emplace(added->second, &added->first);
+    if (!is_new) {
+      throw DataError(cat(where, ": the tokens '", for_message(*other->second), "' and '", for_message(token),
+                          "' have the same id ", added->second));
+    }
   }
   return vocabulary;
 }
@@ -60,7 +70,7 @@ Vocabulary read_vocabulary(const LargeJson& json, const std::string& where) {
 std::pair<std::string, std::string> split_merge(const std::string& line, const std::string& where) {
   const std::size_t space = line.find(' ');
   if (space == std::string::npos || line.find(' ', space + 1) != std::string::npos) {
-    throw DataError(cat(where, ": '", line, "' is not two tokens with a space between them"));
+    throw DataError(cat(where, ": '", for_message(line), "' is not two tokens with a space between them"));
   }
   return {line.substr(0, space), line.substr(space + 1)};
 }
@@ -73,8 +83,8 @@ std::vector<Merge> resolve_merges(const std::vector<std::pair<std::string, std::
     const auto id_of = [&](const std::string& token) {
       const auto found = vocabulary.find(token);
       if (found == vocabulary.end()) {
-        throw DataError(
-            cat(where, "[", merges.size(), "]: '", left, " ", right, "': '", token, "' is not in the vocabulary"));
+        throw DataError(cat(where, "[", merges.size(), "]: '", for_message(left), " ", for_message(right), "': '",
+                            for_message(token), "' is not in the vocabulary"));
       }
       return found->second;
     };
@@ -103,27 +113,65 @@ std::vector<std::string> spellings_by_id(const Vocabulary& vocabulary) {
   return spellings;
 }
 
-HfModel read_hf_model(const LargeJson& json, bool byte_level, const std::string& where) {
-  if (!json.is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(json)));
+namespace {
+
+HfModel read_bpe(const LargeJson& json, bool byte_level, const std::string& where) {
   refuse_unsupported(json, where);
   const auto vocabulary = json.find("vocab");
   if (vocabulary == json.end()) throw DataError(cat(where, ".vocab: missing"));
   HfModel model;
   model.spelt = read_vocabulary(*vocabulary, where + ".vocab");
-  model.rules.merges = resolve_merges(read_pairs(json, where), model.spelt, where + ".merges");
-  model.rules.vocabulary = byte_level ? vocabulary_in_bytes(model.spelt) : model.spelt;
-  model.rules.byte_symbols = byte_level;
-  model.rules.ignore_merges = member_or(json, "ignore_merges", false, where);
-  model.rules.byte_fallback = member_or(json, "byte_fallback", false, where);
-  model.rules.fuse_unknown = member_or(json, "fuse_unk", false, where);
-  if (byte_level && model.rules.byte_fallback)
-    throw DataError(cat(where, ".byte_fallback: not supported with ByteLevel"));
+  BpeRules& rules = model.bpe.emplace();
+  rules.merges = resolve_merges(read_pairs(json, where), model.spelt, where + ".merges");
+  rules.vocabulary = byte_level ? vocabulary_in_bytes(model.spelt) : model.spelt;
+  rules.byte_symbols = byte_level;
+  rules.ignore_merges = member_or(json, "ignore_merges", false, where);
+  rules.byte_fallback = member_or(json, "byte_fallback", false, where);
+  rules.fuse_unknown = member_or(json, "fuse_unk", false, where);
+  if (byte_level && rules.byte_fallback) throw DataError(cat(where, ".byte_fallback: not supported with ByteLevel"));
   if (const auto unknown = member_or<std::string>(json, "unk_token", "", where); !unknown.empty()) {
     const auto found = model.spelt.find(unknown);
-    if (found == model.spelt.end()) throw DataError(cat(where, ".unk_token: '", unknown, "' is not in the vocabulary"));
-    model.rules.unknown = found->second;
+    if (found == model.spelt.end()) {
+      throw DataError(cat(where, ".unk_token: '", for_message(unknown), "' is not in the vocabulary"));
+    }
+    rules.unknown = found->second;
   }
   return model;
+}
+
+HfModel read_unigram(const LargeJson& json, const std::string& where) {
+  HfModel model;
+  UnigramRules& rules = model.unigram.emplace();
+  for (const LargeJson& item : member<LargeJson::array_t>(json, "vocab", where)) {
+    const std::size_t id = rules.pieces.size();
+    if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_number()) {
+      throw DataError(cat(where, ".vocab[", id, "]: expected a piece and its score, found ", brief(item)));
+    }
+    rules.pieces.emplace_back(item[0].get<std::string>(), item[1].get<double>());
+    model.spelt.insert_or_assign(rules.pieces.back().first, static_cast<std::int32_t>(id));
+  }
+  if (rules.pieces.empty()) throw DataError(cat(where, ".vocab: expected pieces and their scores"));
+  const auto unknown = json.find("unk_id");
+  if (unknown != json.end() && !unknown->is_null()) {
+    rules.unknown = member<std::int32_t>(json, "unk_id", where);
+    if (*rules.unknown < 0 || std::cmp_greater_equal(*rules.unknown, rules.pieces.size())) {
+      throw DataError(
+          cat(where, ".unk_id = ", *rules.unknown, ": the vocabulary has ids 0 to ", rules.pieces.size() - 1));
+    }
+  }
+  rules.byte_fallback = member_or(json, "byte_fallback", false, where);
+  return model;
+}
+
+}  // namespace
+
+HfModel read_hf_model(const LargeJson& json, bool byte_level, const std::string& where) {
+  if (!json.is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(json)));
+  const std::string type = json.contains("type") ? component_type(json, where) : "BPE";
+  if (type == "BPE") return read_bpe(json, byte_level, where);
+  if (type != "Unigram") unsupported_component(where, type, "BPE, Unigram");
+  if (byte_level) throw DataError(cat(where, ".type: 'Unigram' is not supported with the pre-tokenizer ByteLevel"));
+  return read_unigram(json, where);
 }
 
 }  // namespace mla

@@ -5,6 +5,7 @@
 #include "core/text/component_json.h"
 #include "core/text/hf_model.h"
 #include "core/text/post_processor.h"
+#include "core/text/tokenizer_config.h"
 #include "core/text/tokenizer_readers.h"
 
 namespace mla {
@@ -22,6 +23,7 @@ std::vector<AddedToken> read_added_tokens(const LargeJson& json, const Vocabular
     const std::string here = cat(where, "added_tokens[", tokens.size(), "]");
     AddedToken token;
     token.content = member<std::string>(item, "content", here);
+    if (token.content.empty()) continue;  // As the reference, which counts it not even as a number.
     const auto known = vocabulary.find(token.content);
     token.id = known == vocabulary.end() ? next : known->second;
     next = std::max(next, token.id + 1);
@@ -45,9 +47,12 @@ std::optional<std::int32_t> id_of(const BpeTokenizerParts& parts, const std::str
 }
 
 /// The token the config names; else the one the template puts there; else the first of the usual names that exists.
-std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const std::optional<std::string>& named,
-                                   const Ids& in_template, std::initializer_list<const char*> usual) {
-  if (named) return id_of(parts, *named);
+std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const TokenizerConfig& config,
+                                   const std::string& key, const Ids& in_template,
+                                   std::initializer_list<const char*> usual) {
+  constexpr std::int32_t kNotThere = -1;
+  const auto named = config.id_of(key, parts.added, kNotThere);
+  if (named != kNotThere) return named;
   if (in_template.size() == 1) return in_template[0];
   for (const char* name : usual) {
     const auto id = id_of(parts, name);
@@ -64,43 +69,105 @@ void follow_flag(std::optional<bool> flag, std::optional<std::int32_t> token, Id
   if (!*flag) std::erase(ids, *token);
 }
 
+bool is_llama(const TokenizerConfig& config) {
+  return config.is_class("LlamaTokenizer") || config.is_class("CodeLlamaTokenizer");
+}
+
+/// Other classes leave the flags unread where there is a tokenizer.json: its post_processor decides.
 void set_special_ids(const TokenizerConfig& config, BpeTokenizerParts& parts) {
-  parts.bos = choose(parts, config.bos, parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
-  parts.eos = choose(parts, config.eos, parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
+  parts.bos = choose(parts, config, "bos_token", parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
+  parts.eos = choose(parts, config, "eos_token", parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
+  if (!config.tokenizer_class.empty() && !is_llama(config)) return;
   follow_flag(config.add_bos, parts.bos, parts.before, true);
   follow_flag(config.add_eos, parts.eos, parts.after, false);
 }
 
-void add_spellings(const std::vector<AddedToken>& added, std::vector<std::string>& spellings) {
-  for (const AddedToken& token : added) {
-    const auto id = static_cast<std::size_t>(token.id);
-    if (id >= spellings.size()) spellings.resize(id + 1);
-    spellings[id] = token.content;
+/// Sets the flag of ByteLevel, which is the whole pre-tokenizer or (when `deep`) the last part of it.
+void set_prefix_space(LargeJson& pre_tokenizer, bool prefix, bool deep) {
+  if (!pre_tokenizer.is_object() || !pre_tokenizer.contains("type")) return;
+  if (pre_tokenizer["type"] == "ByteLevel") pre_tokenizer["add_prefix_space"] = prefix;
+  const auto parts = pre_tokenizer.find("pretokenizers");
+  if (deep && parts != pre_tokenizer.end() && parts->is_array() && !parts->empty()) {
+    set_prefix_space(parts->back(), prefix, deep);
+  }
+}
+
+/// Whether spaces become "▁" by a Metaspace or by a normalizer, and nothing else is done to a text.
+bool is_like_sentencepiece(const LargeJson& json) {
+  const auto type_of = [](const LargeJson& part) { return part.is_object() ? part.value("type", "") : std::string(); };
+  const LargeJson none, &normalizer = json.contains("normalizer") ? json["normalizer"] : none,
+                        &pre_tokenizer = json.contains("pre_tokenizer") ? json["pre_tokenizer"] : none;
+  if (type_of(pre_tokenizer) == "Metaspace") return normalizer.is_null();
+  if (!pre_tokenizer.is_null() || type_of(normalizer) != "Sequence" || !normalizer.contains("normalizers"))
+    return false;
+  return std::all_of(normalizer["normalizers"].begin(), normalizer["normalizers"].end(),
+                     [&](const LargeJson& part) { return type_of(part) == "Prepend" || type_of(part) == "Replace"; });
+}
+
+/// Llama's class builds what stands before its merges anew when the config has its say on the prefix.
+void set_llama_prefix(const TokenizerConfig& config, LargeJson& json, const std::string& where) {
+  if (!is_like_sentencepiece(json)) {
+    throw DataError(cat(where, "add_prefix_space of tokenizer_config.json is supported for ", config.tokenizer_class,
+                        " only where spaces become ▁ and nothing else is done to a text"));
+  }
+  const bool prefix = *config.add_prefix_space;
+  const char* scheme = !prefix ? "never" : config.legacy.value_or(false) ? "always" : "first";
+  json["normalizer"] = nullptr;
+  json["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}, {"split", false}};
+}
+
+/// What add_prefix_space of the config changes, by class, as transformers does. Returns a text to be hashed.
+std::string follow_prefix_space(const TokenizerConfig& config, LargeJson& json, const std::string& where) {
+  const bool gpt2 = config.is_class("GPT2Tokenizer") || config.is_class("CodeGenTokenizer");
+  const bool byte_level =
+      json.contains("pre_tokenizer") && json["pre_tokenizer"].dump().find("\"ByteLevel\"") != std::string::npos;
+  const LargeJson before = json.value("pre_tokenizer", LargeJson());
+  if (byte_level && gpt2) set_prefix_space(json["pre_tokenizer"], config.add_prefix_space.value_or(false), false);
+  if (byte_level && config.is_class("Qwen2Tokenizer") && config.add_prefix_space) {
+    set_prefix_space(json["pre_tokenizer"], *config.add_prefix_space, true);
+  }
+  if (!byte_level && is_llama(config) && config.add_prefix_space) set_llama_prefix(config, json, where);
+  const LargeJson after = json.value("pre_tokenizer", LargeJson());
+  return before == after ? std::string() : after.dump();
+}
+
+void refuse_foreign_ids(const Ids& ids, std::size_t size, const std::string& where) {
+  for (const std::int32_t id : ids) {
+    if (id < 0 || static_cast<std::size_t>(id) >= size) {
+      throw DataError(cat(where, ": id ", id, ": the tokenizer has ids 0 to ", size - 1));
+    }
   }
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_hf_tokenizer(const std::filesystem::path& path) {
-  const LargeJson json = read_large_json(path);
+  LargeJson json = read_large_json(path);
   const std::string where = path.string() + ": ";
   if (!json.is_object() || !json.contains("model")) throw DataError(where + "expected a tokenizer.json with a model");
+  TokenizerConfig config = read_tokenizer_config(path.parent_path());
+  BpeTokenizerParts parts;
+  parts.beside = follow_prefix_space(config, json, where);
   const auto part = [&json](const char* key) { return json.contains(key) ? json.at(key) : LargeJson(); };
 
-  BpeTokenizerParts parts;
   PreTokenization pre_tokenization = read_pre_tokenizer(part("pre_tokenizer"), where + "pre_tokenizer");
   HfModel model = read_hf_model(json.at("model"), pre_tokenization.byte_level, where + "model");
+  if (!(pre_tokenization.byte_level && is_llama(config))) add_class_defaults(config);
   parts.added = read_added_tokens(json, model.spelt, where);
+  parts.beside += add_configured_tokens(config, model.spelt, parts.added);
   parts.normalizer = read_normalizer(part("normalizer"), where + "normalizer");
   parts.pre_tokenizer = std::move(pre_tokenization.splitter);
-  parts.model = std::make_unique<BpeModel>(std::move(model.rules));
+  if (model.bpe) parts.model = std::make_unique<BpeModel>(std::move(*model.bpe));
+  if (model.unigram) parts.unigram = std::make_unique<UnigramModel>(std::move(*model.unigram));
   parts.decoder = read_decoder(part("decoder"), where + "decoder");
   parts.spellings = spellings_by_id(model.spelt);
   add_spellings(parts.added, parts.spellings);
   const Surroundings around = read_post_processor(part("post_processor"), where + "post_processor");
+  refuse_foreign_ids(around.before, parts.spellings.size(), where + "post_processor");
+  refuse_foreign_ids(around.after, parts.spellings.size(), where + "post_processor");
   parts.before = around.before;
   parts.after = around.after;
-  set_special_ids(read_tokenizer_config(path.parent_path()), parts);
+  set_special_ids(config, parts);
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }
 

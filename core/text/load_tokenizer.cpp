@@ -89,6 +89,7 @@ std::string hash_of(const Tokenizer& tokenizer, const fs::path& file) {
   Hasher hasher;
   for (const fs::path& read : files) hasher.update(hash_file(read));
   for (const std::int32_t id : tokenizer.encode(kProbe, {.add_bos = true})) hasher.update(cat(id, ","));
+  hasher.update(tokenizer.effect_of_config());
   return hasher.digest();
 }
 

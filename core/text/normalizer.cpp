@@ -8,14 +8,16 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/text/base64.h"
 #include "core/text/char_class.h"
+#include "core/text/chars_map.h"
 #include "core/text/component_json.h"
 #include "core/text/utf8.h"
 
 namespace mla {
 namespace {
 
-constexpr const char* kNormalizers = "Sequence, NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip";
+constexpr const char* kNormalizers = "Sequence, NFC, NFD, NFKC, NFKD, Precompiled, Prepend, Replace, Lowercase, Strip";
 
 class UnicodeNormalizer : public Normalizer {
  public:
@@ -140,6 +142,11 @@ std::unique_ptr<Normalizer> read_normalizer(const LargeJson& json, const std::st
   const std::string type = component_type(json, where);
   if (type == "Sequence") return make_normalizer_sequence(read_components(json, "normalizers", where, read_normalizer));
   if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") return make_unicode_normalizer(type);
+  if (type == "Precompiled") {
+    auto bytes = decode_base64(member<std::string>(json, "precompiled_charsmap", where));
+    if (!bytes) throw DataError(cat(where, ".precompiled_charsmap: not base64"));
+    return make_precompiled_normalizer(std::move(*bytes), where);
+  }
   if (type == "Prepend") return make_prepend_normalizer(member<std::string>(json, "prepend", where));
   if (type == "Replace") {
     return make_replace_normalizer(read_pattern(member<LargeJson>(json, "pattern", where), where + ".pattern"),

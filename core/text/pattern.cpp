@@ -12,7 +12,7 @@ class LiteralPattern : public Pattern {
 
   void find(std::string_view text, std::vector<Stretch>& stretches) const override {
     std::size_t done = 0;
-    while (!literal_.empty()) {
+    for (;;) {
       const std::size_t at = text.find(literal_, done);
       if (at == std::string_view::npos) break;
       if (at > done) stretches.push_back({text.substr(done, at - done), false});
@@ -51,6 +51,7 @@ class CharacterPattern : public Pattern {
 }  // namespace
 
 std::unique_ptr<Pattern> make_literal_pattern(std::string literal) {
+  expects(!literal.empty(), "an empty literal");
   return std::make_unique<LiteralPattern>(std::move(literal));
 }
 
@@ -60,7 +61,8 @@ std::unique_ptr<Pattern> make_character_pattern(std::function<bool(char32_t)> ma
 
 std::unique_ptr<Pattern> read_pattern(const LargeJson& json, const std::string& where) {
   if (json.is_object() && json.contains("String")) {
-    return make_literal_pattern(member<std::string>(json, "String", where));
+    const auto literal = member<std::string>(json, "String", where);
+    return literal.empty() ? make_regex_pattern(literal, where) : make_literal_pattern(literal);
   }
   if (json.is_object() && json.contains("Regex")) {
     return make_regex_pattern(member<std::string>(json, "Regex", where), where);

@@ -21,16 +21,17 @@ struct Stretch {
 class Pattern {
  public:
   virtual ~Pattern() = default;
-  /// Appends matches and the gaps between them, in order, empty ones left out.
+  /// Appends matches and the gaps between them, in order. A match may be empty, a gap not; an empty text has neither.
   virtual void find(std::string_view text, std::vector<Stretch>& stretches) const = 0;
 };
 
-/// A literal string; an empty one matches nothing.
+/// A literal string, not empty.
 std::unique_ptr<Pattern> make_literal_pattern(std::string literal);
 
-/// A regular expression with Unicode classes, as the tokenizers library reads it (\s, \w and \d after Unicode), by
-/// PCRE2: its release decides of which Unicode version (14 in PCRE2 10.42).
-/// Throws DataError "<where>: …" when it does not compile.
+/// A regular expression by Oniguruma in its own syntax, as the tokenizers library has it. The release decides of which
+/// Unicode version its classes are: 14 in Debian's 6.9.8, 16 in the reference; what unicode_additions.cpp says is
+/// added. Throws DataError "<where>: …" when it does not compile; find() throws it when it goes back and forth without
+/// end.
 std::unique_ptr<Pattern> make_regex_pattern(const std::string& regex, const std::string& where);
 
 /// Single characters for which `matches` is true, each a match of its own.

@@ -13,6 +13,7 @@ Surroundings read_template(const LargeJson& json, const std::string& where) {
   Surroundings around;
   bool text_seen = false;
   for (const LargeJson& item : items) {
+    if (!item.is_object()) throw DataError(cat(where, ".single: expected objects, found ", kind_of(item)));
     if (item.contains("Sequence")) {
       if (text_seen) throw DataError(cat(where, ".single: the text occurs twice"));
       text_seen = true;
@@ -20,8 +21,10 @@ Surroundings read_template(const LargeJson& json, const std::string& where) {
     }
     const auto name = member<std::string>(member<LargeJson>(item, "SpecialToken", where + ".single"), "id", where);
     const auto special = member<LargeJson>(specials, name.c_str(), where + ".special_tokens");
-    for (const auto id : member<std::vector<std::int32_t>>(special, "ids", cat(where, ".special_tokens.", name))) {
-      (text_seen ? around.after : around.before).push_back(id);
+    const std::string here = cat(where, ".special_tokens.", for_message(name));
+    for (const LargeJson& id : member<LargeJson::array_t>(special, "ids", here)) {
+      if (!holds<std::int32_t>(id)) throw DataError(cat(here, ".ids: expected ids, found ", brief(id)));
+      (text_seen ? around.after : around.before).push_back(id.get<std::int32_t>());
     }
   }
   if (!text_seen) throw DataError(cat(where, ".single: the text does not occur"));

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <span>
 
+#include "core/text/char_class.h"
+#include "core/text/utf8.h"
+
 namespace mla {
 namespace {
 
@@ -41,6 +44,7 @@ class PatternSplitter : public PreTokenizer {
     }
     if (behavior_ != SplitBehavior::kIsolated) stretches = merge_stretches(stretches, behavior_);
     for (const Stretch& stretch : stretches) {
+      if (stretch.text.empty()) continue;
       sink({stretch.text, piece.first && stretch.text.data() == piece.text.data()});
     }
   }
@@ -49,6 +53,24 @@ class PatternSplitter : public PreTokenizer {
   std::unique_ptr<Pattern> pattern_;
   SplitBehavior behavior_;
   bool invert_;
+};
+
+class WordSplitter : public PreTokenizer {
+ public:
+  void split(Piece piece, PieceSink sink) const override {
+    enum class Kind { kSpace, kWord, kOther };
+    const auto kind_at = [&](std::size_t at) {
+      const char32_t code = read_utf8(piece.text.data() + at).value;
+      if (is_word(code)) return Kind::kWord;
+      return CharClasses::instance()[code] == CharClass::kSpace ? Kind::kSpace : Kind::kOther;
+    };
+    for (std::size_t at = 0; at < piece.text.size();) {
+      const std::size_t begin = at;
+      const Kind kind = kind_at(at);
+      while (at < piece.text.size() && kind_at(at) == kind) at += utf8_size(piece.text[at]);
+      if (kind != Kind::kSpace) sink({piece.text.substr(begin, at - begin), piece.first && begin == 0});
+    }
+  }
 };
 
 class Metaspace : public PreTokenizer {
@@ -121,6 +143,8 @@ std::unique_ptr<PreTokenizer> make_pattern_splitter(std::unique_ptr<Pattern> pat
                                                     bool invert) {
   return std::make_unique<PatternSplitter>(std::move(pattern), behavior, invert);
 }
+
+std::unique_ptr<PreTokenizer> make_word_splitter() { return std::make_unique<WordSplitter>(); }
 
 std::unique_ptr<PreTokenizer> make_metaspace(std::string replacement, PrependScheme scheme, bool splits) {
   return std::make_unique<Metaspace>(std::move(replacement), scheme, splits);

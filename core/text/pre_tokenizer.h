@@ -45,6 +45,9 @@ enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWith
 std::unique_ptr<PreTokenizer> make_pattern_splitter(std::unique_ptr<Pattern> pattern, SplitBehavior behavior,
                                                     bool invert);
 
+/// Words (`\w+`) and runs of other characters that are no white space (`[^\w\s]+`), after Rust's regex library.
+std::unique_ptr<PreTokenizer> make_word_splitter();
+
 /// When Metaspace puts its replacement character before a text.
 enum class PrependScheme { kAlways, kFirst, kNever };
 
@@ -56,6 +59,9 @@ std::unique_ptr<PreTokenizer> make_prefix_space(std::unique_ptr<PreTokenizer> in
 
 /// Applies several, each to the pieces of the one before.
 std::unique_ptr<PreTokenizer> make_pre_tokenizer_sequence(std::vector<std::unique_ptr<PreTokenizer>> parts);
+
+/// The character that a Metaspace component (also of the decoder) has for a space.
+std::string read_replacement(const LargeJson& json, const std::string& where);
 
 /// The scheme of a Metaspace component (also of the decoder), in its present and its older spelling.
 PrependScheme read_prepend_scheme(const LargeJson& json, const std::string& where);

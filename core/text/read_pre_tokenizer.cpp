@@ -23,7 +23,7 @@ SplitBehavior read_behavior(const std::string& name, const std::string& where) {
     if (name == known) return behavior;
   }
   throw DataError(
-      cat(where, ".behavior: '", name,
+      cat(where, ".behavior: '", for_message(name),
           "' is not supported; supported: Isolated, Removed, MergedWithPrevious, MergedWithNext, Contiguous"));
 }
 
@@ -42,7 +42,7 @@ std::unique_ptr<PreTokenizer> read_split(const LargeJson& json, const std::strin
 }
 
 std::unique_ptr<PreTokenizer> read_metaspace(const LargeJson& json, const std::string& where) {
-  return make_metaspace(member_or<std::string>(json, "replacement", "▁", where), read_prepend_scheme(json, where),
+  return make_metaspace(read_replacement(json, where), read_prepend_scheme(json, where),
                         member_or(json, "split", true, where));
 }
 
@@ -71,13 +71,22 @@ PreTokenization read_sequence(const LargeJson& json, const std::string& where) {
 
 }  // namespace
 
+std::string read_replacement(const LargeJson& json, const std::string& where) {
+  auto replacement = member_or<std::string>(json, "replacement", "▁", where);
+  if (replacement.empty() || utf8_size(replacement[0]) != replacement.size()) {
+    throw DataError(cat(where, ".replacement: '", for_message(replacement), "' is not one character"));
+  }
+  return replacement;
+}
+
 PrependScheme read_prepend_scheme(const LargeJson& json, const std::string& where) {
   const bool prefix_space = member_or(json, "add_prefix_space", true, where);
   const auto scheme = member_or<std::string>(json, "prepend_scheme", prefix_space ? "always" : "never", where);
   if (scheme == "always") return PrependScheme::kAlways;
   if (scheme == "first") return PrependScheme::kFirst;
   if (scheme == "never") return PrependScheme::kNever;
-  throw DataError(cat(where, ".prepend_scheme: '", scheme, "' is not supported; supported: always, first, never"));
+  throw DataError(
+      cat(where, ".prepend_scheme: '", for_message(scheme), "' is not supported; supported: always, first, never"));
 }
 
 PreTokenization read_pre_tokenizer(const LargeJson& json, const std::string& where) {
@@ -93,7 +102,7 @@ PreTokenization read_pre_tokenizer(const LargeJson& json, const std::string& whe
                                   single ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false)};
   }
   if (type == "Whitespace") {
-    return {make_pattern_splitter(make_regex_pattern(R"(\w+|[^\w\s]+)", where), SplitBehavior::kRemoved, true)};
+    return {make_word_splitter()};
   }
   if (type == "WhitespaceSplit") return {make_space_splitter()};
   if (type == "Punctuation") {

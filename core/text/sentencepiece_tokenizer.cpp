@@ -1,10 +1,13 @@
 #include <sentencepiece_processor.h>
 
+#include <unordered_set>
+
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/text/added_tokens.h"
 #include "core/text/bpe_tokenizer.h"
 #include "core/text/sentencepiece_model.h"
+#include "core/text/tokenizer_config.h"
 #include "core/text/tokenizer_readers.h"
 #include "core/text/utf8.h"
 
@@ -14,6 +17,8 @@ namespace {
 using Processor = sentencepiece::SentencePieceProcessor;
 
 constexpr const char* kSpace = "\u2581";
+// normalizer_spec { add_dummy_prefix: false }: parts of a message that come later win.
+constexpr std::string_view kNoPrefix("\x1A\x02\x18\x00", 4);
 
 std::vector<AddedToken> control_tokens(const Processor& processor) {
   std::vector<AddedToken> tokens;
@@ -22,44 +27,101 @@ std::vector<AddedToken> control_tokens(const Processor& processor) {
     AddedToken token;
     token.id = id;
     token.content = processor.IdToPiece(id);
+    token.special = token.on_request = true;
     tokens.push_back(std::move(token));
   }
   return tokens;
 }
 
-/// The same ids as the library's for the models it can be made of, an order of magnitude sooner; else nothing.
-std::unique_ptr<Tokenizer> make_encoder(std::string_view model) {
-  auto bpe = read_sentencepiece_bpe(model);
-  if (!bpe) return nullptr;
-  BpeTokenizerParts parts;
-  std::vector<std::unique_ptr<Normalizer>> steps;
-  if (bpe->dummy_prefix) steps.push_back(make_prepend_normalizer(kSpace));
-  steps.push_back(make_replace_normalizer(make_literal_pattern(" "), kSpace));
-  parts.normalizer = make_normalizer_sequence(std::move(steps));
-  parts.model = std::make_unique<BpeModel>(std::move(bpe->rules));
-  parts.decoder = make_fuse_decoder();
-  return std::make_unique<BpeTokenizer>(std::move(parts));
+Vocabulary pieces_of(const Processor& processor) {
+  Vocabulary pieces;
+  for (int id = 0; id < processor.GetPieceSize(); ++id) pieces.emplace(processor.IdToPiece(id), id);
+  return pieces;
+}
+
+std::unique_ptr<Processor> make_processor(const std::string& model, const std::string& name) {
+  auto processor = std::make_unique<Processor>();
+  std::string reason;
+  try {
+    const auto status = processor->LoadFromSerializedProto(model);
+    if (status.ok()) return processor;
+    reason = status.ToString();
+  } catch (const std::exception& error) {  // a trie that cannot be built of odd pieces, such as an empty one
+    reason = error.what();
+  }
+  throw DataError(cat(name, ": not a sentencepiece model: ", for_message(reason)));
+}
+
+/// Encodes texts without special tokens: the library, or the same ids an order of magnitude sooner for the models that
+/// is possible for.
+class PieceEncoder {
+ public:
+  PieceEncoder(const std::string& model, const std::string& name) {
+    auto bpe = read_sentencepiece_bpe(model);
+    if (!bpe) {
+      library_ = make_processor(model, name);
+      return;
+    }
+    BpeTokenizerParts parts;
+    std::vector<std::unique_ptr<Normalizer>> steps;
+    if (bpe->dummy_prefix) steps.push_back(make_prepend_normalizer(kSpace));
+    steps.push_back(make_replace_normalizer(make_literal_pattern(" "), kSpace));
+    parts.normalizer = make_normalizer_sequence(std::move(steps));
+    parts.model = std::make_unique<BpeModel>(std::move(bpe->rules));
+    parts.decoder = make_fuse_decoder();
+    own_ = std::make_unique<BpeTokenizer>(std::move(parts));
+  }
+
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    return own_ ? own_->encode(text) : library_->EncodeAsIds({text.data(), text.size()});
+  }
+
+ private:
+  std::unique_ptr<Processor> library_;
+  std::unique_ptr<Tokenizer> own_;
+};
+
+/// Before which parts of a text, between special tokens, a space is put.
+enum class Prefix { kAsTheModel, kAlways, kFirst, kNever };
+
+Prefix prefix_of(const TokenizerConfig& config) {
+  const bool llama = config.is_class("LlamaTokenizer") || config.is_class("CodeLlamaTokenizer");
+  if (config.add_prefix_space == false) return Prefix::kNever;
+  if (!llama) return Prefix::kAsTheModel;
+  return config.legacy.value_or(false) ? Prefix::kAlways : Prefix::kFirst;
 }
 
 /// Decodes with the library, and encodes with it where the model is not plain BPE.
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  SentencePieceTokenizer(std::unique_ptr<Processor> processor, std::unique_ptr<Tokenizer> encoder)
-      : processor_(std::move(processor)), encoder_(std::move(encoder)), control_(control_tokens(*processor_)) {}
+  SentencePieceTokenizer(const std::string& model, const std::string& name, TokenizerConfig config)
+      : processor_(make_processor(model, name)),
+        encoder_(model, name),
+        unprefixed_(model + std::string(kNoPrefix), name),
+        prefix_(prefix_of(config)) {
+    add_class_defaults(config);
+    std::vector<AddedToken> tokens = control_tokens(*processor_);
+    changes_ = add_configured_tokens(config, pieces_of(*processor_), tokens);
+    if (prefix_ != Prefix::kAsTheModel) changes_ += cat("prefix ", static_cast<int>(prefix_), '\n');
+    bos_ = config.id_of("bos_token", tokens, defined(processor_->bos_id()));
+    eos_ = config.id_of("eos_token", tokens, defined(processor_->eos_id()));
+    if (config.add_bos.value_or(true)) before_ = bos_;
+    if (config.add_eos.value_or(false)) after_ = eos_;
+    set_tokens(std::move(tokens));
+  }
 
-  std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options) const override {
-    const std::string valid = replace_invalid_utf8(text);
+  std::vector<std::int32_t> encode(std::string_view given, EncodeOptions options) const override {
+    const std::string text = replace_invalid_utf8(given);
     std::vector<std::int32_t> ids;
-    if (options.add_bos && bos()) ids.push_back(*bos());
+    const auto add_token = [&](std::int32_t id) { ids.push_back(id); };
     const auto add_text = [&](std::string_view part) {
-      const auto found = encoder_ ? encoder_->encode(part) : processor_->EncodeAsIds({part.data(), part.size()});
+      const auto found = encode_part(part, part.data() == text.data());
       ids.insert(ids.end(), found.begin(), found.end());
     };
-    if (options.parse_special) {
-      control_.split(valid, add_text, [&](std::int32_t id) { ids.push_back(id); });
-    } else {
-      add_text(valid);
-    }
+    const auto split_further = [&](std::string_view part) { normalized_.split(part, add_text, add_token); };
+    if (options.add_bos && before_) ids.push_back(*before_);
+    (options.parse_special ? raw_on_request_ : raw_).split(text, split_further, add_token);
+    if (options.add_bos && after_) ids.push_back(*after_);
     return ids;
   }
 
@@ -74,49 +136,67 @@ class SentencePieceTokenizer : public Tokenizer {
       if (id < 0 || id >= vocabulary_size()) {
         throw DataError(cat("token id ", id, ": the tokenizer has ids 0 to ", vocabulary_size() - 1));
       }
-      if (!processor_->IsControl(id)) {
+      const auto token = tokens_.find(id);
+      if (token == tokens_.end()) {
         run.push_back(id);
-      } else if (!skip_special) {
+      } else if (!(skip_special && token->second.special)) {
         flush();
-        text += processor_->IdToPiece(id);
+        text += token->second.content;
       }
     }
     flush();
     return text;
   }
 
-  std::int64_t vocabulary_size() const override { return processor_->GetPieceSize(); }
-  std::optional<std::int32_t> bos() const override { return defined(processor_->bos_id()); }
-  std::optional<std::int32_t> eos() const override { return defined(processor_->eos_id()); }
+  std::int64_t vocabulary_size() const override { return size_; }
+  std::optional<std::int32_t> bos() const override { return bos_; }
+  std::optional<std::int32_t> eos() const override { return eos_; }
+  std::string effect_of_config() const override { return changes_; }
 
  private:
   static std::optional<std::int32_t> defined(int id) { return id < 0 ? std::nullopt : std::optional(id); }
 
-  std::unique_ptr<Processor> processor_;
-  std::unique_ptr<Tokenizer> encoder_;
-  AddedTokenFinder control_;
-};
-
-/// The library says what it refuses, but a trie that it cannot build of odd pieces (an empty one) comes as an exception.
-void load(Processor& processor, const std::string& model, const std::string& name) {
-  std::string reason;
-  try {
-    const auto status = processor.LoadFromSerializedProto(model);
-    if (status.ok()) return;
-    reason = status.ToString();
-  } catch (const std::exception& error) {
-    reason = error.what();
+  /// As transformers' Metaspace, which unlike the library puts no second space before a text that begins with one.
+  std::vector<std::int32_t> encode_part(std::string_view part, bool first) const {
+    if (prefix_ == Prefix::kAsTheModel) return encoder_.encode(part);
+    const bool has_one = part.starts_with(' ') || part.starts_with(kSpace);
+    const bool wanted = prefix_ == Prefix::kAlways || (prefix_ == Prefix::kFirst && first);
+    return (wanted && !has_one ? encoder_ : unprefixed_).encode(part);
   }
-  throw DataError(cat(name, ": not a sentencepiece model: ", reason));
-}
+
+  void set_tokens(std::vector<AddedToken> tokens) {
+    std::vector<AddedToken> raw, on_request, normalized;
+    size_ = processor_->GetPieceSize();
+    for (AddedToken& token : tokens) {
+      size_ = std::max<std::int64_t>(size_, token.id + 1);
+      if (token.normalized) {
+        normalized.push_back(token);
+      } else {
+        if (!token.on_request) raw.push_back(token);
+        on_request.push_back(token);
+      }
+      tokens_[token.id] = token;
+    }
+    raw_ = AddedTokenFinder(std::move(raw));
+    raw_on_request_ = AddedTokenFinder(std::move(on_request));
+    normalized_ = AddedTokenFinder(std::move(normalized));
+  }
+
+  std::unique_ptr<Processor> processor_;
+  PieceEncoder encoder_, unprefixed_;
+  Prefix prefix_;
+  AddedTokenFinder raw_, raw_on_request_, normalized_;
+  std::unordered_map<std::int32_t, AddedToken> tokens_;  // By id: control pieces and what the config has added.
+  std::optional<std::int32_t> bos_, eos_, before_, after_;
+  std::int64_t size_ = 0;
+  std::string changes_;
+};
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_sentencepiece(const std::filesystem::path& path) {
-  auto processor = std::make_unique<Processor>();
-  const std::string model = read_file(path);
-  load(*processor, model, path.string());
-  return std::make_unique<SentencePieceTokenizer>(std::move(processor), make_encoder(model));
+  return std::make_unique<SentencePieceTokenizer>(read_file(path), path.string(),
+                                                  read_tokenizer_config(path.parent_path()));
 }
 
 }  // namespace mla

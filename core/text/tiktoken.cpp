@@ -1,10 +1,15 @@
+#include <algorithm>
 #include <charconv>
 #include <sstream>
+#include <unordered_set>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/text/base64.h"
 #include "core/text/bpe_tokenizer.h"
 #include "core/text/byte_level.h"
+#include "core/text/tokenizer_config.h"
 #include "core/text/tokenizer_readers.h"
 #include "core/text/utf8.h"
 
@@ -14,46 +19,32 @@ namespace {
 constexpr std::size_t kLlama3Ranks = 128000;
 constexpr std::size_t kGpt2Ranks = 50256;
 constexpr std::size_t kLlama3Special = 256;
+constexpr std::size_t kMostRanks = 1 << 20;     // Several times the largest vocabulary: tables by id are that long.
+constexpr std::size_t kLongestToken = 1 << 10;  // Bytes; every way to cut a token in two is tried.
 
-/// The value of a base64 digit, or -1.
-int base64_value(char digit) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const std::size_t at = kDigits.find(digit);
-  return at == std::string_view::npos ? -1 : static_cast<int>(at);
-}
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  while (text.ends_with('=')) text.remove_suffix(1);
-  std::string bytes;
-  unsigned buffer = 0;
-  int bits = 0;
-  for (const char digit : text) {
-    const int value = base64_value(digit);
-    if (value < 0) return std::nullopt;
-    buffer = buffer << 6 | static_cast<unsigned>(value);
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      bytes.push_back(static_cast<char>(buffer >> bits & 0xFF));
-    }
-  }
-  return bytes;
+/// The rank behind a line's space, from 0 to kMostRanks - 1; -1 for anything else.
+std::int32_t read_rank(std::string_view text) {
+  if (text.ends_with('\r')) text.remove_suffix(1);
+  std::int32_t rank = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
+  return error == std::errc() && end == text.data() + text.size() && std::cmp_less(rank, kMostRanks) ? rank : -1;
 }
 
 Vocabulary read_ranks(const std::filesystem::path& path) {
   std::istringstream lines(read_file(path));
   Vocabulary ranks;
+  std::unordered_set<std::int32_t> seen;
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
     if (line.empty()) continue;
-    const std::size_t space = line.find(' ');
+    const std::size_t space = std::min(line.find(' '), line.size());
     const auto bytes = decode_base64(std::string_view(line).substr(0, space));
-    std::int32_t rank = -1;
-    if (space != std::string::npos) std::from_chars(line.data() + space + 1, line.data() + line.size(), rank);
-    if (!bytes || bytes->empty() || rank < 0) {
-      throw DataError(cat(path.string(), ":", number, ": expected a base64 token and its rank"));
+    const std::int32_t rank = space < line.size() ? read_rank(std::string_view(line).substr(space + 1)) : -1;
+    if (!bytes || bytes->empty() || bytes->size() > kLongestToken || rank < 0) {
+      throw DataError(cat(path.string(), ":", number, ": expected a base64 token and its rank, 0 to ", kMostRanks - 1));
     }
     if (!ranks.emplace(*bytes, rank).second) throw DataError(cat(path.string(), ":", number, ": a token seen before"));
+    if (!seen.insert(rank).second) throw DataError(cat(path.string(), ":", number, ": rank ", rank, " seen before"));
   }
   return ranks;
 }
@@ -87,7 +78,7 @@ std::string spelling_of_bytes(const std::string& bytes) {
 
 std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(Vocabulary ranks, std::unique_ptr<PreTokenizer> splitter,
                                                    const std::vector<std::string>& special, const std::string& eos,
-                                                   bool adds_bos) {
+                                                   bool adds_bos, const TokenizerConfig& config) {
   BpeTokenizerParts parts;
   for (const auto& [bytes, rank] : ranks) {
     const auto id = static_cast<std::size_t>(rank);
@@ -104,7 +95,12 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(Vocabulary ranks, std::unique
     parts.added.push_back(token);
     parts.spellings.push_back(name);
   }
-  if (adds_bos && parts.bos) parts.before = {*parts.bos};
+  parts.beside = add_configured_tokens(config, ranks, parts.added);
+  add_spellings(parts.added, parts.spellings);
+  parts.bos = config.id_of("bos_token", parts.added, parts.bos);
+  parts.eos = config.id_of("eos_token", parts.added, parts.eos);
+  if (config.add_bos.value_or(adds_bos) && parts.bos) parts.before = {*parts.bos};
+  if (config.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};
   BpeRules rules;
   rules.merges = merges_by_id(ranks);
   rules.vocabulary = std::move(ranks);
@@ -117,12 +113,14 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(Vocabulary ranks, std::unique
 
 std::unique_ptr<Tokenizer> read_tiktoken(const std::filesystem::path& path) {
   Vocabulary ranks = read_ranks(path);
+  const TokenizerConfig config = read_tokenizer_config(path.parent_path());
   if (ranks.size() == kLlama3Ranks) {
-    return make_tiktoken_tokenizer(std::move(ranks), make_llama3_splitter(3), llama3_special(), "<|end_of_text|>",
-                                   true);
+    return make_tiktoken_tokenizer(std::move(ranks), make_llama3_splitter(3), llama3_special(), "<|end_of_text|>", true,
+                                   config);
   }
   if (ranks.size() == kGpt2Ranks) {
-    return make_tiktoken_tokenizer(std::move(ranks), make_gpt2_splitter(), {"<|endoftext|>"}, "<|endoftext|>", false);
+    return make_tiktoken_tokenizer(std::move(ranks), make_gpt2_splitter(), {"<|endoftext|>"}, "<|endoftext|>", false,
+                                   config);
   }
   throw DataError(cat(path.string(), ": ", ranks.size(), " tiktoken ranks; known are Llama 3's ", kLlama3Ranks,
                       " and GPT-2's ", kGpt2Ranks));

@@ -64,8 +64,10 @@ class StripDecoder : public TokenDecoder {
   Tokens apply(Tokens tokens) const override {
     for (std::string& token : tokens) {
       std::string_view rest = token;
-      for (std::size_t i = 0; i < start_ && rest.starts_with(content_); ++i) rest.remove_prefix(content_.size());
-      for (std::size_t i = 0; i < stop_ && rest.ends_with(content_); ++i) rest.remove_suffix(content_.size());
+      for (std::size_t i = 0; i < start_ && !content_.empty() && rest.starts_with(content_); ++i)
+        rest.remove_prefix(content_.size());
+      for (std::size_t i = 0; i < stop_ && !content_.empty() && rest.ends_with(content_); ++i)
+        rest.remove_suffix(content_.size());
       token = std::string(rest);
     }
     return tokens;
@@ -160,8 +162,7 @@ std::unique_ptr<TokenDecoder> read_decoder(const LargeJson& json, const std::str
                                             member<std::string>(json, "content", where));
   }
   if (type == "Metaspace") {
-    return std::make_unique<MetaspaceDecoder>(member_or<std::string>(json, "replacement", "▁", where),
-                                              read_prepend_scheme(json, where));
+    return std::make_unique<MetaspaceDecoder>(read_replacement(json, where), read_prepend_scheme(json, where));
   }
   unsupported_component(where, type, kDecoders);
 }

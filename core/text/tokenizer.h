@@ -44,16 +44,25 @@ class Tokenizer {
   /// tokens put around a text. Token shards name it. Empty for a tokenizer that was not made by load_tokenizer().
   const std::string& content_hash() const { return content_hash_; }
 
+  /// What the files beside the tokenizer's own have changed of its tokens, for the content hash; empty for nothing.
+  virtual std::string effect_of_config() const { return {}; }
+
  private:
   friend std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+  friend std::unique_ptr<Tokenizer> limit_ids(std::unique_ptr<Tokenizer>, std::int64_t, std::string);
   std::string content_hash_;
 };
 
 /// Loads a tokenizer from a file or from the first of these that a folder holds: tokenizer.json; tokenizer.model
 /// (sentencepiece or tiktoken, by content); vocab.json + merges.txt; encoder.json + vocab.bpe; *.tiktoken;
-/// tok*.model; tok*.bin (llama2.c). A tokenizer_config.json beside the file names BOS and EOS.
+/// tok*.model; tok*.bin (llama2.c). tokenizer_config.json, added_tokens.json and special_tokens_map.json beside the
+/// first three add tokens, name BOS and EOS, and say what is put around a text (see tokenizer_config.h).
 /// Throws DataError naming what was looked for, the malformed place, or the unsupported component.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+/// `tokenizer` for a model with embeddings for the ids below `limit` only: encode() throws DataError "<where>: …" with
+/// the id and the token when a text has another one, which is usual for a padding token that was added later.
+std::unique_ptr<Tokenizer> limit_ids(std::unique_ptr<Tokenizer> tokenizer, std::int64_t limit, std::string where);
 
 /// Encodes each text on up to `threads` threads. The result keeps the order of `texts`.
 std::vector<std::vector<std::int32_t>> encode_batch(const Tokenizer& tokenizer, std::span<const std::string> texts,

@@ -104,4 +104,15 @@ std::string replace_invalid_utf8(std::string_view text) {
   return out;
 }
 
+std::string for_message(std::string_view text) {
+  constexpr std::size_t kLongest = 80;
+  std::string out;
+  std::string valid = replace_invalid_utf8(text.substr(0, kLongest + 4));  // No code point is cut within kLongest.
+  for (std::size_t at = 0; at < valid.size() && at < kLongest; at += utf8_size(valid[at])) {
+    const bool control = static_cast<unsigned char>(valid[at]) < 0x20 || valid[at] == 0x7F;
+    out += control ? "\xEF\xBF\xBD" : valid.substr(at, utf8_size(valid[at]));
+  }
+  return text.size() > kLongest ? out + "…" : out;
+}
+
 }  // namespace mla

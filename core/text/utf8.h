@@ -45,4 +45,7 @@ std::size_t valid_utf8_prefix(std::string_view text);
 /// `text` with each maximal invalid part replaced by U+FFFD (Unicode 15, section 3.9), as Rust and Python do.
 std::string replace_invalid_utf8(std::string_view text);
 
+/// `text` as part of an error message of one line: valid UTF-8, control characters as U+FFFD, cut to some 80 bytes.
+std::string for_message(std::string_view text);
+
 }  // namespace mla

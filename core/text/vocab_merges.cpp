@@ -4,7 +4,9 @@
 #include "core/base/file.h"
 #include "core/text/bpe_tokenizer.h"
 #include "core/text/hf_model.h"
+#include "core/text/tokenizer_config.h"
 #include "core/text/tokenizer_readers.h"
+#include "core/text/utf8.h"
 
 namespace mla {
 namespace {
@@ -25,9 +27,15 @@ std::vector<std::pair<std::string, std::string>> read_merges(const std::filesyst
   return merges;
 }
 
+/// These files are cut as by GPT-2 or as by Qwen 2; other classes that have such files cut or surround otherwise.
 bool is_qwen2(const TokenizerConfig& config, const Vocabulary& vocabulary) {
-  if (!config.tokenizer_class.empty()) return config.tokenizer_class.starts_with("Qwen2");
-  return vocabulary.size() == kQwen2Entries;
+  if (config.tokenizer_class.empty()) return vocabulary.size() == kQwen2Entries;
+  if (config.is_class("Qwen2Tokenizer")) return true;
+  if (config.is_class("GPT2Tokenizer") || config.is_class("CodeGenTokenizer")) return false;
+  throw DataError(cat(config.file.string(), ": tokenizer_config.tokenizer_class: '",
+                      for_message(config.tokenizer_class),
+                      "' is not supported with a vocabulary and merges; supported: GPT2Tokenizer, CodeGenTokenizer, "
+                      "Qwen2Tokenizer"));
 }
 
 /// <|endoftext|>: GPT-2's vocabulary has it, and its text form is text; Qwen 2 adds it after its vocabulary.
@@ -48,6 +56,25 @@ void add_end_of_text(bool qwen2, BpeTokenizerParts& parts) {
   if (!qwen2) parts.bos = token.id;
 }
 
+std::unique_ptr<PreTokenizer> make_cutter(bool qwen2, bool prefix_space) {
+  if (!prefix_space) return qwen2 ? make_llama3_splitter(1) : make_gpt2_splitter();
+  if (!qwen2) return make_prefix_space(make_gpt2_splitter());
+  std::vector<std::unique_ptr<PreTokenizer>> parts;
+  parts.push_back(make_llama3_splitter(1));
+  parts.push_back(make_prefix_space(nullptr));
+  return make_pre_tokenizer_sequence(std::move(parts));
+}
+
+void follow_config(TokenizerConfig& config, const Vocabulary& spelt, BpeTokenizerParts& parts) {
+  add_class_defaults(config);
+  parts.beside = add_configured_tokens(config, spelt, parts.added);
+  add_spellings(parts.added, parts.spellings);
+  parts.bos = config.id_of("bos_token", parts.added, parts.bos);
+  parts.eos = config.id_of("eos_token", parts.added, parts.eos);
+  if (config.add_bos.value_or(false) && parts.bos) parts.before = {*parts.bos};
+  if (config.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_vocab_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
@@ -56,15 +83,17 @@ std::unique_ptr<Tokenizer> read_vocab_merges(const std::filesystem::path& vocab,
   rules.merges = resolve_merges(read_merges(merges), spelt, merges.string() + ": merges");
   rules.vocabulary = vocabulary_in_bytes(spelt);
   rules.byte_symbols = true;
-  const bool qwen2 = is_qwen2(read_tokenizer_config(vocab.parent_path()), spelt);
+  TokenizerConfig config = read_tokenizer_config(vocab.parent_path());
+  const bool qwen2 = is_qwen2(config, spelt);
 
   BpeTokenizerParts parts;
   if (qwen2) parts.normalizer = make_unicode_normalizer("NFC");
-  parts.pre_tokenizer = qwen2 ? make_llama3_splitter(1) : make_gpt2_splitter();
+  parts.pre_tokenizer = make_cutter(qwen2, config.add_prefix_space.value_or(false));
   parts.model = std::make_unique<BpeModel>(std::move(rules));
   parts.decoder = make_byte_level_decoder();
   parts.spellings = spellings_by_id(spelt);
-  add_end_of_text(qwen2, parts);
+  if (config.tokenizer_class.empty()) add_end_of_text(qwen2, parts);
+  follow_config(config, spelt, parts);
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }
 
