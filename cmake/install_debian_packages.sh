@@ -7,7 +7,7 @@ packages=(
   libhdf5-dev libboost-program-options-dev nlohmann-json3-dev libeigen3-dev libfmt-dev libspdlog-dev
   libonig-dev libicu-dev libsentencepiece-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   libopenmpi-dev openmpi-bin  # training by several processes
-  zlib1g-dev
+  zlib1g-dev libzstd-dev liblzma-dev  # texts may be compressed
   python3-jieba  # its dictionary cuts Chinese texts into words
   python3-h5py  # one test reads a record with it
   slurm-wlm munge  # one test submits a job array

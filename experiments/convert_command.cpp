@@ -77,6 +77,9 @@ class Convert final : public Command {
     options.add_count("calibration-rows", calibration_rows_, 1,
                       "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
+    options.add("calibration-field", documents_.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", documents_.skip_bad_lines,
+                 "leave out, and count, JSON lines of the calibration text that cannot be read or lack the field");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");
     options.add("dtype", dtype_, "TYPE",
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
@@ -188,6 +191,7 @@ class Convert final : public Command {
     DataOptions data = config.calibration.value_or(DataOptions{});
     if (calibration_) {
       data.files = {calibration_->string()};
+      data.documents = documents_;
       data.length = std::min(calibration_length_, decoder.geometry.max_positions);
       data.long_documents = "split";
       data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0 : kCalibrationRows);
@@ -200,7 +204,7 @@ class Convert final : public Command {
       if (!config.model.tokenizer.empty()) given = config.model.tokenizer;
       tokenizer = load_model_tokenizer(config.model.path, given, decoder.geometry);
     }
-    const TokenRows tokens = load_rows(data, tokenizer.get(), at::get_num_threads());
+    const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.geometry.vocabulary, at::get_num_threads());
     Progress bar("calibrate", tokens.tokens(), "tokens");
     return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
       bar.advance(count);
@@ -280,6 +284,7 @@ class Convert final : public Command {
   std::optional<std::string> dtype_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
+  DocumentOptions documents_;
 };
 
 const CommandRegistration<Convert> kConvert(

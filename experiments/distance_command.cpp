@@ -25,7 +25,7 @@ class Distance final : public Command {
     options.add("model", model_, "MODEL", "the model whose distance is wanted");
     options.add("source", source_, "MODEL", "the model it was made from, which runs beside it");
     options.add("reference", reference_, "FILE", "instead of --source: what --save kept of it for the same text");
-    options.add("text", text_file_, "FILE", "text, .jsonl, or {\"ids\": [[…]]} in a .json file");
+    options.add("text", text_file_, "FILE", "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
     options.add("items", items_, "FILE", "multiple-choice items (.jsonl), for flipped answers; may be repeated");
     options.add("save", save_, "FILE", "keep the source's predictions of the text in this .safetensors file");
     options.add_count("kept", kept_, 0, "with --save: likeliest tokens kept of each prediction; 0: all");
@@ -37,6 +37,9 @@ class Distance final : public Command {
     options.add("documents", text_.documents.separator, "SEPARATOR", "compare each part between separators by itself");
     options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
                  "strip lines, make runs of white space one space, drop empty lines");
+    options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
+                 "leave out, and count, JSON lines that cannot be read or lack the field");
     options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
     options.add("output,o", output_, "FILE", "write the report with every token's values to this .json file");
@@ -141,6 +144,7 @@ class Distance final : public Command {
     report.update({{"file", text_.file.string()},
                    {"tokens", tokens.kl.size()},
                    {"documents", text.rows.size()},
+                   {"skipped_lines", text.skipped},
                    {"context", options.context},
                    {"stride", *options.stride},
                    {"group_unit", tokens.groups.unit},

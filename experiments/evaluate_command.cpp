@@ -33,7 +33,7 @@ class Evaluate final : public Command {
  public:
   void declare(OptionList& options) override {
     options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
-    options.add("perplexity", text_.file, "FILE", "text, .jsonl, or {\"ids\": [[…]]} in a .json file");
+    options.add("perplexity", text_.file, "FILE", "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
     options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");
     options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
     options.add_count("limit", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
@@ -47,6 +47,9 @@ class Evaluate final : public Command {
                 "score each part between separators by itself; default: the file is one stream");
     options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
                  "strip lines, make runs of white space one space, drop empty lines");
+    options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
+                 "leave out, and count, JSON lines that cannot be read or lack the field");
     options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
     options.add("buckets", buckets_, "N,M,…",
                 "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
@@ -73,6 +76,7 @@ class Evaluate final : public Command {
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());
+    report["skipped_lines"] = text.skipped;
     const auto parts = position_scores("", "", "nll", result.nll, result.positions, result.groups, starts,
                                        options.context, geometry.max_positions);
     for (const ScoreRecord& score : parts)
@@ -141,6 +145,7 @@ class Evaluate final : public Command {
     report["dtype"] = dtype_;
     report["model"] = model_.string();
     report["file"] = text_.file.string();
+    report["skipped_lines"] = text.skipped;
     if (output_) write_json(*output_, report, 2);
     console.report(report);
     return ExitCode::kDone;

@@ -23,12 +23,16 @@ std::int64_t unscored_bytes(const Tokenizer& tokenizer, const TokenIds& rows) {
   return bytes;
 }
 
-EvaluationRows encode(const EvaluationText& text, const Tokenizer& tokenizer, int threads) {
-  std::vector<std::string> documents = read_documents(text.file, text.documents);
-  keep_first(documents, text.limit);
+EvaluationRows encode(const EvaluationText& text, const Tokenizer& tokenizer, std::int64_t vocabulary, int threads) {
+  EvaluationRows result;
+  const auto documents = read_documents(text.file, text.documents, text.limit.value_or(0), &result.skipped);
   TokenRows encoded = tokenize_documents(tokenizer, documents, {.add_bos = true}, threads);
-  const std::int64_t scored = encoded.bytes - unscored_bytes(tokenizer, encoded.rows);
-  return {std::move(encoded.rows), scored};
+  for (std::size_t i = 0; i < encoded.rows.size(); ++i) {
+    expect_known_row(encoded.rows[i], vocabulary, [&] { return cat(text.file.string(), ": document ", i, ", tokens"); });
+  }
+  result.bytes = encoded.bytes - unscored_bytes(tokenizer, encoded.rows);
+  result.rows = std::move(encoded.rows);
+  return result;
 }
 
 }  // namespace
@@ -43,12 +47,22 @@ EvaluationRows read_evaluation_rows(const EvaluationText& text, const std::files
                                     const std::optional<std::filesystem::path>& tokenizer, const Geometry& geometry,
                                     int threads) {
   EvaluationRows result;
-  if (holds_token_ids(text.file)) {
+  if (text.file.extension() == ".safetensors") {
+    throw DataError(cat(text.file.string(), ": token ids in tensors are read where a config names the tensors; here, ",
+                        "give {\"ids\": [[…]]} in a .json file, or a token shard"));
+  }
+  if (is_token_shard(text.file)) {
+    DataOptions shard;
+    shard.files = {text.file.string()};
+    shard.max_rows = text.limit.value_or(0);
+    const auto own = load_model_tokenizer(model, tokenizer, geometry);
+    result.rows = load_rows(shard, own.get(), geometry.vocabulary, threads).rows;
+  } else if (holds_token_ids(text.file)) {
     result.rows = read_token_rows(text.file).rows;
     keep_first(result.rows, text.limit);
     expect_known_ids(result.rows, geometry.vocabulary, text.file.string());
   } else {
-    result = encode(text, *load_model_tokenizer(model, tokenizer, geometry), threads);
+    result = encode(text, *load_model_tokenizer(model, tokenizer, geometry), geometry.vocabulary, threads);
   }
   if (result.scorable_tokens() == 0) {
     throw DataError(cat(text.file.string(), ": nothing to score: no document has two tokens"));

@@ -27,8 +27,10 @@ class Pack final : public Command {
   void declare(OptionList& options) override {
     options.require("tokenizer", tokenizer_, "PATH", "a tokenizer file, or a folder that holds one");
     options.require("output", output_, "FILE.mlat", "the shard");
-    options.argument("files", files_, "FILES…", "text, .jsonl or .json (an array of strings), in this order");
-    options.add("field", options_.documents.jsonl_field, "NAME", "the field of each .jsonl line that holds the text");
+    options.argument("files", files_, "FILES…", "text, .jsonl or .json, also packed by gzip, zstd or xz, in this order");
+    options.add("field", options_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", options_.documents.skip_bad_lines,
+                 "leave out, and count, JSON lines that cannot be read or lack the field");
     options.add("separator", options_.documents.separator, "TEXT",
                 "text between documents, for example '<|endoftext|>'; without it a text file is one document");
     options.flag("normalize-whitespace", options_.documents.normalize_whitespace,
@@ -76,6 +78,7 @@ class Pack final : public Command {
                     {"documents", shard.documents},
                     {"bytes", bytes},
                     {"text_bytes", shard.text_bytes},
+                    {"skipped_lines", shard.skipped},
                     {"shard_bytes", shard_file_bytes(shard)},
                     {"bytes_per_token", shard.bytes_per_token},
                     {"tokenizer_hash", shard.tokenizer_hash},

@@ -55,7 +55,7 @@ class Pretrain final : public Command {
     const bool rows = config.train.in_rows();
     std::int64_t longest = config.train.options.sequence_length;
     const auto batches = make_batches(config.train, [&](const DataOptions& data) {
-      const auto tokens = open_tokens(data, *tokenizer, console.workers());
+      const auto tokens = open_tokens(data, *tokenizer, config.geometry().vocabulary, console.workers());
       if (rows) longest = longest_document(*tokens);
       return tokens;
     });

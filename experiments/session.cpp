@@ -76,14 +76,14 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   const std::string key = key_of(model, data);
   auto found = rows_.find(key);
   if (found == rows_.end()) {
-    found = rows_.emplace(key, load_rows(data, &tokenizer(model), at::get_num_threads())).first;
+    found = rows_.emplace(key, load_rows(data, &tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads())).first;
   }
   return found->second;
 }
 
 std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
   auto& tokens = tokens_[key_of(model, data)];
-  if (!tokens) tokens = open_tokens(data, tokenizer(model), at::get_num_threads());
+  if (!tokens) tokens = open_tokens(data, tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads());
   return tokens;
 }
 

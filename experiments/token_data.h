@@ -29,8 +29,8 @@ struct DataOptions {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("files", self.files,
-          "text, .jsonl, .json (array of strings, or {\"ids\": [[…]]}), .safetensors or .mlat token shards; in this "
-          "order");
+          "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), any of them also packed by gzip, zstd or xz, .safetensors or "
+          ".mlat token shards; in this order");
     visit("tensors", self.tensors,
           "of a .safetensors file: its rows are <tensors>_ids [rows, tokens], cut at <tensors>_len [rows]");
     visit("documents", self.documents, "how files are cut into documents");
@@ -54,17 +54,18 @@ bool is_token_shard(const std::filesystem::path& file);
 
 /// The rows that the options describe; `bytes` counts the text of all documents only when none was cut or left out.
 /// `tokenizer` may be null when all files hold ids. Throws DataError for unreadable files, for a shard that was packed
-/// with another tokenizer, or when no row is left.
-TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, int threads);
+/// with another tokenizer, for an id that a model of `vocabulary` embeddings does not have, or when no row is left.
+TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, std::int64_t vocabulary, int threads);
 
 /// Text files above this size are not held in memory for training.
 inline constexpr std::int64_t kLargestTextInMemory = std::int64_t{32} << 20;
 
 /// The same for training, end to end. Unless rows are cut or left out by `length`, `min_tokens` or `max_rows`, shards
-/// stay where they are, mapped into memory, and text files of more than `in_memory` bytes are packed into a shard
+/// stay where they are, mapped into memory, and text files that are compressed or of more than `in_memory` bytes are packed into a shard
 /// without a name in the folder for temporary files (TMPDIR), so that memory does not grow with the corpus. Everything
 /// else is loaded. Throws Interrupted after a signal.
-std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer, int threads,
+std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer,
+                                               std::int64_t vocabulary, int threads,
                                                std::int64_t in_memory = kLargestTextInMemory);
 
 /// The content hash of a file that is read as data. A token shard may be larger than one wants to read through: it

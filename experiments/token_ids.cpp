@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 #include "core/model/safetensors.h"
@@ -11,12 +13,15 @@ namespace mla {
 void expect_known_ids(const TokenIds& rows, std::int64_t vocabulary, const std::string& name) {
   for (std::size_t row = 0; row < rows.size(); ++row) {
     if (rows[row].empty()) throw DataError(cat(name, ": ids[", row, "] is empty"));
-    for (std::size_t i = 0; i < rows[row].size(); ++i) {
-      const std::int32_t id = rows[row][i];
-      if (id >= 0 && id < vocabulary) continue;
-      throw DataError(
-          cat(name, ": ids[", row, "][", i, "] = ", id, ": outside the model's vocabulary, 0..", vocabulary - 1));
-    }
+    expect_known_row(rows[row], vocabulary, [&] { return cat(name, ": ids[", row, "]"); });
+  }
+}
+
+void expect_known_row(const std::vector<std::int32_t>& row, std::int64_t vocabulary,
+                      const std::function<std::string()>& where) {
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (row[i] >= 0 && row[i] < vocabulary) continue;
+    throw DataError(cat(where(), "[", i, "] = ", row[i], ": outside the model's vocabulary, 0..", vocabulary - 1));
   }
 }
 
@@ -35,7 +40,7 @@ TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& 
       throw DataError(
           cat(file.string(), ": tensor ", name, suffix, ": expected integers in ", dimensions, " dimensions"));
     }
-    return found->second.to(at::kInt).contiguous();
+    return found->second.to(at::kLong).contiguous();
   };
   const at::Tensor ids = tensor("_ids", 2), lengths = tensor("_len", 1);
   if (!ids.defined()) {
@@ -49,13 +54,20 @@ TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& 
     throw DataError(cat(file.string(), ": ", name, "_len has ", lengths.size(0), " values for ", ids.size(0), " rows"));
   }
   TokenIds rows;
-  const std::int32_t* values = ids.const_data_ptr<std::int32_t>();
+  const std::int64_t* values = ids.const_data_ptr<std::int64_t>();
   for (std::int64_t row = 0; row < ids.size(0); ++row) {
-    const std::int64_t length = lengths.defined() ? lengths.const_data_ptr<std::int32_t>()[row] : ids.size(1);
+    const std::int64_t length = lengths.defined() ? lengths.const_data_ptr<std::int64_t>()[row] : ids.size(1);
     if (length < 1 || length > ids.size(1)) {
       throw DataError(cat(file.string(), ": ", name, "_len[", row, "] = ", length, ": outside 1..", ids.size(1)));
     }
-    rows.emplace_back(values + row * ids.size(1), values + row * ids.size(1) + length);
+    const std::int64_t *begin = values + row * ids.size(1), *end = begin + length;
+    const std::int64_t* outside =
+        std::find_if(begin, end, [](std::int64_t id) { return id < 0 || id > INT32_MAX; });
+    if (outside != end) {
+      throw DataError(cat(file.string(), ": ", name, "_ids[", row, "][", outside - begin, "] = ", *outside,
+                          ": expected an id >= 0; what stands behind the tokens of a row is told by ", name, "_len"));
+    }
+    rows.emplace_back(begin, end);
   }
   return rows;
 }

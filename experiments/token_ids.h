@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,11 @@ using TokenIds = std::vector<std::vector<std::int32_t>>;
 
 /// Throws DataError "<name>: ids[2][5] = 700: …" for an empty row and for an id outside 0 .. vocabulary - 1.
 void expect_known_ids(const TokenIds& rows, std::int64_t vocabulary, const std::string& name);
+
+/// Throws DataError "<where>[5] = 700: …" for the first id of a row outside 0 .. vocabulary - 1. `where` is made only
+/// then.
+void expect_known_row(const std::vector<std::int32_t>& row, std::int64_t vocabulary,
+                      const std::function<std::string()>& where);
 
 /// Rows of equal length as a tensor [rows, length], int64.
 at::Tensor ids_tensor(const TokenIds& rows);

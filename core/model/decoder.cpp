@@ -80,7 +80,18 @@ Decoder::Decoder(Geometry shape) : geometry(std::move(shape)), rotary_(geometry.
   layers.resize(static_cast<std::size_t>(geometry.layers));
 }
 
-at::Tensor Decoder::embed(const at::Tensor& ids) const { return at::embedding(embedding, ids).to(compute_dtype); }
+at::Tensor Decoder::embed(const at::Tensor& ids) const {
+  // Files' ids are checked where they are read; this is the last place at which another one is an error and no crash.
+  if (ids.is_cpu() && ids.scalar_type() == at::kLong && ids.is_contiguous()) {
+    const std::int64_t *begin = ids.const_data_ptr<std::int64_t>(), *end = begin + ids.numel();
+    const std::int64_t *outside =
+        std::find_if(begin, end, [&](std::int64_t id) { return id < 0 || id >= embedding.size(0); });
+    if (outside != end) {
+      throw DataError(cat("token id ", *outside, " is outside the model's vocabulary, 0..", embedding.size(0) - 1));
+    }
+  }
+  return at::embedding(embedding, ids).to(compute_dtype);
+}
 
 RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const {
   return rotary_.table(first, count, length, embedding.options().dtype(compute_dtype));

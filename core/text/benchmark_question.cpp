@@ -4,11 +4,11 @@
 #include <sstream>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 #include "core/base/suggest.h"
 #include "core/text/benchmark_forms.h"
 #include "core/text/csv.h"
 #include "core/text/json_lines.h"
+#include "core/text/text_file.h"
 #include "core/text/utf8.h"
 
 namespace mla {
@@ -115,7 +115,7 @@ class Collector {
     next_label_ = 0;
     const std::filesystem::path beside = file.parent_path() / (file.stem().string() + "-labels.lst");
     if (!std::filesystem::exists(beside)) return;
-    std::istringstream lines(read_file(beside));
+    std::istringstream lines(read_text_file(beside));
     for (std::string line; std::getline(lines, line);) labels_.push_back(line);
   }
 
@@ -183,15 +183,9 @@ class Collector {
   std::size_t next_label_ = 0;
 };
 
-bool is_csv(const std::filesystem::path& file) {
-  const std::string name = file.filename().string();
-  return name.ends_with(".csv") || name.ends_with(".csv.gz");
-}
+bool is_csv(const std::filesystem::path& file) { return content_extension(file) == ".csv"; }
 
-bool is_json_lines(const std::filesystem::path& file) {
-  const std::string name = file.filename().string();
-  return name.ends_with(".jsonl") || name.ends_with(".jsonl.gz");
-}
+bool is_json_lines(const std::filesystem::path& file) { return content_extension(file) == ".jsonl"; }
 
 /// One context for all choices needs no list.
 void simplify(BenchmarkQuestion& question) {

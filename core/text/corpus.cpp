@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "core/text/text_file.h"
 
 namespace mla {
 namespace {
@@ -13,7 +14,9 @@ std::vector<std::int32_t> read_row(const Json& json, const std::string& where) {
   std::vector<std::int32_t> row;
   row.reserve(json.size());
   for (const Json& id : json) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > INT32_MAX) {
+    // What is written without a sign and is larger than int64 holds is unsigned there.
+    const bool whole = id.is_number_integer() && (!id.is_number_unsigned() || id.get<std::uint64_t>() <= INT32_MAX);
+    if (!whole || id.get<std::int64_t>() < 0) {
       throw DataError(cat(where, "[", row.size(), "]: expected an id >= 0, found ", brief(id)));
     }
     row.push_back(id.get<std::int32_t>());
@@ -23,11 +26,18 @@ std::vector<std::int32_t> read_row(const Json& json, const std::string& where) {
 
 }  // namespace
 
-std::vector<std::string> read_documents(const fs::path& path, const DocumentOptions& options) {
+std::vector<std::string> read_documents(const fs::path& path, const DocumentOptions& options, std::int64_t limit,
+                                        std::int64_t* skipped) {
   std::vector<std::string> documents;
   DocumentReader reader(path, options);
-  for (std::string document; reader.next(document);) documents.push_back(std::move(document));
-  if (documents.empty()) throw DataError(cat(path.string(), ": the corpus is empty"));
+  for (std::string document; (limit == 0 || std::ssize(documents) < limit) && reader.next(document);) {
+    documents.push_back(std::move(document));
+  }
+  if (skipped != nullptr) *skipped = reader.skipped();
+  if (documents.empty()) {
+    throw DataError(cat(path.string(), ": the corpus is empty",
+                        reader.skipped() > 0 ? cat(": all ", reader.skipped(), " JSON values are bad") : ""));
+  }
   return documents;
 }
 
@@ -38,7 +48,7 @@ std::int64_t TokenRows::tokens() const {
 }
 
 TokenRows read_token_rows(const fs::path& path) {
-  const Json json = read_json(path);
+  const Json json = parse_json(read_text_file(path), path.string());
   if (!json.is_object() || !json.contains("ids") || !json.at("ids").is_array()) {
     throw DataError(cat(path.string(), ": expected {\"ids\": [[…], …]}, found ", kind_of(json)));
   }

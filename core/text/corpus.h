@@ -11,13 +11,16 @@
 
 namespace mla {
 
-/// All documents of one file. Throws as DocumentReader does, and DataError for an empty corpus.
-std::vector<std::string> read_documents(const std::filesystem::path& path, const DocumentOptions& options = {});
+/// The documents of one file, the first `limit` of them (0: all). `skipped` is told how many lines or items were left
+/// out under options.skip_bad_lines. Throws as DocumentReader does, and DataError for an empty corpus.
+std::vector<std::string> read_documents(const std::filesystem::path& path, const DocumentOptions& options = {},
+                                        std::int64_t limit = 0, std::int64_t* skipped = nullptr);
 
 /// Rows of token ids, one per document, and the bytes of text that they stand for (0 when unknown).
 struct TokenRows {
   std::vector<std::vector<std::int32_t>> rows;
   std::int64_t bytes = 0;
+  std::int64_t skipped = 0;  ///< lines or items of the files that were left out as bad
 
   /// Of all rows.
   std::int64_t tokens() const;

@@ -5,7 +5,9 @@
 
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "core/base/log.h"
 #include "core/text/char_class.h"
+#include "core/text/document_text.h"
 #include "core/text/piece_reader.h"
 #include "core/text/utf8.h"
 
@@ -73,13 +75,21 @@ class DocumentReader::Source {
   virtual ~Source() = default;
   virtual bool next(std::string& text) = 0;
   virtual std::int64_t bytes_read() const = 0;
+  virtual std::int64_t skipped() const { return 0; }
 };
 
 namespace {
 
 class PlainText final : public DocumentReader::Source {
  public:
-  PlainText(const fs::path& path, const std::string& separator) : pieces_(path, separator) {}
+  PlainText(const fs::path& path, const std::string& separator) : pieces_(path, separator) {
+    const std::string_view head = pieces_.file().head();
+    const std::string first(head.substr(0, head.find('\n')));
+    if (first.size() < head.size() && first.starts_with("{\"") && nlohmann::json::accept(first)) {
+      log_warning(cat(path.string(), ": read as text, although it looks like JSON lines; with the extension .jsonl, ",
+                      "their texts are read"));
+    }
+  }
   bool next(std::string& text) override { return pieces_.next(text); }
   std::int64_t bytes_read() const override { return pieces_.bytes_read(); }
 
@@ -87,67 +97,50 @@ class PlainText final : public DocumentReader::Source {
   PieceReader pieces_;
 };
 
-class JsonLines final : public DocumentReader::Source {
+/// The texts of JSON values.
+class JsonTexts final : public DocumentReader::Source {
  public:
-  JsonLines(const fs::path& path, std::string field)
-      : lines_(path, "\n"), name_(path.string()), field_(std::move(field)) {}
+  JsonTexts(const fs::path& path, const DocumentOptions& options)
+      : values_(open_json(path)), name_(path.string()), field_(options.jsonl_field), skips_(options.skip_bad_lines) {}
+
   bool next(std::string& text) override {
-    std::string line;
-    while (lines_.next(line)) {
-      ++number_;
-      if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-      text = field_of(line);
-      return true;
+    for (JsonText value; values_->next(value); ++read_) {
+      try {
+        text = text_of(value, field_);
+        ++read_;
+        return true;
+      } catch (const DataError& error) {
+        if (!skips_) throw;
+        if (skipped_++ == 0) first_skipped_ = error.what();
+      }
+    }
+    if (skipped_ > told_) {
+      log_warning(cat(skipped_, " of ", read_, " JSON values left out (skip_bad_lines); the first: ", first_skipped_));
+      told_ = skipped_;
     }
     return false;
   }
-  std::int64_t bytes_read() const override { return lines_.bytes_read(); }
+  std::int64_t bytes_read() const override { return values_->bytes_read(); }
+  std::int64_t skipped() const override { return skipped_; }
 
  private:
-  std::string field_of(const std::string& line) const {
-    const std::string where = cat(name_, ": line ", number_);
-    const Json json = parse_json(line, where);
-    if (!json.is_object() || !json.contains(field_) || !json.at(field_).is_string()) {
-      throw DataError(cat(where, ": expected an object with a string '", field_, "', found ", kind_of(json)));
-    }
-    return json.at(field_).get<std::string>();
-  }
-
-  PieceReader lines_;
-  std::string name_, field_;
-  std::int64_t number_ = 0;
-};
-
-class JsonArray final : public DocumentReader::Source {
- public:
-  explicit JsonArray(const fs::path& path) : name_(path.string()), json_(read_json(path)) {
-    if (!json_.is_array()) throw DataError(cat(name_, ": expected an array of strings, found ", kind_of(json_)));
-    size_ = static_cast<std::int64_t>(fs::file_size(path));
-  }
-  bool next(std::string& text) override {
-    if (item_ == json_.size()) return false;
-    if (!json_[item_].is_string()) {
-      throw DataError(cat(name_, ": item ", item_, ": expected a string, found ", kind_of(json_[item_])));
-    }
-    text = json_[item_++].get<std::string>();
-    return true;
-  }
-  std::int64_t bytes_read() const override { return item_ == json_.size() ? size_ : 0; }
-
- private:
-  std::string name_;
-  Json json_;
-  std::size_t item_ = 0;
-  std::int64_t size_ = 0;
+  std::unique_ptr<JsonSource> values_;
+  std::string name_, field_, first_skipped_;
+  bool skips_;
+  std::int64_t read_ = 0, skipped_ = 0, told_ = 0;
 };
 
 std::unique_ptr<DocumentReader::Source> open_texts(const fs::path& path, const DocumentOptions& options) {
-  if (path.extension() == ".jsonl") return std::make_unique<JsonLines>(path, options.jsonl_field);
-  if (path.extension() == ".json") return std::make_unique<JsonArray>(path);
+  if (holds_json(path)) return std::make_unique<JsonTexts>(path, options);
   return std::make_unique<PlainText>(path, options.separator);
 }
 
 }  // namespace
+
+bool holds_json(const fs::path& file) {
+  const std::string extension = content_extension(file).string();
+  return extension == ".json" || extension == ".jsonl" || extension == ".ndjson" || extension == ".jsonlines";
+}
 
 DocumentReader::DocumentReader(const fs::path& path, const DocumentOptions& options)
     : options_(options), texts_(open_texts(path, options)) {}
@@ -168,6 +161,7 @@ bool DocumentReader::next(std::string& document) {
   }
 }
 
+std::int64_t DocumentReader::skipped() const { return texts_->skipped(); }
 std::int64_t DocumentReader::bytes_read() const { return texts_->bytes_read(); }
 
 }  // namespace mla

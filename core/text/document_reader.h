@@ -14,6 +14,7 @@ struct DocumentOptions {
   std::string separator = "";
   bool normalize_whitespace = false;
   std::string jsonl_field = "text";
+  bool skip_bad_lines = false;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -21,21 +22,31 @@ struct DocumentOptions {
           "text between documents, for example <|endoftext|>; empty: a file is one document");
     visit("normalize_whitespace", self.normalize_whitespace,
           "strip each line, make runs of white space inside it one space, and drop empty lines");
-    visit("jsonl_field", self.jsonl_field, "the field of each .jsonl line that holds the text");
+    visit("jsonl_field", self.jsonl_field, "the field of each JSON object that holds the text");
+    visit("skip_bad_lines", self.skip_bad_lines,
+          "leave out, and count, JSON lines or items that cannot be read or lack the field; false: stop at the first");
   }
 };
 
-/// The documents of one file, one after another: `.jsonl` (one object a line), `.json` (an array of strings), anything
-/// else as text. Text and `.jsonl` are read piece by piece: memory holds one document, however large the file is.
-/// Bytes that are not UTF-8 become U+FFFD; documents of white space only are left out.
+/// Whether a file holds JSON values rather than text: named .json, .jsonl, .ndjson or .jsonlines, packed or not.
+bool holds_json(const std::filesystem::path& file);
+
+/// The documents of one file, one after another. `.json` and `.jsonl` (or .ndjson, .jsonlines): an array, or one value
+/// a line (core/text/json_source.h); each value is a string, or an object whose field jsonl_field is one. Anything else
+/// is text. Files may be packed, and are refused where they are no text (core/text/text_file.h). Read piece by piece:
+/// memory holds one document, however large the file is. Bytes that are not UTF-8 become U+FFFD; documents of white
+/// space only are left out.
 class DocumentReader {
  public:
-  /// Throws DataError when the file cannot be read.
+  /// Throws DataError when the file cannot be read or is no text.
   DocumentReader(const std::filesystem::path& path, const DocumentOptions& options);
   ~DocumentReader();
 
   /// The next document; false when there is none. Throws DataError naming the file and the line or item.
   bool next(std::string& document);
+
+  /// Lines or items left out so far under `skip_bad_lines`.
+  std::int64_t skipped() const;
 
   /// Bytes of the file behind the documents handed out.
   std::int64_t bytes_read() const;

@@ -1,4 +1,4 @@
-// Files of one JSON value a line, as they are or compressed.
+// Files of JSON objects, one after another.
 #pragma once
 
 #include <filesystem>
@@ -9,11 +9,9 @@
 
 namespace mla {
 
-/// The text of a file; one that begins as gzip does is unpacked. Throws DataError when it is missing or damaged.
-std::string read_text_file(const std::filesystem::path& file);
-
-/// Hands each line's object to `take`, with "<file>: line <number>" for its errors, until that returns false. Lines of
-/// white space only are counted and passed over. Throws DataError for a line that is no JSON object.
+/// Hands each object of a file to `take`, with its place ("<file>: line 3", "<file>: item 2") for its errors, until
+/// that returns false. They stand one a line or in an array, packed or not (core/text/json_source.h). Lines of white
+/// space only are counted and passed over. Throws DataError for a value that is no JSON object.
 void read_json_lines(const std::filesystem::path& file,
                      const std::function<bool(const Json& json, const std::string& where)>& take);
 

@@ -1,12 +1,11 @@
 #include "core/text/multiple_choice_item.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "core/base/error.h"
 #include "core/base/fields.h"
-#include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/text/json_lines.h"
 
 namespace mla {
 namespace {
@@ -27,8 +26,7 @@ void check(const MultipleChoiceItem& item, const std::string& where) {
   }
 }
 
-MultipleChoiceItem parse_item(const std::string& line, const std::string& where) {
-  const Json json = parse_json(line, where);
+MultipleChoiceItem item_of(const Json& json, const std::string& where) {
   MultipleChoiceItem item;
   try {
     read_fields(json, "", item);
@@ -46,13 +44,11 @@ MultipleChoiceItem parse_item(const std::string& line, const std::string& where)
 
 std::vector<MultipleChoiceItem> read_multiple_choice_items(const std::filesystem::path& file, std::int64_t limit) {
   std::vector<MultipleChoiceItem> items;
-  std::istringstream lines(read_file(file));
-  std::string line;
-  for (std::int64_t number = 1; std::getline(lines, line); ++number) {
-    if (limit > 0 && std::ssize(items) >= limit) break;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    items.push_back(parse_item(line, cat(file.string(), ": line ", number)));
-  }
+  read_json_lines(file, [&](const Json& json, const std::string& where) {
+    if (limit > 0 && std::ssize(items) >= limit) return false;
+    items.push_back(item_of(json, where));
+    return true;
+  });
   if (items.empty()) throw DataError(cat(file.string(), ": holds no item"));
   return items;
 }

@@ -41,6 +41,7 @@ class Packer {
       }
     }
     put(reader.bytes_read() - reported);
+    skipped_ += reader.skipped();
   }
 
   ShardHeader finish(const std::vector<std::filesystem::path>& files) {
@@ -49,7 +50,9 @@ class Packer {
       throw DataError(
           cat(files.front().string(), files.size() > 1 ? " and the other files" : "", ": the corpus is empty"));
     }
-    return writer_.finish();
+    ShardHeader header = writer_.finish();
+    header.skipped = skipped_;
+    return header;
   }
 
  private:
@@ -89,7 +92,7 @@ class Packer {
   std::vector<std::string> group_;
   std::size_t group_bytes_ = 0, bytes_under_way_ = 0;
   std::deque<UnderWay> under_way_;
-  std::int64_t tokens_ = 0;
+  std::int64_t tokens_ = 0, skipped_ = 0;
 };
 
 }  // namespace

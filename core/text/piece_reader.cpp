@@ -1,7 +1,7 @@
 #include "core/text/piece_reader.h"
 
-#include <cerrno>
-#include <cstring>
+#include <span>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -12,15 +12,11 @@ constexpr std::size_t kBlock = 1 << 20;
 
 }  // namespace
 
-PieceReader::PieceReader(std::filesystem::path path, std::string separator)
-    : path_(std::move(path)), separator_(std::move(separator)) {
-  std::error_code ignored;  // What keeps us from looking also keeps us from opening, and is reported then.
-  if (std::filesystem::is_directory(path_, ignored)) {
-    throw DataError(cat(path_.string(), ": expected a file, found a folder"));
-  }
-  file_.open(path_, std::ios::binary);
-  if (!file_) throw DataError(cat(path_.string(), ": cannot be read: ", std::strerror(errno)));
-}
+PieceReader::PieceReader(const std::filesystem::path& path, std::string separator)
+    : PieceReader(TextFile(path), std::move(separator)) {}
+
+PieceReader::PieceReader(TextFile file, std::string separator)
+    : file_(std::move(file)), separator_(std::move(separator)), consumed_(file_.mark_bytes()) {}
 
 /// Appends a block of the file to the buffer, whose used part is dropped; false at the end.
 bool PieceReader::fill() {
@@ -29,14 +25,17 @@ bool PieceReader::fill() {
   begin_ = 0;
   const std::size_t old = buffer_.size();
   if (old > kLargestPiece) {
-    throw DataError(cat(path_.string(), ": a document of more than ", kLargestPiece,
+    throw DataError(cat(file_.name(), ": a document of more than ", kLargestPiece,
                         " bytes; name the separator between documents"));
   }
   buffer_.resize(old + kBlock);
-  file_.read(buffer_.data() + old, static_cast<std::streamsize>(kBlock));
-  buffer_.resize(old + static_cast<std::size_t>(file_.gcount()));
-  if (file_.bad()) throw DataError(cat(path_.string(), ": cannot be read to its end"));
-  file_ended_ = file_.eof();
+  std::size_t size = old;
+  while (size < buffer_.size() && !file_ended_) {
+    const std::size_t count = file_.read(std::span(buffer_).subspan(size));
+    size += count;
+    file_ended_ = count == 0;
+  }
+  buffer_.resize(size);
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <vector>
 
 #include "core/base/error.h"
 
@@ -96,11 +97,20 @@ TokenShard::TokenShard(const std::filesystem::path& path) : file_(path), header_
   }
 }
 
-std::int64_t TokenShard::document_begin(std::int64_t index) const {
-  expects(index >= 0 && index <= documents(), "a document outside the shard");
+std::int64_t TokenShard::stored_begin(std::int64_t index) const {
   std::int64_t begin = 0;
   std::memcpy(&begin, file_.data() + shard_index_offset(header_) + index * static_cast<std::int64_t>(sizeof begin),
               sizeof begin);
+  return begin;
+}
+
+std::int64_t TokenShard::document_begin(std::int64_t index) const {
+  expects(index >= 0 && index <= documents(), "a document outside the shard");
+  const std::int64_t begin = stored_begin(index);
+  if (const std::int64_t before = index > 0 ? stored_begin(index - 1) : 0; begin < before) {
+    throw DataError(cat(file_.path().string(), ": the token shard is damaged: document ", index, " begins at token ",
+                        begin, ", before the one in front of it (", before, ")"));
+  }
   if (begin < 0 || begin > tokens()) {
     throw DataError(cat(file_.path().string(), ": the token shard is damaged: document ", index, " begins at token ",
                         begin, " of ", tokens()));
@@ -124,6 +134,21 @@ void TokenShard::read(std::int64_t begin, std::span<std::int32_t> out) const {
   if (outside != out.end()) {
     throw DataError(cat(file_.path().string(), ": the token shard is damaged: token ", begin + (outside - out.begin()),
                         " is ", *outside, ", the vocabulary has ", header_.vocabulary, " ids"));
+  }
+}
+
+void TokenShard::check_ids(std::int64_t vocabulary) const {
+  if (vocabulary >= header_.vocabulary) return;
+  constexpr std::int64_t kAtOnce = std::int64_t{1} << 20;
+  std::vector<std::int32_t> block;
+  for (std::int64_t begin = 0; begin < tokens(); begin += kAtOnce) {
+    block.resize(static_cast<std::size_t>(std::min(kAtOnce, tokens() - begin)));
+    read(begin, block);
+    const auto outside = std::find_if(block.begin(), block.end(), [&](std::int32_t id) { return id >= vocabulary; });
+    if (outside == block.end()) continue;
+    const std::int64_t token = begin + (outside - block.begin()), document = document_of(*this, token);
+    throw DataError(cat(file_.path().string(), ": document ", document, ", token ", token - document_begin(document),
+                        ": id ", *outside, " is outside the model's vocabulary, 0..", vocabulary - 1));
   }
 }
 

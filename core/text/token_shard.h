@@ -25,6 +25,7 @@ struct ShardHeader {
   std::int64_t vocabulary = 0;  ///< of the tokenizer
   std::string tokenizer_hash;   ///< Tokenizer::content_hash()
   std::string content_hash;     ///< of tokens and index
+  std::int64_t skipped = 0;     ///< lines or items left out as bad when it was packed; the file does not tell
 };
 
 /// Size of the header in a file, and of the file that it describes.
@@ -42,17 +43,24 @@ class TokenShard final : public TokenStream {
   explicit TokenShard(const std::filesystem::path& path);
 
   const ShardHeader& header() const { return header_; }
+  const std::filesystem::path& path() const { return file_.path(); }
   std::int64_t tokens() const override { return header_.tokens; }
   std::int64_t documents() const override { return header_.documents; }
-  /// Throws DataError for an index that points outside the tokens.
+  /// Throws DataError for an index that points outside the tokens, or back.
   std::int64_t document_begin(std::int64_t index) const override;
-  /// Throws DataError for an id that the vocabulary does not have.
+  /// Throws DataError for an id that the tokenizer's vocabulary does not have.
   void read(std::int64_t begin, std::span<std::int32_t> out) const override;
+
+  /// Throws DataError for the first id that a model with `vocabulary` embeddings does not have. Reads all tokens where
+  /// the tokenizer has more ids than that, and none where it does not: read() finds damage.
+  void check_ids(std::int64_t vocabulary) const;
 
   /// Throws DataError when the shard was packed with another tokenizer than the one with this content hash.
   void check_tokenizer(const std::string& tokenizer_hash) const;
 
  private:
+  std::int64_t stored_begin(std::int64_t index) const;
+
   MappedFile file_;
   ShardHeader header_;
 };

@@ -104,7 +104,8 @@ TEST_F(PackTest, LargeTextIsReadFromAShardAsideAndSmallTextFromMemory) {
   const auto temporary = folder_ / "temporary";
   std::filesystem::create_directories(temporary);
   ::setenv("TMPDIR", temporary.c_str(), 1);
-  const auto large = open_tokens(options, *tokenizer, 2, 0), small = open_tokens(options, *tokenizer, 2);
+  const auto large = open_tokens(options, *tokenizer, tokenizer->vocabulary_size(), 2, 0),
+             small = open_tokens(options, *tokenizer, tokenizer->vocabulary_size(), 2);
   ::unsetenv("TMPDIR");
   EXPECT_TRUE(std::filesystem::is_empty(temporary));
   ASSERT_EQ(large->tokens(), small->tokens());
