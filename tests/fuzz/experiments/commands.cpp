@@ -107,7 +107,7 @@ void run_score(std::string_view input) {
       {"score", "--model", (whole_inputs() / "model").string(), "--ids", input_file("score/ids.json", input).string()});
 }
 
-const Registration kScore({"command_score", run_score, ids_seeds, {"ids", "265", "-1"}});
+const Registration kScore({"command_score", run_score, ids_seeds, {"ids", "265", "-1"}, 40});
 
 std::vector<std::string> inspect_seeds() { return {read_file(whole_inputs() / "model/config.json")}; }
 
@@ -122,7 +122,8 @@ const Registration kInspect({"command_inspect",
                              run_inspect,
                              inspect_seeds,
                              {"rope_scaling", "rope_parameters", "rope_type", "yarn", "factor", "head_dim",
-                              "num_hidden_layers", "vocab_size"}});
+                              "num_hidden_layers", "vocab_size"},
+                             40});
 
 std::vector<std::string> task_seeds() {
   return {R"({"query":"ab","choices":["a","b"],"gold":1})"
@@ -140,7 +141,7 @@ void run_tasks(std::string_view input) {
 }
 
 const Registration kTasks(
-    {"command_evaluate_tasks", run_tasks, task_seeds, {"query", "choices", "gold", "context", "label"}});
+    {"command_evaluate_tasks", run_tasks, task_seeds, {"query", "choices", "gold", "context", "label"}, 20});
 
 std::vector<std::string> text_seeds() {
   return {"tab abc ab\n###\ncab", "j{\"text\": \"ab abc\"}\n", "i{\"ids\": [[1, 2, 3]]}"};
@@ -154,7 +155,7 @@ void run_perplexity(std::string_view input) {
                "###"});
 }
 
-const Registration kPerplexity({"command_evaluate_text", run_perplexity, text_seeds, {"###", "text", "ids"}});
+const Registration kPerplexity({"command_evaluate_text", run_perplexity, text_seeds, {"###", "text", "ids"}, 20});
 
 }  // namespace
 }  // namespace mla::fuzz

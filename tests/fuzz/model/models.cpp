@@ -150,7 +150,6 @@ void run_model_config(std::string_view input) {
   constexpr std::int64_t kMostLayers = 1 << 20;
   if (geometry.layers > kMostLayers) return;  // read_latent_config makes a list of them
   read_latent_config(read_json(path), geometry, "config.json");
-  make_config(geometry);
 }
 
 const Registration kModelConfig({"config_json", run_model_config, model_config_seeds, model_config_words()});

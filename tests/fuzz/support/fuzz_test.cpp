@@ -21,8 +21,6 @@
 namespace mla::fuzz {
 namespace {
 
-constexpr std::size_t kExecutions = 150;
-
 /// 0 in an ordinary test run.
 double asked_seconds() {
   const char* asked = std::getenv("MLA_FUZZ_SECONDS");
@@ -74,7 +72,7 @@ TEST_P(Fuzz, RefusesOrReads) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(asked_seconds());
   Mutator mutator(asked_seconds() > 0 ? std::random_device()() : 1, GetParam().words);
   std::size_t done = 0;
-  while (!HasFailure() && (done < kExecutions || std::chrono::steady_clock::now() < end)) {
+  while (!HasFailure() && (done < GetParam().mutations || std::chrono::steady_clock::now() < end)) {
     const std::size_t at = done % inputs.size(), other = done / inputs.size() % inputs.size();
     run(mutator.mutate(inputs[at], inputs[other]));
     ++done;

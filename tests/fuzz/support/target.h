@@ -17,6 +17,8 @@ struct Target {
   std::vector<std::string> (*seeds)() = nullptr;
   /// Words that lead deeper into the reader than random bytes do.
   std::vector<std::string> words = {};
+  /// Of its seeds in a test run; fewer where one takes long.
+  std::size_t mutations = 150;
 };
 
 /// Targets register themselves from static objects.
