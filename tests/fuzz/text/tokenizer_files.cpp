@@ -123,9 +123,7 @@ void run_whole_tiktoken(std::string_view input) {
 }
 
 const Registration kWholeTiktoken(
-    {"tiktoken_whole", run_whole_tiktoken, whole_tiktoken_seeds, {"2147483647", "2000000000", "50256", " -1"}},
-                                    5
-});
+    {"tiktoken_whole", run_whole_tiktoken, whole_tiktoken_seeds, {"2147483647", "2000000000", "50256", " -1"}, 5});
 
 std::string int32_bytes(std::int32_t value) { return {reinterpret_cast<const char*>(&value), sizeof value}; }
 
