@@ -106,7 +106,7 @@ const Registration kTokenizerJson({"tokenizer_json",
                                     "(?>a+)b",
                                     "\\G"}});
 
-/// Three files beside a tokenizer, whose form the first byte chooses.
+/// Three files beside a tokenizer, whose form the first byte chooses; a tokenizer.json is the input's too.
 std::vector<std::string> companion_seeds() {
   const TinyJson added = {{"<s>", 11}, {"<extra>", 12}, {"<more>", 13}};
   const TinyJson config = {
@@ -122,16 +122,20 @@ std::vector<std::string> companion_seeds() {
   const TinyJson special = {{"bos_token", "<s>"}, {"eos_token", {{"content", "</s>"}}}};
   std::vector<std::string> seeds;
   for (const char* form : {"j", "v"}) {
-    seeds.push_back(form + join_parts({config.dump(), added.dump(), special.dump()}));
+    seeds.push_back(form + join_parts({config.dump(), added.dump(), special.dump(), small_tokenizer().dump()}));
   }
+  TinyJson like_llama = unigram();
+  like_llama["added_tokens"] = TinyJson::array();
+  like_llama["post_processor"] = nullptr;
+  seeds.push_back("j" + join_parts({config.dump(), "{}", "{}", like_llama.dump()}));
   return seeds;
 }
 
 void run_companions(std::string_view input) {
   const char form = input.empty() ? 'j' : input[0];
   const std::string folder = form == 'v' ? "beside_v/" : "beside_j/";
-  const auto parts = parts_of(input.substr(input.empty() ? 0 : 1), 3);
-  static const std::string whole = small_tokenizer().dump(), vocabulary = small_tokenizer()["model"]["vocab"].dump();
+  const auto parts = parts_of(input.substr(input.empty() ? 0 : 1), 4);
+  static const std::string vocabulary = small_tokenizer()["model"]["vocab"].dump();
   input_file(folder + "tokenizer_config.json", parts[0]);
   input_file(folder + "added_tokens.json", parts[1]);
   const auto last = input_file(folder + "special_tokens_map.json", parts[2]);
@@ -139,7 +143,7 @@ void run_companions(std::string_view input) {
     input_file(folder + "merges.txt", "#version: 0.2\nh e\nl l\nhe ll\nhell o\n");
     input_file(folder + "vocab.json", vocabulary);
   } else {
-    input_file(folder + "tokenizer.json", whole);
+    input_file(folder + "tokenizer.json", parts[3]);
   }
   use_tokenizer(*load_tokenizer(last.parent_path()), input);
 }
