@@ -39,8 +39,8 @@ std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& co
 /// What a family's config means where it does not state a value.
 struct FamilyDefaults {
   std::int64_t max_positions = 2048;
-  std::optional<std::int64_t> kv_heads;  ///< absent: as many as query heads
-  std::optional<std::int64_t> head_dim;  ///< absent: hidden / heads
+  std::optional<std::int64_t> kv_heads = {};  ///< absent: as many as query heads
+  std::optional<std::int64_t> head_dim = {};  ///< absent: hidden / heads
 };
 
 /// What all families share: sizes, head geometry, norm, activation, tied embeddings.
