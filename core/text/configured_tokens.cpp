@@ -13,6 +13,13 @@ namespace {
 // In the order in which transformers adds them.
 constexpr std::array<const char*, 7> kStandardTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
                                                         "pad_token", "cls_token", "mask_token"};
+AddedToken special_token(std::string content) {
+  AddedToken token;
+  token.content = std::move(content);
+  token.special = true;
+  return token;
+}
+
 bool same_flags(const AddedToken& a, const AddedToken& b) {
   const auto flags = [](const AddedToken& token) {
     return std::array{token.single_word, token.left_strip, token.right_strip,
@@ -93,6 +100,15 @@ std::optional<std::int32_t> TokenizerConfig::id_of(const std::string& key, const
   return otherwise;
 }
 
+void TokenizerConfig::name_unless_told(const std::string& key, const std::string& content) {
+  if (std::any_of(named.begin(), named.end(), [&](const auto& entry) { return entry.first == key; })) return;
+  AddedToken token = special_token(content);
+  for (const NumberedToken& numbered : added) {
+    if (numbered.token.content == content) token = numbered.token;
+  }
+  named.emplace_back(key, std::move(token));
+}
+
 void add_class_defaults(TokenizerConfig& config) {
   struct Default {
     const char *tokenizer_class, *key, *content;
@@ -115,16 +131,7 @@ void add_class_defaults(TokenizerConfig& config) {
       {"Qwen2Tokenizer", "pad_token", "<|endoftext|>"},
   };
   for (const Default& entry : kDefaults) {
-    const bool silent = std::none_of(config.named.begin(), config.named.end(),
-                                     [&](const auto& name) { return name.first == entry.key; });
-    if (!silent || !config.is_class(entry.tokenizer_class)) continue;
-    AddedToken token;
-    token.content = entry.content;
-    token.special = true;
-    for (const NumberedToken& added : config.added) {
-      if (added.token.content == token.content) token = added.token;
-    }
-    config.named.emplace_back(entry.key, std::move(token));
+    if (config.is_class(entry.tokenizer_class)) config.name_unless_told(entry.key, entry.content);
   }
 }
 
@@ -155,6 +162,12 @@ std::string add_configured_tokens(const TokenizerConfig& config, const Vocabular
   }
   for (const AddedToken& token : config.additional) {
     if (!numbering.knows(token.content)) numbering.add(token, std::nullopt);
+  }
+  if (config.is_class("Qwen2Tokenizer")) {  // Which in the end adds all of these once more, without their flags.
+    for (const auto& [name, token] : config.named) {
+      if (token) numbering.add(special_token(token->content), std::nullopt);
+    }
+    for (const AddedToken& token : config.additional) numbering.add(special_token(token.content), std::nullopt);
   }
   return std::move(numbering).changes();
 }

@@ -46,6 +46,10 @@ std::optional<std::int32_t> id_of(const BpeTokenizerParts& parts, const std::str
   return static_cast<std::int32_t>(found - parts.spellings.begin());
 }
 
+bool is_llama(const TokenizerConfig& config) {
+  return config.is_class("LlamaTokenizer") || config.is_class("CodeLlamaTokenizer");
+}
+
 /// The token the config names; else the one the template puts there; else the first of the usual names that exists.
 std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const TokenizerConfig& config,
                                    const std::string& key, const Ids& in_template,
@@ -54,6 +58,7 @@ std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const Tokeniz
   const auto named = config.id_of(key, parts.added, kNotThere);
   if (named != kNotThere) return named;
   if (in_template.size() == 1) return in_template[0];
+  if (!config.tokenizer_class.empty() && !is_llama(config)) return std::nullopt;
   for (const char* name : usual) {
     const auto id = id_of(parts, name);
     if (id) return id;
@@ -61,16 +66,10 @@ std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const Tokeniz
   return std::nullopt;
 }
 
-/// Makes `ids` hold `token` or not, as the config wants; `at` is where it is added.
-void follow_flag(std::optional<bool> flag, std::optional<std::int32_t> token, Ids& ids, bool at_front) {
-  if (!flag || !token) return;
-  const bool present = std::find(ids.begin(), ids.end(), *token) != ids.end();
-  if (*flag && !present) ids.insert(at_front ? ids.begin() : ids.end(), *token);
-  if (!*flag) std::erase(ids, *token);
-}
-
-bool is_llama(const TokenizerConfig& config) {
-  return config.is_class("LlamaTokenizer") || config.is_class("CodeLlamaTokenizer");
+/// Makes `ids` be `token` or nothing, when the config says which.
+void follow_flag(std::optional<bool> flag, std::optional<std::int32_t> token, Ids& ids) {
+  if (!flag) return;
+  ids = *flag && token ? Ids{*token} : Ids{};
 }
 
 /// Other classes leave the flags unread where there is a tokenizer.json: its post_processor decides.
@@ -78,8 +77,8 @@ void set_special_ids(const TokenizerConfig& config, BpeTokenizerParts& parts) {
   parts.bos = choose(parts, config, "bos_token", parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
   parts.eos = choose(parts, config, "eos_token", parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
   if (!config.tokenizer_class.empty() && !is_llama(config)) return;
-  follow_flag(config.add_bos, parts.bos, parts.before, true);
-  follow_flag(config.add_eos, parts.eos, parts.after, false);
+  follow_flag(config.add_bos, parts.bos, parts.before);
+  follow_flag(config.add_eos, parts.eos, parts.after);
 }
 
 /// Sets the flag of ByteLevel, which is the whole pre-tokenizer or (when `deep`) the last part of it.
@@ -119,12 +118,12 @@ void set_llama_prefix(const TokenizerConfig& config, LargeJson& json, const std:
 /// What add_prefix_space of the config changes, by class, as transformers does. Returns a text to be hashed.
 std::string follow_prefix_space(const TokenizerConfig& config, LargeJson& json, const std::string& where) {
   const bool gpt2 = config.is_class("GPT2Tokenizer") || config.is_class("CodeGenTokenizer");
+  const bool qwen2 = config.is_class("Qwen2Tokenizer");
   const bool byte_level =
       json.contains("pre_tokenizer") && json["pre_tokenizer"].dump().find("\"ByteLevel\"") != std::string::npos;
   const LargeJson before = json.value("pre_tokenizer", LargeJson());
-  if (byte_level && gpt2) set_prefix_space(json["pre_tokenizer"], config.add_prefix_space.value_or(false), false);
-  if (byte_level && config.is_class("Qwen2Tokenizer") && config.add_prefix_space) {
-    set_prefix_space(json["pre_tokenizer"], *config.add_prefix_space, true);
+  if (byte_level && (gpt2 || qwen2)) {
+    set_prefix_space(json["pre_tokenizer"], config.add_prefix_space.value_or(false), qwen2);
   }
   if (!byte_level && is_llama(config) && config.add_prefix_space) set_llama_prefix(config, json, where);
   const LargeJson after = json.value("pre_tokenizer", LargeJson());

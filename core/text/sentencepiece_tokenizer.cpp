@@ -20,14 +20,16 @@ constexpr const char* kSpace = "\u2581";
 // normalizer_spec { add_dummy_prefix: false }: parts of a message that come later win.
 constexpr std::string_view kNoPrefix("\x1A\x02\x18\x00", 4);
 
-std::vector<AddedToken> control_tokens(const Processor& processor) {
+/// The control pieces. Where a config tells of transformers, they are always read in a text.
+std::vector<AddedToken> special_pieces(const Processor& processor, bool configured) {
   std::vector<AddedToken> tokens;
   for (int id = 0; id < processor.GetPieceSize(); ++id) {
     if (!processor.IsControl(id)) continue;
     AddedToken token;
     token.id = id;
     token.content = processor.IdToPiece(id);
-    token.special = token.on_request = true;
+    token.special = true;
+    token.on_request = !configured;
     tokens.push_back(std::move(token));
   }
   return tokens;
@@ -86,8 +88,9 @@ enum class Prefix { kAsTheModel, kAlways, kFirst, kNever };
 
 Prefix prefix_of(const TokenizerConfig& config) {
   const bool llama = config.is_class("LlamaTokenizer") || config.is_class("CodeLlamaTokenizer");
-  if (config.add_prefix_space == false) return Prefix::kNever;
-  if (!llama) return Prefix::kAsTheModel;
+  // Other classes do not read the flag.
+  if (llama && config.add_prefix_space == false) return Prefix::kNever;
+  if (!llama && config.legacy.value_or(true)) return Prefix::kAsTheModel;
   return config.legacy.value_or(false) ? Prefix::kAlways : Prefix::kFirst;
 }
 
@@ -100,8 +103,12 @@ class SentencePieceTokenizer : public Tokenizer {
         unprefixed_(model + std::string(kNoPrefix), name),
         prefix_(prefix_of(config)) {
     add_class_defaults(config);
-    std::vector<AddedToken> tokens = control_tokens(*processor_);
-    changes_ = add_configured_tokens(config, pieces_of(*processor_), tokens);
+    if (config.found && processor_->unk_id() >= 0) {
+      config.name_unless_told("unk_token", processor_->IdToPiece(processor_->unk_id()));
+    }
+    std::vector<AddedToken> tokens = special_pieces(*processor_, config.found);
+    if (config.found) changes_ = "special pieces\n";
+    changes_ += add_configured_tokens(config, pieces_of(*processor_), tokens);
     if (prefix_ != Prefix::kAsTheModel) changes_ += cat("prefix ", static_cast<int>(prefix_), '\n');
     bos_ = config.id_of("bos_token", tokens, defined(processor_->bos_id()));
     eos_ = config.id_of("eos_token", tokens, defined(processor_->eos_id()));

@@ -33,7 +33,7 @@ std::optional<bool> read_flag(const Json& object, const char* key, const std::st
   return read_bool(object, key, false, where);
 }
 
-AddedToken special_token(std::string content) {
+AddedToken token_of_name(std::string content) {
   AddedToken token;
   token.content = std::move(content);
   token.special = true;
@@ -42,7 +42,7 @@ AddedToken special_token(std::string content) {
 
 /// A token in a config: its spelling, or an object with its content and flags.
 AddedToken read_config_token(const Json& json, const std::string& where) {
-  if (json.is_string()) return special_token(json.get<std::string>());
+  if (json.is_string()) return token_of_name(json.get<std::string>());
   if (!json.is_object()) unfit(where, json, "a token: a string or an object");
   const auto content = json.find("content");
   if (content == json.end()) throw DataError(cat(where, ".content: missing"));
@@ -144,6 +144,7 @@ class ConfigReader {
       const bool is_standard = is_standard_token(key);
       if (key.ends_with("_token") && (value.is_string() || value.is_object() || (is_standard && !value.is_null()))) {
         name(key, read_config_token(value, here));
+        if (value.is_string()) plain_names_.insert(value.get<std::string>());
       }
     }
     // "additional_…" is the older name, which gives way.
@@ -164,6 +165,7 @@ class ConfigReader {
         name(key, token);
       } else {
         config_.additional.push_back(token);
+        if (value.is_string()) plain_names_.insert(token.content);
       }
     }
   }
@@ -197,6 +199,7 @@ class ConfigReader {
         AddedToken token = read_config_token(value, cat(where_, ".", for_message(key)));
         if (!value.contains("normalized")) token.normalized = false;
         token.special = true;
+        plain_names_.insert(token.content);
         name(key, token);
       } else {
         read_names(Json{{key, value}}, where_);
@@ -206,17 +209,12 @@ class ConfigReader {
 
   void read_added_tokens_file() {
     const Json json = read(folder_ / "added_tokens.json");
-    std::unordered_set<std::string> special;
-    for (const AddedToken& token : config_.additional) special.insert(token.content);
-    for (const auto& [key, token] : config_.named) {
-      if (token) special.insert(token->content);
-    }
     for (const auto& [content, id] : json.items()) {
       const std::string here = cat(where_, ".", for_message(content));
       if (!id.is_number_integer()) unfit(here, id, "an id");
       AddedToken token;
       token.content = content;
-      token.special = special.contains(content);
+      token.special = plain_names_.contains(content);
       token.normalized = !token.special;
       add(id.is_number_unsigned() && id.get<std::uint64_t>() > kLargestConfiguredId ? kLargestConfiguredId + 1
                                                                                     : id.get<std::int64_t>(),
@@ -228,6 +226,7 @@ class ConfigReader {
   TokenizerConfig config_;
   std::string where_;
   Json json_;
+  std::unordered_set<std::string> plain_names_;  // Of tokens that are special in added_tokens.json as well.
 };
 
 }  // namespace

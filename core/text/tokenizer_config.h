@@ -33,6 +33,9 @@ struct TokenizerConfig {
 
   bool is_class(const char* name) const { return tokenizer_class == name; }
 
+  /// Names a token as "bos_token", … where the config does not have the key.
+  void name_unless_told(const std::string& key, const std::string& content);
+
   /// The id among `added` of what is named as "bos_token", …: nothing when the config has null there, `otherwise` when
   /// it does not have the key.
   std::optional<std::int32_t> id_of(const std::string& key, const std::vector<AddedToken>& added,

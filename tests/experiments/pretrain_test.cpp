@@ -109,10 +109,10 @@ TEST_F(PretrainTest, IsReproducible) {
   EXPECT_NE(first["final_loss"], other["final_loss"]);
 }
 
-TEST_F(PretrainTest, RefusesATokenizerLargerThanTheVocabulary) {
+TEST_F(PretrainTest, RefusesTextWithIdsBeyondTheVocabulary) {
   const Outcome outcome = pretrain({"--set", "config.vocab_size=300"});
   EXPECT_EQ(outcome.code, ExitCode::kData);
-  EXPECT_THAT(outcome.err, HasSubstr("embeddings for 300"));
+  EXPECT_THAT(outcome.err, HasSubstr("embeddings for the ids 0 to 299"));
   EXPECT_FALSE(std::filesystem::exists(model()));
 }
 

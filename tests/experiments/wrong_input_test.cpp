@@ -197,9 +197,11 @@ TEST_F(WrongInput, Texts) {
 
 TEST_F(WrongInput, TokenizerThatDoesNotFit) {
   test::write_tiny_model(model(), test::kTinyTokens - 1);
-  const std::string sizes = "the tokenizer has 265 ids, but the model " + model().string() + " has embeddings for 264";
+  const std::string sizes = "the token 'ab' has the id 264, but the model has embeddings for the ids 0 to 263";
   EXPECT_THAT(evaluate(3, text_), HasSubstr(sizes));
   EXPECT_THAT(failure(3, {"generate", "--model", model().string(), "--prompt", "ab"}), HasSubstr(sizes));
+  const std::string fitting = folder_.write("fitting.txt", "b a b\n").string();  // Without that token.
+  EXPECT_EQ(run_program({"evaluate", "--model", model().string(), "--perplexity", fitting}).exit_code, 0);
   std::filesystem::remove(model() / "tokenizer.json");
   EXPECT_THAT(evaluate(3, text_), HasSubstr("no tokenizer"));
 }

@@ -76,14 +76,15 @@ TEST(UnsupportedComponent, IsRefusedByName) {
     json[part] = value;
     return tokenizer_error(json);
   };
-  EXPECT_THAT(with("normalizer", {{"type", "Precompiled"}}),
-              HasSubstr("normalizer.type: 'Precompiled' is not supported"));
+  EXPECT_THAT(with("normalizer", {{"type", "BertNormalizer"}}),
+              HasSubstr("normalizer.type: 'BertNormalizer' is not supported"));
   EXPECT_THAT(with("pre_tokenizer", {{"type", "BertPreTokenizer"}}),
               HasSubstr("pre_tokenizer.type: 'BertPreTokenizer'"));
   EXPECT_THAT(with("decoder", {{"type", "WordPiece"}}), HasSubstr("decoder.type: 'WordPiece'"));
   EXPECT_THAT(with("post_processor", {{"type", "BertProcessing"}}), HasSubstr("post_processor.type: 'BertProcessing'"));
-  EXPECT_THAT(with("model", {{"type", "Unigram"}}),
-              HasSubstr("model.type: 'Unigram' is not supported; supported: BPE"));
+  EXPECT_THAT(with("model", {{"type", "WordPiece"}}),
+              HasSubstr("model.type: 'WordPiece' is not supported; supported: BPE, Unigram"));
+  EXPECT_THAT(with("model", {{"type", "Unigram"}}), HasSubstr("'Unigram' is not supported with the pre-tokenizer"));
   EXPECT_THAT(
       with("pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {{{"type", "ByteLevel"}}, {{"type", "Digits"}}}}}),
       HasSubstr("ByteLevel is supported only as the last pre-tokenizer"));
@@ -112,6 +113,90 @@ TEST(MalformedTokenizer, Tiktoken) {
   EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIQ== 1\n"), HasSubstr("a.tiktoken:2: a token seen before"));
   EXPECT_THAT(tokenizer_error("tokenizer.model", "IQ== 0\nIg== 1\n"),
               HasSubstr("tokenizer.model: 2 tiktoken ranks; known are"));
+}
+
+TEST(MalformedTokenizer, IdsThatWouldMakeGiantTables) {
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIg== 2000000000\n"),
+              HasSubstr("a.tiktoken:2: expected a base64 token and its rank, 0 to 1048575"));
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIg== 99999999999\n"), HasSubstr("a.tiktoken:2: expected"));
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIg== 1x\n"), HasSubstr("a.tiktoken:2: expected"));
+  EXPECT_THAT(tokenizer_error("a.tiktoken", "IQ== 0\nIg== 0\n"), HasSubstr("a.tiktoken:2: rank 0 seen before"));
+  for (const char* id : {"16000000", "2147483648", "9223372036854775807", "18446744073709551615", "1.5", "true"}) {
+    TinyJson json = test::tiny_byte_level();
+    json["model"]["vocab"]["he"] = TinyJson::parse(id);
+    EXPECT_THAT(tokenizer_error(json), HasSubstr("model.vocab: token 'he' has the id")) << id;
+  }
+  TinyJson json = test::tiny_byte_level();
+  json["model"]["vocab"]["he"] = 3;
+  EXPECT_THAT(tokenizer_error(json), HasSubstr("have the same id 3"));
+}
+
+TEST(MalformedTokenizer, Unigram) {
+  const auto error = [](const std::string& model, const std::string& more = "") {
+    return tokenizer_error("tokenizer.json", R"({"model": {"type": "Unigram", )" + model + "}" + more + "}");
+  };
+  EXPECT_THAT(error(R"("vocab": [["a", -1]], "unk_id": 1)"),
+              HasSubstr("model.unk_id = 1: the vocabulary has ids 0 to 0"));
+  EXPECT_THAT(error(R"("vocab": [["a", -1]], "unk_id": 4294967296)"),
+              HasSubstr("model.unk_id: 4294967296 does not fit"));
+  EXPECT_THAT(error(R"("vocab": [["a", "b"]])"), HasSubstr("model.vocab[0]: expected a piece and its score"));
+  EXPECT_THAT(error(R"("vocab": {"a": 1})"), HasSubstr("model.vocab: an object does not fit here"));
+  EXPECT_THAT(error(R"("vocab": [])"), HasSubstr("model.vocab: expected pieces"));
+  EXPECT_THAT(error(R"("vocab": [["a", 1]], "byte_fallback": 1)"), HasSubstr("model.byte_fallback"));
+  const auto with_map = [&](const std::string& map) {
+    return error(R"("vocab": [["a", -1]])",
+                 R"(, "normalizer": {"type": "Precompiled", "precompiled_charsmap": ")" + map + "\"}");
+  };
+  EXPECT_THAT(with_map("/////w=="), HasSubstr("normalizer: precompiled_charsmap: a trie of 4294967295 bytes"));
+  EXPECT_THAT(with_map("a b"), HasSubstr("precompiled_charsmap: not base64"));
+  EXPECT_THAT(with_map(""), HasSubstr("precompiled_charsmap ends in its header"));
+
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", R"({"model": {"type": "Unigram", "vocab": [["a", -1]]}})");
+  const auto tokenizer = load_tokenizer(folder.path());
+  EXPECT_THAT(test::message_of<DataError>([&] { tokenizer->encode("ab"); }), HasSubstr("no piece for 'b'"));
+}
+
+TEST(MalformedTokenizer, Config) {
+  const auto error = [](const std::string& name, const std::string& content) {
+    test::TemporaryFolder folder;
+    folder.write("tokenizer.json", test::tiny_byte_level().dump());
+    folder.write(name, content);
+    return test::message_of<DataError>([&] { load_tokenizer(folder.path()); });
+  };
+  const auto config = [&](const std::string& content) { return error("tokenizer_config.json", content); };
+  EXPECT_THAT(config("[]"), HasSubstr("tokenizer_config: expected an object, found an array"));
+  EXPECT_THAT(config(R"({"bos_token": 3})"), HasSubstr(".bos_token: expected a token: a string or an object, found 3"));
+  EXPECT_THAT(config(R"({"bos_token": {}})"), HasSubstr(".bos_token.content: missing"));
+  EXPECT_THAT(config(R"({"add_bos_token": "yes"})"),
+              HasSubstr(".add_bos_token: expected true or false, found \"yes\""));
+  EXPECT_THAT(config(R"({"added_tokens_decoder": []})"), HasSubstr(".added_tokens_decoder: expected an object"));
+  EXPECT_THAT(config(R"({"added_tokens_decoder": {"2147483648": {"content": "x"}}})"),
+              HasSubstr("2147483648: expected an id"));
+  EXPECT_THAT(config(R"({"added_tokens_decoder": {"-1": {"content": "x"}}})"), HasSubstr("-1: expected an id"));
+  EXPECT_THAT(
+      config(R"({"added_tokens_decoder": {"300": {"content": "<x>"}}})"),
+      HasSubstr("the token '<x>' has the id 300 in added_tokens_decoder or added_tokens.json, but comes to 261"));
+  EXPECT_THAT(config(R"({"added_tokens_decoder": {"5": {"content": "he"}}})"),
+              HasSubstr("comes to 256 in the vocabulary"));
+  EXPECT_THAT(config(R"({"additional_special_tokens": "x"})"), HasSubstr("expected a list of tokens"));
+  EXPECT_THAT(config(R"({"split_special_tokens": true})"), HasSubstr(".split_special_tokens = true: not supported"));
+  EXPECT_THAT(config(R"({"sp_model_kwargs": {"enable_sampling": true}})"), HasSubstr("ids would be random"));
+  EXPECT_THAT(error("added_tokens.json", R"({"<x>": 18446744073709551615})"), HasSubstr("<x>: id"));
+  EXPECT_THAT(error("added_tokens.json", R"({"<x>": "7"})"), HasSubstr("added_tokens.<x>: expected an id"));
+}
+
+TEST(MalformedTokenizer, PatternsThatNeverEnd) {
+  TinyJson json = test::tiny_byte_level();
+  json["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", "(?:a|a)+(?:a|a)+(?:a|a)+c"}}}, {"behavior", "Isolated"}};
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", json.dump());
+  const auto tokenizer = load_tokenizer(folder.path());
+  EXPECT_THAT(test::message_of<DataError>([&] { tokenizer->encode(std::string(200, 'a')); }),
+              AllOf(HasSubstr("pre_tokenizer.pattern: regular expression (?:a|a)+"), HasSubstr("fails on a text: ")));
+  json["pre_tokenizer"]["pattern"]["Regex"] = std::string(100000, '(');
+  EXPECT_THAT(tokenizer_error(json), testing::SizeIs(testing::Lt(400u)));
 }
 
 TEST(MalformedTokenizer, SentencePiece) {

@@ -84,6 +84,19 @@ TEST(SplitBehaviors, KeepDropOrJoinMatches) {
   EXPECT_EQ(split(SplitBehavior::kRemoved, true), (Pieces{"-", "-", "-"}));
 }
 
+TEST(Splitters, WordsAreThoseOfRust) {
+  // Superscripts are no \\w there (they are in Oniguruma), marks and joiners are.
+  EXPECT_EQ(pieces_of(*make_word_splitter(), "na\u0308ive a² x_1 ©©,\u200Db"),
+            (Pieces{"na\u0308ive", "a", "²", "x_1", "©©,", "\u200Db"}));
+}
+
+TEST(Patterns, EmptyMatchesReplaceAndSplit) {
+  EXPECT_EQ(replace_matches(*make_regex_pattern("b*", "x"), "abba b", "X"), "XaXaX X");
+  EXPECT_EQ(replace_matches(*make_regex_pattern("$", "x"), "ab", "X"), "abX");
+  EXPECT_EQ(replace_matches(*make_regex_pattern("^", "x"), "", "X"), "");
+  EXPECT_EQ(pieces_of(*by_regex(""), "ab"), (Pieces{"a", "b"}));
+}
+
 TEST(Metaspace, PrependsByItsScheme) {
   const auto split = [](PrependScheme scheme, bool first) {
     Pieces pieces;

@@ -4,8 +4,10 @@
 
 #include <cstring>
 
+#include "core/base/error.h"
 #include "core/text/tokenizer.h"
 #include "core/text/tokenizer_readers.h"
+#include "tests/support/errors.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/text/tiny_tokenizers.h"
 
@@ -62,6 +64,42 @@ TEST(AddedTokens, FlagsTakeSpacesAndLookAtWords) {
   EXPECT_EQ(tokenizer->encode("x \n<l> y"), (Ids{'x', 261, ' ', 'y'}));
   EXPECT_EQ(tokenizer->encode("x <r> \ny"), (Ids{'x', ' ', 262, 'y'}));
   EXPECT_EQ(tokenizer->encode("cat,cats"), (Ids{263, ',', 'c', 'a', 't', 's'}));
+}
+
+TEST(AddedTokens, VanishWhereTheTokenBeforeHasTakenTheirSpaces) {
+  TinyJson json = test::tiny_byte_level();
+  TinyJson right = added(261, "<r>"), tab = added(262, "\t");
+  right["rstrip"] = tab["lstrip"] = true;
+  json["added_tokens"] = {right, tab, added(263, "\n")};
+  const auto tokenizer = load(json);
+  EXPECT_EQ(tokenizer->encode("<r>\tx"), (Ids{261, 'x'}));
+  EXPECT_EQ(tokenizer->encode("<r> \t x"), (Ids{261, 'x'}));
+  EXPECT_EQ(tokenizer->encode("<r>\nx"), (Ids{261, 263, 'x'}));  // It does not strip, so the reference takes it twice.
+}
+
+TEST(LimitIds, RefusesATextOnlyWhereAnIdBeyondOccurs) {
+  TinyJson json = test::tiny_byte_level();
+  json["added_tokens"] = {added(261, "[PAD]")};
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", json.dump());
+  auto whole = load_tokenizer(folder.path());
+  const std::string hash = whole->content_hash();
+  const auto tokenizer = limit_ids(std::move(whole), 261, "folder");
+  EXPECT_EQ(tokenizer->content_hash(), hash);
+  EXPECT_EQ(tokenizer->encode(" hello"), Ids{260});
+  EXPECT_THAT(test::message_of<DataError>([&] { tokenizer->encode("a[PAD]"); }),
+              testing::HasSubstr(
+                  "folder: the token '[PAD]' has the id 261, but the model has embeddings for the ids 0 to 260"));
+}
+
+TEST(ContentHash, FollowsTheTokensOfTheConfig) {
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", test::tiny_byte_level().dump());
+  const std::string plain = load_tokenizer(folder.path())->content_hash();
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": "x"})");
+  EXPECT_EQ(load_tokenizer(folder.path())->content_hash(), plain);
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"})");
+  EXPECT_NE(load_tokenizer(folder.path())->content_hash(), plain);
 }
 
 TEST(AddedTokens, NormalizedOnesAreFoundInNormalizedText) {
