@@ -51,9 +51,9 @@ bool is_llama(const TokenizerConfig& config) {
 }
 
 /// The token the config names; else the one the template puts there; else the first of the usual names that exists.
-std::optional<std::int32_t> choose(const BpeTokenizerParts& parts, const TokenizerConfig& config,
-                                   const std::string& key, const Ids& in_template,
-                                   std::initializer_list<const char*> usual) {
+std::optional<std::int32_t> choose_token(const BpeTokenizerParts& parts, const TokenizerConfig& config,
+                                         const std::string& key, const Ids& in_template,
+                                         std::initializer_list<const char*> usual) {
   constexpr std::int32_t kNotThere = -1;
   const auto named = config.id_of(key, parts.added, kNotThere);
   if (named != kNotThere) return named;
@@ -74,8 +74,8 @@ void follow_flag(std::optional<bool> flag, std::optional<std::int32_t> token, Id
 
 /// Other classes leave the flags unread where there is a tokenizer.json: its post_processor decides.
 void set_special_ids(const TokenizerConfig& config, BpeTokenizerParts& parts) {
-  parts.bos = choose(parts, config, "bos_token", parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
-  parts.eos = choose(parts, config, "eos_token", parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
+  parts.bos = choose_token(parts, config, "bos_token", parts.before, {"<s>", "<|begin_of_text|>", "<|endoftext|>"});
+  parts.eos = choose_token(parts, config, "eos_token", parts.after, {"</s>", "<|end_of_text|>", "<|endoftext|>"});
   if (!config.tokenizer_class.empty() && !is_llama(config)) return;
   follow_flag(config.add_bos, parts.bos, parts.before);
   follow_flag(config.add_eos, parts.eos, parts.after);
