@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test kill-test demo gallery asan strict bench format clean
+.PHONY: all setup build test kill-test demo gallery debug asan tsan fuzz strict bench format clean
 all: build
 
 setup:
@@ -32,8 +32,17 @@ demo: build
 gallery: demo
 	@build/release/mlaforge-report figure pareto pairs spectra attribution results/demo/ablation --output docs/gallery --format svg
 
-asan: setup
-	@cmake --preset asan -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset asan -j $(JOBS) && ctest --preset asan -j $(JOBS)
+# The whole suite with the library's assertions, or under sanitizers, with one thread and with two.
+debug asan tsan: setup
+	@cmake --preset $@ -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset $@ -j $(JOBS)
+	@for threads in 1 2; do cmake --preset $@ -DMLA_TEST_THREADS=$$threads >/dev/null && ctest --preset $@ -j $(JOBS) || exit 1; done
+
+# Every reader for so many SECONDS under libFuzzer, then the command line's readers; see tests/fuzz/README.md.
+SECONDS := 60
+fuzz: build
+	@bash cmake/install_debian_packages.sh clang-19 libclang-rt-19-dev
+	@cmake --preset fuzz -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset fuzz -j $(JOBS)
+	@bash tests/fuzz/run.sh $(SECONDS)
 
 strict: setup
 	@cmake --preset strict -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset strict -j $(JOBS)
@@ -47,4 +56,4 @@ format:
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
 clean:
-	rm -rf build/release build/dev build/asan build/strict
+	rm -rf build/release build/dev build/debug build/asan build/tsan build/fuzz build/strict

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs the Debian packages that the build, the tests and the program need; does nothing when all are there.
+# Installs the Debian packages that the build, the tests and the program need; does nothing when all are there. More
+# packages may be named as arguments.
 set -euo pipefail
 packages=(
   g++ cmake ninja-build make pkg-config ca-certificates
@@ -15,6 +16,7 @@ packages=(
 )
 # Only to unpack LibTorch's wheel, when no other LibTorch is given.
 [[ -n ${LIBTORCH:-} ]] || packages+=(python3 python3-pip unzip)
+packages+=("$@")
 
 missing=()
 for package in "${packages[@]}"; do

@@ -17,18 +17,22 @@ std::string cat(const Parts&... parts) {
   return out.str();
 }
 
+/// `message` fit for a terminal: control characters (which would end it early, or move the cursor) spelt out, and cut
+/// where it is longer than any message that is to be read.
+std::string readable(std::string_view message);
+
 /// A mistake in a config or on the command line, found before any work. Exit code 2.
 /// The message names the path, the value, the rule and the alternatives, in one line.
 class ConfigError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit ConfigError(std::string_view message) : std::runtime_error(readable(message)) {}
 };
 
 /// A file that is missing, corrupt or does not fit (checkpoint, tokenizer, corpus, record). Exit code 3.
 /// The message names the file, what was expected and what was found, in one line.
 class DataError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit DataError(std::string_view message) : std::runtime_error(readable(message)) {}
 };
 
 /// The run was stopped by SIGINT or SIGTERM after it had saved what it could. Exit code 130.

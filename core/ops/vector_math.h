@@ -17,10 +17,10 @@
 #define MLA_GCC_ON_X86 0
 #endif
 /// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has (not under
-/// the address sanitizer, which is not there yet when the loader asks). They are named by level, not by processor
+/// the address and thread sanitizers, which are not there yet when the loader asks). They are named by level, not by processor
 /// ("haswell"): GCC takes a processor's name for that very model, and would leave all others, such as AMD's, with the
 /// default.
-#if MLA_GCC_ON_X86 && !defined(__SANITIZE_ADDRESS__)
+#if MLA_GCC_ON_X86 && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define MLA_VECTORISED [[gnu::target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")]]
 #else
 #define MLA_VECTORISED

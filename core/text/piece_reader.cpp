@@ -8,7 +8,7 @@
 namespace mla {
 namespace {
 
-constexpr std::size_t kBlock = 1 << 20;
+constexpr std::size_t kBlock = 1 << 16;
 
 }  // namespace
 

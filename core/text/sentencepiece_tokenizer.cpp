@@ -43,9 +43,15 @@ Vocabulary pieces_of(const Processor& processor) {
 
 std::unique_ptr<Processor> make_processor(const std::string& model, const std::string& name) {
   auto processor = std::make_unique<Processor>();
-  const auto status = processor->LoadFromSerializedProto(model);
-  if (!status.ok()) throw DataError(cat(name, ": not a sentencepiece model: ", for_message(status.ToString())));
-  return processor;
+  std::string reason;
+  try {
+    const auto status = processor->LoadFromSerializedProto(model);
+    if (status.ok()) return processor;
+    reason = status.ToString();
+  } catch (const std::exception& error) {  // a trie that cannot be built of odd pieces, such as an empty one
+    reason = error.what();
+  }
+  throw DataError(cat(name, ": not a sentencepiece model: ", for_message(reason)));
 }
 
 /// Encodes texts without special tokens: the library, or the same ids an order of magnitude sooner for the models that

@@ -119,7 +119,8 @@ std::int64_t TokenShard::document_begin(std::int64_t index) const {
 }
 
 void TokenShard::read(std::int64_t begin, std::span<std::int32_t> out) const {
-  expects(begin >= 0 && begin + std::ssize(out) <= tokens(), "tokens outside the shard");
+  expects(begin >= 0 && begin <= tokens() && std::ssize(out) <= tokens() - begin, "tokens outside the shard");
+  if (out.empty()) return;  // memcpy is not to be called with an empty span's null pointer
   const std::byte* from = file_.data() + kShardHeaderBytes + begin * header_.bytes_per_token;
   if (header_.bytes_per_token == 2) {
     const auto* narrow = reinterpret_cast<const std::uint16_t*>(from);

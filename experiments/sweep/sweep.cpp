@@ -14,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
+#include "core/base/numerics_version.h"
 #include "core/base/progress.h"
 #include "core/base/shell.h"
 #include "experiments/failure.h"
@@ -279,7 +280,11 @@ class Sweep {
       log_warning(cat(name, ": failed before (", outcome.record->head.message, "); --retry-failed runs it again"));
       stopped_ = options_.fail_fast;
     } else {
-      log_info(cat(name, ": complete already"));
+      const std::int64_t version = outcome.record->provenance.numerics_version;
+      log_info(cat(name, ": complete already",
+                   version == kNumericsVersion ? ""
+                                               : cat(", by a program of numerics version ", version, " (this one's is ",
+                                                     kNumericsVersion, "); --force runs it again")));
     }
     return true;
   }
