@@ -402,7 +402,8 @@ std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Sessio
     const CellIdentity identity = identify(*cell, session);
     const auto elsewhere = record_of_content(cell->options.results, identity);
     try {
-      return holds_result(cell->record, identity, options) || (elsewhere && holds_result(*elsewhere, identity, options));
+      return holds_result(cell->record, identity, options) ||
+             (elsewhere && holds_result(*elsewhere, identity, options));
     } catch (const DataError&) {
       return false;
     }
