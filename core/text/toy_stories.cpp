@@ -31,7 +31,9 @@ constexpr int kMostAsides = 2;                                              ///<
 constexpr double kSongsUntil = 0.12, kLeastUntil = 0.45, kLessUntil = 0.7;  ///< parts of all lessons
 constexpr int kAskedAtOnceOdds = 2;  ///< one question in that many follows its passage; the others wait for the end
 
-std::string aside(RandomStream& stream) { return cat(mla::choose(stream, names()), " is ", mla::choose(stream, moods()), "."); }
+std::string aside(RandomStream& stream) {
+  return cat(mla::choose(stream, names()), " is ", mla::choose(stream, moods()), ".");
+}
 
 std::string answered(const Question& question) {
   return cat(question.prompt, " ", question.choices.front(), question.ending);
