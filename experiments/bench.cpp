@@ -153,10 +153,11 @@ MachineRates measure_machine() {
   return {static_cast<double>(weight.nbytes()) / reading, 2.0 * kSquare * kSquare * kSquare / multiplying};
 }
 
-BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine) {
+BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine,
+                      const CacheSamples& samples) {
   const at::NoGradGuard no_grad;
   check_room(decoder, cell);
-  const CacheFormat format = cache_format(cell.cache, "cache");
+  const CacheFormat format = cache_format(cell.cache, "cache", samples);
   auto generator = at::detail::createCPUGenerator(cell.seed);
   const at::Tensor ids = at::randint(decoder.geometry.vocabulary, {cell.batch, cell.context}, generator, at::kLong)
                              .to(decoder.embedding.device());

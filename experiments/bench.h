@@ -56,7 +56,9 @@ struct BenchResult {
 /// Throws ConfigError for a cell that the model does not have room for.
 void check_room(const Decoder& decoder, const BenchCell& cell);
 
-/// Measures one cell, for which there is room. Stops between two steps when a signal arrives (Interrupted).
-BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine);
+/// Measures one cell, for which there is room; `samples` calibrate its cache's codec, where that needs it. Stops
+/// between two steps when a signal arrives (Interrupted).
+BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine,
+                      const CacheSamples& samples = {});
 
 }  // namespace mla

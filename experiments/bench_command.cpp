@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "core/base/fields.h"
@@ -14,8 +15,10 @@
 #include "core/model/initialize.h"
 #include "core/store/record.h"
 #include "experiments/bench_config.h"
+#include "experiments/cache_check.h"
 #include "experiments/command.h"
 #include "experiments/dtype.h"
+#include "experiments/evaluation_text.h"
 #include "experiments/model_files.h"
 #include "experiments/run_provenance.h"
 #include "experiments/table.h"
@@ -55,6 +58,7 @@ class Bench final : public Command {
         "cache", caches_, "CACHE",
         "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
         "repeatable");
+    options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }
@@ -63,6 +67,9 @@ class Bench final : public Command {
     install_interrupt_handler();
     const BenchConfig config = resolve();
     const std::vector<NamedBenchCell> measured = bench_cells(config);
+    const Geometry geometry = geometry_of(config);
+    check_caches(config, measured, geometry);
+    const TokenIds calibration = calibration_rows(config, measured, geometry, console);
     if (!config.model.empty()) {
       for (const auto& [role, file] : files_of_model(config.model, "model")) data_hashes_[role] = hash_data_file(file);
     }
@@ -80,9 +87,11 @@ class Bench final : public Command {
           throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
         pass->apply(decoder, {});
       }
+      CacheSamples samples;
+      if (!calibration.empty()) samples = sample_cache(decoder, calibration, {});
       decoder.prepare_decode();
       for (const NamedBenchCell& named : measured) {
-        const BenchResult result = run_bench(decoder, named.cell, machine);
+        const BenchResult result = run_bench(decoder, named.cell, machine, samples);
         write(config, model, named, result, machine, console);
         cells.push_back(to_json(model, named, result));
         table.add(row(model, named, result));
@@ -118,22 +127,64 @@ class Bench final : public Command {
       if (!caches_.empty()) sweep.cache.clear();
       for (const std::string& cache : caches_) sweep.cache.push_back(parse_cache_config(cache, "--cache"));
     }
+    if (calibration_) config.calibration = calibration_->string();
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();
     return config;
   }
 
-  static Decoder load(const BenchConfig& config) {
-    const at::ScalarType dtype = parse_dtype(config.dtype, "dtype");
-    if (!config.model.empty()) return load_checkpoint(config.model, {.dtype = dtype}).decoder;
-    Geometry geometry;
+  static Geometry geometry_of(const BenchConfig& config) {
+    if (!config.model.empty()) return load_geometry(config.model);
     try {
-      geometry = read_geometry(config.geometry, "geometry");
+      return read_geometry(config.geometry, "geometry");
     } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
       throw ConfigError(error.what());
     }
-    Decoder decoder = initialize_decoder(geometry, config.seed);
+  }
+
+  /// What no model could keep is found out before one is read.
+  static void check_caches(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
+                           const Geometry& geometry) {
+    std::vector<LayerStreams> all;
+    for (const BenchModel& model : config.models) {
+      all.push_back(config.model.empty() ? streams_of(geometry) : streams_of_model(config.model, geometry));
+      for (std::size_t i = 0; i < model.compress.size(); ++i) {
+        const auto pass = Registry<Pass>::instance().make(model.compress[i], cat("models.compress[", i, "]"));
+        all.back() = streams_of(geometry, pass->plan(geometry));
+      }
+    }
+    for (const NamedBenchCell& named : cells) {
+      const BenchCell& cell = named.cell;
+      check_calibration(cell.cache, !config.calibration.empty(), "cache",
+                        "name it with --calibration FILE, or as \"calibration\" of the config");
+      const std::int64_t first =
+          cell.prefill && cell.prefill_chunk > 0 ? std::min(cell.prefill_chunk, cell.context) : cell.context;
+      for (const LayerStreams& streams : all) {
+        check_cache(cell.cache, streams, {first, cell.context + cell.new_tokens - 1}, "cache");
+      }
+    }
+  }
+
+  /// None where no codec needs them.
+  static TokenIds calibration_rows(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
+                                   const Geometry& geometry, const Console& console) {
+    const bool needed = std::any_of(cells.begin(), cells.end(),
+                                    [](const NamedBenchCell& named) { return needs_calibration(named.cell.cache); });
+    if (!needed) return {};
+    EvaluationText text;
+    text.file = config.calibration;
+    if (config.model.empty() && !holds_token_ids(text.file)) {
+      throw ConfigError(
+          "calibration: a model of random weights has no tokenizer; give {\"ids\": [[…]]} in a .json file");
+    }
+    return read_evaluation_rows(text, config.model, std::nullopt, geometry, console.workers()).rows;
+  }
+
+  static Decoder load(const BenchConfig& config) {
+    const at::ScalarType dtype = parse_dtype(config.dtype, "dtype");
+    if (!config.model.empty()) return load_checkpoint(config.model, {.dtype = dtype}).decoder;
+    Decoder decoder = initialize_decoder(geometry_of(config), config.seed);
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(dtype); });
     decoder.compute_dtype = dtype;
     return decoder;
@@ -232,7 +283,7 @@ class Bench final : public Command {
   }
 
   Json data_hashes_ = Json::object();
-  std::optional<std::filesystem::path> config_, model_;
+  std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
   std::optional<std::string> batch_, context_, new_tokens_;
   std::optional<std::int64_t> repeats_, warm_up_;

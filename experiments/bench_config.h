@@ -41,7 +41,7 @@ struct BenchSweep {
 };
 
 struct BenchConfig {
-  std::string name, description, model;
+  std::string name, description, model, calibration;
   Json geometry = Json::object();
   std::string dtype = "float32";
   std::vector<BenchModel> models = {{"source", Json::array()}};
@@ -56,6 +56,8 @@ struct BenchConfig {
     visit("name", self.name, "folder of the records under `results`; empty: the config file's name");
     visit("description", self.description, "for people");
     visit("model", self.model, "a model folder, or a llama2.c .bin file; empty: random weights of `geometry`");
+    visit("calibration", self.calibration,
+          "text, or token ids, to calibrate the caches' codecs on, where one needs that");
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");

@@ -58,7 +58,8 @@ CacheFormat cache_format(const CacheConfig& config, const std::string& path, Cac
     if (!own) {
       const auto sample = samples.find({layer, stream.name});
       if (sample == samples.end() && chosen->needs_calibration()) {
-        throw ConfigError(cat(path, ".codec: ", name_of(config.codec), " needs a calibration: name its data"));
+        throw ConfigError(cat(path, ".codec: ", name_of(stream.name == "rope_key" ? config.rope_codec : config.codec),
+                              " needs a calibration: name its data"));
       }
       own = chosen->for_stream(stream.name, sample == samples.end() ? nullptr : &sample->second);
     }

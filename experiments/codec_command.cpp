@@ -5,6 +5,7 @@
 #include "core/base/log.h"
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
+#include "core/quantize/limits.h"
 #include "experiments/cache_trace.h"
 #include "experiments/codec_cases.h"
 #include "experiments/command.h"
@@ -227,16 +228,19 @@ class CodecCommand final : public Command {
       return make_codec(config, sample ? &*sample : nullptr, x);
     } catch (const ConfigError& error) {
       throw ConfigError(cat(input_->string(), ": ", name, ": ", error.what()));
+    } catch (const DataError& error) {
+      throw DataError(cat(input_->string(), ": ", name, ": ", error.what()));
     }
   }
 
   RoundTrip encode(const Codec& codec, const std::string& name, const at::Tensor& x) const {
-    if (!x.isfinite().all().item<bool>())
-      throw DataError(cat(input_->string(), ": ", name, ": holds values that are not finite"));
     try {
+      expect_encodable(x, x.to(at::kCPU, at::kFloat).contiguous(), "input");
       return round_trip(codec, x);
     } catch (const ConfigError& error) {
       throw ConfigError(cat(input_->string(), ": ", name, ": ", error.what()));
+    } catch (const DataError& error) {
+      throw DataError(cat(input_->string(), ": ", name, ": ", error.what()));
     }
   }
 

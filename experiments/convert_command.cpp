@@ -77,7 +77,8 @@ class Convert final : public Command {
     options.add_count("calibration-rows", calibration_rows_, 1,
                       "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
-    options.add("calibration-field", documents_.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.add("calibration-field", documents_.jsonl_field, "NAME",
+                "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", documents_.skip_bad_lines,
                  "leave out, and count, JSON lines of the calibration text that cannot be read or lack the field");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");

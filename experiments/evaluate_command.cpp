@@ -7,6 +7,7 @@
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/position_buckets.h"
 #include "core/model/checkpoint.h"
+#include "experiments/cache_check.h"
 #include "experiments/cached_decoding.h"
 #include "experiments/command.h"
 #include "experiments/dtype.h"
@@ -33,7 +34,8 @@ class Evaluate final : public Command {
  public:
   void declare(OptionList& options) override {
     options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
-    options.add("perplexity", text_.file, "FILE", "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
+    options.add("perplexity", text_.file, "FILE",
+                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
     options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");
     options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
     options.add_count("limit", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
@@ -70,8 +72,8 @@ class Evaluate final : public Command {
     const Geometry geometry = load_geometry(model_);
     const PerplexityOptions options = perplexity_options(geometry);
     const auto starts = buckets(options.context);
+    const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, geometry);
     const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, geometry, console.workers());
-    const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context);
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
@@ -94,7 +96,7 @@ class Evaluate final : public Command {
 
  private:
   /// A codec's name, a config's block as JSON, or a file of it; `context` where the block names none.
-  std::optional<CachedDecodingConfig> cached_decoding(std::int64_t context) const {
+  std::optional<CachedDecodingConfig> cached_decoding(std::int64_t context, const Geometry& geometry) const {
     if (!cache_) return {};
     CachedDecodingConfig config;
     config.decoding.context = context;
@@ -109,6 +111,8 @@ class Evaluate final : public Command {
     if (needs_calibration(config.storage) && calibration_.file.empty()) {
       throw ConfigError(cat("--calibration is missing: ", config.storage.label(), " needs a text to be calibrated on"));
     }
+    check_cache(config.storage, streams_of_model(model_, geometry),
+                {config.decoding.prompt, config.decoding.context - 1}, "--cache");
     return config;
   }
 

@@ -28,7 +28,8 @@ EvaluationRows encode(const EvaluationText& text, const Tokenizer& tokenizer, st
   const auto documents = read_documents(text.file, text.documents, text.limit.value_or(0), &result.skipped);
   TokenRows encoded = tokenize_documents(tokenizer, documents, {.add_bos = true}, threads);
   for (std::size_t i = 0; i < encoded.rows.size(); ++i) {
-    expect_known_row(encoded.rows[i], vocabulary, [&] { return cat(text.file.string(), ": document ", i, ", tokens"); });
+    expect_known_row(encoded.rows[i], vocabulary,
+                     [&] { return cat(text.file.string(), ": document ", i, ", tokens"); });
   }
   result.bytes = encoded.bytes - unscored_bytes(tokenizer, encoded.rows);
   result.rows = std::move(encoded.rows);

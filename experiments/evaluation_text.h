@@ -28,8 +28,8 @@ struct EvaluationRows {
 
 /// Reads the file; text is encoded with the tokenizer at `tokenizer` or beside the model, each document headed by the
 /// special tokens of the tokenizer's own rules.
-/// Throws DataError naming the file for a missing or empty corpus, ids that the model does not have, and when no token is
-/// left to score.
+/// Throws DataError naming the file for a missing or empty corpus, ids that the model does not have, and when no token
+/// is left to score.
 EvaluationRows read_evaluation_rows(const EvaluationText& text, const std::filesystem::path& model,
                                     const std::optional<std::filesystem::path>& tokenizer, const Geometry& geometry,
                                     int threads);

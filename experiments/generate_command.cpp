@@ -9,10 +9,11 @@
 #include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/model/checkpoint.h"
-#include "experiments/cache_format.h"
+#include "experiments/cache_check.h"
 #include "experiments/command.h"
 #include "experiments/decode_path.h"
 #include "experiments/dtype.h"
+#include "experiments/evaluation_text.h"
 #include "experiments/model_files.h"
 #include "experiments/table.h"
 
@@ -87,6 +88,8 @@ class Generate final : public Command {
     options.add("path", path_, "PATH", "latent attention: auto | absorbed (in the latent space) | expanded");
     options.add("cache", cache_, "CACHE",
                 "how the cache is stored: plain, a codec's name and bits (hqq4), a JSON object or file");
+    options.add("calibration", calibration_.file, "FILE",
+                "text to calibrate the cache's codec on, where it needs that (kvquant)");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic and the cache: " + dtype_choices());
   }
 
@@ -97,21 +100,34 @@ class Generate final : public Command {
     if (std::any_of(stops_.begin(), stops_.end(), [](const std::string& stop) { return stop.empty(); })) {
       throw ConfigError("--stop: is empty; expected a string that ends the text");
     }
-    const CacheFormat format = cache_ ? cache_format(parse_cache_config(*cache_, "--cache"), "--cache") : CacheFormat();
+    const CacheConfig cache = cache_ ? parse_cache_config(*cache_, "--cache") : CacheConfig();
+    check_calibration(cache, !calibration_.file.empty(), "--cache", "name it with --calibration FILE");
+    if (!calibration_.file.empty() && !needs_calibration(cache)) {
+      throw ConfigError(cat("--calibration: the cache ", cache.label(), " needs none"));
+    }
     const Geometry geometry = load_geometry(model_);
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, geometry);
     options_.stop = end_tokens(geometry, *tokenizer);
     options_.cache_last = true;
+    const LayerStreams cached = streams_of_model(model_, geometry);
     std::vector<std::vector<std::int64_t>> ids;
     std::vector<GrowingText> texts;
     for (const std::string& prompt : prompts_) {
       const std::vector<std::int32_t> tokens = tokenizer->encode(prompt, {.add_bos = true});
       if (tokens.empty()) throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
       check_room(geometry, std::ssize(tokens));
+      check_cache(cache, cached, {std::ssize(tokens), std::ssize(tokens) + options_.count}, "--cache");
       ids.emplace_back(tokens.begin(), tokens.end());
       texts.emplace_back(*tokenizer, tokens);
     }
+    EvaluationRows calibration;
+    if (needs_calibration(cache)) {
+      calibration = read_evaluation_rows(calibration_, model_, tokenizer_, geometry, console.workers());
+    }
     Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    CacheSamples samples;
+    if (needs_calibration(cache)) samples = sample_cache(checkpoint.decoder, calibration.rows, {});
+    const CacheFormat format = cache_format(cache, "--cache", std::move(samples));
     checkpoint.decoder.prepare_decode();
 
     install_interrupt_handler();
@@ -181,6 +197,7 @@ class Generate final : public Command {
   std::vector<std::string> prompts_, stops_;
   std::string path_ = "auto", dtype_ = "float32";
   std::optional<std::string> cache_;
+  EvaluationText calibration_;
   GenerateOptions options_;
 };
 

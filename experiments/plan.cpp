@@ -9,6 +9,7 @@
 #include "core/base/grid.h"
 #include "core/base/registry.h"
 #include "core/model/checkpoint.h"
+#include "experiments/cache_check.h"
 
 namespace mla {
 namespace {
@@ -86,6 +87,12 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
     }
   }
   if (plan.options.train && plan.options.train->partial_rope_steps > 0) check_stages(plan);
+  if (plan.options.cache) {
+    const CachedDecodingConfig& cache = *plan.options.cache;
+    const CachedTokens tokens{cache.decoding.prompt, cache.decoding.context - 1};
+    check_cache(cache.storage, streams_of_model(plan.options.model.path, plan.geometry), tokens, "cache");
+    if (plan.compression) check_cache(cache.storage, streams_of(plan.geometry, *plan.compression), tokens, "cache");
+  }
   plan.record = std::filesystem::path(plan.options.results) / experiment / (plan.name + ".h5");
   return plan;
 }

@@ -77,14 +77,18 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   const std::string key = key_of(model, data);
   auto found = rows_.find(key);
   if (found == rows_.end()) {
-    found = rows_.emplace(key, load_rows(data, &tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads())).first;
+    found = rows_
+                .emplace(key, load_rows(data, &tokenizer(model), source(model).decoder.geometry.vocabulary,
+                                        at::get_num_threads()))
+                .first;
   }
   return found->second;
 }
 
 std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
   auto& tokens = tokens_[key_of(model, data)];
-  if (!tokens) tokens = open_tokens(data, tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads());
+  if (!tokens)
+    tokens = open_tokens(data, tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads());
   return tokens;
 }
 
@@ -177,6 +181,10 @@ std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const st
     check_interrupt();
   });
   std::vector<ScoreRecord> scores = to_scores(stage, task.label(), result);
+  if (tokens.skipped > 0) {
+    scores.push_back(new_score(stage, task.label(), "skipped_lines", static_cast<double>(tokens.skipped), 1,
+                               "lines of the text left out as bad", Better::kLower));
+  }
   const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups,
                                      task.buckets, task.options.context, decoder.geometry.max_positions);
   scores.insert(scores.end(), parts.begin(), parts.end());

@@ -32,7 +32,8 @@ struct DataOptions {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("files", self.files,
-          "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), any of them also packed by gzip, zstd or xz, .safetensors or "
+          "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), any of them also packed by gzip, zstd or xz, .safetensors "
+          "or "
           ".mlat token shards; in this order");
     visit("tensors", self.tensors,
           "of a .safetensors file: its rows are <tensors>_ids [rows, tokens], cut at <tensors>_len [rows]");
@@ -64,9 +65,9 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, std:
 inline constexpr std::int64_t kLargestTextInMemory = std::int64_t{32} << 20;
 
 /// The same for training, end to end. Unless rows are cut or left out by `length`, `min_tokens` or `max_rows`, shards
-/// stay where they are, mapped into memory, and text files that are compressed or of more than `in_memory` bytes are packed into a shard
-/// without a name in the folder for temporary files (TMPDIR), so that memory does not grow with the corpus. Everything
-/// else is loaded. Throws Interrupted after a signal.
+/// stay where they are, mapped into memory, and text files that are compressed or of more than `in_memory` bytes are
+/// packed into a shard without a name in the folder for temporary files (TMPDIR), so that memory does not grow with the
+/// corpus. Everything else is loaded. Throws Interrupted after a signal.
 std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer,
                                                std::int64_t vocabulary, int threads,
                                                std::int64_t in_memory = kLargestTextInMemory);

@@ -61,8 +61,7 @@ TokenIds read_tensor_rows(const std::filesystem::path& file, const std::string& 
       throw DataError(cat(file.string(), ": ", name, "_len[", row, "] = ", length, ": outside 1..", ids.size(1)));
     }
     const std::int64_t *begin = values + row * ids.size(1), *end = begin + length;
-    const std::int64_t* outside =
-        std::find_if(begin, end, [](std::int64_t id) { return id < 0 || id > INT32_MAX; });
+    const std::int64_t* outside = std::find_if(begin, end, [](std::int64_t id) { return id < 0 || id > INT32_MAX; });
     if (outside != end) {
       throw DataError(cat(file.string(), ": ", name, "_ids[", row, "][", outside - begin, "] = ", *outside,
                           ": expected an id >= 0; what stands behind the tokens of a row is told by ", name, "_len"));

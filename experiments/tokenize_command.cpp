@@ -59,8 +59,9 @@ class Tokenize final : public Command {
   ExitCode run(Console& console) override {
     const auto tokenizer = load_tokenizer(tokenizer_);
     const std::string name = input_ ? input_->string() : "standard input";
-    const std::string text = input_ ? read_text_file(*input_)
-                                    : read_text_bytes(std::string(std::istreambuf_iterator<char>(console.in()), {}), name);
+    const std::string text = input_
+                                 ? read_text_file(*input_)
+                                 : read_text_bytes(std::string(std::istreambuf_iterator<char>(console.in()), {}), name);
     decode_ ? decode(*tokenizer, text, name, console) : encode(*tokenizer, text, name, console);
     return ExitCode::kDone;
   }

@@ -36,6 +36,16 @@ void copy_rows(const at::Tensor& buffer, const at::Tensor& tokens, const std::ve
   }
 }
 
+/// Says which stream met a value that its codec cannot hold.
+template <class Work>
+void in_stream(const std::string& name, const Work& work) {
+  try {
+    work();
+  } catch (const DataError& error) {
+    throw DataError(cat("cache of ", name, ": ", error.what()));
+  }
+}
+
 }  // namespace
 
 bool all_equal(const std::vector<std::int64_t>& values) {
@@ -151,7 +161,9 @@ void LayerCache::push(std::size_t index, const at::Tensor& given) {
   for (std::int64_t row = 0; row < batch_; ++row) {
     const std::int64_t count = takes(row, tokens.size(2));
     const auto b = static_cast<std::size_t>(row);
-    if (!is_plain(index) && count > 0) quantized_[index][b].push(tokens[row].narrow(1, 0, count));
+    if (!is_plain(index) && count > 0) {
+      in_stream(shapes_[index].name, [&] { quantized_[index][b].push(tokens[row].narrow(1, 0, count)); });
+    }
     held_[index][b] += count;
   }
 }
@@ -200,7 +212,9 @@ at::Tensor LayerCache::append(std::size_t index, const at::Tensor& given) {
     const auto b = static_cast<std::size_t>(row);
     const std::int64_t count = takes(row, tokens.size(2));
     QuantizedSequence& sequence = quantized_[index][b];
-    rows.push_back((count > 0 ? sequence.append(tokens[row].narrow(1, 0, count)) : sequence.read()).to(like_));
+    in_stream(shapes_[index].name, [&] {
+      rows.push_back((count > 0 ? sequence.append(tokens[row].narrow(1, 0, count)) : sequence.read()).to(like_));
+    });
     held_[index][b] += count;
     longest = std::max(longest, held_[index][b]);
   }

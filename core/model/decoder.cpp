@@ -84,7 +84,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
   // Files' ids are checked where they are read; this is the last place at which another one is an error and no crash.
   if (ids.is_cpu() && ids.scalar_type() == at::kLong && ids.is_contiguous()) {
     const std::int64_t *begin = ids.const_data_ptr<std::int64_t>(), *end = begin + ids.numel();
-    const std::int64_t *outside =
+    const std::int64_t* outside =
         std::find_if(begin, end, [&](std::int64_t id) { return id < 0 || id >= embedding.size(0); });
     if (outside != end) {
       throw DataError(cat("token id ", *outside, " is outside the model's vocabulary, 0..", embedding.size(0) - 1));
@@ -170,7 +170,11 @@ at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& ca
   at::Tensor x = embed(ids);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& layer = layers[i];
-    x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), step, cache.layer(i), path);
+    try {
+      x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), step, cache.layer(i), path);
+    } catch (const DataError& error) {  // a codec met what it cannot hold
+      throw DataError(cat("layer ", i, ", ", error.what()));
+    }
     x = x + feed_forward(layer, norm(x, layer.mlp_norm, geometry));
   }
   return norm(x, final_norm, geometry);

@@ -4,6 +4,7 @@
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
+#include "core/quantize/limits.h"
 #include "core/quantize/min_max.h"
 
 namespace mla {
@@ -69,6 +70,7 @@ class Hqq final : public Codec {
   Packed encode(const at::Tensor& x, EncodeReport* report) const override {
     check(x.sizes(), "hqq");
     const at::Tensor values = x.to(at::kCPU, at::kFloat).contiguous();
+    expect_encodable(x, values, "hqq");
     const std::int64_t dim = options_.axis;
     const at::Tensor matrix =
         dim == 0 ? values.view({options_.group_size, -1}) : values.view({-1, options_.group_size});
@@ -80,7 +82,7 @@ class Hqq final : public Codec {
     scale = scale.clamp_max(kLargestScale);
     at::Tensor zero = -low * scale;
     if (options_.optimizes()) zero = improve(matrix, scale, std::move(zero), levels, report);
-    const at::Tensor codes = at::round(matrix * scale + zero).clamp(0, levels);
+    const at::Tensor codes = at::round(matrix * scale + zero).clamp(0, levels).nan_to_num();
 
     Packed packed;
     packed.bits = options_.bits;
@@ -92,6 +94,7 @@ class Hqq final : public Codec {
     const std::vector<std::int64_t> stored = scale_shape(values.sizes(), layout());
     packed.scale = scale.reciprocal().reshape(stored).contiguous();
     packed.zero = zero.reshape(stored).contiguous();
+    expect_decodable(packed, "hqq");
     return packed;
   }
 

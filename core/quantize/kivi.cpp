@@ -37,7 +37,7 @@ class Kivi final : public Codec {
 
   Packed encode(const at::Tensor& x, EncodeReport*) const override {
     check(x.sizes(), "kivi");
-    return encode_min_max(x, {options_.bits, layout(), options_.dtype, 0});
+    return encode_min_max(x, {options_.bits, layout(), options_.dtype, 0, "kivi"});
   }
 
   std::int64_t predicted_bytes(std::span<const std::int64_t> shape, std::int64_t) const override {
@@ -45,13 +45,10 @@ class Kivi final : public Codec {
   }
 
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
-    check_layout(shape, layout(), path);
+    check_layout(shape, {layout().grouping, per_token() ? 1 : options_.group_size}, path);
     const std::int64_t size = per_token() ? shape.back() : shape[shape.size() - 2];
-    if (size % options_.group_size != 0) {
-      throw ConfigError(cat(path, ".group_size = ", options_.group_size, ": does not divide the ", size,
-                            per_token() ? " channels of a token" : " tokens", " of a tensor of shape ",
-                            shape_text(shape)));
-    }
+    check_divides(size, per_token() ? " channels of a token" : " tokens", shape, options_.group_size, options_.bits,
+                  path);
   }
 
   std::optional<std::int64_t> token_group(std::int64_t) const override { return per_token() ? 1 : options_.group_size; }

@@ -8,6 +8,7 @@
 #include "core/base/registry.h"
 #include "core/quantize/codebook.h"
 #include "core/quantize/kvquant_options.h"
+#include "core/quantize/limits.h"
 #include "core/quantize/min_max.h"
 
 namespace mla {
@@ -58,6 +59,7 @@ class KvQuant final : public Codec {
   Packed encode(const at::Tensor& x, EncodeReport*) const override {
     check(x.sizes(), "kvquant");
     const at::Tensor values = x.to(at::kCPU).to(at::kHalf).to(at::kFloat).contiguous();
+    expect_encodable(x, values, "kvquant");
     const std::int64_t width = values.size(-1), rows = values.numel() / width;
     at::Tensor codes = at::zeros(values.sizes(), at::kByte);
     Packed packed;
@@ -83,6 +85,7 @@ class KvQuant final : public Codec {
       ends.push_back(static_cast<std::int32_t>(channels.size()));
     }
     finish(packed, values, codes);
+    if (!is_key()) expect_decodable(packed, "kvquant");  // the keys' scales were looked at when they were made
     if (scheme_.sparse) {
       packed.sparse.end = at::tensor(ends, at::kInt);
       packed.sparse.channel = at::tensor(channels, at::kShort);
@@ -183,6 +186,13 @@ class KvQuant final : public Codec {
     scale_ = at::where(flat, at::ones_like(scale_), scale_).to(at::kFloat).contiguous();
     if (scheme_.codes == Codes::kUniform) zero_ = at::where(flat, lower, zero_);
     zero_ = zero_.to(at::kFloat).contiguous();
+    Packed keys;
+    keys.bits = options_.bits;
+    keys.scale = scale_;
+    keys.zero = zero_;
+    describe_codes(keys);
+    // A codebook that is missing is told when something is to be encoded.
+    if (keys.form != CodeForm::kCodebook || keys.codebook.defined()) expect_decodable(keys, "kvquant, thresholds");
   }
 
   std::uint8_t code_of(float x, float scale, float zero) const {
@@ -274,15 +284,20 @@ class KvQuant final : public Codec {
     }
   }
 
+  /// What codes stand for.
+  void describe_codes(Packed& packed) const {
+    packed.form = scheme_.codes == Codes::kUniform ? CodeForm::kPlusZeroDivided : CodeForm::kCodebook;
+    packed.rounding =
+        scheme_.codes == Codes::kNormalFloat && is_key() ? HalfRounding::kEveryStep : HalfRounding::kResult;
+    if (scheme_.codes != Codes::kUniform) packed.codebook = codebook_;
+  }
+
   void finish(Packed& packed, const at::Tensor& values, const at::Tensor& codes) const {
     packed.bits = options_.bits;
     packed.shape = values.sizes().vec();
     packed.group = values.size(-1);
     packed.codes = pack_rows(codes, options_.bits);
-    packed.form = scheme_.codes == Codes::kUniform ? CodeForm::kPlusZeroDivided : CodeForm::kCodebook;
-    packed.rounding =
-        scheme_.codes == Codes::kNormalFloat && is_key() ? HalfRounding::kEveryStep : HalfRounding::kResult;
-    if (scheme_.codes != Codes::kUniform) packed.codebook = codebook_;
+    describe_codes(packed);
     if (is_key()) {
       packed.grouping = Grouping::kOffline;
       return;
@@ -297,6 +312,13 @@ class KvQuant final : public Codec {
   /// Thresholds and codebook that are not given, from rows of what will be encoded.
   void fit(const StreamSample& sample, Options& chosen) const {
     const at::Tensor values = sample.values.to(at::kCPU, at::kFloat).contiguous();
+    if (values.numel() == 0) throw DataError("kvquant: the calibration holds no values");
+    expect_encodable(sample.values, values, "kvquant, calibration");
+    if (sample.fisher.defined()) {
+      const at::Tensor weights = sample.fisher.to(at::kCPU, at::kFloat).contiguous();
+      expect_encodable(sample.fisher, weights, "kvquant, weights of the calibration");
+      if (weights.lt(0).any().item<bool>()) throw DataError("kvquant: a weight of the calibration is negative");
+    }
     const bool key = chosen.tensor == StreamSide::kKey;
     const std::int64_t axis = key ? 0 : 1;
     const double q = upper_quantile();

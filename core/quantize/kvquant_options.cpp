@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 
 namespace mla {
 namespace {
+
+constexpr double kLargestHalf = 65504;
 
 const std::array<KvQuantVariant, 8> kVariants = {{{"nuq1", KvQuantCodes::kNonUniform, true, false, false},
                                                   {"nuq", KvQuantCodes::kNonUniform, false, false, false},
@@ -39,6 +42,15 @@ void KvQuantOptions::validate(const std::string& path) const {
   }
   if (!codebook.empty() && codebook.size() != std::size_t{1} << bits) {
     throw ConfigError(cat(path, ".codebook: ", codebook.size(), " values; ", bits, " bits need ", 1 << bits));
+  }
+  for (std::size_t i = 0; i < std::min(upper.size(), lower.size()); ++i) {
+    if (upper[i] >= lower[i] && std::abs(upper[i]) <= kLargestHalf && std::abs(lower[i]) <= kLargestHalf) continue;
+    throw ConfigError(cat(path, ".lower[", i, "] = ", lower[i], ", upper[", i, "] = ", upper[i],
+                          ": expected lower <= upper, both within float16's ", kLargestHalf));
+  }
+  for (std::size_t i = 0; i < codebook.size(); ++i) {
+    if (std::abs(codebook[i]) <= kLargestHalf) continue;
+    throw ConfigError(cat(path, ".codebook[", i, "] = ", codebook[i], ": is beyond float16's ", kLargestHalf));
   }
   if (upper.size() != lower.size()) {
     throw ConfigError(cat(path, ".lower: ", lower.size(), " thresholds, but upper has ", upper.size()));

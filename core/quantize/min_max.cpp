@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/ops/vector_math.h"
+#include "core/quantize/limits.h"
 
 namespace mla {
 namespace {
@@ -179,6 +180,13 @@ void check_group(std::int64_t group, int bits, const std::string& path) {
   }
 }
 
+void check_divides(std::int64_t size, const char* what, std::span<const std::int64_t> shape, std::int64_t group,
+                   int bits, const std::string& path) {
+  if (size % group == 0) return;
+  throw ConfigError(cat(path, ".group_size = ", group, ": does not divide the ", size, what, " of a tensor of shape ",
+                        shape_text(shape), "; sizes that do: ", fitting_groups(size, bits)));
+}
+
 void check_layout(std::span<const std::int64_t> shape, const GroupLayout& layout, const std::string& path) {
   if (shape.size() < 2) {
     throw ConfigError(cat(path, ": a tensor of ", shape.size(), " dimensions; expected [..., tokens, width]"));
@@ -201,6 +209,7 @@ std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::i
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
   const bool half = options.dtype == CodecDtype::kFloat16;
   const at::Tensor values = (half ? x.to(at::kHalf) : x).to(at::kCPU, at::kFloat).contiguous();
+  expect_encodable(x, values, options.codec);
   const GroupView view = view_groups(values.sizes(), options.layout);
   at::Tensor codes = at::empty(values.sizes(), at::kByte);
   const std::vector<std::int64_t> stored = scale_shape(values.sizes(), options.layout);
@@ -228,6 +237,7 @@ Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
   packed.scale = std::move(scale);
   packed.zero = std::move(zero);
   packed.rounding = half ? HalfRounding::kEveryStep : HalfRounding::kNone;
+  expect_decodable(packed, options.codec);
   return packed;
 }
 

@@ -35,10 +35,12 @@ struct MinMaxOptions {
   GroupLayout layout;
   CodecDtype dtype = CodecDtype::kFloat32;
   float empty_range_scale = 0;  ///< the scale of a group whose elements are all equal; codes are 0 there
+  std::string codec{};          ///< in errors
 };
 
 /// scale = (max - min) / (2^bits - 1), zero = min, code = round((x - min) / scale), halves to even.
-/// The layout must fit the tensor (see check_layout).
+/// The layout must fit the tensor (see check_layout). Throws DataError for what cannot be held
+/// (core/quantize/limits.h).
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options);
 
 /// Bytes of codes and of one scale and zero a group.
@@ -46,6 +48,10 @@ std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::i
 
 /// Throws ConfigError naming `path` unless groups of this layout tile a tensor of this shape.
 void check_layout(std::span<const std::int64_t> shape, const GroupLayout& layout, const std::string& path);
+
+/// Throws ConfigError naming `path` unless groups divide `size` elements, which `what` names; tells the sizes that do.
+void check_divides(std::int64_t size, const char* what, std::span<const std::int64_t> shape, std::int64_t group,
+                   int bits, const std::string& path);
 
 /// Throws ConfigError naming `path` for bits outside 1 … 8 and for a group whose codes are no whole bytes.
 void check_bits(int bits, const std::string& path);

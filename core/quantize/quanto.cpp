@@ -39,7 +39,7 @@ class Quanto final : public Codec {
 
   Packed encode(const at::Tensor& x, EncodeReport*) const override {
     check(x.sizes(), "quanto");
-    return encode_min_max(x, {options_.bits, layout(), options_.dtype, 0});
+    return encode_min_max(x, {options_.bits, layout(), options_.dtype, 0, "quanto"});
   }
 
   std::int64_t predicted_bytes(std::span<const std::int64_t> shape, std::int64_t) const override {

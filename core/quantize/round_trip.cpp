@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "core/quantize/limits.h"
 
 namespace mla {
 namespace {
@@ -48,7 +49,9 @@ RoundTrip round_trip(const Codec& codec, const at::Tensor& x) {
   trip.predicted_bytes = codec.predicted_bytes(rest.sizes(), trip.packed.sparse.entries());
   at::Tensor decoded = decode(trip.packed);
   if (first > 0) {
-    trip.first = joined.narrow(-2, 0, first).to(at::kHalf).contiguous();
+    const at::Tensor kept = joined.narrow(-2, 0, first);
+    trip.first = kept.to(at::kHalf).contiguous();
+    expect_encodable(kept, trip.first.to(at::kCPU, at::kFloat).contiguous(), "first tokens");
     trip.bytes += static_cast<std::int64_t>(trip.first.nbytes());
     trip.predicted_bytes += 2 * trip.first.numel();
     decoded = at::cat({trip.first.to(at::kFloat), decoded}, -2);

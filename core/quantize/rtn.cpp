@@ -41,7 +41,7 @@ class Rtn final : public Codec {
 
   Packed encode(const at::Tensor& x, EncodeReport*) const override {
     check(x.sizes(), kPath);
-    return encode_min_max(x, {options_.bits, layout(x.sizes()), options_.dtype, 1});
+    return encode_min_max(x, {options_.bits, layout(x.sizes()), options_.dtype, 1, "rtn"});
   }
 
   std::int64_t predicted_bytes(std::span<const std::int64_t> shape, std::int64_t) const override {
@@ -50,13 +50,10 @@ class Rtn final : public Codec {
 
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
     const GroupLayout groups = layout(shape);
-    check_layout(shape, groups, path);
+    check_layout(shape, {groups.grouping, options_.per == Per::kToken ? 1 : groups.group}, path);
     const bool by_token = options_.per == Per::kToken;
     const std::int64_t size = by_token ? shape.back() : shape[shape.size() - 2];
-    if (size % groups.group != 0) {
-      throw ConfigError(cat(path, ".group_size = ", groups.group, ": does not divide the ", size,
-                            by_token ? " channels of a token" : " tokens"));
-    }
+    check_divides(size, by_token ? " channels of a token" : " tokens", shape, groups.group, options_.bits, path);
   }
 
   std::optional<std::int64_t> token_group(std::int64_t) const override {

@@ -34,10 +34,10 @@ struct BenchmarkFile {
   std::vector<BenchmarkQuestion> questions;
 };
 
-/// Reads a file of JSON objects (core/text/json_lines.h) or CSV, packed or not, or all .jsonl and .csv files of a folder
-/// in order of name. `form`: one of benchmark_forms(); "auto": told from the first row. `limit`: only the first questions; 0: all.
-/// Throws DataError naming file and line: for a row that lacks what its form needs, for an answer out of range, an
-/// empty choice, a file without questions; ConfigError for a form that there is not.
+/// Reads a file of JSON objects (core/text/json_lines.h) or CSV, packed or not, or all .jsonl and .csv files of a
+/// folder in order of name. `form`: one of benchmark_forms(); "auto": told from the first row. `limit`: only the first
+/// questions; 0: all. Throws DataError naming file and line: for a row that lacks what its form needs, for an answer
+/// out of range, an empty choice, a file without questions; ConfigError for a form that there is not.
 BenchmarkFile read_benchmark(const std::filesystem::path& path, const std::string& form = "auto",
                              std::int64_t limit = 0);
 

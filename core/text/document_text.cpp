@@ -57,8 +57,8 @@ std::string text_of(const JsonText& value, const std::string& field) {
   const Json json = parse_json(value.text, value.where);
   if (json.is_string()) return json.get<std::string>();
   if (!json.is_object()) {
-    throw DataError(cat(value.where, ": expected a string, or an object with a string '", field, "', found ",
-                        kind_of(json)));
+    throw DataError(
+        cat(value.where, ": expected a string, or an object with a string '", field, "', found ", kind_of(json)));
   }
   const std::string expected = cat(value.where, ": expected an object with a string '", field, "', found ");
   const auto found = json.find(field);
@@ -66,7 +66,8 @@ std::string text_of(const JsonText& value, const std::string& field) {
     throw DataError(cat(expected, "one with the fields ", kinds_of_fields(json), "; ", advice_for(json)));
   }
   if (!found->is_string()) {
-    throw DataError(cat(expected, kind_of(*found), " there; skip_bad_lines (command line: --skip-bad-lines) leaves out ",
+    throw DataError(cat(expected, kind_of(*found),
+                        " there; skip_bad_lines (command line: --skip-bad-lines) leaves out ",
                         "what has no text, and counts it"));
   }
   if (may_stand_twice(value.text, Json(field).dump()) && occurrences(value.text, field) > 1) {

@@ -29,9 +29,10 @@ struct Signature {
 constexpr std::array kSignatures = {
     Signature{0, "PAR1"sv, "a Parquet file", kTable},
     Signature{0, "PARE"sv, "an encrypted Parquet file", kTable},
-    Signature{0, "ARROW1"sv, "an Arrow (Feather) file", kTable},
+    Signature{0, "ARROW1"sv, "an Arrow (Feather) file", kTable, "", true},
     Signature{0, "FEA1"sv, "a Feather file", kTable, "", true},
-    Signature{0, "\xFF\xFF\xFF\xFF"sv, "an Arrow stream", "convert it to JSON lines, for example with datasets: to_json"},
+    Signature{0, "\xFF\xFF\xFF\xFF"sv, "an Arrow stream",
+              "convert it to JSON lines, for example with datasets: to_json"},
     Signature{0, "ORC"sv, "an ORC file", kTable, "", true},
     Signature{0, "Obj\x01"sv, "an Avro file", kTable},
     Signature{0, "SQLite format 3\0"sv, "an SQLite database", kExport},
@@ -39,7 +40,8 @@ constexpr std::array kSignatures = {
     Signature{0, "CDF\x01"sv, "a NetCDF file", kExport},
     Signature{0, "CDF\x02"sv, "a NetCDF file", kExport},
     Signature{0, "MATLAB 5.0 MAT-file"sv, "a MATLAB file", kExport},
-    Signature{0, "\x93NUMPY"sv, "a NumPy array", "token ids go into {\"ids\": [[…]]} in a .json file or a .safetensors file"},
+    Signature{0, "\x93NUMPY"sv, "a NumPy array",
+              "token ids go into {\"ids\": [[…]]} in a .json file or a .safetensors file"},
     Signature{0, "MLATOKEN"sv, "a token shard", "give it the extension .mlat, by which configs know it"},
     Signature{0, "GGUF"sv, "a GGUF model", kNoText, "", true},
     Signature{0, "PK\x03\x04"sv, "a zip archive (or .docx, .xlsx, .npz, .pt, which are such)", kExtract},
@@ -69,15 +71,18 @@ constexpr std::array kSignatures = {
     Signature{0, "GIF89a"sv, "a GIF picture", kNoText, "", true},
     Signature{0, "II*\0"sv, "a TIFF picture", kNoText},
     Signature{0, "MM\0*"sv, "a TIFF picture", kNoText},
-    Signature{8, "WEBP"sv, "a WebP picture", kNoText},
-    Signature{8, "WAVEfmt "sv, "a WAV recording", kNoText},
+    Signature{8, "WEBP"sv, "a WebP picture", kNoText, "", true},
+    Signature{8, "WAVEfmt "sv, "a WAV recording", kNoText, "", true},
     Signature{0, "OggS\0"sv, "an Ogg recording", kNoText},
     Signature{0, "fLaC\0"sv, "a FLAC recording", kNoText},
     Signature{0, "ID3\x03"sv, "an MP3 recording", kNoText},
     Signature{0, "ID3\x04"sv, "an MP3 recording", kNoText},
-    Signature{4, "ftypisom"sv, "an MP4 film", kNoText},
-    Signature{4, "ftypmp4"sv, "an MP4 film", kNoText},
-    Signature{0, "\x7F" "ELF"sv, "a program", kNoText},
+    Signature{4, "ftypisom"sv, "an MP4 film", kNoText, "", true},
+    Signature{4, "ftypmp4"sv, "an MP4 film", kNoText, "", true},
+    Signature{0,
+              "\x7F"
+              "ELF"sv,
+              "a program", kNoText},
     Signature{0, "\xCA\xFE\xBA\xBE"sv, "a Java class", kNoText},
     Signature{0, "\0asm"sv, "a WebAssembly program", kNoText},
 };
@@ -128,12 +133,11 @@ struct PackedName {
   std::string_view extension, format;
   bool unpacked;
 };
-constexpr std::array kPackedNames = {PackedName{".gz", "gzip", true},     PackedName{".gzip", "gzip", true},
-                                     PackedName{".zst", "zstd", true},    PackedName{".zstd", "zstd", true},
-                                     PackedName{".xz", "xz", true},       PackedName{".bz2", "bzip2", false},
-                                     PackedName{".lz4", "lz4", false},    PackedName{".zip", "zip", false},
-                                     PackedName{".tar", "tar", false},    PackedName{".tgz", "gzip", false},
-                                     PackedName{".parquet", "Parquet", false}};
+constexpr std::array kPackedNames = {
+    PackedName{".gz", "gzip", true},   PackedName{".gzip", "gzip", true},       PackedName{".zst", "zstd", true},
+    PackedName{".zstd", "zstd", true}, PackedName{".xz", "xz", true},           PackedName{".bz2", "bzip2", false},
+    PackedName{".lz4", "lz4", false},  PackedName{".zip", "zip", false},        PackedName{".tar", "tar", false},
+    PackedName{".tgz", "gzip", false}, PackedName{".parquet", "Parquet", false}};
 
 const PackedName* packed_name(std::string_view file_name) {
   const auto found = std::find_if(kPackedNames.begin(), kPackedNames.end(), [&](const PackedName& packed) {
@@ -152,7 +156,8 @@ std::optional<FileKind> file_kind(std::string_view head) {
     }
   }
   if (is_safetensors(head)) {
-    return FileKind{"a safetensors file", "token ids are read from one with that extension, where a config names its tensors"};
+    return FileKind{"a safetensors file",
+                    "token ids are read from one with that extension, where a config names its tensors"};
   }
   if (is_pickle(head)) return FileKind{"a Python pickle", std::string(kExport)};
   return wide_text(head);

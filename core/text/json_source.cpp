@@ -63,7 +63,8 @@ class ArraySource final : public JsonSource {
     for (bool quoted = false;; letter = letters_.next()) {
       if (letter < 0) throw DataError(cat(value.where, ": the array is cut short: the file ends within it"));
       if (!quoted && depth == 0 && (letter == ',' || letter == ']')) break;
-      if (text.size() == PieceReader::kLargestPiece) throw DataError(cat(value.where, ": an item of more than ", text.size(), " bytes"));
+      if (text.size() == PieceReader::kLargestPiece)
+        throw DataError(cat(value.where, ": an item of more than ", text.size(), " bytes"));
       text.push_back(static_cast<char>(letter));
       if (letter == '"') quoted = !quoted;
       if (quoted && letter == '\\') {
@@ -211,7 +212,8 @@ class LetterIterator {
 
 std::unique_ptr<JsonSource> open_json(TextFile file) {
   const std::size_t first = file.head().find_first_not_of(kJsonSpace);
-  if (first != std::string_view::npos && file.head()[first] == '[') return std::make_unique<ArraySource>(std::move(file));
+  if (first != std::string_view::npos && file.head()[first] == '[')
+    return std::make_unique<ArraySource>(std::move(file));
   return std::make_unique<LineSource>(std::move(file));
 }
 

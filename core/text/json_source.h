@@ -15,9 +15,9 @@ struct JsonText {
   std::string text, where;
 };
 
-/// Reads a text file (core/text/text_file.h) of one of three forms, told by what is in it and not by its name: an array,
-/// whose items are the values; one value a line, empty lines passed over; or one object over several lines. Memory
-/// holds one value and one block.
+/// Reads a text file (core/text/text_file.h) of one of three forms, told by what is in it and not by its name: an
+/// array, whose items are the values; one value a line, empty lines passed over; or one object over several lines.
+/// Memory holds one value and one block.
 class JsonSource {
  public:
   virtual ~JsonSource() = default;

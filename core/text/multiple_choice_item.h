@@ -26,9 +26,10 @@ struct MultipleChoiceItem {
   bool operator==(const MultipleChoiceItem&) const = default;
 };
 
-/// The items of a file read by read_json_lines(), such as `{"context": "…", "choices": [" a", " b"], "answer": 0}`. `limit`: only the first ones; 0: all.
-/// Throws DataError naming file and line for malformed JSON, a missing, unknown or mistyped field, fewer than two
-/// choices, an empty choice, one given twice and an answer out of range; naming the file for one that holds no item.
+/// The items of a file read by read_json_lines(), such as `{"context": "…", "choices": [" a", " b"], "answer": 0}`.
+/// `limit`: only the first ones; 0: all. Throws DataError naming file and line for malformed JSON, a missing, unknown
+/// or mistyped field, fewer than two choices, an empty choice, one given twice and an answer out of range; naming the
+/// file for one that holds no item.
 std::vector<MultipleChoiceItem> read_multiple_choice_items(const std::filesystem::path& file, std::int64_t limit = 0);
 
 /// The file's text that the function above reads.

@@ -25,8 +25,8 @@ bool PieceReader::fill() {
   begin_ = 0;
   const std::size_t old = buffer_.size();
   if (old > kLargestPiece) {
-    throw DataError(cat(file_.name(), ": a document of more than ", kLargestPiece,
-                        " bytes; name the separator between documents"));
+    throw DataError(
+        cat(file_.name(), ": a document of more than ", kLargestPiece, " bytes; name the separator between documents"));
   }
   buffer_.resize(old + kBlock);
   std::size_t size = old;

@@ -9,8 +9,8 @@
 
 namespace mla {
 
-/// The stretches of a text file (core/text/text_file.h) between occurrences of a separator, in order; memory holds one of
-/// them and one block.
+/// The stretches of a text file (core/text/text_file.h) between occurrences of a separator, in order; memory holds one
+/// of them and one block.
 class PieceReader {
  public:
   /// An empty separator: the whole file is one piece. Throws DataError as TextFile does.

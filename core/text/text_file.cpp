@@ -27,7 +27,8 @@ bool may_go_on(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
   const std::size_t size = lead >= 0xF0 && lead < 0xF5 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 1;
   if (lead >= 0xF5 || text.size() >= size) return false;
-  return std::all_of(text.begin() + 1, text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; });
+  return std::all_of(text.begin() + 1, text.end(),
+                     [](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; });
 }
 
 std::string whole_text(TextFile& file, std::size_t most) {
@@ -131,8 +132,9 @@ void TextFile::watch(std::string_view block) {
 /// Refuses the file when too many of these last `bytes` were odd.
 void TextFile::judge(std::int64_t bytes) {
   if (new_odd_ > 1 && new_odd_ * kTextPerOdd > bytes) {
-    throw DataError(cat(name_, ": not UTF-8 text: ", new_odd_, " of ", bytes, " bytes are no UTF-8 or zero, the first (",
-                        first_what_, ") at byte ", first_odd_, packed_ ? " of what it unpacks to" : "",
+    throw DataError(cat(name_, ": not UTF-8 text: ", new_odd_, " of ", bytes,
+                        " bytes are no UTF-8 or zero, the first (", first_what_, ") at byte ", first_odd_,
+                        packed_ ? " of what it unpacks to" : "",
                         "; convert it, for example with iconv -f LATIN1 -t UTF-8"));
   }
   odd_ += new_odd_;
@@ -144,7 +146,8 @@ void TextFile::finish() {
   ended_ = true;
   if (!unfinished_.empty()) count_odd(0, unfinished_.size(), "a character cut short");
   watched_ += std::ssize(unfinished_);
-  if (unfinished_.size() < static_cast<std::size_t>(new_odd_)) judge(std::max(watched_ - judged_, std::min(watched_, kJudgedTogether)));
+  if (unfinished_.size() < static_cast<std::size_t>(new_odd_))
+    judge(std::max(watched_ - judged_, std::min(watched_, kJudgedTogether)));
   odd_ += std::exchange(new_odd_, 0);
   if (odd_ == 0) return;
   log_warning(cat(name_, ": ", odd_, " bytes are no UTF-8 (read as U+FFFD) or zero; the first (", first_what_,

@@ -53,8 +53,8 @@ class TextFile {
   std::int64_t mark_bytes_ = 0;
   std::unique_ptr<ByteSource> source_;
 
-  std::string unfinished_;      ///< the beginning of a character at the end of the last block
-  std::int64_t watched_ = 0;    ///< bytes before it
+  std::string unfinished_;    ///< the beginning of a character at the end of the last block
+  std::int64_t watched_ = 0;  ///< bytes before it
   std::int64_t odd_ = 0, judged_ = 0, new_odd_ = 0, first_odd_ = -1;  ///< new: since `judged_` bytes
   std::string first_what_;
 };

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/base/registry.h"
 #include "core/quantize/round_trip.h"
 #include "tests/support/errors.h"
@@ -60,6 +62,40 @@ TEST_P(EveryCodec, SurvivesConstantsZerosAndHugeValues) {
   for (const at::Tensor& x : {at::zeros({1, 3, 64, 64}), at::full({1, 3, 64, 64}, -0.43F), huge}) {
     for (const char* stream : {"key", "value"}) {
       EXPECT_TRUE(round_trip(*make(GetParam(), 2, stream), x).decoded.isfinite().all().item<bool>());
+    }
+  }
+}
+
+TEST_P(EveryCodec, RefusesWhatIsNoNumber) {
+  for (const float odd : {NAN, INFINITY, -INFINITY}) {
+    at::Tensor x = random_tensor();
+    x[1][2][3][4] = odd;
+    EXPECT_THAT(test::message_of<DataError>([&] { round_trip(*make(GetParam(), 4), x); }),
+                testing::AllOf(HasSubstr(GetParam() + ": element ["), HasSubstr("only finite numbers have codes")));
+  }
+}
+
+/// Whatever the size of the numbers: an error, or numbers that come back within a step of their group's range.
+TEST_P(EveryCodec, NeverGivesWhatIsNoNumber) {
+  for (const Json& more : {Json::object(), Json{{"dtype", "float16"}}, Json{{"scales", "float16"}}}) {
+    for (const double size : {1e-45, 1e-38, 1e-8, 1e-5, 1.0, 3e4, 65000.0, 65504.0, 1e5, 1e20, 1.7e38, 3.4e38}) {
+      for (const bool one_sided : {false, true}) {
+        for (const char* stream : {"key", "value"}) {
+          Json config = {{"name", GetParam()}, {"bits", 2}};
+          config.update(more);
+          at::Tensor x = (at::rand({1, 2, 64, 64}) * (one_sided ? 1 : 2) - (one_sided ? 0 : 1)) * size;
+          const StreamSample sample{x.transpose(1, 2).flatten(2).flatten(0, 1), {}};
+          try {
+            const auto codec = Codecs::instance().make(config, "codec")->for_stream(stream, &sample);
+            EXPECT_TRUE(round_trip(*codec, x).decoded.isfinite().all().item<bool>()) << config << size << stream;
+          } catch (const ConfigError&) {  // an option of another codec
+            EXPECT_FALSE(more.empty());
+          } catch (const DataError& error) {
+            EXPECT_THAT(error.what(), HasSubstr(GetParam()));
+            EXPECT_TRUE(size > 1e4 || size < 1e-3) << config << size << stream << error.what();
+          }
+        }
+      }
     }
   }
 }

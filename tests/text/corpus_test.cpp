@@ -40,11 +40,53 @@ TEST(Documents, ComeFromJsonLinesAndArrays) {
   EXPECT_EQ(read("a.json", "[\"one\", \"two\"]"), (Texts{"one", "two"}));
 }
 
+TEST(Documents, JsonIsReadInWhicheverFormItStands) {
+  const Texts both{"one", "two"};
+  EXPECT_EQ(read("a.json", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n"), both);
+  EXPECT_EQ(read("a.json", "[{\"text\": \"one\", \"n\": [1, \"]\"]},\n {\"text\": \"two\"}]\n"), both);
+  EXPECT_EQ(read("a.jsonl", " [\"one\",\n\"two\"]"), both);
+  EXPECT_EQ(read("a.jsonl", "\"one\"\n\"two\""), both);
+  EXPECT_EQ(read("a.ndjson", "{\"text\": \"one\"}\r\n{\"text\": \"two\"}"), both);
+  EXPECT_EQ(read("a.json", "{\n  \"text\": \"one\",\n  \"n\": {}\n}\n"), Texts{"one"});
+  EXPECT_EQ(read("a.json", "[\"a \\\" ] \\\\\", \"[,\"]"), (Texts{"a \" ] \\", "[,"}));
+  EXPECT_EQ(read("a.jsonl", "\xEF\xBB\xBF{\"text\": \"one\"}\n"), Texts{"one"});
+}
+
+TEST(Documents, OneLineSaysWhatIsThereAndWhatHelps) {
+  EXPECT_THAT(error_of("a.jsonl", "{\"content\": \"one\", \"id\": 3}\n"),
+              HasSubstr("line 1: expected an object with a string 'text', found one with the fields \"content\" (a "
+                        "string), \"id\" (an integer); name the field of the text with jsonl_field"));
+  EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\"}\n{\"text\": null}\n"),
+              HasSubstr("line 2: expected an object with a string 'text', found null there; skip_bad_lines"));
+  EXPECT_THAT(error_of("a.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"one\"}]}\n"),
+              HasSubstr("\"messages\" (an array); a chat's messages are no text"));
+  EXPECT_THAT(error_of("a.json", "[{\"meta\": {\"text\": \"one\"}}]"), HasSubstr("not of one in it"));
+  EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\", \"text\": \"two\"}\n"), HasSubstr("'text' is there twice"));
+  EXPECT_EQ(read("a.jsonl", "{\"text\": \"one\", \"more\": {\"text\": \"\\\"text\\\"\"}}\n"), Texts{"one"});
+  EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"\\ud800\"}\n"), HasSubstr("a.jsonl: line 1:1:"));
+  EXPECT_THAT(error_of("a.json", "[\"one\", \"tw"), HasSubstr("item 1: the array is cut short"));
+  EXPECT_THAT(error_of("a.json", "[\"one\"]\n[\"two\"]"), HasSubstr("more follows the JSON array"));
+  EXPECT_THAT(error_of("a.json", "[\"one\",]"), HasSubstr("a.json: item 1"));
+}
+
+TEST(Documents, BadLinesAreLeftOutAndCountedWhenTheyMay) {
+  test::TemporaryFolder folder;
+  const auto file = folder.write("a.jsonl", "{\"text\": \"one\"}\n{\"text\": null}\n[1]\n{\"text\": \"two\"}\n{\"te");
+  std::int64_t skipped = 0;
+  EXPECT_EQ(read_documents(file, {.skip_bad_lines = true}, 0, &skipped), (Texts{"one", "two"}));
+  EXPECT_EQ(skipped, 3);
+  EXPECT_EQ(read_documents(file, {.skip_bad_lines = true}, 1, &skipped), Texts{"one"});
+  const auto none = folder.write("b.jsonl", "{}\n");
+  EXPECT_THAT(test::message_of<DataError>([&] { read_documents(none, {.skip_bad_lines = true}); }),
+              HasSubstr("the corpus is empty: all 1 JSON values are bad"));
+}
+
 TEST(Documents, ErrorsNameFileAndLine) {
   EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\"}\n{\"body\": 1}\n"),
               HasSubstr("a.jsonl: line 2: expected an object with a string 'text'"));
   EXPECT_THAT(error_of("a.jsonl", "{\"text\": \"one\"}\n{\"text\"\n"), HasSubstr("a.jsonl: line 2"));
-  EXPECT_THAT(error_of("a.json", "{\"a\": 1}"), HasSubstr("a.json: expected an array of strings, found an object"));
+  EXPECT_THAT(error_of("a.json", "{\"a\": 1}"),
+              HasSubstr("a.json: line 1: expected an object with a string 'text', found one with the fields \"a\""));
   EXPECT_THAT(error_of("a.json", "[\"a\", 1]"), HasSubstr("a.json: item 1: expected a string"));
   EXPECT_THAT(error_of("a.txt", " \n\t"), HasSubstr("a.txt: the corpus is empty"));
   EXPECT_THAT(test::message_of<DataError>([] { read_documents("/nowhere/a.txt"); }), HasSubstr("/nowhere/a.txt"));
@@ -57,6 +99,12 @@ TEST(TokenRows, AreReadFromJson) {
   folder.write("a.json", R"({"ids": [[1], [2, -3]]})");
   EXPECT_THAT(test::message_of<DataError>([&] { read_token_rows(folder.path() / "a.json"); }),
               HasSubstr("a.json: ids[1][1]: expected an id >= 0, found -3"));
+  for (const char* id : {"1.5", "\"1\"", "null", "2147483648", "9223372036854775808", "18446744073709551617", "true"}) {
+    folder.write("a.json", std::string("{\"ids\": [[") + id + "]]}");
+    EXPECT_THAT(test::message_of<DataError>([&] { read_token_rows(folder.path() / "a.json"); }),
+                HasSubstr("a.json: ids[0][0]: expected an id >= 0, found"))
+        << id;
+  }
   folder.write("a.json", "[[1]]");
   EXPECT_THAT(test::message_of<DataError>([&] { read_token_rows(folder.path() / "a.json"); }), HasSubstr("\"ids\""));
 }

@@ -145,6 +145,21 @@ TEST_F(TokenShardTest, OneLineSaysWhatIsWrongWithAFile) {
   EXPECT_THAT(message(good.substr(0, 100)), HasSubstr("not a token shard"));
   EXPECT_THAT(message(changed(kFirstToken + 1, 9)), HasSubstr("damaged: token 0 is 2305, the vocabulary has 300 ids"));
   EXPECT_THAT(message(changed(kSecondBegin, 99)), HasSubstr("damaged: document 1 begins at token 99 of 5"));
+  const TokenShard back(folder_.write("back.mlat", [&] {
+    std::string bytes = read_file(write_shard(300, {{1, 2, 3}, {4}, {5}}));
+    bytes[kSecondBegin] = 4;  // 0, 4, 4, 5 instead of 0, 3, 4, 5
+    bytes[kSecondBegin + 8] = 1;
+    return bytes;
+  }()));
+  EXPECT_THAT(test::message_of<DataError>([&] { back.document_begin(2); }),
+              HasSubstr("document 2 begins at token 1, before the one in front of it (4)"));
+}
+
+TEST_F(TokenShardTest, IdsThatAModelDoesNotHaveAreFound) {
+  const TokenShard shard(write_shard(300, {{1, 2, 3}, {4, 299}}));
+  EXPECT_NO_THROW(shard.check_ids(300));
+  EXPECT_THAT(test::message_of<DataError>([&] { shard.check_ids(299); }),
+              HasSubstr("small.mlat: document 1, token 1: id 299 is outside the model's vocabulary, 0..298"));
 }
 
 TEST_F(TokenShardTest, AnotherTokenizersShardIsRefused) {
