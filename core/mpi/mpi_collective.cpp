@@ -3,6 +3,8 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <iterator>
 #include <utility>
 
 #include "core/base/error.h"
@@ -106,6 +108,16 @@ class MpiCollective final : public Collective {
 
 }  // namespace
 
-std::unique_ptr<Collective> make_mpi_collective() { return std::make_unique<MpiCollective>(); }
+std::unique_ptr<Collective> make_mpi_collective() {
+  // MPI would end a process that was started together with others and not told of them in a way that it understands.
+#ifdef OPEN_MPI
+  constexpr const char* kRanks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"};
+#else
+  constexpr const char* kRanks[] = {"PMI_RANK", "PMIX_RANK"};
+#endif
+  const bool told =
+      std::any_of(std::begin(kRanks), std::end(kRanks), [](const char* name) { return std::getenv(name); });
+  return told ? std::make_unique<MpiCollective>() : nullptr;
+}
 
 }  // namespace mla

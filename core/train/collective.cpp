@@ -35,12 +35,6 @@ long started_together() {
   return 1;
 }
 
-/// Whether srun started this process in a way that MPI cannot know of.
-bool is_lone_task() {
-  const auto unset = [](const char* name) { return std::getenv(name) == nullptr; };
-  return unset("OMPI_COMM_WORLD_SIZE") && unset("PMIX_RANK") && unset("PMI_RANK");
-}
-
 std::unique_ptr<Collective> join_world() {
   const long size = started_together();
   if (size <= 1) return std::make_unique<SingleProcess>();
@@ -48,8 +42,8 @@ std::unique_ptr<Collective> join_world() {
   const std::string hint =
       "start them with srun --mpi=pmix (srun --mpi=list shows what there is) or with Open MPI's mpirun; separate runs "
       "that share their cells are started by mlaforge slurm";
-  if (is_lone_task()) throw ConfigError(cat("srun started ", size, " processes that do not find each other; ", hint));
   auto group = make_mpi_collective();
+  if (!group) throw ConfigError(cat("srun started ", size, " processes that do not find each other; ", hint));
   if (group->size() != size) {
     throw ConfigError(
         cat("started as ", size, " processes, of which MPI finds ", group->size(), ": another MPI's launcher? ", hint));

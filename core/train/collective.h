@@ -70,7 +70,7 @@ Collective& single_process();
 /// for several that cannot find each other: the program was built without MPI, or srun or another MPI started them.
 Collective& world();
 
-/// Joins the processes of MPI_COMM_WORLD; defined only in a build with MPI.
+/// Joins the processes of MPI_COMM_WORLD; null where it cannot know of them. Defined only in a build with MPI.
 std::unique_ptr<Collective> make_mpi_collective();
 
 }  // namespace mla

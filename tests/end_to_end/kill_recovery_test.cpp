@@ -31,7 +31,7 @@ using test::run_program;
 using test::run_script;
 
 constexpr std::int64_t kSteps = 120;
-constexpr int kFewKills = 5;
+constexpr int kFewKills = 3;
 
 std::vector<pid_t> children_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children");

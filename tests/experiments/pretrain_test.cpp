@@ -10,6 +10,7 @@
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"
 #include "experiments/command_line.h"
+#include "experiments/sweep/training_state_file.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mla {
@@ -153,6 +154,25 @@ TEST(ToyCommand, WritesTheSameFilesForTheSameSeed) {
   EXPECT_EQ(text("a/tokenizer.json"), text("c/tokenizer.json"));
   const std::string held_out = text("a/held_out.txt");
   EXPECT_EQ(text("a/train.txt").find(held_out.substr(0, held_out.find("<|end|>"))), std::string::npos);
+}
+
+// A disk that fills up when all is trained, played by a folder in the way: only the writing is done again.
+TEST_F(PretrainTest, TrainingOutlivesAModelThatCannotBeWritten) {
+  ASSERT_EQ(pretrain().code, ExitCode::kDone);
+  const std::vector<double> undisturbed = read_record(model() / "training.h5").training.loss;
+  std::filesystem::remove_all(model());
+  folder_.write("model/model.safetensors/in_the_way", "");
+  const Outcome failed = pretrain();
+  EXPECT_EQ(failed.code, ExitCode::kData);
+  EXPECT_THAT(failed.err, HasSubstr("model.safetensors: cannot be written"));
+  ASSERT_TRUE(std::filesystem::exists(model() / ".cells"));
+  for (const auto& cell : std::filesystem::directory_iterator(model() / ".cells")) {
+    EXPECT_EQ(read_training_state(cell.path() / "training.safetensors").report.step.back(), 24);
+  }
+  std::filesystem::remove_all(model() / "model.safetensors");
+  ASSERT_EQ(pretrain().code, ExitCode::kDone);
+  EXPECT_EQ(read_record(model() / "training.h5").training.loss, undisturbed);
+  EXPECT_FALSE(std::filesystem::exists(model() / ".cells"));
 }
 
 }  // namespace

@@ -130,13 +130,13 @@ TEST_F(Slurm, SrunStartsOneProgramOfManyRanks) {
     "train": {"steps": 5, "batch_rows": 2, "sequence_length": 16,
               "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
   const std::string command = " mlaforge run " + config.string() + " --json --quiet --threads 1";
-  const auto apart = run("timeout 60 srun -n 2 --mpi=none" + command);
+  const auto apart = run("timeout 60 srun --overcommit -n 2 --mpi=none" + command);
   EXPECT_EQ(apart.exit_code, 2) << apart.err;
   EXPECT_THAT(apart.err, testing::HasSubstr("2 processes"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "results"));
   if (run("srun --mpi=list").err.find("pmix") == std::string::npos) GTEST_SKIP() << "this Slurm is without PMIx";
   if (apart.err.find("built without MPI") != std::string::npos) GTEST_SKIP() << "this build is without MPI";
-  const auto together = run("timeout 60 srun -n 2 --mpi=pmix" + command);
+  const auto together = run("timeout 60 srun --overcommit -n 2 --mpi=pmix" + command);
   ASSERT_EQ(together.exit_code, 0) << together.err;
   EXPECT_EQ(together.json()["cells"].size(), 1u);  // one of the processes speaks
   EXPECT_EQ(record("default").head.status, RunStatus::kComplete);
