@@ -28,6 +28,12 @@ Json text_at(const Json& value, const char* part, const char* key) {
   return found ? *found : Json();
 }
 
+/// The text "name" of an object; empty for whatever else a config may have in its place.
+std::string name_in(const Json& value) {
+  const auto found = value.is_object() ? value.find("name") : value.end();
+  return found != value.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 /// "two_norm r=2" and "joint_svd d_kv=8": a strategy's name and what sizes it.
 Json strategy(const Json& pass, const char* part, const char* size, const char* label) {
   const Json name = text_at(pass, part, "name");
@@ -73,7 +79,7 @@ std::string precision(const Observation& observation) {
   const Json& codec = codec_of(observation);
   if (codec.is_null()) return "as computed";
   const auto bits = codec_bits(codec);
-  std::string name = codec.is_object() ? codec.value("name", "") : plain_text(codec);
+  std::string name = codec.is_object() ? name_in(codec) : plain_text(codec);
   if (codec.is_string()) name = name.substr(0, name.find_last_not_of("0123456789") + 1);
   const auto known = names.find(name);
   return cat(bits ? cat("Int", *bits, " ") : "", known == names.end() ? name : known->second);
@@ -212,7 +218,7 @@ const Json& codec_of(const Observation& observation) {
 
 std::string codec_text(const Json& codec) {
   if (!codec.is_object()) return plain_text(codec);
-  std::string text = codec.value("name", "");
+  std::string text = name_in(codec);
   if (codec.contains("bits")) text += cat(" ", codec.at("bits").dump(), " bit");
   for (const auto& [key, value] : codec.items()) {
     if (key != "name" && key != "bits" && !value.is_structured()) text += cat(" ", key, "=", plain_text(value));
@@ -283,7 +289,7 @@ Json dimension(const Observation& observation, const std::string& name) {
   if (name == "status") return status_name(record);
   if (name == "stage") return observation.stage;
   if (name == "model") return model_name(record.config);
-  if (name == "method") return pass.is_null() ? Json("none") : Json(pass.value("name", ""));
+  if (name == "method") return pass.is_null() ? Json("none") : Json(name_in(pass));
   if (name == "rope") return pass.is_null() ? Json("all") : strategy(pass, "rope", "pairs", "r");
   if (name == "rope_name") return pass.is_null() ? Json("all") : text_at(pass, "rope", "name");
   if (name == "pairs") return text_at(pass, "rope", "pairs");
