@@ -64,7 +64,7 @@ void TextFile::open(std::unique_ptr<ByteSource> source, std::string_view file_na
     source = put_back(head, std::move(source));
   }
   if (const auto kind = file_kind(head)) {
-    throw DataError(cat(name_, packed_ ? ": packed, and in it " : ": ", kind->name, ", not text; ", kind->advice));
+    throw DataError(cat(name_, packed_ ? ": packed, and in it " : ": ", kind->name, ", not UTF-8 text; ", kind->advice));
   }
   if (const std::string format = promised_packing(file_name); !format.empty() && !packed_) {
     throw DataError(cat(name_, ": named as a ", format, " file, but does not begin as one; rename it if it is text"));

@@ -107,7 +107,7 @@ std::int64_t TokenShard::stored_begin(std::int64_t index) const {
 std::int64_t TokenShard::document_begin(std::int64_t index) const {
   expects(index >= 0 && index <= documents(), "a document outside the shard");
   const std::int64_t begin = stored_begin(index);
-  if (const std::int64_t before = index > 0 ? stored_begin(index - 1) : 0; begin < before) {
+  if (const std::int64_t before = index > 0 ? stored_begin(index - 1) : 0; begin < before && before <= tokens()) {
     throw DataError(cat(file_.path().string(), ": the token shard is damaged: document ", index, " begins at token ",
                         begin, ", before the one in front of it (", before, ")"));
   }

@@ -136,7 +136,7 @@ TEST_F(Benchmarks, PackedFilesAreUnpacked) {
   }
   EXPECT_EQ(read_benchmark(path).questions.size(), 2u);
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 6);
-  EXPECT_THAT(test::message_of<DataError>([&] { read_benchmark(path); }), HasSubstr("rows.jsonl.gz: damaged"));
+  EXPECT_THAT(test::message_of<DataError>([&] { read_benchmark(path); }), HasSubstr("rows.jsonl.gz: the gzip data is cut short"));
 }
 
 TEST_F(Benchmarks, SolvedExamplesComeFirst) {

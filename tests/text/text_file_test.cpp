@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/text/document_reader.h"
+#include "core/text/file_kind.h"
 #include "core/text/json_lines.h"
 #include "core/text/piece_reader.h"
 #include "tests/support/errors.h"
@@ -84,7 +85,7 @@ TEST_F(TextFiles, OtherKindsAreRefusedByTheirFirstBytes) {
   std::string tar = "folder/file.txt" + zeros;
   tar.replace(257, 5, "ustar");
   const std::vector<std::pair<std::string, std::string>> kinds = {
-      {"PAR1" + zeros, "a Parquet file, not text; convert it to JSON lines"},
+      {"PAR1" + zeros, "a Parquet file, not UTF-8 text; convert it to JSON lines"},
       {"ARROW1" + zeros, "an Arrow (Feather) file"},
       {"\xFF\xFF\xFF\xFF" + zeros, "an Arrow stream"},
       {"SQLite format 3" + zeros, "an SQLite database"},
@@ -93,15 +94,15 @@ TEST_F(TextFiles, OtherKindsAreRefusedByTheirFirstBytes) {
       {"\x93NUMPY" + zeros, "a NumPy array"},
       {"\x80\x04\x95" + zeros, "a Python pickle"},
       {"PK\x03\x04" + zeros, "a zip archive"},
-      {"BZh91AY&SY" + zeros, "packed by bzip2; unpack it, or pack it with gzip, zstd or xz"},
+      {"BZh91AY&SY" + zeros, "packed by bzip2, not UTF-8 text; unpack it, or pack it with gzip, zstd or xz"},
       {"7z\xBC\xAF\x27\x1C" + zeros, "a 7-Zip archive"},
       {"\x04\x22\x4D\x18" + zeros, "packed by lz4"},
       {tar, "a tar archive"},
-      {"%PDF-1.5\n", "a PDF document, not text; extract its text first, for example with pdftotext"},
+      {"%PDF-1.5\n", "a PDF document, not UTF-8 text; extract its text first, for example with pdftotext"},
       {"\x89PNG\r\n\x1A\n" + zeros, "a PNG picture"},
       {"\xFF\xD8\xFF\xE0" + zeros, "a JPEG picture"},
       {"GIF89a" + zeros, "a GIF picture"},
-      {"MLATOKEN" + zeros, "a token shard, not text; give it the extension .mlat"},
+      {"MLATOKEN" + zeros, "a token shard, not UTF-8 text; give it the extension .mlat"},
       {"GGUF" + zeros, "a GGUF model"}};
   for (const auto& [bytes, what] : kinds) {
     EXPECT_THAT(error_of("a.txt", bytes), HasSubstr(what));
@@ -119,7 +120,8 @@ TEST_F(TextFiles, WideEncodingsAreNamed) {
     return wide;
   };
   const std::string text = "Once upon a time there was a house.\n";
-  EXPECT_THAT(error_of("a.txt", "\xFF\xFE" + widened(text, 0, 1)), HasSubstr("text in UTF-16LE, not text; convert it"));
+  EXPECT_THAT(error_of("a.txt", "\xFF\xFE" + widened(text, 0, 1)),
+              HasSubstr("text in UTF-16LE, not UTF-8 text; convert it"));
   EXPECT_THAT(error_of("a.txt", "\xFE\xFF" + widened(text, 1, 0)), HasSubstr("UTF-16BE"));
   EXPECT_THAT(error_of("a.txt", widened(text, 0, 1)), HasSubstr("iconv -f UTF-16LE -t UTF-8"));
   EXPECT_THAT(error_of("a.txt", widened(text, 1, 0)), HasSubstr("UTF-16BE"));
@@ -141,7 +143,7 @@ TEST_F(TextFiles, TextThatIsMostlyNoUtf8IsRefused) {
               AllOf(HasSubstr("not UTF-8 text: 6 of "), HasSubstr("the first (0xE9) at byte 2")));
   const std::string english(100'000, 'a');
   EXPECT_THAT(error_of("a.txt", english + french + std::string(5000, '\xE9')), HasSubstr("at byte 100002"));
-  EXPECT_THAT(error_of("a.txt", std::string("a\0b\0\0c", 6)), HasSubstr("zero"));
+  EXPECT_THAT(error_of("a.txt", std::string("ab\0cd\0ef gh", 11)), HasSubstr("zero"));
 }
 
 TEST_F(TextFiles, AFewOddBytesAreToldAndRead) {
@@ -154,7 +156,7 @@ TEST_F(TextFiles, AFewOddBytesAreToldAndRead) {
   EXPECT_EQ(read("a.txt", "caf\xC3"), "caf\xC3");  // cut within its last letter
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("a character cut short"));
   testing::internal::CaptureStderr();
-  const std::string across = std::string((1 << 20) - 1, 'a') + "é" + std::string(5000, 'b');
+  const std::string across = std::string(kFileHead + (1 << 20) - 1, 'a') + "é" + std::string(5000, 'b');
   EXPECT_EQ(read("a.txt", across), across);  // blocks end within letters
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
