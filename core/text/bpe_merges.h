@@ -49,6 +49,9 @@ class MergeTable {
   std::uint64_t mask_ = 0;
 };
 
+/// Tokens of more bytes have no place in merges_by_id() and merges_by_score(), which try every way to cut each in two.
+inline constexpr std::size_t kLongestMergedToken = 1024;
+
 /// The merges of a vocabulary that has no merge list (tiktoken): every split of a spelling into two others, with the id
 /// of the result for a rank.
 std::vector<Merge> merges_by_id(const Vocabulary& vocabulary);

@@ -13,7 +13,7 @@ namespace {
 // In the order in which transformers adds them.
 constexpr std::array<const char*, 7> kStandardTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
                                                         "pad_token", "cls_token", "mask_token"};
-AddedToken special_token(std::string content) {
+AddedToken bare_special_token(std::string content) {
   AddedToken token;
   token.content = std::move(content);
   token.special = true;
@@ -102,7 +102,7 @@ std::optional<std::int32_t> TokenizerConfig::id_of(const std::string& key, const
 
 void TokenizerConfig::name_unless_told(const std::string& key, const std::string& content) {
   if (std::any_of(named.begin(), named.end(), [&](const auto& entry) { return entry.first == key; })) return;
-  AddedToken token = special_token(content);
+  AddedToken token = bare_special_token(content);
   for (const NumberedToken& numbered : added) {
     if (numbered.token.content == content) token = numbered.token;
   }
@@ -165,9 +165,9 @@ std::string add_configured_tokens(const TokenizerConfig& config, const Vocabular
   }
   if (config.is_class("Qwen2Tokenizer")) {  // Which in the end adds all of these once more, without their flags.
     for (const auto& [name, token] : config.named) {
-      if (token) numbering.add(special_token(token->content), std::nullopt);
+      if (token) numbering.add(bare_special_token(token->content), std::nullopt);
     }
-    for (const AddedToken& token : config.additional) numbering.add(special_token(token.content), std::nullopt);
+    for (const AddedToken& token : config.additional) numbering.add(bare_special_token(token.content), std::nullopt);
   }
   return std::move(numbering).changes();
 }

@@ -94,8 +94,8 @@ void set_prefix_space(LargeJson& pre_tokenizer, bool prefix, bool deep) {
 /// Whether spaces become "▁" by a Metaspace or by a normalizer, and nothing else is done to a text.
 bool is_like_sentencepiece(const LargeJson& json) {
   const auto type_of = [](const LargeJson& part) {
-    const bool named = part.is_object() && part.contains("type") && part["type"].is_string();
-    return named ? part["type"].get<std::string>() : std::string();
+    const bool told = part.is_object() && part.contains("type") && part["type"].is_string();
+    return told ? part["type"].get<std::string>() : std::string();
   };
   const LargeJson none, &normalizer = json.contains("normalizer") ? json["normalizer"] : none,
                         &pre_tokenizer = json.contains("pre_tokenizer") ? json["pre_tokenizer"] : none;

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -59,6 +60,9 @@ ScoredTokens read_tokens(const std::filesystem::path& path) {
     const auto size = reader.number<std::int32_t>(what);
     if (size < 0 || size > longest) {
       throw DataError(cat(path.string(), ": ", what, " has ", size, " bytes; the header says at most ", longest));
+    }
+    if (std::cmp_greater(size, kLongestMergedToken)) {
+      throw DataError(cat(path.string(), ": ", what, " has ", size, " bytes; supported are ", kLongestMergedToken));
     }
     tokens.spellings.emplace_back(reader.take(static_cast<std::size_t>(size), what));
     if (valid_utf8_prefix(tokens.spellings.back()) != tokens.spellings.back().size()) {

@@ -111,7 +111,11 @@ class NormalizerSequence : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
   std::string apply(std::string text) const override {
-    for (const auto& part : parts_) text = part->apply(std::move(text));
+    const std::size_t size = text.size();
+    for (const auto& part : parts_) {
+      text = part->apply(std::move(text));
+      refuse_swollen(size, text.size());
+    }
     return text;
   }
 

@@ -70,11 +70,21 @@ std::unique_ptr<Pattern> read_pattern(const LargeJson& json, const std::string& 
   throw DataError(cat(where, ": expected {\"String\": …} or {\"Regex\": …}"));
 }
 
+void refuse_swollen(std::size_t before, std::size_t after) {
+  constexpr std::size_t kMostTimes = 64, kAlways = std::size_t{1} << 20;
+  if (after / kMostTimes > before + kAlways) {
+    throw DataError(cat("a replacement of the tokenizer makes ", after, " bytes out of a text of ", before));
+  }
+}
+
 std::string replace_matches(const Pattern& pattern, std::string_view text, std::string_view replacement) {
   std::vector<Stretch> stretches;
   pattern.find(text, stretches);
+  std::size_t size = 0;
+  for (const Stretch& stretch : stretches) size += stretch.matched ? replacement.size() : stretch.text.size();
+  refuse_swollen(text.size(), size);
   std::string out;
-  out.reserve(text.size());
+  out.reserve(size);
   for (const Stretch& stretch : stretches) out.append(stretch.matched ? replacement : stretch.text);
   return out;
 }

@@ -40,7 +40,11 @@ std::unique_ptr<Pattern> make_character_pattern(std::function<bool(char32_t)> ma
 /// {"String": …} or {"Regex": …}. Throws DataError for anything else.
 std::unique_ptr<Pattern> read_pattern(const LargeJson& json, const std::string& where);
 
-/// `text` with every match replaced.
+/// Throws DataError when `after` bytes have come out of `before` that no tokenizer means: replacements of replacements
+/// would fill any memory.
+void refuse_swollen(std::size_t before, std::size_t after);
+
+/// `text` with every match replaced. Throws DataError as refuse_swollen().
 std::string replace_matches(const Pattern& pattern, std::string_view text, std::string_view replacement);
 
 }  // namespace mla

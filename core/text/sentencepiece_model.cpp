@@ -88,6 +88,7 @@ void read_piece(std::string_view message, Contents& contents) {
   BpeRules& rules = contents.bpe.rules;
   if (type == kUnknown) rules.unknown = id;
   if (type == kNormal || type == kByte) rules.vocabulary.emplace(spelling, id);
+  contents.plain_pieces &= spelling.size() <= kLongestMergedToken;
   contents.plain_pieces &= type == kNormal || type == kByte || type == kControl || type == kUnknown;
 }
 

@@ -98,10 +98,8 @@ Prefix prefix_of(const TokenizerConfig& config) {
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(const std::string& model, const std::string& name, TokenizerConfig config)
-      : processor_(make_processor(model, name)),
-        encoder_(model, name),
-        unprefixed_(model + std::string(kNoPrefix), name),
-        prefix_(prefix_of(config)) {
+      : processor_(make_processor(model, name)), encoder_(model, name), prefix_(prefix_of(config)) {
+    if (prefix_ != Prefix::kAsTheModel) unprefixed_.emplace(model + std::string(kNoPrefix), name);
     add_class_defaults(config);
     if (config.found && processor_->unk_id() >= 0) {
       config.name_unless_told("unk_token", processor_->IdToPiece(processor_->unk_id()));
@@ -168,7 +166,7 @@ class SentencePieceTokenizer : public Tokenizer {
     if (prefix_ == Prefix::kAsTheModel) return encoder_.encode(part);
     const bool has_one = part.starts_with(' ') || part.starts_with(kSpace);
     const bool wanted = prefix_ == Prefix::kAlways || (prefix_ == Prefix::kFirst && first);
-    return (wanted && !has_one ? encoder_ : unprefixed_).encode(part);
+    return (wanted && !has_one ? encoder_ : *unprefixed_).encode(part);
   }
 
   void set_tokens(std::vector<AddedToken> tokens) {
@@ -190,7 +188,8 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   std::unique_ptr<Processor> processor_;
-  PieceEncoder encoder_, unprefixed_;
+  PieceEncoder encoder_;
+  std::optional<PieceEncoder> unprefixed_;  // Where the model does not decide alone.
   Prefix prefix_;
   AddedTokenFinder raw_, raw_on_request_, normalized_;
   std::unordered_map<std::int32_t, AddedToken> tokens_;  // By id: control pieces and what the config has added.

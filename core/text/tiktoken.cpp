@@ -19,8 +19,7 @@ namespace {
 constexpr std::size_t kLlama3Ranks = 128000;
 constexpr std::size_t kGpt2Ranks = 50256;
 constexpr std::size_t kLlama3Special = 256;
-constexpr std::size_t kMostRanks = 1 << 20;     // Several times the largest vocabulary: tables by id are that long.
-constexpr std::size_t kLongestToken = 1 << 10;  // Bytes; every way to cut a token in two is tried.
+constexpr std::size_t kMostRanks = 1 << 20;  // Several times the largest vocabulary: tables by id are that long.
 
 /// The rank behind a line's space, from 0 to kMostRanks - 1; -1 for anything else.
 std::int32_t read_rank(std::string_view text) {
@@ -40,7 +39,7 @@ Vocabulary read_ranks(const std::filesystem::path& path) {
     const std::size_t space = std::min(line.find(' '), line.size());
     const auto bytes = decode_base64(std::string_view(line).substr(0, space));
     const std::int32_t rank = space < line.size() ? read_rank(std::string_view(line).substr(space + 1)) : -1;
-    if (!bytes || bytes->empty() || bytes->size() > kLongestToken || rank < 0) {
+    if (!bytes || bytes->empty() || bytes->size() > kLongestMergedToken || rank < 0) {
       throw DataError(cat(path.string(), ":", number, ": expected a base64 token and its rank, 0 to ", kMostRanks - 1));
     }
     if (!ranks.emplace(*bytes, rank).second) throw DataError(cat(path.string(), ":", number, ": a token seen before"));

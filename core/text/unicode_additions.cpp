@@ -9,7 +9,7 @@
 namespace mla {
 namespace {
 
-constexpr char32_t kCodePoints = 0x110000;
+constexpr char32_t kAllCodePoints = 0x110000;
 
 // What \p{Lu}, \p{Ll}, … of Oniguruma 6.9.10 match and 6.9.8's do not.
 constexpr AddedCharacters kAdditions[] = {
@@ -54,8 +54,9 @@ constexpr const char* kCategories[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn",
 
 /// The general category of every code point in Unicode 16.
 std::vector<const char*> categories() {
-  std::vector<const char*> all(kCodePoints);
-  for (char32_t code = 0; code < kCodePoints; ++code) all[code] = kCategories[u_charType(static_cast<UChar32>(code))];
+  std::vector<const char*> all(kAllCodePoints);
+  for (char32_t code = 0; code < kAllCodePoints; ++code)
+    all[code] = kCategories[u_charType(static_cast<UChar32>(code))];
   for (const AddedCharacters& added : kAdditions) {
     for (char32_t code = added.first; code <= added.last; ++code) all[code] = added.category;
   }
@@ -67,17 +68,17 @@ template <class Contains>
 CodeRanges ranges_of(Contains contains) {
   CodeRanges ranges{0};
   bool open = false;
-  for (char32_t code = 0; code < kCodePoints; ++code) {
+  for (char32_t code = 0; code < kAllCodePoints; ++code) {
     const bool here = contains(code);
     if (here && !open) ranges.push_back(code);
-    if (here && (code + 1 == kCodePoints || !contains(code + 1))) ranges.push_back(code);
+    if (here && (code + 1 == kAllCodePoints || !contains(code + 1))) ranges.push_back(code);
     open = here;
   }
   ranges[0] = static_cast<std::uint32_t>((ranges.size() - 1) / 2);
   return ranges;
 }
 
-bool is_han(char32_t code) {
+bool is_han_of_unicode_16(char32_t code) {
   UErrorCode error = U_ZERO_ERROR;
   return uscript_getScript(static_cast<UChar32>(code), &error) == USCRIPT_HAN || (code >= 0x2EBF0 && code <= 0x2EE5D) ||
          (code >= 0x2FFC && code <= 0x2FFF);
@@ -105,7 +106,7 @@ std::vector<UnicodeProperty> unicode_16_properties() {
     };
     properties.push_back({name, ranges_of(contains)});
   }
-  properties.push_back({"han", ranges_of(is_han)});
+  properties.push_back({"han", ranges_of(is_han_of_unicode_16)});
   for (const auto& [name, property] :
        {std::pair{"idcontinue", UCHAR_ID_CONTINUE}, {"xidcontinue", UCHAR_XID_CONTINUE}}) {
     properties.push_back(

@@ -199,6 +199,17 @@ TEST(MalformedTokenizer, PatternsThatNeverEnd) {
   EXPECT_THAT(tokenizer_error(json), testing::SizeIs(testing::Lt(400u)));
 }
 
+TEST(MalformedTokenizer, ReplacementsThatFillTheMemory) {
+  TinyJson json = test::tiny_byte_level();
+  const TinyJson doubled = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::vector<TinyJson>(60, doubled)}};
+  test::TemporaryFolder folder;
+  folder.write("tokenizer.json", json.dump());
+  const auto tokenizer = load_tokenizer(folder.path());
+  EXPECT_EQ(tokenizer->encode("b"), std::vector<std::int32_t>{'b'});
+  EXPECT_THAT(test::message_of<DataError>([&] { tokenizer->encode("a"); }), HasSubstr("bytes out of a text of 1"));
+}
+
 TEST(MalformedTokenizer, SentencePiece) {
   EXPECT_THAT(tokenizer_error("tokenizer.model", std::string("\x0a\x05oops", 6)),
               HasSubstr("tokenizer.model: not a sentencepiece model"));
