@@ -115,6 +115,8 @@ TEST(RopeConfig, ParametersThatGiveNoFrequenciesAreRefused) {
   EXPECT_THAT(yarn({{"beta_slow", 64}}), HasSubstr("beta_fast"));
   EXPECT_THAT(yarn({{"attention_factor", 0}}), HasSubstr("attention_factor = 0"));
   EXPECT_THAT(yarn({{"attention_factor", -1}}), HasSubstr("attention_factor = -1"));
+  EXPECT_THAT(yarn({{"attention_factor", 1e200}}), HasSubstr("scales the logits of attention by inf"));
+  EXPECT_THAT(yarn({{"attention_factor", 1e-100}}), HasSubstr("scales the logits of attention by"));
   EXPECT_THAT(yarn({{"mscale", -1}}), HasSubstr("mscale = -1"));
   EXPECT_THAT(yarn({{"truncate", "no"}}), HasSubstr("truncate = \"no\": must be true or false"));
   EXPECT_THAT(yarn({{"attn_factor", 2}}), HasSubstr("attn_factor = 2"));
