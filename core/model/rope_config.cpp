@@ -13,6 +13,8 @@ namespace mla {
 namespace {
 
 constexpr double kDefaultTheta = 10000;
+/// Beyond it, or below its inverse, attention overflows or sees no differences.
+constexpr double kMostScale = 1e6;
 constexpr const char* kScaling = "rope_scaling";
 constexpr const char* kParameters = "rope_parameters";
 constexpr const char* kOriginal = "original_max_position_embeddings";
@@ -138,9 +140,9 @@ void check_frequencies(const ConfigReader& config, const std::string& key, const
   const Rotary rotary = geometry.rotary();
   const at::Tensor frequencies = rotary.frequencies(geometry.max_positions);
   const bool fine = at::isfinite(frequencies).all().item<bool>() && frequencies.ge(0).all().item<bool>();
-  if (!fine || !std::isfinite(rotary.logit_scale()) || !(rotary.logit_scale() > 0)) {
-    config.refuse(key, "gives rotation frequencies that are not finite");
-  }
+  if (!fine) config.refuse(key, "gives rotation frequencies that are not finite");
+  if (!(rotary.logit_scale() > 1 / kMostScale && rotary.logit_scale() < kMostScale))
+    config.refuse(key, cat("scales the logits of attention by ", rotary.logit_scale(), ", which nothing is left of"));
 }
 
 }  // namespace

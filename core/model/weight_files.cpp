@@ -14,7 +14,9 @@ namespace fs = std::filesystem;
 
 /// A shard lies beside the index: no path leads out of the folder.
 bool is_file_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string("/\0", 2)) == std::string::npos;
+  constexpr std::size_t kLongest = 255;  // of every file system in use
+  return !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
+         name.find_first_of(std::string("/\0", 2)) == std::string::npos;
 }
 
 /// For each tensor the shard that holds it.

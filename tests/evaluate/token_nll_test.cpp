@@ -15,7 +15,7 @@ namespace mla {
 namespace {
 
 /// Of float32 sums.
-constexpr double kFloatRounding = 1e-5;
+constexpr double kNarrowRounding = 1e-5;
 
 TEST(TokenNll, IsFloat32AtLeast) {
   for (const auto dtype : {at::kBFloat16, at::kHalf, at::kFloat, at::kDouble}) {
@@ -30,7 +30,7 @@ TEST(TokenNll, IsFloat32AtLeast) {
     // The definition, in float64, of the logits that the model gave.
     const at::Tensor logs = decoder.logits(hidden).to(at::kDouble).log_softmax(-1);
     const at::Tensor wanted = -logs.gather(2, targets.unsqueeze(2)).squeeze(2);
-    EXPECT_LT(test::largest_difference(nll, wanted), kFloatRounding) << dtype;
+    EXPECT_LT(test::largest_difference(nll, wanted), kNarrowRounding) << dtype;
   }
 }
 
@@ -42,7 +42,7 @@ TEST(TokenNll, LossAndGradientOfNarrowLogitsAreThoseOfWideOnes) {
     at::Tensor narrow = logits.clone(), wide = logits.to(at::kDouble);
     const double sum = softmax_loss_gradient(narrow, targets, teacher, loss, 0.25);
     const double wanted = softmax_loss_gradient(wide, targets, teacher.to(at::kDouble), loss, 0.25);
-    EXPECT_NEAR(sum / wanted, 1, kFloatRounding);
+    EXPECT_NEAR(sum / wanted, 1, kNarrowRounding);
     EXPECT_EQ(narrow.scalar_type(), at::kBFloat16);
     EXPECT_TRUE(at::allclose(narrow.to(at::kDouble), wide, 1.0 / 256, 1e-6));
   }

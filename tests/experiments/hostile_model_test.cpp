@@ -49,14 +49,18 @@ std::vector<Json> values_of_every_kind() {
 
 bool same_kind(const Json& a, const Json& b) { return a.type() == b.type() || (a.is_number() && b.is_number()); }
 
-/// Calls `visit` with a pointer to each value inside `json`, objects and lists included.
+/// Calls `visit` with a pointer to each value inside `json`, objects and lists included; of tensors, which are all
+/// alike, and of lists only to a few.
 void for_each_value(const Json& json, const Json::json_pointer& here,
                     const std::function<void(const Json::json_pointer&)>& visit) {
   for (std::size_t i = 0; json.is_array() && i < std::min<std::size_t>(json.size(), 2); ++i) {
     visit(here / i);
     for_each_value(json[i], here / i, visit);
   }
-  for (const auto& [key, value] : json.is_object() ? json.items() : Json::object().items()) {
+  if (!json.is_object()) return;
+  std::size_t tensors = 0;
+  for (const auto& [key, value] : json.items()) {
+    if (key.starts_with("model.") && ++tensors > 2) continue;
     visit(here / key);
     for_each_value(value, here / key, visit);
   }
@@ -142,19 +146,18 @@ TEST_F(HostileModel, EveryKeyOfTheOtherFamilies) {
                    {"max_window_layers", 1},
                    {"rope_parameters", {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 10000.0}}}});
     if (std::string(family) != "mistral") config["layer_types"] = {"full_attention", "sliding_attention"};
-    const std::string name = "config.json";
-    folder_.write("model/" + name, config.dump());
     // The tiny weights are a llama's: every answer is a refusal, and must be one of ours.
-    for_each_value(config, Json::json_pointer(), [&](const Json::json_pointer& place) {
+    for (const char* key : {"sliding_window", "use_sliding_window", "max_window_layers", "layer_types",
+                            "rope_parameters", "num_key_value_heads", "head_dim", "attention_bias"}) {
       for (const Json& value : values_of_every_kind()) {
         Json changed = config;
-        changed.at(place) = value;
-        folder_.write("model/" + name, changed.dump());
+        changed[key] = value;
+        folder_.write("model/config.json", changed.dump());
         const auto result = score(model());
-        EXPECT_THAT(result.exit_code, AnyOf(0, 3)) << family << place.to_string() << brief(value) << result.err;
-        EXPECT_LT(result.err.size(), 800u) << family << place.to_string();
+        EXPECT_THAT(result.exit_code, AnyOf(0, 3)) << family << key << brief(value) << result.err;
+        EXPECT_LT(result.err.size(), 800u) << family << key;
       }
-    });
+    }
   }
 }
 

@@ -119,14 +119,18 @@ TEST_F(WrongInput, TypeAndShape) {
 
 TEST_F(WrongInput, MissingTensorAndTensorNobodyWants) {
   Parts parts(weights());
-  const Json norm = parts.header["model.norm.weight"];
-  parts.header.erase("model.norm.weight");
+  const Parts whole = parts;
+  const auto begin = parts.header["model.norm.weight"]["data_offsets"][0].get<std::size_t>(), end = parts.data.size();
+  parts.header.erase("model.norm.weight");  // the last of the file: nothing is left of it
+  parts.data.resize(begin);
   replace("model.safetensors", parts.bytes());
   EXPECT_THAT(score(), AllOf(StartsWith(model().string()), HasSubstr("tensor model.norm.weight is missing")));
-  parts.header["model.norm.weight"] = norm;
-  parts.header["model.layers.0.self_attn.q_proj.bias"] = norm;
+  parts = whole;
+  parts.header["model.layers.0.self_attn.q_proj.bias"] = {
+      {"dtype", "F32"}, {"shape", {32}}, {"data_offsets", {end, end + 128}}};
+  parts.data += std::string(128, '\0');
   replace("model.safetensors", parts.bytes());
-  EXPECT_THAT(score(), HasSubstr("model.layers.0.self_attn.q_proj.bias"));
+  EXPECT_THAT(score(), HasSubstr("tensor model.layers.0.self_attn.q_proj.bias has no place"));
 }
 
 TEST_F(WrongInput, MissingShard) {

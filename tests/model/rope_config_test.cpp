@@ -40,7 +40,7 @@ std::string refusal(const Json& config) {
 
 std::string refused(const Json& scaling) { return refusal(with(plain_config(16), "rope_scaling", scaling)); }
 
-void expect_frequencies(const Json& config, std::int64_t length, const std::vector<double>& wanted) {
+void expect_scaled(const Json& config, std::int64_t length, const std::vector<double>& wanted) {
   const at::Tensor found = read(config).rotary().frequencies(length);
   const at::Tensor reference = at::tensor(wanted, at::kDouble);
   ASSERT_EQ(found.sizes(), reference.sizes());
@@ -49,10 +49,10 @@ void expect_frequencies(const Json& config, std::int64_t length, const std::vect
 
 TEST(RopeConfig, LinearAndDynamicAreThoseOfTransformers) {
   const auto scaled = [](const Json& scaling) { return with(plain_config(8), "rope_scaling", scaling); };
-  expect_frequencies(scaled({{"type", "linear"}, {"factor", 4}}), 10, {0.25, 0.025, 0.0025, 0.00025});
+  expect_scaled(scaled({{"type", "linear"}, {"factor", 4}}), 10, {0.25, 0.025, 0.0025, 0.00025});
   const Json dynamic = scaled({{"rope_type", "dynamic"}, {"factor", 2.5}});
-  expect_frequencies(dynamic, 10, {1, 0.1, 0.01, 0.001});
-  expect_frequencies(dynamic, 300, {1, 0.0460822923942303, 0.00212357767230733, 9.78593272171254e-05});
+  expect_scaled(dynamic, 10, {1, 0.1, 0.01, 0.001});
+  expect_scaled(dynamic, 300, {1, 0.0460822923942303, 0.00212357767230733, 9.78593272171254e-05});
 }
 
 TEST(RopeConfig, Llama3IsThatOfTransformers) {
@@ -71,11 +71,11 @@ TEST(RopeConfig, Llama3IsThatOfTransformers) {
                                       3.42810219595259e-05,
                                       6.64786987118124e-06,
                                       1.28917317215156e-06};
-  expect_frequencies(config, 10, wanted);
+  expect_scaled(config, 10, wanted);
   // Phi-3's style: the original length stands in config.json itself, and goes before that inside.
   config["original_max_position_embeddings"] = 64;
   config["rope_scaling"]["original_max_position_embeddings"] = 32;
-  expect_frequencies(config, 10, wanted);
+  expect_scaled(config, 10, wanted);
 }
 
 TEST(RopeConfig, YarnIsThatOfTransformers) {
@@ -83,9 +83,9 @@ TEST(RopeConfig, YarnIsThatOfTransformers) {
     Json scaling = {{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 16}};
     scaling.update(more);
     const Json config = with(plain_config(16), "rope_scaling", scaling);
-    expect_frequencies(config, 10,
-                       {1, 0.0790569415042095, 0.025, 0.00790569415042095, 0.0025, 0.000790569415042095, 0.00025,
-                        7.90569415042095e-05});
+    expect_scaled(config, 10,
+                  {1, 0.0790569415042095, 0.025, 0.00790569415042095, 0.0025, 0.000790569415042095, 0.00025,
+                   7.90569415042095e-05});
     EXPECT_NEAR(read(config).rotary().logit_scale(), scale, kWritten);
   };
   constexpr double kUsual = 1.29647699278071;
@@ -115,6 +115,8 @@ TEST(RopeConfig, ParametersThatGiveNoFrequenciesAreRefused) {
   EXPECT_THAT(yarn({{"beta_slow", 64}}), HasSubstr("beta_fast"));
   EXPECT_THAT(yarn({{"attention_factor", 0}}), HasSubstr("attention_factor = 0"));
   EXPECT_THAT(yarn({{"attention_factor", -1}}), HasSubstr("attention_factor = -1"));
+  EXPECT_THAT(yarn({{"attention_factor", 1e200}}), HasSubstr("scales the logits of attention by inf"));
+  EXPECT_THAT(yarn({{"attention_factor", 1e-100}}), HasSubstr("scales the logits of attention by"));
   EXPECT_THAT(yarn({{"mscale", -1}}), HasSubstr("mscale = -1"));
   EXPECT_THAT(yarn({{"truncate", "no"}}), HasSubstr("truncate = \"no\": must be true or false"));
   EXPECT_THAT(yarn({{"attn_factor", 2}}), HasSubstr("attn_factor = 2"));
@@ -179,9 +181,9 @@ TEST(RopeConfig, ThetaEpsilonAndHeads) {
 TEST(RopeConfig, RopeScalingGoesBeforeRopeParameters) {
   Json config = with(plain_config(8), "rope_scaling", {{"rope_type", "linear"}, {"factor", 4}});
   config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
-  expect_frequencies(config, 10, {0.25, 0.025, 0.0025, 0.00025});
+  expect_scaled(config, 10, {0.25, 0.025, 0.0025, 0.00025});
   config["rope_scaling"] = Json::object();
-  expect_frequencies(config, 10, {1, 0.1, 0.01, 0.001});
+  expect_scaled(config, 10, {1, 0.1, 0.01, 0.001});
   config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 4}};
   config["rope_parameters"]["rope_theta"] = 500000.0;
   EXPECT_THAT(refusal(config), AllOf(HasSubstr("rope_parameters: rope_theta = 500000"), HasSubstr("rope_scaling")));

@@ -143,8 +143,9 @@ TEST(WeightFiles, IndicesThatDoNotFitAreRefused) {
   EXPECT_THAT(with("model.norm.weight", "one.safetensors"),
               HasSubstr("one.safetensors: tensor model.norm.weight is missing"));
   EXPECT_THAT(with("model.norm.weight", "three.safetensors"), HasSubstr("shard three.safetensors is missing"));
-  for (const Json& file : {Json("../one.safetensors"), Json("/etc/passwd"), Json("sub/one.safetensors"), Json(".."),
-                           Json(""), Json(3), Json(nullptr), Json::array({"one.safetensors"})}) {
+  for (const Json& file :
+       {Json("../one.safetensors"), Json("/etc/passwd"), Json("sub/one.safetensors"), Json(".."), Json(""),
+        Json(std::string(300, 'x')), Json(3), Json(nullptr), Json::array({"one.safetensors"})}) {
     EXPECT_THAT(with("model.norm.weight", file), HasSubstr("expected the name of a file beside the index")) << file;
   }
   Sharded unnamed;
