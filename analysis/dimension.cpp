@@ -5,6 +5,7 @@
 #include <map>
 #include <string_view>
 
+#include "analysis/mixed_programs.h"
 #include "analysis/portable_config.h"
 #include "core/base/config_path.h"
 #include "core/base/error.h"
@@ -304,6 +305,7 @@ Json dimension(const Observation& observation, const std::string& name) {
     return or_null(run_number(observation, name));
   if (name == "commit") return record.provenance.value("git_hash", Json());
   if (name == "config") return hash_json(portable_config_without_seeds(*observation.record));
+  if (name == "provenance.numerics_version") return numerics_version(record);
   if (name.starts_with("provenance.")) return record.provenance.value(name.substr(11), Json());
   const Json* found = find_at(record.config, name);
   return found ? *found : Json();

@@ -193,9 +193,7 @@ std::string cells_of(const RecordSet& set) {
 }  // namespace
 
 HtmlReport make_html_report(const std::vector<fs::path>& paths, const std::string& title) {
-  OutlineParts parts;
-  parts.provenance = true;
-  const RecordSet set = read_records(paths, parts);
+  const RecordSet set = read_records(paths);
   HtmlReport report;
   std::string body = cat("<h1>", html_text(title), "</h1>\n<p class=\"soft\">made ", utc_now(), " from ");
   for (std::size_t i = 0; i < paths.size(); ++i) body += cat(i > 0 ? ", " : "", html_text(paths[i].string()));

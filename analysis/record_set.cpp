@@ -89,13 +89,13 @@ RecordFiles find_records(const std::vector<fs::path>& paths) {
   return files;
 }
 
-RecordSet read_records(const std::vector<fs::path>& paths, const OutlineParts& parts) {
+RecordSet read_records(const std::vector<fs::path>& paths) {
   RecordFiles files = find_records(paths);
   RecordSet set;
   set.temporary = std::move(files.temporary);
   for (const fs::path& path : files.records) {
     try {
-      set.records.push_back({path, read_outline(path, parts), Json::object(), {}});
+      set.records.push_back({path, read_outline(path), Json::object(), {}});
     } catch (const DataError& error) {
       set.skipped.emplace_back(error.what());
     }

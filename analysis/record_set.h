@@ -35,7 +35,7 @@ struct RecordFiles {
 RecordFiles find_records(const std::vector<std::filesystem::path>& paths);
 
 /// Reads the outlines of all of them.
-RecordSet read_records(const std::vector<std::filesystem::path>& paths, const OutlineParts& parts = {});
+RecordSet read_records(const std::vector<std::filesystem::path>& paths);
 
 /// One line each on what is not among the records, for the end of a report; empty where all were read.
 std::vector<std::string> skipped_notes(const RecordSet& set);

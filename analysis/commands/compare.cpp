@@ -45,21 +45,19 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   if (!(compare.confidence > 0 && compare.confidence < 1))
     throw ConfigError(cat("--confidence = ", compare.confidence, ": must lie between 0 and 1"));
   if (compare.resamples < 2) throw ConfigError(cat("--resamples = ", compare.resamples, ": must be 2 or more"));
-  OutlineParts parts;
-  parts.provenance = true;
   RecordSet before, after;
   if (parsed.has("commits")) {
     std::vector<std::string> commits = parsed.texts("commits");
     if (commits.size() != 2 || parsed.words.empty()) throw ConfigError("compare: name results and two --commits");
-    const RecordSet all = read_records(result_paths(self, parsed.words), parts);
+    const RecordSet all = read_records(result_paths(self, parsed.words));
     before = of_commit(all, commits[0]);
     after = of_commit(all, commits[1]);
     before.skipped = all.skipped;
   } else {
     if (parsed.words.size() != 2)
       throw ConfigError(cat("compare: name two results folders, not ", parsed.words.size()));
-    before = read_records({parsed.words[0]}, parts);
-    after = read_records({parsed.words[1]}, parts);
+    before = read_records({parsed.words[0]});
+    after = read_records({parsed.words[1]});
   }
   const ComparisonReport report = compare_results(before, after, compare);
   if (report.cells.empty()) throw DataError("compare: the two have no cell in common, by config or by name");

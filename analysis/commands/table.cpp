@@ -91,15 +91,6 @@ void show_keys(std::ostream& out) {
     out << "  " << each.name << std::string(22 - each.name.size(), ' ') << each.description << "\n";
 }
 
-bool needs_provenance(const TableSpec& spec) {
-  const auto of_provenance = [](const std::string& text) {
-    return text.starts_with("provenance.") || text.starts_with("commit");
-  };
-  return std::any_of(spec.rows.begin(), spec.rows.end(), of_provenance) ||
-         std::any_of(spec.columns.begin(), spec.columns.end(), of_provenance) ||
-         std::any_of(spec.where.begin(), spec.where.end(), of_provenance);
-}
-
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   using Texts = std::vector<std::string>;
   po::options_description options("options");
@@ -127,9 +118,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   }
   TableSpec spec = base_spec(parsed.words);
   override_spec(parsed, spec);
-  OutlineParts parts;
-  parts.provenance = needs_provenance(spec);
-  const Table table = make_pivot(read_records(result_paths(self, parsed.words), parts), spec);
+  const Table table = make_pivot(read_records(result_paths(self, parsed.words)), spec);
   if (!parsed.has("output")) {
     write_table(table, format, streams.bold, streams.out);
     return ExitCode::kDone;

@@ -26,6 +26,11 @@ NdArray<std::int64_t> matrix_from_rows(const std::vector<std::vector<std::int64_
 
 std::vector<std::vector<std::int64_t>> rows_from_matrix(const NdArray<std::int64_t>& matrix, const std::string& place) {
   if (matrix.shape.size() != 2) throw DataError(cat(place, ": expected 2 dimensions, found ", matrix.shape.size()));
+  // Rows without columns take room, too, and a product of extents may wrap around.
+  constexpr std::size_t kMostRows = std::size_t{1} << 24;
+  const std::size_t columns = matrix.shape[1];
+  if (matrix.shape[0] > kMostRows || (columns > 0 && matrix.values.size() / columns != matrix.shape[0]))
+    throw DataError(cat(place, ": ", matrix.shape[0], " x ", columns, " is more than a record holds"));
   std::vector<std::vector<std::int64_t>> rows;
   auto at = matrix.values.begin();
   for (std::size_t row = 0; row < matrix.shape[0]; ++row) {

@@ -168,6 +168,40 @@ TEST(EvolutionOfFiles, RecordsOfTheFirstVersionStayReadableAndVerifiable) {
   }
 }
 
+TEST(EvolutionOfFiles, ACellOfTheFirstVersionKeepsAllItHas) {
+  const auto path = std::filesystem::path(MLA_SOURCE_DIR) / "tests/store/version_1/cell.h5";
+  EXPECT_EQ(check_record(path).state, RecordState::kWhole);
+  const RunRecord record = read_record(path);
+  EXPECT_EQ(record.head.status, RunStatus::kComplete);
+  EXPECT_EQ(record.config["compress"][0]["low_rank"]["d_kv"], 8);
+  EXPECT_EQ(record.provenance.numerics_version, 1);
+  EXPECT_FALSE(record.provenance.data_hashes.empty());
+  EXPECT_EQ(record.compression.size(), 4u);
+  EXPECT_EQ(record.training.step, (std::vector<std::int64_t>{0, 1}));
+  EXPECT_EQ(record.cache.size(), 3u);
+  EXPECT_EQ(record.cached_decoding.size(), 3u);
+  const RecordOutline note = read_outline(path), groups = read_outline_from_groups(path);
+  EXPECT_EQ(note, groups);
+  EXPECT_EQ(note.version, 1);
+  EXPECT_EQ(note.evaluation.size(), record.evaluation.size());
+  const test::TemporaryFolder folder;
+  write_record(folder / "x.h5", record);  // in today's form it holds the same
+  EXPECT_EQ(read_record(folder / "x.h5"), record);
+}
+
+TEST(EvolutionOfFiles, ABenchRecordOfTheFirstVersionHasSpreadsAndNoErrors) {
+  const auto path = std::filesystem::path(MLA_SOURCE_DIR) / "tests/store/version_1/bench.h5";
+  for (const RecordOutline& outline : {read_outline(path), read_outline_from_groups(path)}) {
+    std::size_t spreads = 0;
+    for (const ScoreOutline& score : outline.evaluation) {
+      EXPECT_FALSE(score.standard_error) << score.metric;
+      spreads += score.spread.has_value();
+    }
+    EXPECT_EQ(spreads, 2u) << "of both times";
+  }
+  EXPECT_FALSE(read_record(path).evaluation[0].standard_error);
+}
+
 TEST_F(Evolution, BenchKeptAQuartileDistanceAsItsError) {
   RunRecord record = small_record();
   record.evaluation = {{"source", "bench", "time_per_token", 10, 0.5, 3, false, "ms", {9, 10, 11}},

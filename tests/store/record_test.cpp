@@ -154,6 +154,18 @@ TEST(Record, AnotherVersionIsRefused) {
               HasSubstr("x.h5: record version 99; this program reads versions 1 to 2"));
 }
 
+TEST(Record, MatricesOfSenselessShapesAreRefused) {
+  EXPECT_EQ(rows_from_matrix({{2, 2}, {1, 2, 3, 4}}, "x"), (std::vector<std::vector<std::int64_t>>{{1, 2}, {3, 4}}));
+  EXPECT_EQ(rows_from_matrix({{2, 0}, {}}, "x").size(), 2u);
+  for (const std::size_t columns : {std::size_t{0}, std::size_t{1} << 32}) {
+    EXPECT_THAT(message_of<DataError>([&] {
+                  rows_from_matrix({{std::size_t{1} << 32, columns}, {}}, "x: /pairs");
+                }),
+                HasSubstr("x: /pairs: 4294967296 x "));
+  }
+  EXPECT_THROW(rows_from_matrix({{4}, {1, 2, 3, 4}}, "x"), DataError);
+}
+
 TEST(Record, MissingAndMistypedPartsAreNamed) {
   const TemporaryFolder folder;
   Hdf5File file = Hdf5File::create("x");
