@@ -134,7 +134,7 @@ TEST_F(Slurm, SrunStartsOneProgramOfManyRanks) {
   EXPECT_EQ(apart.exit_code, 2) << apart.err;
   EXPECT_THAT(apart.err, testing::HasSubstr("2 processes"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "results"));
-  if (run("srun --mpi=list").err.find("pmix") == std::string::npos) GTEST_SKIP() << "this Slurm is without PMIx";
+  if (run("srun --mpi=list 2>&1").out.find("pmix") == std::string::npos) GTEST_SKIP() << "this Slurm is without PMIx";
   if (apart.err.find("built without MPI") != std::string::npos) GTEST_SKIP() << "this build is without MPI";
   const auto together = run("timeout 60 srun --overcommit -n 2 --mpi=pmix" + command);
   ASSERT_EQ(together.exit_code, 0) << together.err;
