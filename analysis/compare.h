@@ -1,6 +1,7 @@
 // Two sets of results, cell by cell: what became worse, what became better, and what was different about them.
 #pragma once
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,9 +27,14 @@ struct Comparison {
   double difference = 0;            ///< after - before: of means over samples where there are samples
   std::optional<double> low, high;  ///< confidence interval of the difference
   std::optional<double> p_value;
-  std::int64_t samples = 0;  ///< pairs of samples; 0: none in common, the interval comes from standard errors
-  std::int64_t units = 0;    ///< of the bootstrap: samples, or groups of them that depend on each other
+  std::optional<double> p_holm;  ///< corrected for all tests of the report
+  std::int64_t samples = 0;      ///< pairs of samples; 0: none in common, the interval comes from standard errors
+  std::string unpaired_because;  ///< empty where there are pairs
+  std::int64_t units = 0;        ///< of the bootstrap: samples, or groups of them that depend on each other
   Verdict verdict = Verdict::kUnclear;
+
+  /// A number became none, as when training diverges: worse without a test.
+  bool is_lost() const { return std::isfinite(before) && !std::isfinite(after); }
 };
 
 /// Two records of one cell.
@@ -43,15 +49,21 @@ struct ComparisonReport {
   std::vector<std::string> only_before, only_after;
   std::vector<std::string> provenance;  ///< "git_hash: a -> b", what differs between the two sets
   std::vector<std::string> notes;
+
+  /// Comparisons that are tests: all that have an error, but those in which not one item differs.
+  std::size_t tests() const;
+  /// Those that are kWorse or kBetter by their corrected p-value.
+  std::size_t surely(Verdict verdict, double confidence) const;
 };
 
 /// Matches cells by config (seeds included) and then by name; compares every score that both have by a paired bootstrap
-/// over samples, or by standard errors where there are no samples. Scores of the source model, which all cells of a
-/// model share, are compared once.
+/// over its items, also where it is computed from other scores' items (see score_samples.h), or by standard errors
+/// where they have no items in common. Verdicts are each comparison's own; p_holm is corrected for their number (Holm).
+/// Scores of the source model, which all cells of a model share, are compared once.
 ComparisonReport compare_results(const RecordSet& before, const RecordSet& after, const CompareOptions& options);
 
 void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit,
                       std::ostream& out);
-Json comparison_json(const ComparisonReport& report);
+Json comparison_json(const ComparisonReport& report, const CompareOptions& options);
 
 }  // namespace mla

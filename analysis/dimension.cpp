@@ -5,6 +5,7 @@
 #include <map>
 #include <string_view>
 
+#include "analysis/portable_config.h"
 #include "core/base/config_path.h"
 #include "core/base/error.h"
 #include "core/base/hash.h"
@@ -302,7 +303,7 @@ Json dimension(const Observation& observation, const std::string& name) {
   if (name == "saved_percent" || name == "nominal_saved_percent" || name == "bytes_per_token")
     return or_null(run_number(observation, name));
   if (name == "commit") return record.provenance.value("git_hash", Json());
-  if (name == "config") return hash_json(config_without_seeds(record.config));
+  if (name == "config") return hash_json(portable_config_without_seeds(*observation.record));
   if (name.starts_with("provenance.")) return record.provenance.value(name.substr(11), Json());
   const Json* found = find_at(record.config, name);
   return found ? *found : Json();

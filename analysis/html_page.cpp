@@ -58,12 +58,19 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
   for (const other of head.parentNode.children) delete other.dataset.order;
   head.dataset.order = order;
   const key = row => { const text = row.cells[column].textContent.trim(); return [text, number(text)]; };
-  const rows = [...body.rows].map(row => [key(row), row]);
-  rows.sort(([[a, x]], [[b, y]]) => {
+  // The paper's rows that are compared with ours, and the differences, stay behind ours.
+  const blocks = [];
+  for (const row of [...body.rows]) {
+    const next = row.nextElementSibling, compared = next && next.className === "difference";
+    const follows = row.className === "difference" || (row.className === "paper" && compared);
+    if (follows && blocks.length) blocks[blocks.length - 1].push(row); else blocks.push([row]);
+  }
+  const keyed = blocks.map(block => [key(block[0]), block]);
+  keyed.sort(([[a, x]], [[b, y]]) => {
     if ((a === "") !== (b === "")) return a === "" ? 1 : -1;
     return order * (x !== null && y !== null ? x - y : a.localeCompare(b, undefined, {numeric: true}));
   });
-  body.append(...rows.map(([, row]) => row));
+  body.append(...keyed.flatMap(([, block]) => block));
 });
 const store = document.getElementById("cells-data") && JSON.parse(document.getElementById("cells-data").textContent);
 const setAt = (config, path, value) => {

@@ -8,6 +8,7 @@
 #include "analysis/dimension.h"
 #include "analysis/figures/figure.h"
 #include "analysis/html_page.h"
+#include "analysis/mixed_programs.h"
 #include "analysis/paper.h"
 #include "analysis/pivot.h"
 #include "core/base/config_path.h"
@@ -45,11 +46,12 @@ std::string card(const std::string& number, const std::string& what, bool bad = 
 }
 
 std::string summary_of(const RecordSet& set) {
-  std::map<std::string, std::size_t> statuses, experiments, models, commits;
+  std::map<std::string, std::size_t> statuses, experiments, models, commits, numerics;
   for (const LoadedRecord& record : set.records) {
     ++statuses[status_name(record.outline)];
     ++experiments[record.outline.head.experiment];
     ++models[plain_text(dimension({&record, "source", true}, "model"))];
+    ++numerics[cat(numerics_version(record.outline))];
     ++commits[plain_text(record.outline.provenance.value("git_hash", Json())).substr(0, 10)];
   }
   std::string html = "<div class=\"cards\">\n" + card(cat(set.records.size()), "records");
@@ -57,8 +59,8 @@ std::string summary_of(const RecordSet& set) {
   const std::size_t skipped = skipped_notes(set).size();
   html += card(cat(skipped), "skipped", skipped > 0) + "</div>\n";
   std::vector<std::vector<std::string>> rows;
-  for (const auto& [what, counts] :
-       {std::pair{"experiment", &experiments}, std::pair{"model", &models}, std::pair{"commit", &commits}}) {
+  for (const auto& [what, counts] : {std::pair{"experiment", &experiments}, std::pair{"model", &models},
+                                     std::pair{"commit", &commits}, std::pair{"numerics version", &numerics}}) {
     for (const auto& [name, count] : *counts) {
       if (rows.size() < 200) rows.push_back({what, name, cat(count)});
     }
@@ -90,8 +92,9 @@ std::string figures_of(const RecordSet& set, std::vector<std::string>& notes) {
   std::string html;
   for (const FigureKind& kind : figure_kinds()) {
     try {
-      const auto figure = kind.draw(input);
+      auto figure = kind.draw(input);
       if (!figure) continue;
+      if (!input.mixed.empty()) figure->caption += cat(" The ", input.mixed, ".");
       write_figure(*figure, scratch.path(), {"svg"});
       html += cat("<figure><h3>", html_text(figure->title), "</h3>\n<img alt=\"", html_text(figure->caption),
                   "\" src=\"data:image/svg+xml;base64,", base64(read_file(scratch.path() / (figure->name + ".svg"))),
@@ -173,14 +176,15 @@ std::string cells_of(const RecordSet& set) {
                      {"provenance", provenances.add(provenance)},
                      {"own", own}});
   }
+  const std::string mixed = input.mixed.empty() ? "" : "<br>" + html_text(input.mixed);
   const std::string quality = input.quality ? html_text(input.quality->label) : "quality";
   return cat(
       "<input id=\"filter\" placeholder=\"filter: words of a cell\" aria-label=\"filter cells\">\n<div "
       "class=\"scroll\"><table><thead><tr><th>experiment</th><th>cell</th>"
       "<th>status</th><th>last stage</th><th class=\"n\">",
       quality, "</th><th class=\"n\">saved %</th><th class=\"n\">seconds</th><th>commit</th></tr></thead><tbody>\n",
-      rows,
-      "</tbody></table></div>\n<p class=\"notes\">A click on a cell shows its config and provenance.</p>\n<script "
+      rows, "</tbody></table></div>\n<p class=\"notes\">A click on a cell shows its config and provenance.", mixed,
+      "</p>\n<script "
       "type=\"application/json\" id=\"cells-data\">",
       script_json({{"cells", cells}, {"configs", configs.values()}, {"provenances", provenances.values()}}),
       "</script>\n");

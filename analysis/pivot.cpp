@@ -5,12 +5,14 @@
 #include <set>
 
 #include "analysis/dimension.h"
+#include "analysis/mixed_programs.h"
 #include "analysis/paper.h"
 #include "analysis/pivot/groups.h"
 #include "analysis/pivot/items.h"
 #include "analysis/pivot/key_order.h"
 #include "analysis/pivot/mean.h"
 #include "analysis/pivot/values.h"
+#include "analysis/usable_records.h"
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 
@@ -123,6 +125,26 @@ void add_columns(Table& table, const std::vector<std::vector<Json>>& column_keys
   }
 }
 
+/// The records behind a table, each once.
+std::vector<const LoadedRecord*> records_of(const std::vector<Group>& groups) {
+  std::set<const LoadedRecord*> records;
+  for (const Group& group : groups) records.insert(group.records.begin(), group.records.end());
+  return {records.begin(), records.end()};
+}
+
+/// Rows that stay together: ours, and the paper's with the differences from it that follow. A row of the paper's that
+/// is beside none of ours stands alone.
+std::vector<std::vector<TableRow>> row_blocks(std::vector<TableRow> rows) {
+  std::vector<std::vector<TableRow>> blocks;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const bool compared = i + 1 < rows.size() && rows[i + 1].origin == RowOrigin::kDifference;
+    const bool follows = rows[i].origin == RowOrigin::kDifference || (rows[i].origin == RowOrigin::kPaper && compared);
+    if (!follows || blocks.empty()) blocks.emplace_back();
+    blocks.back().push_back(std::move(rows[i]));
+  }
+  return blocks;
+}
+
 void sort_rows(Table& table, const std::string& sort) {
   const bool falling = sort.ends_with(":desc");
   const std::string name = falling ? sort.substr(0, sort.size() - 5) : sort;
@@ -137,9 +159,14 @@ void sort_rows(Table& table, const std::string& sort) {
     const auto& cell = row.values[index - table.keys.size()];
     return cell ? Json(cell->mean) : Json();
   };
-  std::stable_sort(table.rows.begin(), table.rows.end(), [&](const TableRow& a, const TableRow& b) {
-    return falling ? before(value(b), value(a)) : before(value(a), value(b));
+  auto blocks = row_blocks(std::move(table.rows));
+  std::stable_sort(blocks.begin(), blocks.end(), [&](const auto& a, const auto& b) {
+    return falling ? before(value(b.front()), value(a.front())) : before(value(a.front()), value(b.front()));
   });
+  table.rows.clear();
+  for (auto& block : blocks) {
+    for (TableRow& row : block) table.rows.push_back(std::move(row));
+  }
 }
 
 /// Keys without a value in any row say nothing.
@@ -203,8 +230,9 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
   check_keys(set, spec);
   if (spec.errors != "runs" && spec.errors != "both")
     throw ConfigError(cat("errors: ", unknown_name(spec.errors, {"runs", "both"})));
-  const auto records = usable_records(set, table);
-  const std::vector<Item> items = collect_items(set, records, spec);
+  UsableRecords usable = usable_records(set);
+  table.left_out = std::move(usable.left_out);
+  const std::vector<Item> items = collect_items(set, usable.records, spec);
   std::vector<ValueSpec> specs = value_specs(items, spec);
   std::erase_if(specs, [&](const ValueSpec& value) {
     return std::none_of(items.begin(), items.end(),
@@ -256,6 +284,7 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
       table.notes.push_back("a cell averages over runs that differ in: " + join({paths.begin(), paths.end()}));
     }
   }
+  if (std::string mixed = mixed_programs(records_of(groups)); !mixed.empty()) table.notes.push_back(std::move(mixed));
   if (!spec.paper.empty()) add_paper(table, examples, spec.paper);
   if (!spec.sort.empty()) sort_rows(table, spec.sort);
   drop_empty_keys(table);

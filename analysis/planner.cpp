@@ -200,13 +200,17 @@ Json recommendation(const PlannerCandidate& candidate) {
   json["bytes_per_token"] = candidate.bytes_per_token;
   json["saved_percent"] = candidate.saved_percent;
   json["quality"] = candidate.quality.mean;
-  json["standard_error"] = candidate.quality.error;
+  json["standard_error"] = candidate.quality.error ? Json(*candidate.quality.error) : Json();
   json["loss"] = candidate.loss;
   json["runs"] = candidate.group->runs.size();
   Json evidence = Json::array();
   for (const Observation& each : candidate.group->runs) evidence.push_back(each.record->path.string());
   json["records"] = evidence;
   return json;
+}
+
+std::string error_text(const GroupValue& value, const char* before) {
+  return value.error ? fmt::format("{}{:.2g}", before, *value.error) : "";
 }
 
 }  // namespace
@@ -232,6 +236,7 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
     return answer;
   }
   answer.measured = true;
+  if (!input.mixed.empty()) answer.notes.push_back(input.mixed);
   const auto reference = reference_of(input, answer);
   answer.reference_quality = reference.value_or(0);
   std::vector<PlannerCandidate> all = candidates(input);
@@ -251,7 +256,8 @@ PlannerAnswer plan(const FigureInput& input, const PlannerQuestion& question) {
   for (std::size_t i = 1; i < answer.fitting.size(); ++i) {
     const PlannerCandidate &best = answer.fitting.front(), &other = answer.fitting[i];
     const bool same_size = !by_size || other.bytes_per_token == best.bytes_per_token;
-    if (same_size && std::abs(other.loss - best.loss) <= std::hypot(best.quality.error, other.quality.error))
+    if (same_size && best.quality.error && other.quality.error &&
+        std::abs(other.loss - best.loss) <= std::hypot(*best.quality.error, *other.quality.error))
       answer.equal.push_back(other);
   }
   return answer;
@@ -262,10 +268,10 @@ void print_plan(const FigureInput& input, const PlannerAnswer& answer, std::ostr
   if (!answer.fitting.empty()) {
     const PlannerCandidate& best = answer.fitting.front();
     out << fmt::format(
-        "Recommended: {}\n  {:.6g} bytes per token ({:.2f} % saved), {} {} ±{:.2g} over {} runs; {:+.4g} against {} "
+        "Recommended: {}\n  {:.6g} bytes per token ({:.2f} % saved), {} {}{} over {} runs; {:+.4g} against {} "
         "({})\n\nEvidence:\n",
         best.group->label, best.bytes_per_token, best.saved_percent, input.quality->label,
-        short_number(best.quality.mean), best.quality.error, best.group->runs.size(),
+        short_number(best.quality.mean), error_text(best.quality, " ±"), best.group->runs.size(),
         best.quality.mean - answer.reference_quality, short_number(answer.reference_quality), answer.reference);
     std::vector<std::vector<std::string>> lines = {
         {"config", "bytes/token", "saved %", input.quality->label, "±", "loss", "runs"}};
@@ -273,14 +279,13 @@ void print_plan(const FigureInput& input, const PlannerAnswer& answer, std::ostr
       if (lines.size() > 10) break;
       lines.push_back({each.group->label, fmt::format("{:.6g}", each.bytes_per_token),
                        fmt::format("{:.2f}", each.saved_percent), short_number(each.quality.mean),
-                       fmt::format("{:.2g}", each.quality.error), fmt::format("{:.4g}", each.loss),
-                       cat(each.group->runs.size())});
+                       error_text(each.quality, ""), fmt::format("{:.4g}", each.loss), cat(each.group->runs.size())});
     }
     print_text_table(lines, 1, out);
     if (!answer.equal.empty())
       out << answer.equal.size()
           << " of these cannot be told from the recommended one: they lie within one standard error\n";
-    if (best.group->runs.size() < 2)
+    if (best.group->runs.size() < 2 && best.quality.error)
       out << "One run of it: the error is that of the samples alone, another seed may differ by more\n";
   }
   if (!answer.spectral.empty()) {

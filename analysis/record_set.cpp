@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "analysis/portable_config.h"
 #include "core/base/config_path.h"
 #include "core/base/error.h"
 #include "core/base/fields.h"
@@ -12,8 +13,6 @@ namespace mla {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kNotOfTheResult[] = {"name", "description", "results", "save_model", "checkpoint_seconds"};
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
@@ -43,19 +42,12 @@ void make_unique(std::vector<fs::path>& paths) {
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
 }
 
-void erase_seeds(Json& value) {
-  if (value.is_object()) value.erase("seed");
-  for (Json& member : value) {
-    if (member.is_structured()) erase_seeds(member);
-  }
-}
-
 /// The value at a place of the grid: as the config states it, or else as the cell does. Null where there is none.
 Json value_at(const RecordOutline& record, const std::string& path) {
   const auto own = record.overrides.find(path);
-  if (own != record.overrides.end()) return *own;
+  if (own != record.overrides.end()) return without_folders(path, *own);
   const Json* found = find_at(record.config, path);
-  return found ? *found : Json();
+  return found ? without_folders(path, *found) : Json();
 }
 
 /// Fills in the settings of all records: overrides in which those of one model that have such a key differ.
@@ -75,7 +67,7 @@ void find_settings(std::vector<LoadedRecord>& records) {
   }
   for (std::size_t i = 0; i < records.size(); ++i) {
     for (const auto& [path, value] : records[i].outline.overrides.items()) {
-      if (values[models[i]][path].size() > 1) records[i].settings[path] = value;
+      if (values[models[i]][path].size() > 1) records[i].settings[path] = without_folders(path, value);
     }
   }
 }
@@ -103,12 +95,13 @@ RecordSet read_records(const std::vector<fs::path>& paths, const OutlineParts& p
   set.temporary = std::move(files.temporary);
   for (const fs::path& path : files.records) {
     try {
-      set.records.push_back({path, read_outline(path, parts), Json::object()});
+      set.records.push_back({path, read_outline(path, parts), Json::object(), {}});
     } catch (const DataError& error) {
       set.skipped.emplace_back(error.what());
     }
   }
   find_settings(set.records);
+  find_inputs(set.records);
   return set;
 }
 
@@ -155,20 +148,6 @@ std::string model_name(const Json& config) {
   fs::path folder = path.get<std::string>();
   if (!folder.has_filename()) folder = folder.parent_path();
   return folder.filename().string();
-}
-
-Json config_identity(const Json& config) {
-  Json identity = config;
-  if (identity.is_object()) {
-    for (const char* key : kNotOfTheResult) identity.erase(key);
-  }
-  return identity;
-}
-
-Json config_without_seeds(const Json& config) {
-  Json rest = config_identity(config);
-  erase_seeds(rest);
-  return rest;
 }
 
 }  // namespace mla

@@ -14,6 +14,7 @@ struct LoadedRecord {
   RecordOutline outline;
   /// Those of the overrides in which records of the same model differ: files that go with a model are none of them.
   Json settings = Json::object();
+  std::string input_hashes = {};  ///< hash of what was read, see find_inputs(); empty where the record does not say
 };
 
 struct RecordSet {
@@ -50,10 +51,5 @@ const Json* find_at(const Json& config, const std::string& path);
 
 /// The folder of the model that a config names; "" where it names none.
 std::string model_name(const Json& config);
-
-/// A config without seeds and without what does not change a result (name, description, results, save_model).
-Json config_without_seeds(const Json& config);
-/// Leaves only seeds in: without name, description, results, save_model.
-Json config_identity(const Json& config);
 
 }  // namespace mla

@@ -42,7 +42,8 @@ void print_summary(const RecordSet& set, std::ostream& out) {
   for (const auto& [task, metric] : measured_in(set)) {
     out << fmt::format("{} {}\n{:<{}}  {:<9} {:>7}  {:>18}  {:>18}  {:>18}\n", task, metric, "cell", width, "status",
                        "cache %", "source", "converted", "fine-tuned");
-    for (const auto& [path, record, settings] : set.records) {
+    for (const LoadedRecord& loaded : set.records) {
+      const RecordOutline& record = loaded.outline;
       out << fmt::format("{:<{}}  {:<9} {:>7.2f}  {:>18}  {:>18}  {:>18}\n", name_of(record), width,
                          status_name(record), 100 * cache_ratio(record), score_text(record, "source", task, metric),
                          score_text(record, "converted", task, metric), score_text(record, "fine_tuned", task, metric));
@@ -51,7 +52,8 @@ void print_summary(const RecordSet& set, std::ostream& out) {
   }
   const auto notes = skipped_notes(set);
   for (const std::string& note : notes) out << "skipped: " << note << "\n";
-  for (const auto& [path, record, settings] : set.records) {
+  for (const LoadedRecord& loaded : set.records) {
+    const RecordOutline& record = loaded.outline;
     if (!record.head.message.empty()) out << record.head.cell << ": " << record.head.message << "\n";
   }
   out << set.records.size() << " records, " << notes.size() << " skipped\n";
@@ -63,7 +65,8 @@ Json summary_json(const RecordSet& set) {
     const std::size_t colon = note.find(": ");
     skipped.push_back({{"path", note.substr(0, colon)}, {"problem", note}});
   }
-  for (const auto& [path, record, settings] : set.records) {
+  for (const LoadedRecord& loaded : set.records) {
+    const RecordOutline& record = loaded.outline;
     Json scores = Json::array();
     for (const ScoreOutline& score : record.evaluation) {
       scores.push_back({{"stage", score.stage},
@@ -73,7 +76,7 @@ Json summary_json(const RecordSet& set) {
                         {"standard_error", score.standard_error ? Json(*score.standard_error) : Json(nullptr)},
                         {"n", score.n}});
     }
-    records.push_back({{"path", path.string()},
+    records.push_back({{"path", loaded.path.string()},
                        {"experiment", record.head.experiment},
                        {"cell", record.head.cell},
                        {"status", status_name(record)},

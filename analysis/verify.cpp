@@ -9,6 +9,7 @@
 #include "core/base/file.h"
 #include "core/store/hdf5_file.h"
 #include "core/store/record.h"
+#include "core/store/record_contents.h"
 
 namespace mla {
 namespace {
@@ -21,7 +22,8 @@ void check_training(const RunRecord& record, std::vector<std::string>& problems)
   for (const auto& [name, size] : {std::pair{"tokens", training.tokens.size()}, std::pair{"loss", training.loss.size()},
                                    std::pair{"learning_rate", training.learning_rate.size()},
                                    std::pair{"gradient_norm", training.gradient_norm.size()}}) {
-    if (size != length) problems.push_back(cat("/training/", name, " has ", size, " entries, /training/step ", length));
+    if (size != length && size != 0)
+      problems.push_back(cat("/training/", name, " has ", size, " entries, /training/step ", length));
   }
   for (std::size_t i = 1; i < length; ++i) {
     if (training.step[i] > training.step[i - 1]) continue;
@@ -123,12 +125,27 @@ std::vector<std::string> verify_record(const fs::path& path) {
     check_scores(record, problems);
     check_cache(record, problems);
     check_outline(path, problems);
-    if (!Hdf5File::is_sealed(path))
-      problems.emplace_back("there is no checksum after the content: another program has written it");
   } catch (const DataError& error) {
     problems.push_back(without_path(error.what(), path));
   }
   return problems;
+}
+
+std::string annotation_of(const fs::path& path) {
+  constexpr std::size_t kShown = 6;
+  const RecordCheck check = check_record(path);
+  if (check.state == RecordState::kWhole) return "";
+  if (check.state == RecordState::kUnchecked)
+    return "another program has opened it for writing; it is of before records held a checksum inside, so that what "
+           "was "
+           "changed cannot be told";
+  if (check.added.empty()) return "another program has opened it for writing, and changed nothing";
+  std::string text = cat(check.added.size(), " additions by another program, all else as it was written: ");
+  for (std::size_t i = 0; i < check.added.size() && i < kShown; ++i) {
+    const std::string& name = check.added[i];
+    text += cat(i > 0 ? ", " : "", name.size() > 80 ? name.substr(0, 77) + "…" : name);
+  }
+  return check.added.size() > kShown ? cat(text, " and ", check.added.size() - kShown, " more") : text;
 }
 
 Verification verify_results(const std::vector<fs::path>& paths) {
@@ -137,7 +154,10 @@ Verification verify_results(const std::vector<fs::path>& paths) {
   std::set<fs::path> folders, results;
   for (const fs::path& path : files.records) {
     ++verification.records;
-    for (const std::string& problem : verify_record(path)) verification.problems.push_back({path, problem});
+    const std::vector<std::string> problems = verify_record(path);
+    for (const std::string& problem : problems) verification.problems.push_back({path, problem});
+    if (const std::string note = problems.empty() ? annotation_of(path) : ""; !note.empty())
+      verification.annotated.push_back({path, note});
     folders.insert(path.parent_path());
   }
   for (const fs::path& path : paths) {

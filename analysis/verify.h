@@ -18,6 +18,7 @@ struct Verification {
   std::size_t records = 0;          ///< looked at
   std::vector<Finding> problems;    ///< what is wrong
   std::vector<Finding> incomplete;  ///< planned cells without a complete record, half-written files
+  std::vector<Finding> annotated;   ///< records that another program has opened for writing, and what it added
   bool good() const { return problems.empty(); }
 };
 
@@ -27,5 +28,8 @@ Verification verify_results(const std::vector<std::filesystem::path>& paths);
 
 /// What is wrong within one record; empty when nothing is.
 std::vector<std::string> verify_record(const std::filesystem::path& path);
+
+/// What another program has done to a record that can be read, in words; "" where none has.
+std::string annotation_of(const std::filesystem::path& path);
 
 }  // namespace mla

@@ -12,6 +12,7 @@
 #include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
+#include "core/base/statistics.h"
 #include "core/ops/matrix_product.h"
 #include "core/ops/thin_linear.h"
 
@@ -130,6 +131,11 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
 double Samples::median() const { return values.empty() ? 0 : quantile(values, 0.5); }
 double Samples::spread() const { return values.size() < 2 ? 0 : (quantile(values, 0.75) - quantile(values, 0.25)) / 2; }
 
+std::optional<double> Samples::standard_error() const {
+  if (runs.size() < 2 || values.empty()) return {};
+  return grouped_quantile(values, runs, 0.5).standard_error;
+}
+
 void check_room(const Decoder& decoder, const BenchCell& cell) {
   const std::int64_t most = decoder.geometry.max_positions;
   if (cell.context + cell.new_tokens > most) {
@@ -163,7 +169,10 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
     at::Tensor fed = ids.narrow(1, 0, 1);
     if (cell.prefill) {
       const double seconds = seconds_of([&] { fed = prefill(decoder, cell, ids, cache); });
-      if (counts) result.first_ms.values.push_back(1000 * seconds);
+      if (counts) {
+        result.first_ms.values.push_back(1000 * seconds);
+        result.first_ms.runs.push_back(1);
+      }
     } else {
       fill_with_noise(decoder, cache, cell.context, cell.seed);
     }
@@ -172,6 +181,7 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
       const double seconds = seconds_of([&] { fed = decoder.forward_cached(fed, cache, cell.path).argmax(-1, true); });
       if (counts) result.token_ms.values.push_back(1000 * seconds);
     }
+    if (counts) result.token_ms.runs.push_back(cell.new_tokens - 1);
     if (run + 1 == cell.warm_up + cell.repeats) count_cache(cache, result);
   }
   result.peak_bytes = peak_bytes();

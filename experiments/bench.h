@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,13 @@ struct BenchCell {
 /// Repeated measurements of one quantity.
 struct Samples {
   std::vector<double> values;
+  std::vector<std::int64_t> runs;  ///< how many of them each run gave, one after the other
   double median() const;
   /// Half of the distance between the quartiles; 0 for fewer than two.
   double spread() const;
+  /// Standard error of the median, had the runs been others: steps of one run depend on each other. Absent for a single
+  /// run.
+  std::optional<double> standard_error() const;
 };
 
 struct BenchResult {

@@ -16,8 +16,10 @@
 #include "experiments/bench_config.h"
 #include "experiments/command.h"
 #include "experiments/dtype.h"
+#include "experiments/model_files.h"
 #include "experiments/run_provenance.h"
 #include "experiments/table.h"
+#include "experiments/token_data.h"
 
 namespace mla {
 namespace {
@@ -61,6 +63,9 @@ class Bench final : public Command {
     install_interrupt_handler();
     const BenchConfig config = resolve();
     const std::vector<NamedBenchCell> measured = bench_cells(config);
+    if (!config.model.empty()) {
+      for (const auto& [role, file] : files_of_model(config.model, "model")) data_hashes_[role] = hash_data_file(file);
+    }
     const MachineRates machine = measure_machine();
     log_info(cat(at::get_num_threads(), " threads: reading ", rounded(machine.bytes_per_second / kGiga, 3),
                  " GB/s, products ", rounded(machine.operations_per_second / kGiga, 4), " GFLOP/s"));
@@ -85,8 +90,8 @@ class Bench final : public Command {
       }
     }
     table.print(console.text());
-    console.text()
-        << "roofline: share of the measured reading rate (memory) or product rate (compute), whichever is larger\n";
+    console.text() << "+-: standard error of the median, over runs\nroofline: share of the measured reading rate "
+                      "(memory) or product rate (compute), whichever is larger\n";
     console.report({{"bytes_per_second", machine.bytes_per_second},
                     {"operations_per_second", machine.operations_per_second},
                     {"threads", at::get_num_threads()},
@@ -134,6 +139,8 @@ class Bench final : public Command {
     return decoder;
   }
 
+  static Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+
   static std::string roofline(const BenchResult& result) {
     const bool memory = result.bandwidth_share >= result.compute_share;
     return cat(rounded(100 * std::max(result.bandwidth_share, result.compute_share), 3),
@@ -145,7 +152,7 @@ class Bench final : public Command {
             named.name,
             result.first_ms.values.empty() ? "-" : rounded(result.first_ms.median(), 4),
             rounded(result.token_ms.median(), 4),
-            rounded(result.token_ms.spread(), 2),
+            result.token_ms.standard_error() ? rounded(*result.token_ms.standard_error(), 2) : "-",
             rounded(result.tokens_per_second, 4),
             grouped(result.peak_bytes / 1000000),
             grouped(result.cache_bytes),
@@ -162,8 +169,10 @@ class Bench final : public Command {
             {"cache", write_fields(named.cell.cache)},
             {"first_ms", result.first_ms.median()},
             {"first_ms_spread", result.first_ms.spread()},
+            {"first_ms_standard_error", or_null(result.first_ms.standard_error())},
             {"token_ms", result.token_ms.median()},
             {"token_ms_spread", result.token_ms.spread()},
+            {"token_ms_standard_error", or_null(result.token_ms.standard_error())},
             {"tokens_per_second", result.tokens_per_second},
             {"peak_bytes", result.peak_bytes},
             {"cached_tokens", result.cached_tokens},
@@ -177,8 +186,8 @@ class Bench final : public Command {
             {"prefill_compute_share", result.prefill_compute_share}};
   }
 
-  static void write(const BenchConfig& config, const BenchModel& model, const NamedBenchCell& named,
-                    const BenchResult& result, const MachineRates& machine, const Console& console) {
+  void write(const BenchConfig& config, const BenchModel& model, const NamedBenchCell& named, const BenchResult& result,
+             const MachineRates& machine, const Console& console) const {
     RunRecord record;
     record.head.experiment = config.name;
     record.head.cell = cat("model=", model.name, ",", named.name);
@@ -190,16 +199,20 @@ class Bench final : public Command {
                         {"new_tokens", named.cell.new_tokens},
                         {"path", write_fields(named.cell.path)},
                         {"cache", write_fields(named.cell.cache)}};
-    record.head.content_hash = hash_json({{"config", record.config}, {"cell", record.head.cell}});
+    record.head.content_hash =
+        hash_json({{"config", record.config}, {"cell", record.head.cell}, {"data_hashes", data_hashes_}});
     record.provenance = provenance_of(console);
     record.provenance.seed = config.seed;
     record.provenance.threads = at::get_num_threads();
+    record.provenance.data_hashes = data_hashes_;
     const std::string stage = model.compress.empty() ? "source" : "converted";
     const auto score = [&](const char* metric, double value, const char* unit, bool higher, const Samples& samples) {
       const auto n = std::max<std::int64_t>(1, std::ssize(samples.values));
-      std::optional<double> spread;
-      if (n > 1) spread = samples.spread();
-      record.evaluation.push_back({stage, "bench", metric, value, spread, n, higher, unit, samples.values});
+      ScoreRecord record_of{stage, "bench", metric, value, samples.standard_error(), n, higher, unit, samples.values};
+      record_of.group_sizes = samples.runs;
+      if (!samples.runs.empty()) record_of.group_unit = "run";
+      if (n > 1) record_of.spread = samples.spread();
+      record.evaluation.push_back(std::move(record_of));
     };
     if (!result.first_ms.values.empty())
       score("time_to_first_token", result.first_ms.median(), "ms", false, result.first_ms);
@@ -218,6 +231,7 @@ class Bench final : public Command {
     write_record(std::filesystem::path(config.results) / config.name / (record.head.cell + ".h5"), record);
   }
 
+  Json data_hashes_ = Json::object();
   std::optional<std::filesystem::path> config_, model_;
   std::vector<std::string> set_, paths_, caches_;
   std::optional<std::string> batch_, context_, new_tokens_;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/statistics.h"
 #include "core/evaluate/cached_perplexity.h"
 #include "core/store/record.h"
 #include "experiments/cache_format.h"
@@ -27,10 +28,12 @@ struct CachedDecodingConfig {
   }
 };
 
-/// What was measured of one task: its record, and each token's KL where the config asks for it.
+/// What was measured of one task: its record, each token's NLL, and its KL where the config asks for it. Tokens of one
+/// window depend on each other: standard errors take windows as independent, or blocks of them where they are few.
 struct CachedDecoding {
   CachedDecodingRecord record;
-  std::vector<double> kl;
+  std::vector<double> nll, kl;
+  SampleGroups groups;
 };
 
 /// Decodes the rows of one task, telling progress on the terminal and stopping on a signal.

@@ -56,11 +56,9 @@ std::vector<ScoreRecord> recall_scores(const std::string& stage, const std::stri
   std::vector<ScoreRecord> scores;
   const auto add = [&](const Measure& measure, const std::string& metric, const std::vector<double>& values) {
     scores.push_back(mean_score(stage, task, metric, values, {}, measure.higher_is_better, measure.unit));
+    scores.back().per_sample = values;
   };
-  for (const Measure& measure : measures) {
-    add(measure, measure.name, measure.values);
-    scores.back().per_sample = measure.values;
-  }
+  for (const Measure& measure : measures) add(measure, measure.name, measure.values);
   for (const std::int64_t length : each(asked.items, [](const RecallItem& item) { return item.length; })) {
     for (const Measure& measure : measures) {
       const std::string name = cat(measure.name, "_", length);

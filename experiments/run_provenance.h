@@ -6,8 +6,8 @@
 
 namespace mla {
 
-/// Program, machine and the command line that the console was made with; seed, threads and data hashes are the
-/// caller's.
+/// Program, machine, libraries with the instruction sets that are in use, and the command line that the console was
+/// made with; seed, threads and data hashes are the caller's.
 Provenance provenance_of(const Console& console);
 
 }  // namespace mla

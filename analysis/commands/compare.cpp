@@ -11,7 +11,10 @@ constexpr const char* kUsage =
     "       mlaforge-report compare RESULTS --commits HASH HASH [options]\n\n"
     "A and B are results folders or records, before and after. Cells are matched by their configs, then by name. Every "
     "score\n"
-    "that both have is compared by a paired bootstrap over its samples; what became worse comes first.\n\n"
+    "that both have is compared by a paired bootstrap over its items, perplexities and averages by the items that "
+    "they\n"
+    "are computed from; what became worse comes first. Verdicts are each comparison's own: of many, some stand out by\n"
+    "chance. `p Holm` is corrected for their number, and --fail-on-worse goes by it.\n\n"
     "Examples:\n  mlaforge-report compare results_before results_after\n"
     "  mlaforge-report compare results --commits 0f3672e aa64885 --fail-on-worse\n";
 
@@ -35,7 +38,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
       "resamples", po::value(&compare.resamples)->default_value(10'000), "of the bootstrap")(
       "seed", po::value(&compare.seed)->default_value(0), "of the bootstrap")(
       "limit", po::value(&limit)->default_value(40), "lines shown")(
-      "fail-on-worse", "exit code 1 when a score became worse")("json", "print one JSON object on stdout");
+      "fail-on-worse", "exit code 1 when a score became worse, after Holm's correction for the number of tests")(
+      "json", "print one JSON object on stdout");
   ReportArguments parsed = parse_arguments(self, options, arguments, streams);
   if (parsed.help) return ExitCode::kDone;
   if (!(compare.confidence > 0 && compare.confidence < 1))
@@ -60,11 +64,11 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   const ComparisonReport report = compare_results(before, after, compare);
   if (report.cells.empty()) throw DataError("compare: the two have no cell in common, by config or by name");
   if (parsed.has("json")) {
-    streams.out << comparison_json(report).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    streams.out << comparison_json(report, compare).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
     print_comparison(report, compare, limit, streams.out);
   }
-  const bool worse = !report.comparisons.empty() && report.comparisons.front().verdict == Verdict::kWorse;
+  const bool worse = report.surely(Verdict::kWorse, compare.confidence) > 0;
   return worse && parsed.has("fail-on-worse") ? ExitCode::kCellsFailed : ExitCode::kDone;
 }
 

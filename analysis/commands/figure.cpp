@@ -70,7 +70,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   const std::filesystem::path folder = parsed.text("output");
   std::size_t drawn = 0;
   for (const FigureKind& kind : kinds) {
-    const auto made = kind.draw(input);
+    auto made = kind.draw(input);
+    if (made && !input.mixed.empty()) made->caption += cat(" The ", input.mixed, ".");
     if (!made) {
       if (!all) streams.err << kind.name << ": the records have nothing to show\n";
       continue;
@@ -84,7 +85,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
     streams.err << (folder / made->name).string() << ".{dat,gp," << parsed.text("format") << "}: " << made->caption
                 << "\n";
   }
-  for (const std::string& note : skipped_notes(set)) streams.err << "skipped: " << note << "\n";
+  if (!input.mixed.empty()) streams.err << input.mixed << "\n";
+  for (const std::string& note : input.left_out) streams.err << "skipped: " << note << "\n";
   if (drawn == 0) throw DataError("figure: the records have nothing to show");
   return ExitCode::kDone;
 }

@@ -86,7 +86,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   } else {
     print_plan(input, answer, streams.out);
   }
-  for (const std::string& note : skipped_notes(set)) streams.err << "skipped: " << note << "\n";
+  for (const std::string& note : input.left_out) streams.err << "skipped: " << note << "\n";
   return ExitCode::kDone;
 }
 

@@ -30,7 +30,8 @@ ExitCode verify(const ReportCommand& self, const std::vector<std::string>& argum
   if (parsed.has("json")) {
     streams.out << Json{{"records", found.records},
                         {"problems", findings_json(found.problems)},
-                        {"incomplete", findings_json(found.incomplete)}}
+                        {"incomplete", findings_json(found.incomplete)},
+                        {"annotated", findings_json(found.annotated)}}
                        .dump()
                 << "\n";
   } else {
@@ -38,8 +39,12 @@ ExitCode verify(const ReportCommand& self, const std::vector<std::string>& argum
       streams.out << finding.path.string() << ": " << finding.problem << "\n";
     for (const Finding& finding : found.incomplete)
       streams.out << "incomplete: " << finding.path.string() << ": " << finding.problem << "\n";
+    for (const Finding& finding : found.annotated)
+      streams.out << "annotated: " << finding.path.string() << ": " << finding.problem << "\n";
     streams.out << found.records << " records, " << found.problems.size() << " problems, " << found.incomplete.size()
-                << " incomplete\n";
+                << " incomplete";
+    if (!found.annotated.empty()) streams.out << ", " << found.annotated.size() << " annotated";
+    streams.out << "\n";
   }
   return found.good() ? ExitCode::kDone : ExitCode::kData;
 }
@@ -154,11 +159,12 @@ ExitCode gc(const ReportCommand& self, const std::vector<std::string>& arguments
 }  // namespace
 
 ReportCommand verify_command() {
-  return {"verify", "check structure, checksums and completeness of results",
-          "usage: mlaforge-report verify RESULTS… [--json]\n\nExit code 3 when a record is damaged; what is planned "
-          "and missing is told, and no error.\n\n"
-          "Example: mlaforge-report verify results\n",
-          verify};
+  return {
+      "verify", "check structure, checksums and completeness of results",
+      "usage: mlaforge-report verify RESULTS… [--json]\n\nExit code 3 when a record is damaged; what is planned "
+      "and missing is told, and no error, and so are additions by other\nprograms, such as notes made with h5py.\n\n"
+      "Example: mlaforge-report verify results\n",
+      verify};
 }
 ReportCommand merge_command() {
   return {"merge", "several results folders as one, which a run can go on with",

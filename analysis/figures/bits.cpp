@@ -5,20 +5,46 @@
 #include <set>
 
 #include "analysis/figures/kinds.h"
+#include "analysis/pivot/mean.h"
 #include "core/base/error.h"
 
 namespace mla {
 namespace {
 
-/// A score of text decoded through a cache, by what was stored.
+/// Scores of text decoded through a cache, by what was stored: one entry a run.
+struct BitsRuns {
+  std::vector<TableValue> bits, nll, kl;
+};
+
+/// Their means over runs.
 struct BitsPoint {
   double bits = 0, nll = 0, nll_error = 0;
   std::optional<double> kl, kl_error;
 };
 
+TableValue table_value(const ScoreOutline& score) {
+  TableValue value;
+  value.mean = score.value;
+  value.error = value.sample_error = score.standard_error;
+  return value;
+}
+
+BitsPoint point_of(const BitsRuns& runs) {
+  const TableValue nll = mean_of(runs.nll);
+  BitsPoint point{mean_of(runs.bits).mean, nll.mean, nll.error.value_or(0), {}, {}};
+  if (runs.kl.size() == runs.nll.size()) {
+    const TableValue kl = mean_of(runs.kl);
+    point.kl = kl.mean;
+    point.kl_error = kl.error.value_or(0);
+  }
+  return point;
+}
+
 /// One model: its points by codec, and what it says through a cache that is kept as computed.
 struct Panel {
+  std::map<std::string, std::map<std::string, BitsRuns>> runs;  ///< by codec without its bits, by codec
   std::map<std::string, std::vector<BitsPoint>> curves;
+  std::vector<TableValue> exact;
   std::optional<double> exact_nll;
 };
 
@@ -34,9 +60,10 @@ using Panels = std::map<std::pair<bool, std::string>, Panel>;
 Panels collect(const FigureInput& input) {
   Panels panels;
   std::set<std::string> models;
-  for (const LoadedRecord& record : input.set.records) models.insert(model_name(record.outline.config));
+  for (const LoadedRecord* record : input.records) models.insert(model_name(record->outline.config));
   const bool one_model = models.size() < 2;
-  for (const LoadedRecord& record : input.set.records) {
+  for (const LoadedRecord* each : input.records) {
+    const LoadedRecord& record = *each;
     for (const ScoreOutline& bits : record.outline.evaluation) {
       if (bits.metric != "effective_bits") continue;
       const Observation stage{&record, bits.stage, bits.stage == "source"};
@@ -50,12 +77,19 @@ Panels collect(const FigureInput& input) {
       Panel& panel = panels[{!source, name}];
       const Json& codec = codec_of({&record, bits.stage, source, CacheScores::kThroughCodec});
       if (codec.is_null()) {
-        panel.exact_nll = nll->value;
+        panel.exact.push_back(table_value(*nll));
         continue;
       }
-      BitsPoint point{bits.value, nll->value, nll->standard_error.value_or(0), {}, {}};
-      if (kl) point.kl = kl->value, point.kl_error = kl->standard_error.value_or(0);
-      panel.curves[without_bits(codec)].push_back(point);
+      BitsRuns& runs = panel.runs[without_bits(codec)][cat(bits.task, codec.dump())];
+      runs.bits.push_back(table_value(bits));
+      runs.nll.push_back(table_value(*nll));
+      if (kl) runs.kl.push_back(table_value(*kl));
+    }
+  }
+  for (auto& [name, panel] : panels) {
+    if (!panel.exact.empty()) panel.exact_nll = mean_of(panel.exact).mean;
+    for (const auto& [codec, points] : panel.runs) {
+      for (const auto& [settings, runs] : points) panel.curves[codec].push_back(point_of(runs));
     }
   }
   return panels;

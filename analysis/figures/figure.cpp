@@ -8,6 +8,10 @@
 #include <map>
 #include <string_view>
 
+#include "analysis/mixed_programs.h"
+#include "analysis/pivot/mean.h"
+#include "analysis/portable_config.h"
+#include "analysis/usable_records.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/shell.h"
@@ -77,7 +81,7 @@ std::string label_of(const Observation& observation) {
 std::string overrides_without_seeds(const RecordOutline& record) {
   std::string text;
   for (const auto& [path, value] : record.overrides.items()) {
-    if (path != "seed" && !path.ends_with(".seed")) text += cat(path, "=", value.dump(), "\n");
+    if (path != "seed" && !path.ends_with(".seed")) text += cat(path, "=", without_folders(path, value).dump(), "\n");
   }
   return text;
 }
@@ -98,21 +102,19 @@ std::vector<Observation> runs_of(const LoadedRecord& record, const FigureOptions
 
 /// What runs of one group have in common. A source model is the same whatever a cell makes of it.
 std::string group_key(const Observation& run) {
-  const Json& config = run.record->outline.config;
+  const Json config = portable_config_without_seeds(*run.record);
   if (run.scores != CacheScores::kThroughCodec)
-    return cat(run.stage, config_without_seeds(config).dump(), overrides_without_seeds(run.record->outline));
+    return cat(run.stage, config.dump(), overrides_without_seeds(run.record->outline));
   const Json *model = find_at(config, "model"), *cache = find_at(config, "cache");
   return cat("source through a codec", model ? model->dump() : "", cache ? cache->dump() : "");
 }
 
-std::vector<RunGroup> group_runs(const RecordSet& set, const FigureOptions& options) {
+std::vector<RunGroup> group_runs(const std::vector<const LoadedRecord*>& records, const FigureOptions& options) {
   std::vector<RunGroup> groups;
   std::map<std::string, std::size_t> known;
   std::vector<std::string> models;
-  for (const LoadedRecord& record : set.records) {
-    const RunStatus status = record.outline.head.status;
-    if (status == RunStatus::kFailed || status == RunStatus::kInterrupted) continue;
-    for (const Observation& run : runs_of(record, options)) {
+  for (const LoadedRecord* record : records) {
+    for (const Observation& run : runs_of(*record, options)) {
       const auto [found, is_new] = known.try_emplace(group_key(run), groups.size());
       const bool source = run.scores == CacheScores::kThroughCodec;
       if (is_new) {
@@ -158,7 +160,7 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
       if (one && !quality->parts.empty()) continue;
       quality->parts.push_back(part);
       quality->through_cache = score->task.ends_with(kCached);
-      const bool share = score->unit.starts_with("share") || metric.starts_with("accuracy");
+      const bool share = is_share(*score);
       quality->scale = share ? 100 : 1;
       const std::string unit = share ? "%" : score->unit;
       const std::string what = quality->parts.size() > 1 ? cat("mean ", metric)
@@ -196,50 +198,42 @@ std::optional<Quality> find_quality(const std::vector<RunGroup>& groups, const F
 }  // namespace
 
 FigureInput figure_input(const RecordSet& set, const FigureOptions& options) {
-  FigureInput input{set, options, group_runs(set, options), {}};
+  UsableRecords usable = usable_records(set);
+  FigureInput input{set, usable.records, std::move(usable.left_out), mixed_programs(usable.records), options, {}, {}};
+  input.groups = group_runs(input.records, options);
   if (!input.groups.empty()) input.quality = find_quality(input.groups, options);
   return input;
 }
 
 namespace {
 
-/// A part of a quality as an observation has it; tasks through a codec go by their own names there.
-const ScoreOutline* part_of(const Observation& observation, const std::pair<std::string, std::string>& part) {
-  const Observation named{observation.record, observation.stage, observation.as_source};
-  return find_score(named, part.first, part.second);
+/// A quality as an observation has it; tasks through a codec go by their own names there.
+std::optional<TableValue> table_value(const Observation& observation, const Quality& quality) {
+  if (observation.scores == CacheScores::kThroughCodec && !quality.through_cache) return {};
+  ValueSpec spec;
+  spec.parts = quality.parts;
+  spec.share = quality.scale != 1;
+  Item item{observation, ""};
+  item.observation.scores = CacheScores::kAll;
+  const auto value = value_of(item, spec);
+  return value && std::isfinite(value->mean) ? value : std::nullopt;
 }
 
 }  // namespace
 
 std::optional<double> quality_of(const Observation& observation, const Quality& quality) {
-  double sum = 0;
-  if (observation.scores == CacheScores::kThroughCodec && !quality.through_cache) return {};
-  for (const auto& part : quality.parts) {
-    const ScoreOutline* found = part_of(observation, part);
-    if (!found || !std::isfinite(found->value)) return {};
-    sum += found->value;
-  }
-  return quality.scale * sum / static_cast<double>(quality.parts.size());
+  const auto value = table_value(observation, quality);
+  return value ? std::optional(value->mean) : std::nullopt;
 }
 
 std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quality) {
-  std::vector<double> values;
+  std::vector<TableValue> values;
   for (const Observation& run : group.runs) {
-    if (const auto value = quality_of(run, quality)) values.push_back(*value);
+    if (const auto value = table_value(run, quality)) values.push_back(*value);
   }
   if (values.empty()) return {};
-  GroupValue result;
-  const double count = static_cast<double>(values.size());
-  for (const double value : values) result.mean += value / count;
-  if (values.size() > 1) {
-    double squares = 0;
-    for (const double value : values) squares += (value - result.mean) * (value - result.mean);
-    result.error = std::sqrt(squares / (count - 1) / count);
-  } else if (quality.parts.size() == 1) {
-    const ScoreOutline* score = part_of(group.runs.front(), quality.parts.front());
-    result.error = score ? quality.scale * score->standard_error.value_or(0) : 0;
-  }
-  return result;
+  const TableValue mean = mean_of(values);
+  return GroupValue{mean.mean, mean.error};
 }
 
 std::string panel_at(double left, double right, double bottom, double top) {

@@ -45,6 +45,9 @@ struct Quality {
 /// Everything that figures draw from.
 struct FigureInput {
   const RecordSet& set;
+  std::vector<const LoadedRecord*> records;  ///< those that count, each run once, as in tables
+  std::vector<std::string> left_out;         ///< the others, a line each
+  std::string mixed;                         ///< one line where the records are of several programs
   FigureOptions options;
   std::vector<RunGroup> groups;  ///< in order of the cache, more before less; without records that failed
   std::optional<Quality> quality;
@@ -53,9 +56,11 @@ struct FigureInput {
 /// Groups the records and finds the quality. Throws ConfigError when options name a score that no record has.
 FigureInput figure_input(const RecordSet& set, const FigureOptions& options);
 
-/// Mean and standard error over a group's runs; the error is that of the samples where there is one run.
+/// Mean and standard error over a group's runs, by the rules of tables (mean_of() in analysis/pivot/mean.h); no error
+/// where none is known.
 struct GroupValue {
-  double mean = 0, error = 0;
+  double mean = 0;
+  std::optional<double> error;
 };
 std::optional<GroupValue> quality_of(const RunGroup& group, const Quality& quality);
 std::optional<double> quality_of(const Observation& observation, const Quality& quality);

@@ -10,16 +10,21 @@
 namespace mla {
 namespace {
 
+/// Sums over the records of one cell, and their number.
 struct Timing {
-  double milliseconds = 0, spread = 0, roofline = 0, megabytes = 0;
+  double milliseconds = 0, spread = 0, roofline = 0, megabytes = 0, records = 0;
 };
 
-std::optional<double> bench_score(const RecordOutline& record, const std::string& metric, bool error = false) {
+const ScoreOutline* find_bench(const RecordOutline& record, const std::string& metric) {
   for (const ScoreOutline& score : record.evaluation) {
-    if (score.task == "bench" && score.metric == metric)
-      return error ? score.standard_error : std::optional(score.value);
+    if (score.task == "bench" && score.metric == metric) return &score;
   }
-  return {};
+  return nullptr;
+}
+
+std::optional<double> bench_score(const RecordOutline& record, const std::string& metric) {
+  const ScoreOutline* score = find_bench(record, metric);
+  return score ? std::optional(score->value) : std::nullopt;
 }
 
 using Curves = std::vector<std::pair<std::string, std::map<double, Timing>>>;
@@ -28,10 +33,11 @@ using Curves = std::vector<std::pair<std::string, std::map<double, Timing>>>;
 Curves collect(const FigureInput& input) {
   std::map<std::pair<bool, std::string>, std::map<double, Timing>> curves;
   std::set<std::string> experiments;
-  for (const LoadedRecord& record : input.set.records) {
-    if (bench_score(record.outline, "time_per_token")) experiments.insert(record.outline.head.experiment);
+  for (const LoadedRecord* record : input.records) {
+    if (bench_score(record->outline, "time_per_token")) experiments.insert(record->outline.head.experiment);
   }
-  for (const LoadedRecord& record : input.set.records) {
+  for (const LoadedRecord* each : input.records) {
+    const LoadedRecord& record = *each;
     const auto milliseconds = bench_score(record.outline, "time_per_token");
     const auto context = record.outline.overrides.find("context");
     bool source = false;
@@ -50,13 +56,15 @@ Curves collect(const FigureInput& input) {
       if (key == std::string("model")) source = text == "source";
       label += cat(label.empty() ? "" : ", ", key == std::string("batch") ? "batch " : "", text);
     }
-    Timing timing{*milliseconds, bench_score(record.outline, "time_per_token", true).value_or(0), 0, 0};
+    Timing& timing = curves[{!source, label}][context->get<double>()];
+    timing.records += 1;
+    timing.milliseconds += *milliseconds;
+    timing.spread += find_bench(record.outline, "time_per_token")->spread.value_or(0);
     const double share = std::max(bench_score(record.outline, "bandwidth_share").value_or(0),
                                   bench_score(record.outline, "compute_share").value_or(0));
-    timing.roofline = *milliseconds * share;
+    timing.roofline += *milliseconds * share;
     if (!record.outline.cache.empty())
-      timing.megabytes = static_cast<double>(record.outline.cache.front().counted_bytes) / 1e6;
-    curves[{!source, label}][context->get<double>()] = timing;
+      timing.megabytes += static_cast<double>(record.outline.cache.front().counted_bytes) / 1e6;
   }
   Curves ordered;
   for (auto& [key, curve] : curves) ordered.emplace_back(key.second, std::move(curve));
@@ -70,19 +78,23 @@ std::optional<Figure> draw_latency(const FigureInput& input) {
   const auto curves = collect(input);
   if (curves.empty()) return {};
   const std::size_t shown = std::min(curves.size(), kMost);
-  Figure figure{"latency", "Decode latency and cache",
-                "",        "# context  ms per token  spread  ms at the roofline  MB of the cache\n",
-                "",        940,
-                400};
+  Figure figure{
+      "latency", "Decode latency and cache",
+      "",        "# context  ms per token  half the distance of its quartiles  ms at the roofline  MB of the cache\n",
+      "",        940,
+      400};
   std::string left, right;
   std::vector<KeyEntry> keys;
   std::set<double> contexts;
+  double most_records = 0;
   for (std::size_t i = 0; i < shown; ++i) {
     const auto& [label, curve] = curves[i];
     figure.data += cat(i > 0 ? "\n\n" : "", "# ", label, "\n");
     for (const auto& [context, timing] : curve) {
       contexts.insert(context);
-      figure.data += data_line({context, timing.milliseconds, timing.spread, timing.roofline, timing.megabytes});
+      most_records = std::max(most_records, timing.records);
+      figure.data += data_line({context, timing.milliseconds / timing.records, timing.spread / timing.records,
+                                timing.roofline / timing.records, timing.megabytes / timing.records});
     }
     left += fmt::format(
         "  'latency.dat' index {0} using 1:2 with linespoints lt {1}, 'latency.dat' index {0} using 1:($4>0?$4:NaN) "
@@ -110,6 +122,7 @@ std::optional<Figure> draw_latency(const FigureInput& input) {
   figure.script += key_below(keys, figure) + "unset multiplot\n";
   figure.caption = cat("Time of one decoding step and bytes of the cache by context",
                        shown < curves.size() ? cat("; ", shown, " of ", curves.size(), " curves") : "",
+                       most_records > 1 ? "; where several records are of one cell, their mean" : "",
                        ". Dotted: the least time that the machine's measured reading and arithmetic rates allow for "
                        "each curve. Contexts and sizes stand on logarithmic axes.");
   return figure;

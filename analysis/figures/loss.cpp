@@ -10,7 +10,7 @@
 namespace mla {
 namespace {
 
-constexpr std::size_t kMostCurves = 10, kMostSeeds = 12;
+constexpr std::size_t kMostCurves = 10;
 constexpr double kSmoothedShare = 1.0 / 20;  ///< of the course, that an average reaches over
 
 /// Exponential average over about `span` entries, without a bias towards its start (Kingma and Ba 2015, section 3).
@@ -26,28 +26,34 @@ std::vector<double> smooth(const std::vector<double>& values, double span) {
   return smoothed;
 }
 
-/// Mean and standard deviation over seeds at each step that all of them have.
-std::string curve_data(const RunGroup& group) {
+struct Curve {
+  std::string data;
+  std::size_t runs = 0;  ///< that have a course
+  bool cut = false;      ///< some runs have steps that others lack
+};
+
+/// Mean and standard deviation over all seeds at each step that all of them have.
+Curve curve_of(const RunGroup& group) {
   std::map<double, std::vector<double>> at;
-  std::size_t runs = 0;
+  Curve curve;
+  std::size_t& runs = curve.runs;
   for (const Observation& run : group.runs) {
-    if (runs == kMostSeeds) break;
     const auto series = read_arrays(run.record->path, {"/training/step", "/training/loss"});
     if (series[0].empty() || series[0].size() != series[1].size()) continue;
     ++runs;
     const auto smoothed = smooth(series[1], static_cast<double>(series[1].size()) * kSmoothedShare);
     for (std::size_t i = 0; i < smoothed.size(); ++i) at[series[0][i]].push_back(smoothed[i]);
   }
-  std::string data;
   for (const auto& [step, values] : at) {
+    curve.cut = curve.cut || values.size() != runs;
     if (values.size() != runs) continue;
     double mean = 0, squares = 0;
     for (const double value : values) mean += value / static_cast<double>(runs);
     for (const double value : values) squares += (value - mean) * (value - mean);
     const double deviation = runs > 1 ? std::sqrt(squares / static_cast<double>(runs - 1)) : 0;
-    if (std::isfinite(mean)) data += data_line({step, mean, mean - deviation, mean + deviation});
+    if (std::isfinite(mean)) curve.data += data_line({step, mean, mean - deviation, mean + deviation});
   }
-  return data;
+  return curve;
 }
 
 }  // namespace
@@ -65,15 +71,18 @@ std::optional<Figure> draw_loss(const FigureInput& input) {
   Figure figure{"loss", "Training loss", "", "# step  mean  mean-sd  mean+sd\n", "", 880, 460};
   std::string bands, lines;
   std::size_t drawn = 0;
-  bool several = false;
+  bool several = false, cut = false;
+  std::size_t most_runs = 0;
   for (const RunGroup* group : groups) {
     if (drawn == kMostCurves) break;
-    const std::string data = curve_data(*group);
-    if (data.empty()) continue;
-    figure.data += cat("# ", group->label, "\n", data, "\n\n");
+    const Curve curve = curve_of(*group);
+    if (curve.data.empty()) continue;
+    figure.data += cat("# ", group->label, ", ", curve.runs, curve.runs > 1 ? " runs\n" : " run\n", curve.data, "\n\n");
     ++drawn;
-    several = several || group->runs.size() > 1;
-    if (group->runs.size() > 1)
+    several = several || curve.runs > 1;
+    cut = cut || curve.cut;
+    most_runs = std::max(most_runs, curve.runs);
+    if (curve.runs > 1)
       bands += fmt::format(
           "  'loss.dat' index {} using 1:3:4 with filledcurves lt {} fs transparent solid 0.15 notitle, \\\n",
           drawn - 1, drawn);
@@ -87,7 +96,8 @@ std::optional<Figure> draw_loss(const FigureInput& input) {
       bands + lines + "  NaN notitle\n";
   figure.caption =
       cat("Training loss, an exponential average over a twentieth of the course",
-          several ? "; bands: one standard deviation over seeds" : "",
+          several ? cat("; bands: one standard deviation over seeds, up to ", most_runs, " of a config") : "",
+          cut ? "; where runs of one config are of different lengths, only the steps that all of them have" : "",
           drawn < groups.size() ? cat("; ", drawn, " of ", groups.size(), " configs, the best ones") : "", ".");
   return figure;
 }

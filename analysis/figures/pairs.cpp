@@ -18,7 +18,7 @@ struct Panel {
 };
 
 /// One record of each selection: of those with the number of pairs that most have.
-std::vector<Panel> collect(const FigureInput& input) {
+std::vector<Panel> collect(const FigureInput& input, std::size_t& others) {
   std::map<std::string, std::size_t> counts;
   for (const RunGroup& group : input.groups) {
     const std::string pairs = dimension(group.runs.front(), "pairs").dump();
@@ -32,10 +32,14 @@ std::vector<Panel> collect(const FigureInput& input) {
     const Observation& run = group.runs.front();
     const std::string name = plain_text(dimension(run, "rope_name"));
     if (!group.compressed || most == counts.end() || dimension(run, "pairs").dump() != most->first) continue;
-    if (std::find(seen.begin(), seen.end(), name) != seen.end() || panels.size() == kMostPanels) continue;
+    if (std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
     RunRecord record = read_record(run.record->path);
     if (record.compression.empty() || record.compression.front().pairs.empty()) continue;
     seen.push_back(name);
+    if (panels.size() == kMostPanels) {
+      ++others;
+      continue;
+    }
     panels.push_back({plain_text(dimension(run, "rope")), std::move(record.compression)});
   }
   return panels;
@@ -44,7 +48,8 @@ std::vector<Panel> collect(const FigureInput& input) {
 }  // namespace
 
 std::optional<Figure> draw_pairs(const FigureInput& input) {
-  const std::vector<Panel> panels = collect(input);
+  std::size_t others = 0;
+  const std::vector<Panel> panels = collect(input, others);
   if (panels.empty()) return {};
   std::int64_t width = 1;
   std::size_t heads = 1, layers = 1;
@@ -102,6 +107,7 @@ std::optional<Figure> draw_pairs(const FigureInput& input) {
   figure.caption = fmt::format(
       "Rotation pairs that keep RoPE, by layer and KV head (a row each; {} heads a layer). Pair 0 rotates fastest.",
       heads);
+  if (others > 0) figure.caption += fmt::format(" {} of {} selections.", panels.size(), panels.size() + others);
   return figure;
 }
 

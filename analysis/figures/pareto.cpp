@@ -52,7 +52,7 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
   double labelled = 0;
   int level = 0;
   for (const Point& point : points) {
-    const std::string line = data_line({point.bytes, point.value.mean, point.value.error});
+    const std::string line = data_line({point.bytes, point.value.mean, point.value.error.value_or(0)});
     if (point.dominated) {
       ++dominated;
       rest += cat("# ", point.group->label, "\n", line);
@@ -89,7 +89,7 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
   figure.caption = fmt::format(
       "{} against the bytes that the cache holds per token: {} configs, {} of them on the Pareto front (filled, "
       "numbered), the others dominated (open). "
-      "Bars: standard error.",
+      "Bars: standard error, where it is known.",
       input.quality->label, points.size(), number);
   if (points.size() < input.groups.size()) {
     figure.caption += fmt::format(" {} configs without this score or without a cache are left out.",

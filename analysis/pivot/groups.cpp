@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "analysis/portable_config.h"
 #include "core/base/error.h"
 
 namespace mla {
@@ -14,7 +15,7 @@ class ConfigTexts {
     const bool no_cache = observation.scores == CacheScores::kAsComputed;
     const auto [found, is_new] = texts_.try_emplace({observation.record, no_cache});
     if (is_new) {
-      Json config = config_without_seeds(observation.record->outline.config);
+      Json config = portable_config_without_seeds(*observation.record);
       if (no_cache && config.is_object()) config.erase("cache");
       found->second = config.dump();
     }

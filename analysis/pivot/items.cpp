@@ -1,10 +1,10 @@
 #include "analysis/pivot/items.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "analysis/pivot/filter.h"
+#include "analysis/portable_config.h"
 #include "core/base/error.h"
 
 namespace mla {
@@ -22,8 +22,8 @@ std::vector<std::string> tasks_of(const Observation& observation) {
 bool has_scores(const Observation& observation) { return !tasks_of(observation).empty(); }
 
 /// A config with its seeds, but for how the cache is kept.
-std::string without_cache(const Json& config) {
-  Json rest = config_identity(config);
+std::string without_cache(const LoadedRecord& record) {
+  Json rest = portable_config(record);
   if (rest.is_object()) rest.erase("cache");
   return rest.dump();
 }
@@ -49,32 +49,6 @@ std::vector<std::string> stages_of(const RecordOutline& record) {
     if (!contains(stages, score.stage)) stages.push_back(score.stage);
   }
   return stages;
-}
-
-std::vector<const LoadedRecord*> usable_records(const RecordSet& set, Table& table) {
-  std::vector<const LoadedRecord*> records;
-  std::map<std::string, std::vector<const LoadedRecord*>> by_hash;
-  table.left_out = skipped_notes(set);
-  for (const LoadedRecord& record : set.records) {
-    const RecordHead& head = record.outline.head;
-    if (head.status == RunStatus::kFailed || head.status == RunStatus::kInterrupted) {
-      table.left_out.push_back(
-          cat(record.path.string(), ": ", status_name(record.outline), head.message.empty() ? "" : ": ", head.message));
-      continue;
-    }
-    auto& same = by_hash[head.content_hash];
-    const auto twin = std::find_if(same.begin(), same.end(), [&](const LoadedRecord* other) {
-      return !head.content_hash.empty() &&
-             config_identity(other->outline.config) == config_identity(record.outline.config);
-    });
-    if (twin != same.end()) {
-      table.left_out.push_back(cat(record.path.string(), ": the same run as ", (*twin)->path.string()));
-      continue;
-    }
-    same.push_back(&record);
-    records.push_back(&record);
-  }
-  return records;
 }
 
 std::vector<Item> collect_items(const RecordSet& set, const std::vector<const LoadedRecord*>& records,
@@ -118,7 +92,7 @@ std::vector<Item> collect_items(const RecordSet& set, const std::vector<const Lo
       const Observation observation{record, stage, stage == "source", plain};
       if (stage.empty() || (spec.source && stage == "source") || !passes({observation, ""}, filters)) continue;
       // Cells that differ in their codecs alone have the same scores as computed.
-      const bool is_new = !spec.through_cache || sources.insert(stage + without_cache(record->outline.config)).second;
+      const bool is_new = !spec.through_cache || sources.insert(stage + without_cache(*record)).second;
       if (is_new) add(observation);
       const Observation through{record, stage, stage == "source", CacheScores::kThroughCodec};
       if (coded && has_scores(through)) add(through);

@@ -25,9 +25,6 @@ std::string cache_identity(const Observation& observation);
 /// Stages that were evaluated, in the order met.
 std::vector<std::string> stages_of(const RecordOutline& record);
 
-/// Records that count; what does not is told in `table.left_out`: unreadable, failed, interrupted, the same run again.
-std::vector<const LoadedRecord*> usable_records(const RecordSet& set, Table& table);
-
 /// The items of a table. Throws ConfigError for a filter that names no key.
 std::vector<Item> collect_items(const RecordSet& set, const std::vector<const LoadedRecord*>& records,
                                 const TableSpec& spec);

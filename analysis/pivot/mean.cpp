@@ -3,66 +3,60 @@
 #include <algorithm>
 #include <cmath>
 
+#include "analysis/score_samples.h"
 #include "core/base/statistics.h"
 
 namespace mla {
 namespace {
-
-constexpr double kSameValue = 1e-6;  ///< of a score and the mean of its samples, relative
-
-/// Samples of one score in one run, in the score's unit.
-struct Samples {
-  std::vector<double> values;
-  std::vector<std::int64_t> groups;
-  double scale = 1;  ///< from the samples' error to the score's
-};
-
-std::optional<Samples> read_samples(const Item& item, const ScoreOutline& score) {
-  const std::string group = score_group(score.stage, score.task, score.metric);
-  const auto arrays = read_arrays(item.observation.record->path, {group + "/per_sample", group + "/group_sizes"});
-  Samples samples{arrays[0], {}, 1};
-  for (const double size : arrays[1]) samples.groups.push_back(static_cast<std::int64_t>(size));
-  if (samples.values.empty()) return {};
-  const double mean = grouped_mean(samples.values, samples.groups).value;
-  if (!(std::abs(mean - score.value) <= kSameValue * std::max(1.0, std::abs(score.value)))) return {};
-  return samples;
-}
-
-/// Of the score itself, or of the NLL whose exponential it is.
-std::optional<Samples> samples_of(const Item& item, const WeightedPart& part) {
-  const std::string& task = part.task.empty() ? item.task : part.task;
-  const ScoreOutline* score = find_score(item.observation, task, part.metric);
-  if (!score) return {};
-  if (auto samples = read_samples(item, *score)) return samples;
-  const ScoreOutline* nll = part.metric == "perplexity" ? find_score(item.observation, task, "nll") : nullptr;
-  if (!nll || !(std::abs(std::exp(nll->value) / score->value - 1) <= kSameValue)) return {};
-  auto samples = read_samples(item, *nll);
-  if (samples) samples->scale = score->value;
-  return samples;
-}
 
 /// Squared errors of one part: had the samples been others, and what is counted twice with the error of the runs.
 struct SampleSquares {
   double samples = 0, both = 0;
 };
 
-std::optional<SampleSquares> squares_of(const std::vector<Item>& items, const WeightedPart& part) {
-  std::vector<std::vector<double>> all;
-  std::vector<std::int64_t> groups;
-  double scale = 0;
-  for (const Item& item : items) {
-    auto samples = samples_of(item, part);
-    if (!samples) return {};
-    if (all.empty()) groups = samples->groups;
-    if (!all.empty() && (samples->values.size() != all.front().size() || samples->groups != groups)) return {};
-    scale += part.weight * samples->scale / static_cast<double>(items.size());
-    all.push_back(std::move(samples->values));
-  }
-  const CombinedRuns combined = combine_runs(all, groups);
+/// Of one mean among those that a value is made of: each run's samples, in the value's unit to first order.
+SampleSquares squares_of(const std::vector<std::vector<double>>& samples, const std::vector<std::int64_t>& groups,
+                         double scale) {
+  const CombinedRuns combined = combine_runs(samples, groups);
   const auto square = [&](double error) { return scale * scale * error * error; };
-  const double samples = square(combined.error_of_samples);
-  return SampleSquares{samples,
-                       std::max(0.0, square(combined.error_of_runs) + samples - square(combined.standard_error))};
+  const double of_samples = square(combined.error_of_samples);
+  return {of_samples, std::max(0.0, square(combined.error_of_runs) + of_samples - square(combined.standard_error))};
+}
+
+/// The samples behind one part of a value, run by run; empty where they are not alike in all runs.
+std::vector<std::vector<SamplePart>> read_parts(const std::vector<Item>& items, const WeightedPart& part) {
+  std::vector<std::vector<SamplePart>> runs;
+  for (const Item& item : items) {
+    const ScoreOutline* score = find_score(item.observation, part.task.empty() ? item.task : part.task, part.metric);
+    auto parts = score ? RecordSamples(*item.observation.record).parts_of(*score) : std::vector<SamplePart>();
+    if (parts.empty() || (!runs.empty() && parts.size() != runs.front().size())) return {};
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+      const SamplePart& first = runs.empty() ? parts[k] : runs.front()[k];
+      if (first.task != parts[k].task || first.groups != parts[k].groups || !pairing_problem(first, parts[k]).empty())
+        return {};
+    }
+    runs.push_back(std::move(parts));
+  }
+  return runs;
+}
+
+std::optional<SampleSquares> squares_of(const std::vector<Item>& items, const WeightedPart& part) {
+  auto runs = read_parts(items, part);
+  if (runs.empty()) return {};
+  SampleSquares sum;
+  for (std::size_t k = 0; k < runs.front().size(); ++k) {
+    std::vector<std::vector<double>> samples;
+    const std::vector<std::int64_t> groups = runs.front()[k].groups;
+    double scale = 0;
+    for (auto& run : runs) {
+      scale += part.weight * run[k].slope() / static_cast<double>(runs.size());
+      samples.push_back(std::move(run[k].values));
+    }
+    const SampleSquares one = squares_of(samples, groups, scale);
+    sum.samples += one.samples;
+    sum.both += one.both;
+  }
+  return sum;
 }
 
 }  // namespace

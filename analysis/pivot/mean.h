@@ -22,9 +22,9 @@ std::vector<WeightedPart> parts_of(const ValueSpec& value);
 std::vector<WeightedPart> parts_of_average(const std::vector<ValueSpec>& specs);
 
 /// Makes the error of `mean` that of other seeds and other samples (combine_runs() in core/base/statistics.h), from the
-/// samples in the records of `items`, at least two. Perplexities take those of their NLL. Different tasks' samples are
-/// independent. Returns whether the records have samples of all parts, the same in number and groups in all runs, whose
-/// mean is the score; otherwise nothing is changed.
+/// samples in the records of `items`, at least two. Scores that are computed from others take theirs (score_samples.h).
+/// Different tasks' samples are independent. Returns whether the records have samples of all parts, the same in number
+/// and groups in all runs, whose mean is the score; otherwise nothing is changed.
 bool combine_errors(const std::vector<Item>& items, const std::vector<WeightedPart>& parts, TableValue& mean);
 
 }  // namespace mla

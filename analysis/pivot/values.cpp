@@ -9,10 +9,6 @@
 namespace mla {
 namespace {
 
-bool is_share(const ScoreOutline& score) {
-  return score.unit.starts_with("share") || score.unit == "0..1" || score.metric.starts_with("accuracy");
-}
-
 /// Tasks with `metric`, those that the spec orders first and the rest as they are met.
 std::vector<TaskColumn> tasks_with(const std::vector<Item>& items, const std::string& metric, const TableSpec& spec) {
   std::vector<std::string> met;
@@ -75,6 +71,10 @@ TableValue average_of(const std::vector<TableValue>& tasks) {
 }
 
 }  // namespace
+
+bool is_share(const ScoreOutline& score) {
+  return score.unit.starts_with("share") || score.unit == "0..1" || score.metric.starts_with("accuracy");
+}
 
 std::vector<ValueSpec> value_specs(const std::vector<Item>& items, const TableSpec& spec) {
   const bool by_task = contains(spec.rows, "task") || contains(spec.columns, "task");

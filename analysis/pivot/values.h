@@ -22,6 +22,9 @@ struct ValueSpec {
 /// The columns that `spec` asks for, as far as the items have them.
 std::vector<ValueSpec> value_specs(const std::vector<Item>& items, const TableSpec& spec);
 
+/// Whether a score is shown in percent.
+bool is_share(const ScoreOutline& score);
+
 /// Absent where the item has no such number, or lacks one of the tasks whose mean it is.
 std::optional<TableValue> value_of(const Item& item, const ValueSpec& value);
 

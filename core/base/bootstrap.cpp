@@ -1,6 +1,7 @@
 #include "core/base/bootstrap.h"
 
 #include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <vector>
 
@@ -69,12 +70,51 @@ double weighted_mean(std::span<const double> values, std::span<const double> wei
   return sum / total;
 }
 
-/// Two-sided, from sorted means; one is added to counts, since the samples themselves are one of the resamples.
-double p_value_of(const std::vector<double>& sorted) {
+/// Two-sided; see BootstrapInterval. `sorted` are resampled means of so many samples.
+double p_value_of(const std::vector<double>& sorted, double mean, std::size_t samples) {
   const auto below = std::upper_bound(sorted.begin(), sorted.end(), 0.0) - sorted.begin();
   const auto above = sorted.end() - std::lower_bound(sorted.begin(), sorted.end(), 0.0);
-  const double share = static_cast<double>(std::min(below, above) + 1) / static_cast<double>(sorted.size() + 1);
-  return std::min(1.0, 2 * share);
+  const auto beyond = std::min(below, above);
+  // One is added to counts, since the samples themselves are one of the resamples.
+  double p = std::min(1.0, 2 * static_cast<double>(beyond + 1) / static_cast<double>(sorted.size() + 1));
+  if (samples < 2) return 1;
+  const double count = static_cast<double>(samples);
+  if (beyond == 0) {
+    const double error = deviation_of(sorted) * std::sqrt(count / (count - 1));
+    const double t = std::abs(mean) / error;
+    p = std::isfinite(t) ? std::min(p, 2 * cdf(complement(boost::math::students_t(count - 1), t))) : 0;
+  }
+  return std::max(p, std::exp2(1 - count));
+}
+
+/// What one resample of a mean gives, before and as the difference to after.
+struct Draw {
+  double before = 0, difference = 0;
+};
+
+Draw draw(const PairedMean& mean, const std::vector<double>& centred, double difference, RandomStream& random) {
+  double before = 0, beyond = 0, total = 0;
+  for (std::size_t i = 0; i < mean.before.size(); ++i) {
+    const std::size_t drawn = random.below(mean.before.size());
+    const double weight = mean.weights.empty() ? 1 : mean.weights[drawn];
+    before += weight * mean.before[drawn];
+    beyond += weight * centred[drawn];
+    total += weight;
+  }
+  return {before / total, difference + beyond / total};
+}
+
+/// After minus before of what a mean contributes, with the sign of the means' difference.
+double contribution(const PairedMean& mean, const Draw& drawn) {
+  if (!mean.exponential || drawn.difference == 0) return mean.factor * drawn.difference;
+  return mean.factor * std::exp(drawn.before) * std::expm1(drawn.difference);
+}
+
+void fill(std::vector<double>& draws, const BootstrapOptions& options, BootstrapInterval& result) {
+  std::sort(draws.begin(), draws.end());
+  result.low = quantile(draws, (1 - options.confidence) / 2);
+  result.high = quantile(draws, (1 + options.confidence) / 2);
+  result.standard_error = deviation_of(draws);
 }
 
 }  // namespace
@@ -92,11 +132,8 @@ BootstrapInterval bootstrap_mean(std::span<const double> values, const Bootstrap
   for (double& mean : means) {
     mean = result.mean + (weights.empty() ? draw_mean(centred, random) : draw_mean(centred, weights, random));
   }
-  std::sort(means.begin(), means.end());
-  result.low = quantile(means, (1 - options.confidence) / 2);
-  result.high = quantile(means, (1 + options.confidence) / 2);
-  result.standard_error = deviation_of(means);
-  result.p_value = p_value_of(means);
+  fill(means, options, result);
+  result.p_value = p_value_of(means, result.mean, values.size());
   return result;
 }
 
@@ -106,6 +143,41 @@ BootstrapInterval paired_bootstrap(std::span<const double> before, std::span<con
   std::vector<double> differences(before.size());
   for (std::size_t i = 0; i < before.size(); ++i) differences[i] = after[i] - before[i];
   return bootstrap_mean(differences, options, weights);
+}
+
+BootstrapInterval paired_bootstrap(std::span<const PairedMean> means, const BootstrapOptions& options) {
+  expects(!means.empty(), "a bootstrap needs samples");
+  std::vector<std::vector<double>> centred;
+  std::vector<Draw> own;
+  BootstrapInterval result;
+  for (const PairedMean& mean : means) {
+    check(mean.before, options, mean.weights);
+    check(mean.after, options, {});
+    expects(mean.before.size() == mean.after.size(), "paired samples come in equal numbers");
+    expects(mean.factor > 0, "a factor is positive");
+    std::vector<double> differences(mean.before.size());
+    for (std::size_t i = 0; i < differences.size(); ++i) differences[i] = mean.after[i] - mean.before[i];
+    own.push_back({weighted_mean(mean.before, mean.weights), weighted_mean(differences, mean.weights)});
+    for (double& difference : differences) difference -= own.back().difference;
+    centred.push_back(std::move(differences));
+    result.mean += contribution(mean, own.back());
+    result.samples += static_cast<std::int64_t>(mean.before.size());
+  }
+  RandomStream random(options.seed, options.stream);
+  std::vector<double> scores(static_cast<std::size_t>(options.resamples), 0), single(scores.size());
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    for (std::size_t k = 0; k < means.size(); ++k) {
+      const Draw drawn = draw(means[k], centred[k], own[k].difference, random);
+      scores[i] += contribution(means[k], drawn);
+      single[i] = drawn.difference;
+    }
+  }
+  fill(scores, options, result);
+  std::sort(single.begin(), single.end());
+  const auto samples = static_cast<std::size_t>(result.samples);
+  result.p_value = means.size() == 1 ? p_value_of(single, own.front().difference, samples)
+                                     : p_value_of(scores, result.mean, samples);
+  return result;
 }
 
 }  // namespace mla

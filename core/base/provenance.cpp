@@ -7,6 +7,7 @@
 #include <fstream>
 #include <thread>
 
+#include "core/base/numerics_version.h"
 #include "core/base/shell.h"
 
 // Written by cmake/build_info.cmake at every build; a build without it (a single file, another build system) says so.
@@ -60,6 +61,7 @@ Provenance collect_provenance(int argument_count, const char* const* arguments) 
   provenance.git_hash = build_info::kGitHash;
   provenance.git_dirty = build_info::kGitDirty;
   provenance.program_version = build_info::kVersion;
+  provenance.numerics_version = kNumericsVersion;
   provenance.build_type = build_info::kBuildType;
   provenance.compiler = compiler_name();
   provenance.threads = std::thread::hardware_concurrency();

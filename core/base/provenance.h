@@ -13,6 +13,7 @@ struct Provenance {
   std::string git_hash;
   bool git_dirty = false;
   std::string program_version;
+  std::int64_t numerics_version = 1;  ///< kNumericsVersion of the program; 1 of records that do not say it
   std::string compiler;
   std::string build_type;
   Json libraries = Json::object();
@@ -29,9 +30,12 @@ struct Provenance {
     visit("git_hash", self.git_hash, "commit of the source tree at build time; unknown outside a git checkout");
     visit("git_dirty", self.git_dirty, "whether the source tree had uncommitted changes at build time");
     visit("program_version", self.program_version, "version of this program");
+    visit("numerics_version", self.numerics_version,
+          "raised when the program's numbers change; 1 in records that do not say it");
     visit("compiler", self.compiler, "compiler and its version");
     visit("build_type", self.build_type, "CMake build type");
-    visit("libraries", self.libraries, "versions of libraries by name");
+    visit("libraries", self.libraries,
+          "versions of libraries by name, and the instruction sets that their kernels and the program's own run in");
     visit("threads", self.threads, "threads used for tensor operations");
     visit("host", self.host, "host name");
     visit("cpu", self.cpu, "processor model");

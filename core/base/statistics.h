@@ -59,4 +59,9 @@ struct CombinedRuns {
 /// differ in length, or no run.
 CombinedRuns combine_runs(const std::vector<std::vector<double>>& samples, const std::vector<std::int64_t>& groups);
 
+/// P-values for many tests at once (Holm, Scandinavian Journal of Statistics 6, 1979): rejecting where the adjusted one
+/// is at most alpha rejects any true hypothesis with probability alpha at most, however the tests depend on each other.
+/// The k-th smallest of m becomes the largest of (m - j + 1) p_j over j <= k, at most 1.
+std::vector<double> holm_adjusted(const std::vector<double>& p_values);
+
 }  // namespace mla

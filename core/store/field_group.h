@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/fields.h"
@@ -45,22 +46,32 @@ struct GroupWriter {
   }
 };
 
+/// Whether a group of the struct cannot do without the field: see read_group().
+template <class Struct>
+bool is_required(const char* name) {
+  if constexpr (requires { Struct::kRequired; }) {
+    for (const std::string_view required : Struct::kRequired) {
+      if (required == name) return true;
+    }
+  }
+  return false;
+}
+
+template <class Struct>
 struct GroupReader {
   const Hdf5File& file;
   const std::string& group;
-  const std::vector<std::string>& may_lack;
 
   template <class T>
   void operator()(const char* name, T& value, const char*) {
     const std::string path = cat(group, group.ends_with('/') ? "" : "/", name);
-    const bool optional = std::find(may_lack.begin(), may_lack.end(), name) != may_lack.end();
-    if (optional && !file.exists(path) && !file.has_attribute(group, name)) return;
+    const bool there = is_vector<T>::value ? file.exists(path) : file.has_attribute(group, name);
+    if (!there && !is_required<Struct>(name)) return;
     if constexpr (std::is_same_v<T, Rows>) {
       value = rows_from_matrix(file.read<std::int64_t>(path), file.name() + ": " + path);
     } else if constexpr (is_vector<T>::value) {
       value = file.read<typename T::value_type>(path).values;
     } else {
-      if (is_optional<T>::value && !file.has_attribute(group, name)) return;
       Json json = json_from_attribute(file.attribute(group, name));
       if (std::is_same_v<T, Json> && json.is_string()) {
         json = parse_json(json.template get<std::string>(), cat(file.name(), ": ", group, "@", name));
@@ -81,12 +92,13 @@ void write_group(Hdf5File& file, const std::string& group, const T& value) {
   file.set_attribute(group, "fields", writer.descriptions.dump());
 }
 
-/// Reads the fields back; an absent optional stays empty, and so does one that `may_lack` names. Throws DataError for
-/// what else is missing, or of another type.
+/// Reads the fields back. A field that the group lacks keeps its default, so that records of before the field was there
+/// stay readable, unless the struct's `static constexpr const char* kRequired[]` names it: numbers whose default would
+/// be taken for a measurement. Throws DataError for a required field that is missing, and for values of another type.
 template <class T>
-T read_group(const Hdf5File& file, const std::string& group, const std::vector<std::string>& may_lack = {}) {
+T read_group(const Hdf5File& file, const std::string& group) {
   T value{};
-  detail::GroupReader reader{file, group, may_lack};
+  detail::GroupReader<T> reader{file, group};
   try {
     T::fields(value, reader);
   } catch (const ConfigError& error) {

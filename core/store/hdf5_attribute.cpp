@@ -67,6 +67,15 @@ T read_plain(hid_t attribute, hid_t type, const Place& place) {
   return value;
 }
 
+/// Whether an enumeration is that of booleans: FALSE and TRUE.
+bool is_bool(hid_t type) {
+  std::int64_t value = 0;  // at least as large as a member
+  if (H5Tget_nmembers(type) != 2 || H5Tget_size(type) > sizeof value) return false;
+  const bool known = H5Tenum_valueof(type, "FALSE", &value) >= 0 && H5Tenum_valueof(type, "TRUE", &value) >= 0;
+  H5Eclear2(H5E_DEFAULT);
+  return known;
+}
+
 /// A boolean as h5py writes them, a byte in an enumeration, needs no conversion either.
 bool read_bool(hid_t attribute, hid_t type, const Place& place) {
   if (H5Tget_size(type) != 1) return std::get<bool>(read_value<bool>(attribute, place));
@@ -80,6 +89,7 @@ std::optional<AttributeValue> read_any(hid_t attribute, const Place& place) {
   const Handle type(checked(H5Aget_type(attribute), place, "has no type"), H5Tclose);
   switch (H5Tget_class(type)) {
     case H5T_ENUM:
+      if (!is_bool(type)) return {};
       return read_bool(attribute, type, place);
     case H5T_FLOAT:
       return read_plain<double>(attribute, H5T_NATIVE_DOUBLE, place);
@@ -112,6 +122,8 @@ herr_t collect(hid_t object, const char* name, const H5A_info_t*, void* out) {
     const Handle attribute(checked(H5Aopen(object, name, H5P_DEFAULT), place, "cannot be opened"), H5Aclose);
     if (auto value = read_any(attribute, place)) collected.values.emplace_back(name, *std::move(value));
     return 0;
+  } catch (const DataError&) {
+    return 0;  // in a form that this library cannot read; whoever needs it finds it missing
   } catch (...) {
     collected.failure = std::current_exception();
     return -1;
@@ -163,6 +175,18 @@ std::vector<std::pair<std::string, AttributeValue>> Hdf5File::attributes(const s
   }
   checked(status, {name_, object}, "its attributes cannot be listed");
   return std::move(collected.values);
+}
+
+std::vector<std::string> Hdf5File::attribute_names(const std::string& object) const {
+  const Handle id(checked(H5Oopen(id_, object.c_str(), H5P_DEFAULT), {name_, object}, "cannot be opened"), H5Oclose);
+  std::vector<std::string> names;
+  const auto add = [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {
+    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+    return 0;
+  };
+  checked(H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, nullptr, add, &names), {name_, object},
+          "its attributes cannot be listed");
+  return names;
 }
 
 }  // namespace mla

@@ -102,6 +102,11 @@ Hdf5File Hdf5File::create(const std::string& name) {
   const Handle access(memory_access(name), H5Pclose);
   const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   H5Pset_link_creation_order(creation, kKeepOrder);
+  // The root's members stand in the first block, with room for all of a record's: of a file that was cut, what is left
+  // can be found.
+  constexpr unsigned kRootMembers = 16, kNameLength = 16;
+  H5Pset_link_phase_change(creation, 2 * kRootMembers, kRootMembers);
+  H5Pset_est_link_info(creation, kRootMembers, kNameLength);
   const hid_t id = H5Fcreate(unique_name().c_str(), H5F_ACC_TRUNC, creation, access);
   return Hdf5File(checked(id, {name, kNoObject}, "cannot be created"), name);
 }
@@ -118,6 +123,7 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   if (!sealed && end > 0 && end < image.size()) {
     throw DataError(cat(name, ": the file is damaged: it was cut after its HDF5 content"));
   }
+  file.sealed_ = sealed;
   return file;
 }
 
@@ -156,7 +162,11 @@ Hdf5File::~Hdf5File() {
   if (id_ >= 0) H5Fclose(id_);
 }
 
-Hdf5File::Hdf5File(Hdf5File&& other) noexcept : id_(std::exchange(other.id_, -1)), name_(std::move(other.name_)) {}
+Hdf5File::Hdf5File(Hdf5File&& other) noexcept
+    : id_(std::exchange(other.id_, -1)),
+      name_(std::move(other.name_)),
+      sealed_(other.sealed_),
+      hidden_(std::move(other.hidden_)) {}
 
 void Hdf5File::save(const std::filesystem::path& path, const std::string& note) const {
   checked(H5Fflush(id_, H5F_SCOPE_GLOBAL), {name_, kNoObject}, "cannot be flushed");
@@ -179,21 +189,37 @@ bool Hdf5File::exists(const std::string& path) const {
   }
 }
 
-std::vector<std::string> Hdf5File::children(const std::string& group) const {
+std::vector<std::string> Hdf5File::members(const std::string& group, bool links) const {
   const Handle id(checked(H5Gopen2(id_, group.c_str(), H5P_DEFAULT), {name_, group}, "not a group"), H5Gclose);
-  const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* out) -> herr_t {
-    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+  struct Names {
+    std::vector<std::string> own, links;
+  };
+  const auto collect = [](hid_t, const char* name, const H5L_info_t* info, void* out) -> herr_t {
+    auto& names = *static_cast<Names*>(out);
+    (info->type == H5L_TYPE_HARD ? names.own : names.links).emplace_back(name);
     return 0;
   };
-  std::vector<std::string> names;
+  Names names;
   // Files of other writers may not have kept the order.
   if (H5Literate(id, H5_INDEX_CRT_ORDER, H5_ITER_INC, nullptr, collect, &names) < 0) {
     H5Eclear2(H5E_DEFAULT);
-    names.clear();
+    names = {};
     checked(H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names), {name_, group}, "cannot be listed");
   }
+  return links ? names.links : names.own;
+}
+
+std::vector<std::string> Hdf5File::children(const std::string& group) const {
+  std::vector<std::string> names = members(group, false);
+  if (hidden_.empty()) return names;
+  std::erase_if(names, [&](const std::string& name) {
+    const std::string path = cat(group, group.ends_with('/') ? "" : "/", name);
+    return std::find(hidden_.begin(), hidden_.end(), path) != hidden_.end();
+  });
   return names;
 }
+
+std::vector<std::string> Hdf5File::links(const std::string& group) const { return members(group, true); }
 
 void Hdf5File::make_group(const std::string& path) {
   const Handle creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
@@ -207,6 +233,12 @@ void Hdf5File::make_group(const std::string& path) {
     }
     if (end == std::string::npos) return;
   }
+}
+
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return cat(major, ".", minor, ".", release);
 }
 
 }  // namespace mla

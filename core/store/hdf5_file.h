@@ -58,18 +58,29 @@ class Hdf5File {
   /// Whether the file ends in this writer's checksum. Throws DataError as read_note does.
   static bool is_sealed(const std::filesystem::path& path);
 
+  /// Whether open() found this writer's checksum at the end of the file.
+  bool sealed() const { return sealed_; }
+
   bool exists(const std::string& path) const;
-  /// Names of the members of a group, in the order they were made.
+  /// Names of the members of a group, in the order they were made; not those that hide() was told of, nor links that
+  /// lead elsewhere by name.
   std::vector<std::string> children(const std::string& group) const;
+  /// Names of the links of a group that lead elsewhere by name, which children() leaves out.
+  std::vector<std::string> links(const std::string& group) const;
+  /// From now on children() leaves these paths out.
+  void hide(std::vector<std::string> paths) { hidden_ = std::move(paths); }
   void make_group(const std::string& path);
 
   void set_attribute(const std::string& object, const std::string& name, const AttributeValue& value);
   bool has_attribute(const std::string& object, const std::string& name) const;
   AttributeValue attribute(const std::string& object, const std::string& name) const;
   /// All attributes of an object that are a single boolean, number or text, but those named in `except`, in
-  /// alphabetical order; much faster than one by one.
+  /// alphabetical order; much faster than one by one. What another program wrote in a form of its own is left out.
   std::vector<std::pair<std::string, AttributeValue>> attributes(const std::string& object,
                                                                  const std::vector<std::string>& except = {}) const;
+
+  /// Names of all attributes of an object, of whatever form, in alphabetical order.
+  std::vector<std::string> attribute_names(const std::string& object) const;
 
   Hdf5Kind kind(const std::string& path) const;
   /// The shape of a dataset, without reading it.
@@ -89,8 +100,15 @@ class Hdf5File {
  private:
   Hdf5File(std::int64_t id, std::string name) : id_(id), name_(std::move(name)) {}
 
+  std::vector<std::string> members(const std::string& group, bool links) const;
+
   std::int64_t id_ = -1;
   std::string name_;
+  bool sealed_ = false;
+  std::vector<std::string> hidden_;
 };
+
+/// The version of the HDF5 library that runs, "1.10.8".
+std::string hdf5_version();
 
 }  // namespace mla

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/store/record_file.h"
 #include "core/store/record_outline.h"
 
 namespace mla {
@@ -48,7 +49,7 @@ std::vector<std::pair<std::string, double>> pairs_from_json(const Json& json) {
 Json score_to_json(const ScoreOutline& score) {
   return Json::array({score.stage, score.task, score.metric, number_to_json(score.value),
                       score.standard_error ? number_to_json(*score.standard_error) : Json(), score.n,
-                      score.higher_is_better, score.unit});
+                      score.higher_is_better, score.unit, score.spread ? number_to_json(*score.spread) : Json()});
 }
 
 ScoreOutline score_from_json(const Json& json) {
@@ -61,13 +62,22 @@ ScoreOutline score_from_json(const Json& json) {
   score.n = json.at(5);
   score.higher_is_better = json.at(6);
   score.unit = json.at(7);
+  if (json.size() > 8 && !json[8].is_null()) score.spread = number_from_json(json[8]);
   return score;
+}
+
+/// Fields that the object has; keys of a later program are passed over.
+template <class T>
+void read_known(const Json& json, const std::string& path, T& value) {
+  detail::Reader reader{json, path};
+  T::fields(value, reader);
 }
 
 }  // namespace
 
 Json outline_to_json(const RecordOutline& outline) {
   Json json = {{"outline", kNoteVersion},
+               {"version", outline.version},
                {"head", write_fields(outline.head)},
                {"config", outline.config},
                {"overrides", outline.overrides},
@@ -81,22 +91,25 @@ Json outline_to_json(const RecordOutline& outline) {
   return json;
 }
 
-RecordOutline outline_from_json(Json json, const std::string& name) {
+std::optional<RecordOutline> outline_from_json(Json json, const std::string& name) {
   RecordOutline outline;
   try {
-    if (json.at("outline") != kNoteVersion)
-      throw DataError(
-          cat(name, ": outline of version ", json.at("outline").dump(), "; this program reads ", kNoteVersion));
-    read_fields(json.at("head"), "head", outline.head);
+    if (json.at("outline") != kNoteVersion) return {};
+    outline.version = json.value("version", std::int64_t{1});
+    if (outline.version > kRecordVersion) return {};
+    read_known(json.at("head"), "head", outline.head);
     outline.config = std::move(json.at("config"));
     outline.overrides = std::move(json.at("overrides"));
     outline.provenance = scalars_from_json(std::move(json.at("provenance")));
     outline.seconds = pairs_from_json(json.at("seconds"));
     for (Json& layer : json.at("layers")) outline.layers.push_back(scalars_from_json(std::move(layer)));
-    for (const Json& score : json.at("evaluation")) outline.evaluation.push_back(score_from_json(score));
+    for (const Json& score : json.at("evaluation")) {
+      outline.evaluation.push_back(score_from_json(score));
+      upgrade_score(outline.version, outline.evaluation.back());
+    }
     for (const Json& cache : json.at("cache")) {
       outline.cache.emplace_back();
-      read_fields(cache.at(1), "cache", outline.cache.back());
+      read_known(cache.at(1), "cache", outline.cache.back());
       outline.cache.back().stage = cache.at(0);
     }
     outline.others = pairs_from_json(json.at("others"));

@@ -6,6 +6,7 @@
 
 #include "core/store/field_group.h"
 #include "core/store/hdf5_file.h"
+#include "core/store/record_contents.h"
 #include "core/store/record_file.h"
 #include "core/store/record_outline.h"
 
@@ -46,9 +47,10 @@ void write_seconds(Hdf5File& file, const RunRecord& record) {
 
 void write_training(Hdf5File& file, const TrainingSeries& training) {
   const std::size_t length = training.step.size();
-  expects(training.tokens.size() == length && training.loss.size() == length &&
-              training.learning_rate.size() == length && training.gradient_norm.size() == length,
-          "the training series differ in length");
+  // What an earlier record did not keep is empty.
+  for (const std::size_t size :
+       {training.tokens.size(), training.loss.size(), training.learning_rate.size(), training.gradient_norm.size()})
+    expects(size == length || size == 0, "the training series differ in length");
   if (length > 0) write_group(file, "/training", training);
 }
 
@@ -59,25 +61,18 @@ void write_scores(Hdf5File& file, const RunRecord& record) {
   }
 }
 
-void read_seconds(const Hdf5File& file, RunRecord& record) {
-  if (!file.exists("/timing")) return;
-  for (const std::string& stage : file.children("/timing")) {
-    const auto seconds = file.read<double>("/timing/" + stage).values;
-    record.seconds.emplace_back(stage, seconds.empty() ? 0 : seconds.front());
-  }
-}
-
 void read_scores(const Hdf5File& file, RunRecord& record) {
-  if (!file.exists("/evaluation")) return;
-  for (const std::string& stage : file.children("/evaluation")) {
+  const std::int64_t version = record_version(file);
+  for (const std::string& stage : member_groups(file, "/evaluation")) {
     const std::string stage_group = "/evaluation/" + stage;
-    for (const std::string& task : file.children(stage_group)) {
+    for (const std::string& task : member_groups(file, stage_group)) {
       const std::string task_group = stage_group + "/" + task;
-      for (const std::string& metric : file.children(task_group)) {
-        auto score = read_group<ScoreRecord>(file, task_group + "/" + metric, kLaterScoreFields);
+      for (const std::string& metric : described_groups(file, task_group)) {
+        auto score = read_group<ScoreRecord>(file, task_group + "/" + metric);
         score.stage = stage;
         score.task = task;
         score.metric = metric;
+        upgrade_score(version, score);
         record.evaluation.push_back(std::move(score));
       }
     }
@@ -85,8 +80,7 @@ void read_scores(const Hdf5File& file, RunRecord& record) {
 }
 
 void read_cache(const Hdf5File& file, RunRecord& record) {
-  if (!file.exists("/cache")) return;
-  for (const std::string& stage : file.children("/cache")) {
+  for (const std::string& stage : described_groups(file, "/cache")) {
     record.cache.push_back(read_group<CacheRecord>(file, "/cache/" + stage));
     record.cache.back().stage = stage;
   }
@@ -100,9 +94,8 @@ void write_cached_decoding(Hdf5File& file, const RunRecord& record) {
 }
 
 void read_cached_decoding(const Hdf5File& file, RunRecord& record) {
-  if (!file.exists("/cached_decoding")) return;
-  for (const std::string& stage : file.children("/cached_decoding")) {
-    for (const std::string& task : file.children("/cached_decoding/" + stage)) {
+  for (const std::string& stage : member_groups(file, "/cached_decoding")) {
+    for (const std::string& task : described_groups(file, "/cached_decoding/" + stage)) {
       record.cached_decoding.push_back(
           read_group<CachedDecodingRecord>(file, "/cached_decoding/" + stage + "/" + task));
       record.cached_decoding.back().stage = stage;
@@ -111,23 +104,75 @@ void read_cached_decoding(const Hdf5File& file, RunRecord& record) {
   }
 }
 
+/// Members of a group that `wanted` accepts; none where there is no such group.
+template <class Wanted>
+std::vector<std::string> members_where(const Hdf5File& file, const std::string& group, const Wanted& wanted) {
+  if (file.kind(group) != Hdf5Kind::kGroup) return {};
+  std::vector<std::string> names = file.children(group);
+  std::erase_if(names, [&](const std::string& name) { return !wanted(cat(group, "/", name)); });
+  return names;
+}
+
+/// Throws DataError where a record that has lost its checksum was changed; hides what was added within its groups.
+void check_unsealed(Hdf5File& file) {
+  const auto contents = check_contents(file);
+  if (!contents) return;
+  if (!contents->unchanged) {
+    throw DataError(cat(file.name(),
+                        ": the file is damaged: another program has changed what was written in it (its inner checksum "
+                        "does not fit)"));
+  }
+  std::vector<std::string> within;
+  for (const std::string& path : contents->added) {
+    if (path.find('/', 1) != std::string::npos && path.find('@') == std::string::npos) within.push_back(path);
+  }
+  file.hide(std::move(within));
+}
+
 }  // namespace
 
 std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
 
-/// Opens `path` and makes sure that it is a record of this version.
+std::int64_t record_version(const Hdf5File& record) {
+  const AttributeValue version = record.attribute("/", "version");
+  const auto* number = std::get_if<std::int64_t>(&version);
+  if (!number || *number < 1 || *number > kRecordVersion) {
+    throw DataError(cat(record.name(), ": record version ", brief(json_from_attribute(version)),
+                        "; this program reads versions 1 to ", kRecordVersion));
+  }
+  return *number;
+}
+
 Hdf5File open_record(const std::filesystem::path& path) {
   Hdf5File file = Hdf5File::open(path);
   if (!file.has_attribute("/", "format") || file.attribute("/", "format") != AttributeValue(kFormat)) {
     throw DataError(
         cat(path.string(), ": an HDF5 file, but no run record (attribute 'format' is not '", kFormat, "')"));
   }
-  const AttributeValue version = file.attribute("/", "version");
-  if (version != AttributeValue(kRecordVersion)) {
-    throw DataError(cat(path.string(), ": record version ", json_from_attribute(version).dump(),
-                        "; this program reads version ", kRecordVersion));
-  }
+  record_version(file);
+  if (!file.sealed()) check_unsealed(file);
   return file;
+}
+
+std::vector<std::string> member_groups(const Hdf5File& record, const std::string& group) {
+  return members_where(record, group, [&](const std::string& path) { return record.kind(path) == Hdf5Kind::kGroup; });
+}
+
+std::vector<std::string> described_groups(const Hdf5File& record, const std::string& group) {
+  return members_where(record, group, [&](const std::string& path) {
+    return record.kind(path) == Hdf5Kind::kGroup && record.has_attribute(path, "fields");
+  });
+}
+
+std::vector<std::pair<std::string, double>> read_stage_seconds(const Hdf5File& record) {
+  std::vector<std::pair<std::string, double>> all;
+  for (const std::string& stage : members_where(record, "/timing", [&](const std::string& path) {
+         return record.kind(path) == Hdf5Kind::kNumbers && record.shape(path).empty();
+       })) {
+    const auto seconds = record.read<double>("/timing/" + stage).values;
+    all.emplace_back(stage, seconds.empty() ? 0 : seconds.front());
+  }
+  return all;
 }
 
 std::vector<std::pair<std::string, RunStatus>> enum_names(RunStatus) {
@@ -155,6 +200,7 @@ void write_record(const std::filesystem::path& path, const RunRecord& record) {
     write_group(file, new_group(file, "/cache/" + group_name(cache.stage)), cache);
   }
   write_cached_decoding(file, record);
+  write_contents(file);
   file.save(path, outline_note(file));
 }
 
@@ -163,9 +209,9 @@ RunRecord read_record(const std::filesystem::path& path) {
   RunRecord record;
   record.head = read_group<RecordHead>(file, "/");
   record.config = read_json_dataset(file, "/config");
-  record.overrides = read_json_dataset(file, "/overrides");
-  record.provenance = read_group<Provenance>(file, "/provenance");
-  read_seconds(file, record);
+  if (file.exists("/overrides")) record.overrides = read_json_dataset(file, "/overrides");
+  if (file.exists("/provenance")) record.provenance = read_group<Provenance>(file, "/provenance");
+  record.seconds = read_stage_seconds(file);
   for (std::size_t layer = 0; file.exists(layer_group(layer)); ++layer) {
     record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer)));
   }

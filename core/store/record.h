@@ -13,8 +13,13 @@
 
 namespace mla {
 
-/// Version of the layout; a reader refuses records of another.
-constexpr std::int64_t kRecordVersion = 1;
+// How the layout grows: a new field, group or array is optional for readers by default (see read_group() in
+// field_group.h) and needs no new version. The version is raised when something that was there before means something
+// else; readers go back to the first.
+
+/// Version of the layout. 1: `bench` kept half an interquartile range as its scores' standard_error. 2: that is
+/// `spread`.
+constexpr std::int64_t kRecordVersion = 2;
 
 /// How a run ended. A diverged run is a result: its numbers stand, and tables mark it. An interrupted one will go on.
 enum class RunStatus { kComplete, kDiverged, kFailed, kInterrupted };
@@ -29,14 +34,18 @@ struct RecordHead {
   std::string content_hash;  ///< of everything the result depends on; equal hash: need not be run again
   std::string created;
 
+  static constexpr const char* kRequired[] = {"status"};
+
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("status", self.status, "complete, diverged, failed or interrupted");
     visit("message", self.message, "why the run diverged or failed");
     visit("experiment", self.experiment, "name of the experiment");
     visit("cell", self.cell, "name of the grid's cell");
-    visit("content_hash", self.content_hash, "hash of config, data and program that the result depends on");
-    visit("created", self.created, "time of writing, ISO 8601, UTC");
+    visit("content_hash", self.content_hash,
+          "hash of every config value that can change a number, and of the content of everything that is read; not of "
+          "the program, for which see provenance");
+    visit("created", self.created, "time at which the record was begun, ISO 8601, UTC");
   }
   bool operator==(const RecordHead&) const = default;
 };
@@ -50,6 +59,10 @@ struct LayerRecord {
   std::int64_t latent_width = 0;
   std::int64_t cached_elements = 0, cached_elements_before = 0;
   std::int64_t parameters = 0, parameters_before = 0;
+
+  static constexpr const char* kRequired[] = {"joint_error",  "key_error",        "value_error",
+                                              "latent_width", "cached_elements",  "cached_elements_before",
+                                              "parameters",   "parameters_before"};
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -98,6 +111,9 @@ struct ScoreRecord {
   std::vector<double> per_sample;
   std::vector<std::int64_t> group_sizes = {};  ///< see SampleGroups in core/base/statistics.h
   std::string group_unit = {};
+  std::optional<double> spread = {};
+
+  static constexpr const char* kRequired[] = {"value", "higher_is_better"};
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -110,6 +126,7 @@ struct ScoreRecord {
     visit("group_sizes", self.group_sizes,
           "successive samples that depend on each other: a text's documents or blocks; empty: each sample by itself");
     visit("group_unit", self.group_unit, "what such a group is, and so what the standard error takes as independent");
+    visit("spread", self.spread, "of measured times: half the distance between the samples' quartiles; no error");
   }
   bool operator==(const ScoreRecord&) const = default;
 };
@@ -118,6 +135,8 @@ struct ScoreRecord {
 struct CacheRecord {
   std::string stage;
   std::int64_t tokens = 0, predicted_bytes = 0, counted_bytes = 0;
+
+  static constexpr const char* kRequired[] = {"tokens", "predicted_bytes", "counted_bytes"};
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -138,6 +157,9 @@ struct CachedDecodingRecord {
   std::int64_t tokens = 0, elements = 0, predicted_bytes = 0, counted_bytes = 0;
   double nll = 0, standard_error = 0, perplexity = 0;
   std::int64_t n = 0;
+
+  static constexpr const char* kRequired[] = {"effective_bits", "tokens",         "elements",   "predicted_bytes",
+                                              "counted_bytes",  "standard_error", "perplexity", "nll"};
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -175,8 +197,9 @@ struct RunRecord {
 /// Throws DataError when it cannot be written (full disk, no permission); nothing is left behind.
 void write_record(const std::filesystem::path& path, const RunRecord& record);
 
-/// Reads a record back. Throws DataError for a file that is missing, damaged, foreign or of another version.
-/// Scores, stages and tasks come back in the order written.
+/// Reads a record back, of this version or any before. Throws DataError for a file that is missing, damaged, foreign or
+/// of a later version. What another program has added is left out (core/store/record_contents.h finds it). Scores,
+/// stages and tasks come back in the order written.
 RunRecord read_record(const std::filesystem::path& path);
 
 /// Only what identifies the record, for deciding whether to run the cell again.

@@ -3,17 +3,37 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/store/hdf5_file.h"
 
 namespace mla {
 
-/// Opens `path` and makes sure that it is a record of this version. Throws DataError otherwise.
+/// Opens `path` and makes sure that it is a record of this version or one before. What another program has added to the
+/// groups of a record is hidden. Throws DataError otherwise, and for a record in which something was changed.
 Hdf5File open_record(const std::filesystem::path& path);
 
-/// Fields of a score that earlier records of this version lack.
-inline const std::vector<std::string> kLaterScoreFields = {"group_sizes", "group_unit"};
+/// The version of an open record's layout.
+std::int64_t record_version(const Hdf5File& record);
+
+/// A score as a record of `version` keeps it, in today's form (see kRecordVersion). `Score` is a ScoreRecord or a
+/// ScoreOutline.
+template <class Score>
+void upgrade_score(std::int64_t version, Score& score) {
+  if (version >= 2 || score.task != "bench") return;
+  score.spread = score.standard_error;
+  score.standard_error.reset();
+}
+
+/// Members of a group that hold what this program calls a group: it has described their scalars. Those that another
+/// program added are none.
+std::vector<std::string> described_groups(const Hdf5File& record, const std::string& group);
+/// Members that are groups at all.
+std::vector<std::string> member_groups(const Hdf5File& record, const std::string& group);
+
+/// The seconds of each stage, in the order run.
+std::vector<std::pair<std::string, double>> read_stage_seconds(const Hdf5File& record);
 
 /// The group of a layer, "/compression/layer_000".
 std::string layer_group(std::size_t layer);

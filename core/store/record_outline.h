@@ -22,12 +22,14 @@ struct ScoreOutline {
   std::int64_t n = 0;
   bool higher_is_better = true;
   std::string unit;
+  std::optional<double> spread = {};
   bool operator==(const ScoreOutline&) const = default;
 };
 
 /// The scalars of a record. What a record has beyond the groups known here is found in `others`, so that measurements
 /// of a later kind need no code to be seen.
 struct RecordOutline {
+  std::int64_t version = kRecordVersion;  ///< of the record's layout; scores are in today's form all the same
   RecordHead head;
   Json config = Json::object(), overrides = Json::object();
   Json provenance = Json::object();                     ///< attributes by name; empty unless wanted
@@ -41,7 +43,7 @@ struct RecordOutline {
 
 /// Which parts of an outline are read; each one left out saves time.
 struct OutlineParts {
-  bool provenance = false;
+  bool provenance = true;
   bool layers = true;
   bool others = true;
   /// Whether a score is wanted; empty: all are.
@@ -50,7 +52,7 @@ struct OutlineParts {
 
 /// Reads a record's outline: from the note after the HDF5 content where there is one (a tenth of a millisecond), or
 /// else from its groups and attributes (milliseconds), which `parts` limits. Throws DataError for a file that is
-/// missing, damaged, foreign, of another version, or lacks a number that every record has.
+/// missing, damaged, foreign, of a later version, or lacks a number that every record has.
 RecordOutline read_outline(const std::filesystem::path& path, const OutlineParts& parts = {});
 
 /// The same without the note, for whoever doubts it.
@@ -62,7 +64,9 @@ std::string outline_note(const Hdf5File& record);
 
 /// Outlines as JSON; numbers that are not finite are texts there.
 Json outline_to_json(const RecordOutline& outline);
-RecordOutline outline_from_json(Json json, const std::string& name);
+/// Absent for an outline of a later form than this program's, whose keys mean something else. Throws DataError for what
+/// is malformed; keys that are unknown are passed over.
+std::optional<RecordOutline> outline_from_json(Json json, const std::string& name);
 
 /// Arrays of a record by path, such as "/training/loss" or "/evaluation/source/toy/accuracy/per_sample"; an array that
 /// the record does not have is empty. Opens the file once for all of them.

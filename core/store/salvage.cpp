@@ -45,15 +45,18 @@ std::vector<std::string> members(const Hdf5File& file, const std::string& group,
 }
 
 void read_scores(const Hdf5File& file, PartsReader& parts, RunRecord& record) {
+  std::int64_t version = kRecordVersion;
+  parts.attempt("version", [&] { version = record_version(file); });
   for (const std::string& stage : members(file, "/evaluation", parts)) {
     for (const std::string& task : members(file, "/evaluation/" + stage, parts)) {
       for (const std::string& metric : members(file, "/evaluation/" + stage + "/" + task, parts)) {
         const std::string group = score_group(stage, task, metric);
         parts.attempt(group, [&] {
-          auto score = read_group<ScoreRecord>(file, group, kLaterScoreFields);
+          auto score = read_group<ScoreRecord>(file, group);
           score.stage = stage;
           score.task = task;
           score.metric = metric;
+          upgrade_score(version, score);
           record.evaluation.push_back(std::move(score));
         });
       }

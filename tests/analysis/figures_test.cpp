@@ -174,6 +174,7 @@ TEST_F(CodecRecords, LatencyHasACurvePerModelBatchAndCache) {
           {"model", model}, {"batch", 1}, {"context", context}, {"path", "auto"}, {"cache", Json::object()}};
       record.evaluation = {test::synthetic_score("source", "bench", "time_per_token", context / 64.0, {}, false),
                            test::synthetic_score("source", "bench", "bandwidth_share", 0.5, {}, true)};
+      record.evaluation[0].spread = 0.02;
       record.cache = {{"source", context, 1'000'000, 1'000'000}};
       write(record);
     }

@@ -96,6 +96,54 @@ TEST(Bootstrap, TheSeedAndTheStreamDecide) {
   EXPECT_NE(bootstrap_mean(values).low, bootstrap_mean(values, other_stream).low);
 }
 
+TEST(Bootstrap, FunctionsOfAMeanHaveItsPValue) {
+  const std::vector<double> before = normals(60, 3, 11);
+  std::vector<double> after = before, weights(60, 1);
+  const std::vector<double> noise = normals(60, 0, 12);
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    after[i] += 0.11 + 0.2 * noise[i];
+    weights[i] = 1 + static_cast<double>(i % 3);
+  }
+  const BootstrapInterval plain = paired_bootstrap(before, after, {}, weights);
+  EXPECT_GT(plain.p_value, 0.001);
+  EXPECT_LT(plain.p_value, 0.5);
+  const PairedMean nll{before, after, weights}, perplexity{before, after, weights, 1, true},
+      bits{before, after, weights, 0.4};
+  const auto of = [](const PairedMean& mean) { return paired_bootstrap(std::vector{mean}); };
+  EXPECT_EQ(of(nll).p_value, plain.p_value);
+  EXPECT_EQ(of(perplexity).p_value, plain.p_value);
+  EXPECT_EQ(of(bits).p_value, plain.p_value);
+  EXPECT_NEAR(of(nll).low, plain.low, 1e-12);
+  EXPECT_NEAR(of(bits).high, 0.4 * plain.high, 1e-12);
+  double mean_before = 0, mean_after = 0, total = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    mean_before += weights[i] * before[i];
+    mean_after += weights[i] * after[i];
+    total += weights[i];
+  }
+  EXPECT_NEAR(of(perplexity).mean, std::exp(mean_after / total) - std::exp(mean_before / total), 1e-9);
+  // By the delta method, since the difference is small.
+  EXPECT_NEAR(of(perplexity).high, std::exp(mean_before / total) * plain.high, 0.3 * of(perplexity).high);
+}
+
+TEST(Bootstrap, AveragesOverTasksDrawEachTasksItems) {
+  const std::vector<double> a = normals(50, 0, 1), b = normals(80, 0, 2), zero_a(50, 0), zero_b(80, 0);
+  const BootstrapInterval both = paired_bootstrap(std::vector<PairedMean>{{zero_a, a, {}, 0.5}, {zero_b, b, {}, 0.5}});
+  EXPECT_NEAR(both.mean, (bootstrap_mean(a).mean + bootstrap_mean(b).mean) / 2, 1e-12);
+  const double error = std::hypot(bootstrap_mean(a).standard_error, bootstrap_mean(b).standard_error) / 2;
+  EXPECT_NEAR(both.standard_error, error, 0.05 * error);
+  EXPECT_EQ(both.samples, 130);
+}
+
+TEST(Bootstrap, PValuesBelowWhatResamplesCount) {
+  // All resamples lie above zero: their number bounds the share by 2 / 10001, Student's t by far less.
+  EXPECT_LT(bootstrap_mean(normals(100, 1, 5)).p_value, 1e-10);
+  // Of four items the signs all agree by chance in one of eight cases, whatever their values.
+  EXPECT_EQ(bootstrap_mean(std::vector<double>{1, 1.1, 0.9, 1}).p_value, 0.125);
+  EXPECT_EQ(bootstrap_mean(std::vector<double>{1}).p_value, 1);
+  EXPECT_NEAR(bootstrap_mean(std::vector<double>(40, 0.5)).p_value, std::exp2(-39), 1e-20);
+}
+
 TEST(Bootstrap, RefusesWhatHasNoMean) {
   const std::vector<double> none, one = {1}, two = {1, 2}, wrong = {1, std::nan("")}, zero = {0, 1};
   EXPECT_THROW(bootstrap_mean(none), std::logic_error);

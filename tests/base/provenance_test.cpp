@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/fields.h"
+#include "core/base/numerics_version.h"
 
 namespace mla {
 namespace {
@@ -20,6 +21,8 @@ TEST(Provenance, SaysWhatIsKnown) {
   EXPECT_THAT(provenance.compiler, MatchesRegex("(gcc|clang) [0-9]+\\..*"));
   EXPECT_THAT(provenance.created, MatchesRegex("20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"));
   EXPECT_GT(provenance.threads, 0);
+  EXPECT_EQ(provenance.numerics_version, kNumericsVersion);
+  EXPECT_EQ(Provenance{}.numerics_version, 1) << "of records that do not say it";
   EXPECT_FALSE(provenance.host.empty());
   EXPECT_FALSE(provenance.cpu.empty());
 }

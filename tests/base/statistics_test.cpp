@@ -133,5 +133,14 @@ TEST(Statistics, OneRunHasTheErrorOfItsSamples) {
   EXPECT_THROW(combine_runs({}, {}), std::logic_error);
 }
 
+TEST(Statistics, HolmsPValues) {
+  EXPECT_EQ(holm_adjusted({}), std::vector<double>());
+  EXPECT_EQ(holm_adjusted({0.04}), std::vector<double>{0.04});
+  // 4 * 0.005, 3 * 0.01, 2 * 0.03 and 1 * 0.04, which may not fall below the one before.
+  const std::vector<double> adjusted = holm_adjusted({0.01, 0.04, 0.03, 0.005}), expected = {0.03, 0.06, 0.06, 0.02};
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(adjusted[i], expected[i], kRounding);
+  EXPECT_EQ(holm_adjusted({0.5, 0.6}), (std::vector<double>{1, 1}));
+}
+
 }  // namespace
 }  // namespace mla

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/base/numerics_version.h"
+#include "core/base/statistics.h"
 #include "core/store/record.h"
 #include "tests/support/run_program.h"
 
@@ -71,6 +73,11 @@ TEST(Bench, MeasuresEveryCellAndRecordsIt) {
         read_record(folder / "results" / "small" /
                     ("model=" + cell["model"].get<std::string>() + "," + cell["cell"].get<std::string>() + ".h5"));
     EXPECT_EQ(record.overrides["batch"], batch);
+    EXPECT_EQ(record.provenance.numerics_version, kNumericsVersion);
+    for (const char* library : {"libtorch", "hdf5", "openmp", "libtorch_instruction_set", "kernels_instruction_set"}) {
+      const std::string version = record.provenance.libraries.value(library, "");
+      EXPECT_TRUE(!version.empty() && version != "none") << library;
+    }
     ASSERT_EQ(record.cache.size(), 1);
     EXPECT_EQ(record.cache[0].counted_bytes, cell["cache_bytes"]);
     EXPECT_EQ(record.cache[0].predicted_bytes, cell["cache_bytes"]);
@@ -78,6 +85,10 @@ TEST(Bench, MeasuresEveryCellAndRecordsIt) {
       EXPECT_EQ(score.stage, latent ? "converted" : "source");
       if (score.metric == "time_per_token") {
         EXPECT_EQ(score.per_sample.size(), 2 * 3);
+        EXPECT_EQ(score.group_sizes, (std::vector<std::int64_t>{3, 3})) << "steps of one run depend on each other";
+        ASSERT_TRUE(score.spread && score.standard_error);
+        EXPECT_NEAR(*score.standard_error, grouped_quantile(score.per_sample, score.group_sizes, 0.5).standard_error,
+                    1e-12);
       }
       if (score.metric == "time_to_first_token") {
         EXPECT_EQ(score.per_sample.size(), 2);
