@@ -95,6 +95,20 @@ std::string note_of(const std::string& image) {
 
 constexpr unsigned kKeepOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
 
+/// A file without a seal is of another writer, or was cut. HDF5 takes the sizes in its first block as they are (4 GB of
+/// memory for a file of 49 bytes), so what cannot be a whole file is kept from it.
+void check_size(const std::string& image, const std::string& name) {
+  const std::size_t end = Hdf5File::content_size(image);
+  if (end == image.size() && end > 0) return;
+  // A file of this writer is longer than HDF5 knows, by its seal.
+  if (end > 0 && end < image.size())
+    throw DataError(cat(name, ": the file is damaged: it was cut after its HDF5 content"));
+  throw DataError(cat(name, ": not a whole HDF5 file: ",
+                      image.empty() ? "it is empty"
+                      : end == 0    ? "it does not begin as one"
+                                    : cat("it has ", image.size(), " of the ", end, " bytes that it states")));
+}
+
 }  // namespace
 
 Hdf5File Hdf5File::create(const std::string& name) {
@@ -116,13 +130,8 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   const std::string name = path.string();
   std::string image = read_file(path);
   const bool sealed = remove_seal(image, name);
-  if (image.empty()) throw DataError(cat(name, ": not a whole HDF5 file: it is empty"));
+  if (!sealed) check_size(image, name);
   Hdf5File file = from_image(image, name);
-  // A file of this writer is longer than HDF5 knows, by its seal: without one, something was cut off there.
-  const std::size_t end = content_size(image);
-  if (!sealed && end > 0 && end < image.size()) {
-    throw DataError(cat(name, ": the file is damaged: it was cut after its HDF5 content"));
-  }
   file.sealed_ = sealed;
   return file;
 }

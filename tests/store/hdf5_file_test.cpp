@@ -149,6 +149,19 @@ TEST(Hdf5File, MissingForeignAndEmptyFilesAreDataErrors) {
   }
 }
 
+TEST(Hdf5File, AFirstBlockAloneIsRefusedBeforeHdf5AllocatesWhatItStates) {
+  const TemporaryFolder folder;
+  std::string block("\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\xff\xff\x10\0\0\0\0\0", 24);
+  block.resize(49, '\0');
+  const auto path = folder.write("block.h5", block);
+  EXPECT_EQ(message_of<DataError>([&] { Hdf5File::open(path); }),
+            path.string() + ": not a whole HDF5 file: it does not begin as one");
+  block[40] = 100;
+  folder.write("block.h5", block);
+  EXPECT_EQ(message_of<DataError>([&] { Hdf5File::open(path); }),
+            path.string() + ": not a whole HDF5 file: it has 49 of the 100 bytes that it states");
+}
+
 TEST(Hdf5File, ATruncatedFileIsADataErrorWhereverItIsCut) {
   const TemporaryFolder folder;
   Hdf5File file = Hdf5File::create("x");

@@ -19,6 +19,8 @@ struct Target {
   std::vector<std::string> words = {};
   /// Of its seeds in a test run; fewer where one takes long.
   std::size_t mutations = 150;
+  /// Whether the reader takes at least one of its seeds; where whole files are large, seeds are only the beginnings.
+  bool takes_seeds = true;
 };
 
 /// Targets register themselves from static objects.

@@ -105,7 +105,8 @@ void run_predictions(std::string_view input) {
 const Registration kPredictions({"predictions",
                                  run_predictions,
                                  prediction_seeds,
-                                 {"pred", "answers", "all_classes", "Paragraph", "段落", "\\n", "```"}});
+                                 {"pred", "answers", "all_classes", "Paragraph", "段落", "\\n", "```"},
+                                 40});
 
 }  // namespace
 }  // namespace mla::fuzz

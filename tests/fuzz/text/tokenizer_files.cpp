@@ -78,7 +78,7 @@ void run_tiktoken(std::string_view input) {
   use_tokenizer(*load_tokenizer(input_file("tiktoken/a.tiktoken", input)), input);
 }
 
-const Registration kTiktoken({"tiktoken", run_tiktoken, tiktoken_seeds, {"== ", "IQ==", " 2147483647\n"}});
+const Registration kTiktoken({"tiktoken", run_tiktoken, tiktoken_seeds, {"== ", "IQ==", " 2147483647\n"}, 150, false});
 
 /// GPT-2's count of ranks: the bytes, then numbers. Lines of the input, "LINE TEXT", take the place of the file's own.
 std::string base64(std::string_view bytes) {
@@ -123,7 +123,7 @@ void run_whole_tiktoken(std::string_view input) {
 }
 
 const Registration kWholeTiktoken(
-    {"tiktoken_whole", run_whole_tiktoken, whole_tiktoken_seeds, {"2147483647", "2000000000", "50256", " -1"}, 5});
+    {"tiktoken_whole", run_whole_tiktoken, whole_tiktoken_seeds, {"2147483647", "2000000000", "50256", " -1"}, 2});
 
 std::string int32_bytes(std::int32_t value) { return {reinterpret_cast<const char*>(&value), sizeof value}; }
 

@@ -108,7 +108,7 @@ const Registration kTokenizerJson({"tokenizer_json",
 
 /// Three files beside a tokenizer, whose form the first byte chooses; a tokenizer.json is the input's too.
 std::vector<std::string> companion_seeds() {
-  const TinyJson added = {{"<s>", 11}, {"<extra>", 12}, {"<more>", 13}};
+  const TinyJson added = {{"<s>", 11}, {"<extra>", 13}, {"<more>", 14}};
   const TinyJson config = {
       {"tokenizer_class", "LlamaTokenizer"},
       {"bos_token", {{"content", "<s>"}, {"lstrip", false}, {"special", true}}},
@@ -118,12 +118,13 @@ std::vector<std::string> companion_seeds() {
       {"add_eos_token", false},
       {"add_prefix_space", true},
       {"additional_special_tokens", {"<more>", {{"content", "<extra>"}}}},
-      {"added_tokens_decoder", {{"12", {{"content", "<extra>"}, {"special", true}, {"rstrip", true}}}}}};
+      {"added_tokens_decoder", {{"13", {{"content", "<extra>"}, {"special", true}, {"rstrip", true}}}}}};
   const TinyJson special = {{"bos_token", "<s>"}, {"eos_token", {{"content", "</s>"}}}};
   std::vector<std::string> seeds;
   for (const char* form : {"j", "v"}) {
     seeds.push_back(form + join_parts({config.dump(), added.dump(), special.dump(), small_tokenizer().dump()}));
   }
+  seeds.push_back("j" + join_parts({"{}", "{}", "{}", small_tokenizer().dump()}));
   TinyJson like_llama = unigram();
   like_llama["added_tokens"] = TinyJson::array();
   like_llama["post_processor"] = nullptr;
