@@ -142,14 +142,14 @@ TEST_F(Corpora, IdsOfTensorsAreNotCutToFit) {
   Json data_x = data_of(file);
   data_x["tensors"] = "x";
   const auto refused = [&](std::int64_t id, const std::string& what) {
-    write_safetensors(file, {{"x_ids", at::tensor({1, 2, 3, 4, 5, id}, at::kLong).view({1, 6})}});
+    write_safetensors(file, {{"x_ids", at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 5, id}, at::kLong).view({1, 6})}});
     expect_refused(train(data_x), 1, HasSubstr(what));
   };
   refused((std::int64_t{1} << 32) + 5, "rows.safetensors: x_ids[0][5] = 4294967301: expected an id");
   refused(-1, "x_ids[0][5] = -1: expected an id");
   refused(265, std::string("rows.safetensors: x_ids[0][5] = 265: ") + kOutside);
-  write_safetensors(file, {{"x_ids", at::tensor({1, 2, 3, 4, 5, -1}, at::kLong).view({1, 6})},
-                           {"x_len", at::tensor({5}, at::kLong)}});
+  write_safetensors(file, {{"x_ids", at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 5, -1}, at::kLong).view({1, 6})},
+                           {"x_len", at::tensor(std::vector<std::int64_t>{5}, at::kLong)}});
   EXPECT_EQ(train(data_x).exit_code, 0);  // padding is no token
 }
 

@@ -269,6 +269,8 @@ TEST(Identity, OldRuleCountsWhereOnlyPathsHoldVariables) {
 
 class CellIdentities : public testing::Test {
  protected:
+  using path = std::filesystem::path;
+
   void SetUp() override { test::write_tiny_inputs(folder_); }
 
   /// Writes a config with `more` members.
@@ -282,7 +284,6 @@ class CellIdentities : public testing::Test {
   }
   std::string hash(const std::string& more) { return hash(write(more)); }
 
-  using path = std::filesystem::path;
   test::TemporaryFolder folder_;
   int count_ = 0;
 };
