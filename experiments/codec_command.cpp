@@ -148,12 +148,22 @@ class CodecCommand final : public Command {
   ExitCode run(Console& console) override {
     const int ways = (cases_ ? 1 : 0) + (trace_ ? 1 : 0) + (codec_.any() ? 1 : 0);
     if (ways != 1) throw ConfigError("expected one of --name (a codec), --cases and --trace");
-    if (cases_) return run_cases(console);
-    if (trace_) return run_traces(console);
+    if (cases_) return with_form_of(*cases_, [&] { return run_cases(console); });
+    if (trace_) return with_form_of(*trace_, [&] { return run_traces(console); });
     return run_tensors(console);
   }
 
  private:
+  /// What cases and traces lack, or have of another type, is found out where it is used.
+  template <class Run>
+  static ExitCode with_form_of(const std::filesystem::path& file, const Run& run) {
+    try {
+      return run();
+    } catch (const nlohmann::json::exception& error) {
+      throw DataError(cat(file.string(), ": not of the form that its kind of file has: ", error.what()));
+    }
+  }
+
   ExitCode run_tensors(Console& console) {
     if (codec_.name.empty())
       throw ConfigError(cat("--name is missing; known: ", join(Registry<Codec>::instance().names())));

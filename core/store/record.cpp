@@ -136,7 +136,8 @@ std::string layer_group(std::size_t layer) { return fmt::format("/compression/la
 std::int64_t record_version(const Hdf5File& record) {
   const AttributeValue version = record.attribute("/", "version");
   const auto* number = std::get_if<std::int64_t>(&version);
-  if (!number || *number < 1 || *number > kRecordVersion) {
+  if (!number) throw DataError(cat(record.name(), ": its attribute version is no signed integer, as a record's is"));
+  if (*number < 1 || *number > kRecordVersion) {
     throw DataError(cat(record.name(), ": record version ", brief(json_from_attribute(version)),
                         "; this program reads versions 1 to ", kRecordVersion));
   }

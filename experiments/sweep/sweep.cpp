@@ -17,6 +17,7 @@
 #include "core/base/numerics_version.h"
 #include "core/base/progress.h"
 #include "core/base/shell.h"
+#include "core/store/record_contents.h"
 #include "experiments/failure.h"
 #include "experiments/identity.h"
 #include "experiments/processes.h"
@@ -272,6 +273,18 @@ class Sweep {
     return record;
   }
 
+  /// What a reader of a finished record should know.
+  static std::string remark(const CellOutcome& outcome) {
+    std::string text;
+    const std::int64_t version = outcome.record->provenance.numerics_version;
+    if (version != kNumericsVersion)
+      text = cat(", by a program of numerics version ", version, " (this one's is ", kNumericsVersion,
+                 "); --force runs it again");
+    if (check_record(outcome.cell->record).state == RecordState::kAnnotated)
+      text += "; another program has added to its record";
+    return text;
+  }
+
   bool found(CellOutcome& outcome, const CellIdentity& identity) {
     outcome.record = finished_record(*outcome.cell, identity);
     if (!outcome.record) return false;
@@ -280,11 +293,7 @@ class Sweep {
       log_warning(cat(name, ": failed before (", outcome.record->head.message, "); --retry-failed runs it again"));
       stopped_ = options_.fail_fast;
     } else {
-      const std::int64_t version = outcome.record->provenance.numerics_version;
-      log_info(cat(name, ": complete already",
-                   version == kNumericsVersion ? ""
-                                               : cat(", by a program of numerics version ", version, " (this one's is ",
-                                                     kNumericsVersion, "); --force runs it again")));
+      log_info(cat(name, ": complete already", remark(outcome)));
     }
     return true;
   }
@@ -375,11 +384,9 @@ namespace {
 /// The hash that a cell's record has, or will have: one of the earlier rule stays where it is.
 std::string hash_in_plan(const CellPlan& cell, const CellIdentity& identity) {
   try {
-    if (std::filesystem::exists(cell.record)) {
-      const RecordHead head = read_record_head(cell.record);
-      if (identity.names(head.content_hash)) return head.content_hash;
-    }
-  } catch (const DataError&) {  // a damaged record, which is made again
+    const RecordHead head = read_record_head(cell.record);
+    if (identity.names(head.content_hash)) return head.content_hash;
+  } catch (const std::exception&) {  // missing, or damaged, and then made again
   }
   return identity.hash;
 }

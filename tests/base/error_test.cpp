@@ -7,7 +7,7 @@ namespace mla {
 namespace {
 
 TEST(Error, ControlCharactersAreSpeltOut) {
-  EXPECT_STREQ(DataError(std::string("key '\0a\x1b[2J' = 1", 14)).what(), "key '\\x00a\\x1B[2J' = 1");
+  EXPECT_STREQ(DataError(std::string("key '\0a\x1b[2J' = 1", 16)).what(), "key '\\x00a\\x1B[2J' = 1");
   EXPECT_STREQ(ConfigError("line one\n\tline two, \xC3\xA9").what(), "line one\n\tline two, \xC3\xA9");
 }
 

