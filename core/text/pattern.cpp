@@ -71,7 +71,7 @@ std::unique_ptr<Pattern> read_pattern(const LargeJson& json, const std::string& 
 }
 
 void refuse_swollen(std::size_t before, std::size_t after) {
-  constexpr std::size_t kMostTimes = 64, kAlways = std::size_t{1} << 20;
+  constexpr std::size_t kMostTimes = 64, kAlways = std::size_t{1} << 16;
   if (after / kMostTimes > before + kAlways) {
     throw DataError(cat("a replacement of the tokenizer makes ", after, " bytes out of a text of ", before));
   }
