@@ -137,10 +137,10 @@ std::int64_t record_version(const Hdf5File& record) {
   const AttributeValue version = record.attribute("/", "version");
   const auto* number = std::get_if<std::int64_t>(&version);
   if (!number) throw DataError(cat(record.name(), ": its attribute version is no signed integer, as a record's is"));
-  if (*number < 1 || *number > kRecordVersion) {
-    throw DataError(cat(record.name(), ": record version ", brief(json_from_attribute(version)),
-                        "; this program reads versions 1 to ", kRecordVersion));
-  }
+  const std::string versions = cat("; this program reads versions 1 to ", kRecordVersion);
+  if (*number > kRecordVersion)
+    throw NewerRecord(cat(record.name(), ": record version ", *number, ", of a later program", versions));
+  if (*number < 1) throw DataError(cat(record.name(), ": record version ", *number, versions));
   return *number;
 }
 

@@ -6,15 +6,22 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/store/hdf5_file.h"
 
 namespace mla {
+
+/// A record of a later program: nobody but that may read it, and nobody may take it for damaged and write over it.
+class NewerRecord : public DataError {
+ public:
+  using DataError::DataError;
+};
 
 /// Opens `path` and makes sure that it is a record of this version or one before. What another program has added to the
 /// groups of a record is hidden. Throws DataError otherwise, and for a record in which something was changed.
 Hdf5File open_record(const std::filesystem::path& path);
 
-/// The version of an open record's layout.
+/// The version of an open record's layout. Throws NewerRecord for one above kRecordVersion.
 std::int64_t record_version(const Hdf5File& record);
 
 /// A score as a record of `version` keeps it, in today's form (see kRecordVersion). `Score` is a ScoreRecord or a

@@ -18,6 +18,7 @@
 #include "core/base/progress.h"
 #include "core/base/shell.h"
 #include "core/store/record_contents.h"
+#include "core/store/record_file.h"
 #include "experiments/failure.h"
 #include "experiments/identity.h"
 #include "experiments/processes.h"
@@ -253,6 +254,8 @@ class Sweep {
       return read_record(file);
     } catch (const std::bad_alloc&) {
       throw;  // says nothing of the file
+    } catch (const NewerRecord&) {
+      throw;  // a result that this program must not write over
     } catch (const std::exception& error) {
       if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
       return {};

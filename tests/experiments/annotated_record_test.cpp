@@ -69,6 +69,22 @@ TEST_F(AnnotatedRecord, AChangedNumberIsNoResult) {
   EXPECT_EQ(read_record(record_).evaluation[0].value, right);
 }
 
+TEST_F(AnnotatedRecord, ARecordOfALaterProgramIsNotWrittenOver) {
+  {
+    const hid_t file = H5Fopen(record_.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t attribute = H5Aopen(file, "version", H5P_DEFAULT);
+    const std::int64_t later = kRecordVersion + 1;
+    H5Awrite(attribute, H5T_NATIVE_INT64, &later);
+    H5Aclose(attribute);
+    H5Fclose(file);
+  }
+  const std::string bytes = read_file(record_);
+  const auto again = test::run_program(arguments_);
+  EXPECT_EQ(again.exit_code, 3);
+  EXPECT_THAT(again.err, HasSubstr("of a later program; this program reads versions 1 to"));
+  EXPECT_EQ(read_file(record_), bytes);
+}
+
 TEST_F(AnnotatedRecord, RecordsSayWhatComputedThem) {
   const Provenance provenance = read_record(record_).provenance;
   EXPECT_EQ(provenance.numerics_version, kNumericsVersion);

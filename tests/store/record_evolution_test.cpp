@@ -239,7 +239,7 @@ TEST_F(Evolution, KeysOfLaterOutlinesArePassedOver) {
 TEST_F(Evolution, LaterVersionsAreRefused) {
   edit(path_, [](hid_t file) { set_version(file, kRecordVersion + 1); });
   EXPECT_THAT(message_of<DataError>([&] { read_record(path_); }),
-              HasSubstr("record version 3; this program reads versions 1 to 2"));
+              HasSubstr("record version 3, of a later program; this program reads versions 1 to 2"));
 }
 
 TEST_F(Evolution, WhatWasOpenedForWritingIsWholeAllTheSame) {

@@ -151,7 +151,7 @@ TEST(Record, AnotherVersionIsRefused) {
   file.set_attribute("/", "version", std::int64_t{99});
   file.save(folder / "x.h5");
   EXPECT_THAT(message_of<DataError>([&] { read_record(folder / "x.h5"); }),
-              HasSubstr("x.h5: record version 99; this program reads versions 1 to 2"));
+              HasSubstr("x.h5: record version 99, of a later program; this program reads versions 1 to 2"));
 }
 
 TEST(Record, MatricesOfSenselessShapesAreRefused) {
