@@ -102,7 +102,10 @@ std::optional<RecordOutline> outline_from_json(Json json, const std::string& nam
     outline.overrides = std::move(json.at("overrides"));
     outline.provenance = scalars_from_json(std::move(json.at("provenance")));
     outline.seconds = pairs_from_json(json.at("seconds"));
-    for (Json& layer : json.at("layers")) outline.layers.push_back(scalars_from_json(std::move(layer)));
+    for (Json& layer : json.at("layers")) {
+      outline.layers.push_back(scalars_from_json(std::move(layer)));
+      if (!has_numbers_only(outline.layers.back())) return {};
+    }
     for (const Json& score : json.at("evaluation")) {
       outline.evaluation.push_back(score_from_json(score));
       upgrade_score(outline.version, outline.evaluation.back());

@@ -133,6 +133,16 @@ void check_unsealed(Hdf5File& file) {
 
 std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
 
+bool has_numbers_only(const Json& layer) {
+  detail::NameCollector names;
+  const LayerRecord any;
+  LayerRecord::fields(any, names);
+  return std::all_of(names.names.begin(), names.names.end(), [&](const std::string& name) {
+    const auto found = layer.find(name);
+    return found == layer.end() || found->is_number();
+  });
+}
+
 std::int64_t record_version(const Hdf5File& record) {
   const AttributeValue version = record.attribute("/", "version");
   const auto* number = std::get_if<std::int64_t>(&version);

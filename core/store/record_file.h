@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/json.h"
 #include "core/store/hdf5_file.h"
 
 namespace mla {
@@ -41,6 +42,9 @@ std::vector<std::string> member_groups(const Hdf5File& record, const std::string
 
 /// The seconds of each stage, in the order run.
 std::vector<std::pair<std::string, double>> read_stage_seconds(const Hdf5File& record);
+
+/// Whether the scalars of a layer that tables and figures compute with are numbers, as far as they are there.
+bool has_numbers_only(const Json& layer);
 
 /// The group of a layer, "/compression/layer_000".
 std::string layer_group(std::size_t layer);

@@ -116,8 +116,11 @@ RecordOutline outline_of(const Hdf5File& file, const OutlineParts& parts) {
   if (file.exists("/overrides")) outline.overrides = read_json_text(file, "/overrides");
   if (parts.provenance && file.exists("/provenance")) outline.provenance = scalars_of(file, "/provenance");
   if (parts.layers) {
-    for (const std::string& layer : described_groups(file, "/compression"))
+    for (const std::string& layer : described_groups(file, "/compression")) {
       outline.layers.push_back(scalars_of(file, "/compression/" + layer));
+      if (!has_numbers_only(outline.layers.back()))
+        throw DataError(cat(file.name(), ": /compression/", layer, ": a value that should be a number is none"));
+    }
   }
   read_scores(file, parts, outline);
   read_rest(file, parts, outline);

@@ -236,6 +236,14 @@ TEST_F(Evolution, KeysOfLaterOutlinesArePassedOver) {
   EXPECT_FALSE(outline_from_json(note, "x")) << "another form is left to the groups";
 }
 
+TEST_F(Evolution, ALayersNumberThatIsATextIsNotBelieved) {
+  Json note = outline_to_json(read_outline(path_));
+  note["layers"].push_back({{"joint_error", 0.5}, {"my note", "text"}});
+  EXPECT_TRUE(outline_from_json(note, "x"));
+  note["layers"].push_back({{"joint_error", "small"}});
+  EXPECT_FALSE(outline_from_json(note, "x"));
+}
+
 TEST_F(Evolution, LaterVersionsAreRefused) {
   edit(path_, [](hid_t file) { set_version(file, kRecordVersion + 1); });
   EXPECT_THAT(message_of<DataError>([&] { read_record(path_); }),
