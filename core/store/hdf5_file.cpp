@@ -95,11 +95,28 @@ std::string note_of(const std::string& image) {
 
 constexpr unsigned kKeepOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
 
+/// Whether the first block of a whole file states sizes that a file has: how many members the nodes of groups hold, of
+/// which HDF5 makes sizes of memory as they are (it writes 4 and 16). Later forms of the block have no such numbers.
+bool states_usual_sizes(const std::string& image) {
+  constexpr std::size_t kVersion = 8, kOldBlock = 96, kLeaf = 16, kInternal = 18, kMostMembers = 1024;
+  if (image[kVersion] > 1) return true;
+  if (image.size() < kOldBlock) return false;
+  for (const std::size_t at : {kLeaf, kInternal}) {
+    std::uint16_t members = 0;
+    std::memcpy(&members, image.data() + at, sizeof members);
+    if (members == 0 || members > kMostMembers) return false;
+  }
+  return true;
+}
+
 /// A file without a seal is of another writer, or was cut. HDF5 takes the sizes in its first block as they are (4 GB of
 /// memory for a file of 49 bytes), so what cannot be a whole file is kept from it.
 void check_size(const std::string& image, const std::string& name) {
   const std::size_t end = Hdf5File::content_size(image);
-  if (end == image.size() && end > 0) return;
+  if (end == image.size() && end > 0) {
+    if (states_usual_sizes(image)) return;
+    throw DataError(cat(name, ": not a whole HDF5 file: its first block is damaged"));
+  }
   // A file of this writer is longer than HDF5 knows, by its seal.
   if (end > 0 && end < image.size())
     throw DataError(cat(name, ": the file is damaged: it was cut after its HDF5 content"));

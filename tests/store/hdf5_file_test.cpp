@@ -160,6 +160,10 @@ TEST(Hdf5File, AFirstBlockAloneIsRefusedBeforeHdf5AllocatesWhatItStates) {
   folder.write("block.h5", block);
   EXPECT_EQ(message_of<DataError>([&] { Hdf5File::open(path); }),
             path.string() + ": not a whole HDF5 file: it has 49 of the 100 bytes that it states");
+  block.resize(100, '\0');  // whole, with 65,535 members to a node
+  folder.write("block.h5", block);
+  EXPECT_EQ(message_of<DataError>([&] { Hdf5File::open(path); }),
+            path.string() + ": not a whole HDF5 file: its first block is damaged");
 }
 
 TEST(Hdf5File, ATruncatedFileIsADataErrorWhereverItIsCut) {
