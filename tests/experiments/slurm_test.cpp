@@ -1,6 +1,8 @@
 // A sweep as a job array of a real one-machine Slurm.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <optional>
@@ -14,6 +16,20 @@ namespace mla {
 namespace {
 
 using test::run_script;
+
+/// Held by one process of the machine at a time: the daemons listen on ports that are always the same, and shares of
+/// the tests run side by side.
+class Turn {
+ public:
+  Turn() : file_(::open(name().c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666)) { ::flock(file_, LOCK_EX); }
+  ~Turn() { ::close(file_); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  static std::string name() { return (std::filesystem::temp_directory_path() / "mla_test_slurm.lock").string(); }
+  int file_;
+};
 
 /// Slurm's daemons, for as long as this lives.
 class LocalSlurm {
@@ -30,6 +46,7 @@ class LocalSlurm {
   std::string environment() const { return "export SLURM_CONF=" + (folder_ / "slurm.conf").string() + "\n"; }
 
  private:
+  Turn turn_;
   std::filesystem::path tool_, folder_;
   test::ProgramResult started_;
 };
