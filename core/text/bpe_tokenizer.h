@@ -35,6 +35,13 @@ struct BpeTokenizerParts {
 /// Puts the contents of added tokens among the spellings, by id.
 void add_spellings(const std::vector<AddedToken>& added, std::vector<std::string>& spellings);
 
+struct TokenizerConfig;
+
+/// Gives `parts` the tokens of the files beside the tokenizer, its BOS and EOS, and what stands around a text: BOS
+/// where the config says so, or does not say and `adds_bos`. `vocabulary` is the tokenizer's own.
+void follow_special_tokens(const TokenizerConfig& config, const Vocabulary& vocabulary, bool adds_bos,
+                           BpeTokenizerParts& parts);
+
 /// Runs the parts in the order of the tokenizers library. Safe to share: each call borrows a workspace.
 class BpeTokenizer : public Tokenizer {
  public:

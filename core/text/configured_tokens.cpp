@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "core/base/error.h"
+#include "core/text/bpe_tokenizer.h"
 #include "core/text/tokenizer_config.h"
 #include "core/text/utf8.h"
 
@@ -170,6 +171,16 @@ std::string add_configured_tokens(const TokenizerConfig& config, const Vocabular
     for (const AddedToken& token : config.additional) numbering.add(bare_special_token(token.content), std::nullopt);
   }
   return std::move(numbering).changes();
+}
+
+void follow_special_tokens(const TokenizerConfig& config, const Vocabulary& vocabulary, bool adds_bos,
+                           BpeTokenizerParts& parts) {
+  parts.beside = add_configured_tokens(config, vocabulary, parts.added);
+  add_spellings(parts.added, parts.spellings);
+  parts.bos = config.id_of("bos_token", parts.added, parts.bos);
+  parts.eos = config.id_of("eos_token", parts.added, parts.eos);
+  if (config.add_bos.value_or(adds_bos) && parts.bos) parts.before = {*parts.bos};
+  if (config.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};
 }
 
 }  // namespace mla

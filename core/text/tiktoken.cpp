@@ -94,12 +94,7 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(Vocabulary ranks, std::unique
     parts.added.push_back(token);
     parts.spellings.push_back(name);
   }
-  parts.beside = add_configured_tokens(config, ranks, parts.added);
-  add_spellings(parts.added, parts.spellings);
-  parts.bos = config.id_of("bos_token", parts.added, parts.bos);
-  parts.eos = config.id_of("eos_token", parts.added, parts.eos);
-  if (config.add_bos.value_or(adds_bos) && parts.bos) parts.before = {*parts.bos};
-  if (config.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};
+  follow_special_tokens(config, ranks, adds_bos, parts);
   BpeRules rules;
   rules.merges = merges_by_id(ranks);
   rules.vocabulary = std::move(ranks);

@@ -67,12 +67,7 @@ std::unique_ptr<PreTokenizer> make_cutter(bool qwen2, bool prefix_space) {
 
 void follow_config(TokenizerConfig& config, const Vocabulary& spelt, BpeTokenizerParts& parts) {
   add_class_defaults(config);
-  parts.beside = add_configured_tokens(config, spelt, parts.added);
-  add_spellings(parts.added, parts.spellings);
-  parts.bos = config.id_of("bos_token", parts.added, parts.bos);
-  parts.eos = config.id_of("eos_token", parts.added, parts.eos);
-  if (config.add_bos.value_or(false) && parts.bos) parts.before = {*parts.bos};
-  if (config.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};
+  follow_special_tokens(config, spelt, false, parts);
 }
 
 }  // namespace
