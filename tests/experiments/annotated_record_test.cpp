@@ -15,7 +15,6 @@ namespace mla {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 class AnnotatedRecord : public testing::Test {
  protected:

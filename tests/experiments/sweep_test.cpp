@@ -101,8 +101,9 @@ TEST_F(Sweep, AnotherNameOfTheSameConfigIsNotRunAgain) {
   const auto before = records_in(results() / "tiny");
   const path renamed = folder_ / "renamed.json";
   std::filesystem::copy_file(config_, renamed);
-  const auto result = run_program({"run", renamed.string(), "--json"});
+  const auto result = run_script("mlaforge run " + renamed.string());  // a program of its own, whose log can be read
   ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr(": complete already"));
   EXPECT_THAT(result.err, testing::Not(HasSubstr(": started")));
   auto after = records_in(results() / "renamed");
   ASSERT_EQ(after.size(), before.size());
