@@ -116,7 +116,7 @@ TraceResult replay(const std::string& name, const Json& run, const Decoder& deco
     expects(cache.bytes() == cache.predicted_bytes(),
             "the cache's buffers hold another number of bytes than predicted");
     std::int64_t elements = 0;
-    for (const std::int64_t layer : decoder.cached_elements()) elements += layer;
+    elements += cached_elements(decoder.spec());
     result.effective_bits = 8.0 * static_cast<double>(cache.bytes()) / static_cast<double>(elements * cache.length());
     result.requantised = requantised_lengths(traced, description);
   } catch (const ConfigError& error) {
@@ -183,7 +183,7 @@ std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const 
   const Checkpoint checkpoint = load_checkpoint(model, {.dtype = arithmetic});
   const auto values = trace["ids"].get<std::vector<std::int64_t>>();
   const at::Tensor ids = at::tensor(values, at::kLong).unsqueeze(0);
-  const std::int64_t vocabulary = checkpoint.decoder.geometry.vocabulary;
+  const std::int64_t vocabulary = checkpoint.decoder.spec().vocabulary;
   for (const std::int64_t id : values) {
     if (id < 0 || id >= vocabulary)
       throw DataError(cat(file.string(), ": ids: ", id, " is outside the vocabulary of ", vocabulary));
