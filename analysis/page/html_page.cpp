@@ -3,109 +3,9 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "mla_page_files.h"
 
 namespace mla {
-namespace {
-
-constexpr const char* kStyle = R"css(
-:root { --ink: #1d2329; --soft: #5d6670; --line: #d9dee3; --accent: #0b5c8a; }
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; max-width: 1180px; padding: 24px; font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif;
-  color: var(--ink); background: #fff;
-}
-h1 { font-size: 26px; margin: 0 0 4px; }
-h2 { font-size: 20px; margin: 40px 0 10px; border-bottom: 1px solid var(--line); padding-bottom: 4px; }
-h3 { font-size: 16px; margin: 24px 0 8px; }
-nav a { margin-right: 16px; color: var(--accent); } p.soft, figcaption, .notes { color: var(--soft); font-size: 13px; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; max-height: 640px; overflow-y: auto; }
-table { border-collapse: collapse; font-size: 13px; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 10px; text-align: left; white-space: nowrap; border-bottom: 1px solid #eef1f3; }
-th { background: #f4f6f8; position: sticky; top: 0; cursor: pointer; user-select: none; }
-th:hover { color: var(--accent); } th[data-order="1"]::after { content: " \25B2"; }
-th[data-order="-1"]::after { content: " \25BC"; }
-td.n, th.n { text-align: right; } td.best { font-weight: 700; } tr.paper td { color: var(--soft); }
-tr.difference td { color: var(--soft); font-style: italic; }
-tbody tr:hover td { background: #f8fafc; } tr.cell { cursor: pointer; }
-figure { margin: 24px 0; }
-figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
-.cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
-.card { border: 1px solid var(--line); border-radius: 6px; padding: 10px 16px; min-width: 110px; }
-.card b { display: block; font-size: 22px; }
-.bad { color: #9a2a00; }
-input {
-  font: inherit; padding: 6px 10px; width: 320px; max-width: 100%; border: 1px solid var(--line);
-  border-radius: 6px; margin-bottom: 8px;
-}
-pre {
-  background: #f4f6f8; padding: 12px; border-radius: 6px; font-size: 12px; overflow: auto; max-height: 420px;
-  white-space: pre-wrap;
-}
-tr.details td { white-space: normal; background: #fbfcfd; }
-@media print {
-  body { max-width: none; padding: 0; } .scroll { max-height: none; overflow: visible; }
-  nav, input { display: none; }
-}
-)css";
-
-constexpr const char* kScript = R"js(
-"use strict";
-const number = text => /^[+-]?(\d[\d.]*(?:e[+-]?\d+)?)/i.test(text) ? parseFloat(text) : null;
-for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => {
-  const table = head.closest("table"), body = table.tBodies[0], column = [...head.parentNode.children].indexOf(head);
-  for (const open of body.querySelectorAll("tr.details")) open.remove();
-  const order = head.dataset.order === "1" ? -1 : 1;
-  for (const other of head.parentNode.children) delete other.dataset.order;
-  head.dataset.order = order;
-  const key = row => { const text = row.cells[column].textContent.trim(); return [text, number(text)]; };
-  // The paper's rows that are compared with ours, and the differences, stay behind ours.
-  const blocks = [];
-  for (const row of [...body.rows]) {
-    const next = row.nextElementSibling, compared = next && next.className === "difference";
-    const follows = row.className === "difference" || (row.className === "paper" && compared);
-    if (follows && blocks.length) blocks[blocks.length - 1].push(row); else blocks.push([row]);
-  }
-  const keyed = blocks.map(block => [key(block[0]), block]);
-  keyed.sort(([[a, x]], [[b, y]]) => {
-    if ((a === "") !== (b === "")) return a === "" ? 1 : -1;
-    return order * (x !== null && y !== null ? x - y : a.localeCompare(b, undefined, {numeric: true}));
-  });
-  body.append(...keyed.flatMap(([, block]) => block));
-});
-const store = document.getElementById("cells-data") && JSON.parse(document.getElementById("cells-data").textContent);
-const setAt = (config, path, value) => {
-  const parts = path.match(/[^.\[\]]+|\[\d+\]/g);
-  let at = config;
-  parts.forEach((part, i) => {
-    const key = part[0] === "[" ? Number(part.slice(1, -1)) : part;
-    if (i === parts.length - 1) at[key] = value; else at = at[key] ?? (at[key] = parts[i + 1][0] === "[" ? [] : {});
-  });
-};
-for (const row of document.querySelectorAll("tr.cell")) row.addEventListener("click", () => {
-  const next = row.nextElementSibling;
-  if (next && next.classList.contains("details")) return next.remove();
-  const cell = store.cells[Number(row.dataset.cell)], config = structuredClone(store.configs[cell.config]);
-  for (const [path, value] of Object.entries(cell.overrides)) setAt(config, path, value);
-  const details = row.parentNode.insertRow(row.sectionRowIndex + 1), place = details.insertCell();
-  details.className = "details"; place.colSpan = row.cells.length;
-  const provenance = Object.assign({}, store.provenances[cell.provenance], cell.own);
-  const parts = {"what distinguishes it": cell.overrides, "seconds": cell.seconds, provenance, config};
-  for (const [name, value] of Object.entries(parts)) {
-    const head = document.createElement("h3"), text = document.createElement("pre");
-    head.textContent = name; text.textContent = JSON.stringify(value, null, 2); place.append(head, text);
-  }
-});
-const filter = document.getElementById("filter");
-if (filter) filter.addEventListener("input", () => {
-  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const row of document.querySelectorAll("tr.cell")) {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every(word => text.includes(word));
-  }
-});
-)js";
-
-}  // namespace
 
 std::string html_text(const std::string& text) {
   std::string safe;
@@ -193,7 +93,7 @@ std::string html_page(const std::string& title, const std::string& body) {
   return cat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width\">\n<title>",
-      html_text(title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", body, "<script>", kScript,
+      html_text(title), "</title>\n<style>", kPageStyle, "</style>\n</head>\n<body>\n", body, "<script>", kPageScript,
       "</script>\n</body>\n</html>\n");
 }
 
