@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -49,6 +50,22 @@ class CommandRegistration {
     expects(!commands().contains(name), cat("two commands are named ", name));
     commands()[name] = {name, std::move(summary), std::move(examples), [] { return std::make_unique<T>(); }};
   }
+};
+
+/// Options that were one command's and are another's now: `from`, given one of them, runs as `to`, which takes them and
+/// all that went with them.
+struct MovedOptions {
+  std::string from;
+  std::vector<std::string> options;  ///< "--cases"
+  std::string to;
+};
+
+/// All of them. Filled by registrations before main, as commands() is.
+std::vector<MovedOptions>& moved_options();
+
+/// Registers moved options while static objects are made.
+struct MovedOptionsRegistration {
+  explicit MovedOptionsRegistration(MovedOptions moved) { moved_options().push_back(std::move(moved)); }
 };
 
 }  // namespace mla

@@ -99,10 +99,38 @@ const CommandInfo& find_command(const std::string& name) {
   return found->second;
 }
 
+/// The option of `moved` that is among the arguments, or "".
+std::string option_among(const MovedOptions& moved, const std::vector<std::string>& arguments) {
+  for (const std::string& option : moved.options) {
+    for (const std::string& argument : arguments) {
+      if (argument == option || argument.starts_with(option + "=")) return option;
+    }
+  }
+  return {};
+}
+
+/// The command that takes the arguments today; `err` is told where it is another than the one named.
+const CommandInfo& present_command(const CommandInfo& named, const std::vector<std::string>& arguments,
+                                   std::ostream& err) {
+  for (const MovedOptions& moved : moved_options()) {
+    const std::string option = moved.from == named.name ? option_among(moved, arguments) : "";
+    if (option.empty()) continue;
+    err << kProgram << ' ' << named.name << ": `" << named.name << ' ' << option << "` is now `" << moved.to << ' '
+        << option << '`' << std::endl;
+    return find_command(moved.to);
+  }
+  return named;
+}
+
 }  // namespace
 
 std::map<std::string, CommandInfo>& commands() {
   static std::map<std::string, CommandInfo> all;  // Made on first use: registrations run before main in no known order.
+  return all;
+}
+
+std::vector<MovedOptions>& moved_options() {
+  static std::vector<MovedOptions> all;
   return all;
 }
 
@@ -121,14 +149,17 @@ ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
       return ExitCode::kDone;
     }
     if (arguments.empty()) throw ConfigError("no command; 'mlaforge --help' lists them");
-    const CommandInfo& info = find_command(first);
-    who += " " + info.name;
+    const CommandInfo& named = find_command(first);
+    who += " " + named.name;
     std::vector<std::string> command_line = {kProgram};
     command_line.insert(command_line.end(), arguments.begin(), arguments.end());
     processes = &world();
     const Streams shown = processes->first() ? streams : Streams{streams.in, nowhere, nowhere};
     Console console(shown, std::move(command_line));
-    const ExitCode code = run_command(info, {arguments.begin() + 1, arguments.end()}, console, shown.out, *processes);
+    const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+    const CommandInfo& info = present_command(named, rest, shown.err);
+    who = cat(kProgram, " ", info.name);
+    const ExitCode code = run_command(info, rest, console, shown.out, *processes);
     processes->any(false);  // none of the others has failed
     return code;
   } catch (...) {

@@ -2,15 +2,13 @@
 
 #include <algorithm>
 
-#include "core/base/log.h"
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
+#include "core/model/safetensors.h"
 #include "core/quantize/limits.h"
+#include "experiments/cache/codec_round_trip.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
-#include "experiments/conformance/cache_trace.h"
-#include "experiments/conformance/codec_cases.h"
-#include "experiments/model/dtype.h"
 
 namespace mla {
 namespace {
@@ -36,8 +34,6 @@ class CodecFlags {
     options.add("cap-outliers", cap_outliers_, "N", "kvquant: outliers of a key token on each side at most");
     options.add("set", set_, "KEY=VALUE", "any option of the codec; may be repeated");
   }
-
-  bool any() const { return !config().empty() || !name.empty(); }
 
   Json config() const {
     Json config = Json::object();
@@ -111,10 +107,7 @@ class CalibrationFlags {
     if (!values_) return {};
     StreamSample sample{find(*values_), {}};
     if (fisher_) sample.fisher = find(*fisher_);
-    if (sample.values.dim() != 2) throw DataError(cat(path.string(), ": ", *values_, ": expected [tokens, channels]"));
-    if (sample.fisher.defined() && sample.fisher.sizes() != sample.values.sizes()) {
-      throw DataError(cat(path.string(), ": ", *fisher_, ": not of the shape of ", *values_));
-    }
+    expect_sample(sample, cat(path.string(), ": ", *values_));
     return sample;
   }
 
@@ -133,38 +126,9 @@ class CodecCommand final : public Command {
                 "only this tensor of the input; may be repeated; default: all that are numbers");
     codec_.declare(options);
     calibration_.declare(options);
-    options.section(
-        "instead: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}");
-    options.add("cases", cases_, "FILE",
-                "run each case of this .json; --input: its tensors, default inputs.safetensors beside it");
-    options.add("case", only_, "ID", "only this case");
-    options.section("instead: decoding through a quantized cache, as {ids, prompt, runs: {name: {cache, nll}}}");
-    options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
-    options.add("model", model_, "MODEL", "the model of the trace: a folder, or a llama2.c .bin file");
-    options.add("run", only_run_, "NAME", "only this run of the trace");
-    options.add("arithmetic", arithmetic_, "TYPE", "number type of the model's arithmetic: " + dtype_choices());
   }
 
   ExitCode run(Console& console) override {
-    const int ways = (cases_ ? 1 : 0) + (trace_ ? 1 : 0) + (codec_.any() ? 1 : 0);
-    if (ways != 1) throw ConfigError("expected one of --name (a codec), --cases and --trace");
-    if (cases_) return with_form_of(*cases_, [&] { return run_cases(console); });
-    if (trace_) return with_form_of(*trace_, [&] { return run_traces(console); });
-    return run_tensors(console);
-  }
-
- private:
-  /// What cases and traces lack, or have of another type, is found out where it is used.
-  template <class Run>
-  static ExitCode with_form_of(const std::filesystem::path& file, const Run& run) {
-    try {
-      return run();
-    } catch (const nlohmann::json::exception& error) {
-      throw DataError(cat(file.string(), ": not of the form that its kind of file has: ", error.what()));
-    }
-  }
-
-  ExitCode run_tensors(Console& console) {
     if (codec_.name.empty())
       throw ConfigError(cat("--name is missing; known: ", join(Registry<Codec>::instance().names())));
     if (!input_) throw ConfigError("--input is missing: a .safetensors file");
@@ -206,6 +170,7 @@ class CodecCommand final : public Command {
     return ExitCode::kDone;
   }
 
+ private:
   /// The tensors asked for, in the file's order.
   NamedTensors chosen() const {
     const WeightMap tensors = read_safetensors(*input_);
@@ -262,60 +227,8 @@ class CodecCommand final : public Command {
     written.emplace_back(name + ".bits", trip.packed.codes);
   }
 
-  ExitCode run_cases(Console& console) {
-    const CodecCaseFile file = read_codec_cases(*cases_, input_, only_);
-    Json reports = Json::array();
-    NamedTensors written;
-    Table failures({"case", "check", "difference", "limit"});
-    std::size_t passed = 0;
-    for (const CodecCase& one : file.cases) {
-      const CodecCaseResult result = run_codec_case(one, file);
-      passed += result.passed ? 1 : 0;
-      reports.push_back(result.report);
-      if (output_) {
-        for (const auto& [part, tensor] : result.tensors) written.emplace_back(one.id + "." + part, tensor);
-      }
-      if (!result.passed) add_failures(result.report, failures);
-    }
-    if (output_) write_safetensors(*output_, written);
-    if (passed < file.cases.size()) failures.print(console.text());
-    console.text() << passed << " of " << file.cases.size() << " cases agree\n";
-    console.report({{"passed", passed}, {"cases", file.cases.size()}, {"results", reports}});
-    return passed == file.cases.size() ? ExitCode::kDone : ExitCode::kCellsFailed;
-  }
-
-  static void add_failures(const Json& report, Table& table) {
-    const std::string id = report["id"];
-    if (report.contains("refused")) return table.add({id, "refused: " + report["refused"].get<std::string>(), "", ""});
-    for (const auto& [what, check] : report["checks"].items()) {
-      if (!check["passed"].get<bool>()) {
-        table.add({id, what, rounded(check["difference"].get<double>(), 4), rounded(check["limit"].get<double>(), 4)});
-      }
-    }
-  }
-
-  ExitCode run_traces(Console& console) {
-    if (!model_) throw ConfigError("--model is missing: the model of the trace");
-    const std::vector<TraceResult> results =
-        replay_traces(*trace_, *model_, only_run_, parse_dtype(arithmetic_, "--arithmetic"));
-    Table table({"run", "mean NLL", "expected", "largest difference", "encoded anew", "passed"});
-    Json reports = Json::object();
-    bool passed = true;
-    for (const TraceResult& result : results) {
-      passed = passed && result.passed;
-      table.add({result.name, rounded(result.mean_nll_decode, 8), rounded(result.expected_mean, 8),
-                 result.refused.empty() ? rounded(result.largest_difference, 3) : "refused",
-                 cat(result.requantised.size()), result.passed ? "yes" : "no"});
-      reports[result.name] = result.to_json();
-    }
-    table.print(console.text());
-    console.report({{"passed", passed}, {"runs", reports}});
-    return passed ? ExitCode::kDone : ExitCode::kCellsFailed;
-  }
-
-  std::optional<std::filesystem::path> input_, output_, cases_, trace_, model_;
+  std::optional<std::filesystem::path> input_, output_;
   std::vector<std::string> select_;
-  std::string only_, only_run_, arithmetic_ = "float32";
   CodecFlags codec_;
   CalibrationFlags calibration_;
 };
@@ -326,10 +239,7 @@ const CommandRegistration<CodecCommand> kCodec(
      "mlaforge codec --name rtn --bits 3 --per channel --input x.safetensors --json",
      "mlaforge codec --name kivi --bits 2 --tensor K --group-size 32 --input keys.safetensors",
      "mlaforge codec --name kvquant --bits 3 --variant nuq1 --tensor K --input x.safetensors --select test_k "
-     "--calib calib_k --fisher fisher_k",
-     "mlaforge codec --cases ../shared/data/conformance/quantizers/hqq028.json",
-     "mlaforge codec --trace ../shared/data/conformance/quantizers/hfcache_trace.json "
-     "--model ../shared/data/weights/tinystories-656k"});
+     "--calib calib_k --fisher fisher_k"});
 
 }  // namespace
 }  // namespace mla

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <numeric>
 #include <regex>
@@ -11,13 +12,15 @@
 #include "core/base/registry.h"
 #include "core/evaluate/cached_perplexity.h"
 #include "core/model/checkpoint.h"
+#include "experiments/conformance/result_json.h"
 
 namespace mla {
 namespace {
 
 constexpr double kPlainTolerance = 1e-4;  // nats a token
 constexpr double kTokenTolerance = 1e-3;
-constexpr double kMeanTolerance = 1e-2;  // where single codes flip
+constexpr double kMeanTolerance = 1e-2;            // where single codes flip
+constexpr std::size_t kLongestDescription = 1000;  // of a cache: it is looked through by regular expressions
 
 /// The value of "key=…" in a description, or "".
 std::string value_of(const std::string& text, const std::string& key) {
@@ -26,13 +29,24 @@ std::string value_of(const std::string& text, const std::string& key) {
   return std::regex_search(text, match, pattern) ? match[3].str() : std::string();
 }
 
+std::int64_t parse_count(const std::string& digits, const std::string& text, const std::string& what,
+                         const std::string& where) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size())
+    throw DataError(cat(where, ": expected ", what, " in '", text, "'"));
+  return value;
+}
+
 std::int64_t number_of(const std::string& text, const std::string& key, const std::string& where) {
-  const std::string value = value_of(text, key);
-  try {
-    return std::stoll(value);
-  } catch (const std::exception&) {
-    throw DataError(cat(where, ": expected ", key, "=N in '", text, "'"));
-  }
+  return parse_count(value_of(text, key), text, key + "=N", where);
+}
+
+/// Tokens that stay as they are.
+std::int64_t residual_of(const std::string& text, const std::string& key, const std::string& where) {
+  const std::int64_t residual = number_of(text, key, where);
+  if (residual < 0) throw DataError(cat(where, ": ", key, "=", residual, " in '", text, "': must be at least 0"));
+  return residual;
 }
 
 /// The same storage for every stream, the codec as each stream needs it.
@@ -62,9 +76,11 @@ std::vector<std::int64_t> calls_of(const std::string& text, std::int64_t prompt,
                                    const std::string& where) {
   std::smatch match;
   if (std::regex_search(text, match, std::regex("\\bone [0-9]+-token call"))) return {tokens};
-  if (std::regex_search(text, match, std::regex("\\bprompt([0-9]+)\\b"))) prompt = std::stoll(match[1].str());
+  if (std::regex_search(text, match, std::regex("\\bprompt([0-9]+)\\b")))
+    prompt = parse_count(match[1].str(), text, "promptN", where);
   std::int64_t chunks = 1;
-  if (std::regex_search(text, match, std::regex("\\bchunks([0-9]+)\\b"))) chunks = std::stoll(match[1].str());
+  if (std::regex_search(text, match, std::regex("\\bchunks([0-9]+)\\b")))
+    chunks = parse_count(match[1].str(), text, "chunksN", where);
   if (prompt < 1 || prompt > tokens || chunks < 1 || prompt % chunks != 0) {
     throw DataError(
         cat(where, ": a prompt of ", prompt, " tokens in ", chunks, " calls does not fit ", tokens, " tokens"));
@@ -94,12 +110,22 @@ std::vector<std::int64_t> requantised_lengths(const TraceCache& cache, const std
   return lengths;
 }
 
+std::vector<double> expected_nll(const Json& run, std::int64_t tokens, const std::string& where) {
+  std::vector<double> nll = expected::numbers(run, "nll", where);
+  if (std::ssize(nll) != tokens)
+    throw DataError(
+        cat(where, ".nll: expected ", tokens, " numbers, one for each id but the first, found ", nll.size()));
+  return nll;
+}
+
 TraceResult replay(const std::string& name, const Json& run, const Decoder& decoder, const at::Tensor& ids,
                    std::int64_t prompt, const std::string& where) {
   TraceResult result;
   result.name = name;
-  const bool fails = run.contains("failed");
-  const std::string text = fails ? name : run.at("cache").get<std::string>();
+  const bool fails = expected::has(run, "failed");
+  const std::string text = fails ? name : expected::text(run, "cache", where);
+  if (text.size() > kLongestDescription)
+    throw DataError(cat(where, ": a description of ", text.size(), " bytes; at most ", kLongestDescription));
   const std::int64_t tokens = ids.size(1) - 1;
   try {
     // A failed run is described by its name alone: quanto4_axis-1_R128.
@@ -125,9 +151,7 @@ TraceResult replay(const std::string& name, const Json& run, const Decoder& deco
     return result;
   }
   if (fails) return result;
-  const auto wanted = run.at("nll").get<std::vector<double>>();
-  if (std::ssize(wanted) != tokens)
-    throw DataError(cat(where, ".nll: ", wanted.size(), " values for ", tokens, " tokens"));
+  const std::vector<double> wanted = expected_nll(run, tokens, where);
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     result.largest_difference = std::max(result.largest_difference, std::abs(wanted[i] - result.nll[i]));
   }
@@ -162,11 +186,11 @@ TraceCache parse_trace_cache(const std::string& text, std::int64_t prompt, std::
   cache.calls = calls_of(text, prompt, tokens, where);
   if (text.starts_with("QuantizedCache")) {
     cache.format = format_of(quantized_cache_codec(text, where),
-                             {UpdateRule::kRequantize, number_of(text, "residual_length", where), 0});
+                             {UpdateRule::kRequantize, residual_of(text, "residual_length", where), 0});
   } else if (text.starts_with("KIVI")) {
     const Json codec = {
         {"name", "kivi"}, {"bits", number_of(text, "bits", where)}, {"group_size", number_of(text, "group", where)}};
-    cache.format = format_of(codec, {UpdateRule::kAppendOnly, number_of(text, "residual", where), 0});
+    cache.format = format_of(codec, {UpdateRule::kAppendOnly, residual_of(text, "residual", where), 0});
   } else if (!text.starts_with("none") && !text.starts_with("DynamicCache")) {
     throw DataError(cat(where, ": no cache '", text, "'; known: QuantizedCache, KIVI, DynamicCache, none"));
   }
@@ -176,23 +200,22 @@ TraceCache parse_trace_cache(const std::string& text, std::int64_t prompt, std::
 std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const std::filesystem::path& model,
                                        const std::string& only, at::ScalarType arithmetic) {
   const Json trace = read_json(file);
-  for (const char* key : {"ids", "prompt", "runs"}) {
-    if (!trace.is_object() || !trace.contains(key))
-      throw DataError(cat(file.string(), ": expected an object with '", key, "'"));
+  if (!trace.is_object()) throw DataError(cat(file.string(), ": expected an object, found ", expected::found(trace)));
+  const Json& runs = expected::object(trace, "runs", file.string());
+  for (const auto& [name, run] : runs.items()) {
+    if (!run.is_object())
+      throw DataError(cat(file.string(), ".runs.", name, ": expected an object, found ", expected::found(run)));
   }
   const Checkpoint checkpoint = load_checkpoint(model, {.dtype = arithmetic});
-  const auto values = trace["ids"].get<std::vector<std::int64_t>>();
-  const at::Tensor ids = at::tensor(values, at::kLong).unsqueeze(0);
-  const std::int64_t vocabulary = checkpoint.decoder.geometry.vocabulary;
-  for (const std::int64_t id : values) {
-    if (id < 0 || id >= vocabulary)
-      throw DataError(cat(file.string(), ": ids: ", id, " is outside the vocabulary of ", vocabulary));
-  }
+  const auto ids = expected::ids(trace, "ids", checkpoint.decoder.geometry.vocabulary - 1, file.string());
+  // The first id is given, the rest is predicted: a prompt leaves something to decode.
+  if (ids.size() < 3) throw DataError(cat(file.string(), ".ids: expected three ids at least, found ", ids.size()));
+  const std::int64_t prompt = expected::whole_number(trace, "prompt", 1, std::ssize(ids) - 2, file.string());
   std::vector<TraceResult> results;
-  for (const auto& [name, run] : trace["runs"].items()) {
+  for (const auto& [name, run] : runs.items()) {
     if (!only.empty() && name != only) continue;
-    results.push_back(replay(name, run, checkpoint.decoder, ids, trace["prompt"].get<std::int64_t>(),
-                             cat(file.string(), ": runs.", name)));
+    results.push_back(replay(name, run, checkpoint.decoder, at::tensor(ids, at::kLong).unsqueeze(0), prompt,
+                             cat(file.string(), ".runs.", name)));
   }
   if (results.empty()) throw DataError(cat(file.string(), ": no run", only.empty() ? "s" : " '" + only + "'"));
   return results;

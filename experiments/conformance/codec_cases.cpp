@@ -4,9 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
+#include "core/base/suggest.h"
+#include "core/quantize/limits.h"
+#include "experiments/cache/codec_round_trip.h"
+#include "experiments/conformance/result_json.h"
 
 namespace mla {
 namespace {
@@ -18,28 +23,27 @@ constexpr double kMseTolerance = 5e-3;
 constexpr double kHqqMseTolerance = 1e-2;
 constexpr double kMseFloor = 1e-14;
 
-std::string text_of(const Json& json, const char* key, const std::string& where) {
-  const auto found = json.find(key);
-  if (found == json.end() || !found->is_string()) throw DataError(cat(where, ": expected a string '", key, "'"));
-  return found->get<std::string>();
-}
-
 const at::Tensor& tensor_of(const WeightMap& tensors, const std::string& name, const std::string& where) {
   const auto found = tensors.find(name);
   if (found == tensors.end()) throw DataError(cat(where, ": no tensor '", name, "' in the files beside it"));
   return found->second;
 }
 
-/// The tensors a case names, by part: from the case's own file.
-const WeightMap* expected_tensors(const CodecCase& one, const CodecCaseFile& file) {
-  const auto name = one.json.find("file");
-  if (name == one.json.end() || !name->is_string()) return nullptr;
-  return &file.expected.at(name->get<std::string>());
+/// The tensor that the case names under `key`, of the inputs.
+const at::Tensor& input_of(const CodecCase& one, const CodecCaseFile& file, const std::string& key) {
+  return tensor_of(file.inputs, expected::text(one.json, key, one.where), cat(one.where, ".", key));
 }
 
-Json expected_names(const CodecCase& one) {
-  const auto tensors = one.json.find("tensors");
-  return tensors != one.json.end() && tensors->is_object() ? *tensors : Json::object();
+/// The tensors a case is held against, by part: from the case's own file.
+std::map<std::string, at::Tensor> expected_tensors(const CodecCase& one, const CodecCaseFile& file) {
+  std::map<std::string, at::Tensor> tensors;
+  if (!expected::has(one.json, "file") || !expected::has(one.json, "tensors")) return tensors;
+  const WeightMap& beside = file.expected.at(expected::text(one.json, "file", one.where));
+  const std::string where = one.where + ".tensors";
+  for (const auto& [part, name] : one.json["tensors"].items()) {
+    tensors[part] = tensor_of(beside, expected::text(one.json["tensors"], part, where), cat(where, ".", part));
+  }
+  return tensors;
 }
 
 /// One comparison of a case.
@@ -69,40 +73,40 @@ at::Tensor defined_codes(const Packed& packed) {
 class CaseComparison {
  public:
   CaseComparison(const CodecCase& one, const CodecCaseFile& file, const RoundTrip& trip, const at::Tensor& x)
-      : one_(one), file_(file), trip_(trip), x_(x), hqq_(one.json["quantizer"] == "hqq") {}
+      : one_(one),
+        file_(file),
+        trip_(trip),
+        x_(x),
+        codec_(expected::text(one.json, "quantizer", one.where)),
+        hqq_(codec_ == "hqq") {}
 
   void compare_parts(const NamedTensors& parts, std::int64_t first_tokens) {
-    const Json names = expected_names(one_);
-    const WeightMap* tensors = expected_tensors(one_, file_);
-    if (!tensors) return;
-    for (const auto& [part, name] : names.items()) {
-      const at::Tensor& want = tensor_of(*tensors, name.get<std::string>(), one_.id);
+    for (const auto& [part, want] : expected_tensors(one_, file_)) {
       if (part == "dequant" || part == "dequant_f16") {
         compare_values(part, want);
         continue;
       }
       const auto mine = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == part; });
       if (mine == parts.end()) continue;
-      compare_part(part, mine->second,
-                   part == "mask" ? want.narrow(0, first_tokens, want.size(0) - first_tokens) : want);
+      const bool longer = part == "mask" && want.dim() > 0 && want.size(0) >= first_tokens;
+      compare_part(part, mine->second, longer ? want.narrow(0, first_tokens, want.size(0) - first_tokens) : want);
     }
   }
 
   void compare_error(const TensorError& found) {
-    const auto error = one_.json.find("error");
-    if (error == one_.json.end() || !error->is_object() || !(*error)["mse"].is_number()) return;
-    const double want = (*error)["mse"].get<double>();
+    if (!expected::has(one_.json, "error") || !expected::has(one_.json["error"], "mse")) return;
+    const double want = expected::number(one_.json["error"], "mse", one_.where + ".error");
     add("mse", std::abs(found.mse - want), (hqq_ ? kHqqMseTolerance : kMseTolerance) * want + kMseFloor);
   }
 
   void compare_counts() {
-    const Json& json = one_.json;
-    if (json.contains("effective_bits") && json["effective_bits"].is_number()) {
-      add("effective_bits", std::abs(trip_.effective_bits() - json["effective_bits"].get<double>()), 1e-9);
+    if (expected::has(one_.json, "effective_bits")) {
+      const double want = expected::number(one_.json, "effective_bits", one_.where);
+      add("effective_bits", std::abs(trip_.effective_bits() - want), 1e-9);
     }
-    if (json.contains("iterations") && json["iterations"].is_number()) {
+    if (expected::has(one_.json, "iterations")) {
       const auto count = static_cast<double>(trip_.report.error_trace.size());
-      add("iterations", std::abs(count - json["iterations"].get<double>()), 1);
+      add("iterations", std::abs(count - expected::number(one_.json, "iterations", one_.where)), 1);
     }
   }
 
@@ -122,6 +126,7 @@ class CaseComparison {
   void add(const std::string& what, double difference, double limit) { checks_.push_back({what, difference, limit}); }
 
   void compare_values(const std::string& part, const at::Tensor& want) {
+    if (want.sizes() != trip_.decoded.sizes()) return add(cat(part, " (shape)"), 1, 0);
     if (part == "dequant_f16") return add(part, largest_difference(want, trip_.decoded.to(at::kHalf)), 0);
     // A zero that moves moves all values of its group: HQQ's are held to the zeros' tolerance.
     add(part, largest_difference(want, trip_.decoded), (hqq_ ? kHqqZeroTolerance * 2 : kValueTolerance) * largest(x_));
@@ -131,14 +136,13 @@ class CaseComparison {
     if (mine.sizes() != want.sizes()) return add(cat(part, " (shape)"), 1, 0);
     if (part == "codes") {
       at::Tensor difference = (want.to(at::kInt) - mine.to(at::kInt)).abs();
-      if (one_.json["quantizer"] == "kivi")
-        difference = difference.masked_fill(defined_codes(trip_.packed).logical_not(), 0);
+      if (codec_ == "kivi") difference = difference.masked_fill(defined_codes(trip_.packed).logical_not(), 0);
       const double differ = difference.ne(0).sum().item<double>();
       add("codes", differ, hqq_ ? std::ceil(kHqqFlips * static_cast<double>(want.numel())) : 0);
       if (hqq_) add("codes (distance)", difference.max().item<double>(), 1);
     } else if (part == "packed") {
       // The codes again, in words: compared above.
-      if (!hqq_ && one_.json["quantizer"] != "kivi") add(part, largest_difference(want, mine), 0);
+      if (!hqq_ && codec_ != "kivi") add(part, largest_difference(want, mine), 0);
     } else if (part == "mask") {
       add(part, largest_difference(want, mine), 0);
     } else if (part == "upper" || part == "lower" || part == "codebook") {
@@ -152,23 +156,69 @@ class CaseComparison {
   const CodecCaseFile& file_;
   const RoundTrip& trip_;
   const at::Tensor& x_;
+  std::string codec_;
   bool hqq_;
   std::vector<CaseCheck> checks_;
 };
 
 /// A case that the package refuses must be refused here.
 CodecCaseResult refused(const CodecCase& one, const std::string& message) {
-  const bool expected = one.json.contains("failed") && !one.json["failed"].is_null();
-  return {{{"id", one.id}, {"passed", expected}, {"refused", message}}, expected, {}};
+  const bool wanted = expected::has(one.json, "failed");
+  return {{{"id", one.id}, {"passed", wanted}, {"refused", message}}, wanted, {}};
+}
+
+/// Throws DataError for keys of a case that are of another kind than they should be.
+void expect_form(const Json& one, const std::string& where) {
+  const std::string name = expected::text(one, "quantizer", where);
+  const std::vector<std::string> known = Registry<Codec>::instance().names();
+  if (std::find(known.begin(), known.end(), name) == known.end())
+    throw DataError(cat(where, ".quantizer: ", unknown_name(name, known)));
+  expected::text(one, "input", where);
+  for (const char* key : {"file", "calib", "fisher"}) {
+    if (expected::has(one, key)) expected::text(one, key, where);
+  }
+  for (const char* key : {"tensors", "error"}) {
+    if (expected::has(one, key)) expected::object(one, key, where);
+  }
+}
+
+CodecCase read_case(const Json& json, std::size_t index, const std::string& where) {
+  if (!json.is_object()) throw DataError(cat(where, ": expected an object, found ", expected::found(json)));
+  return {expected::has(json, "id") ? expected::text(json, "id", where) : cat(index), where, json};
+}
+
+/// {"name": …, options…}: those of the case's keys that are options of the codec, and those of its expected tensors.
+Json codec_config(const CodecCase& one, const CodecCaseFile& file) {
+  const std::string name = expected::text(one.json, "quantizer", one.where);
+  Json config = {{"name", name}};
+  const auto tensors = expected_tensors(one, file);
+  for (const FieldHelp& option : Registry<Codec>::instance().find(name, one.where).options) {
+    if (expected::has(one.json, option.name)) {
+      config[option.name] = one.json[option.name];
+    } else if (const auto found = tensors.find(option.name); found != tensors.end()) {
+      config[option.name] = to_json_numbers(found->second);
+    }
+  }
+  return config;
+}
+
+std::optional<StreamSample> sample_of(const CodecCase& one, const CodecCaseFile& file) {
+  if (!expected::has(one.json, "calib")) return {};
+  StreamSample sample{input_of(one, file, "calib"), {}};
+  if (expected::has(one.json, "fisher")) sample.fisher = input_of(one, file, "fisher");
+  expect_sample(sample, one.where + ".calib");
+  return sample;
+}
+
+/// The input, which a codec takes as rows of numbers.
+at::Tensor matrix_of(const CodecCase& one, const CodecCaseFile& file) {
+  const at::Tensor& x = input_of(one, file, "input");
+  if (x.is_floating_point() && x.dim() >= 2) return x;
+  throw DataError(cat(one.where, ".input: expected floating-point numbers of at least two dimensions, found ",
+                      c10::toString(x.scalar_type()), " ", x.sizes()));
 }
 
 }  // namespace
-
-Json to_json_numbers(const at::Tensor& tensor) {
-  const at::Tensor values = tensor.to(at::kDouble).contiguous();
-  const double* data = values.const_data_ptr<double>();
-  return std::vector<double>(data, data + values.numel());
-}
 
 CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::optional<std::filesystem::path>& inputs,
                                const std::string& only) {
@@ -177,24 +227,22 @@ CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::opt
   Json json = read_json(path);
   if (json.is_object()) json = Json::array({json});
   if (!json.is_array())
-    throw DataError(cat(path.string(), ": expected a case or a list of cases, found ", kind_of(json)));
+    throw DataError(cat(path.string(), ": expected a case or a list of cases, found ", expected::found(json)));
   const std::filesystem::path beside = path.parent_path() / "inputs.safetensors";
   if (inputs || std::filesystem::exists(beside)) file.inputs = read_safetensors(inputs.value_or(beside));
   for (std::size_t i = 0; i < json.size(); ++i) {
     const std::string where = cat(path.string(), "[", i, "]");
-    if (!json[i].is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(json[i])));
-    const std::string id = json[i].contains("id") ? text_of(json[i], "id", where) : cat(i);
-    if (!only.empty() && id != only) continue;
-    text_of(json[i], "quantizer", where);
-    text_of(json[i], "input", where);
-    if (const auto name = json[i].find("file"); name != json[i].end() && name->is_string()) {
-      const std::string tensors = name->get<std::string>();
+    const CodecCase one = read_case(json[i], i, where);
+    if (!only.empty() && one.id != only) continue;
+    expect_form(one.json, where);
+    if (expected::has(one.json, "file")) {
+      const std::string tensors = expected::text(one.json, "file", where);
       if (!file.expected.contains(tensors)) {
         file.expected[tensors] = read_safetensors(path.parent_path() / tensors);
         file.inputs.insert(file.expected[tensors].begin(), file.expected[tensors].end());
       }
     }
-    file.cases.push_back({id, json[i]});
+    file.cases.push_back(one);
   }
   if (file.cases.empty()) {
     throw DataError(only.empty() ? cat(path.string(), ": holds no cases")
@@ -203,72 +251,20 @@ CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::opt
   return file;
 }
 
-Json codec_config(const CodecCase& one, const CodecCaseFile& file) {
-  Json config = {{"name", one.json["quantizer"]}};
-  const auto& entry = Registry<Codec>::instance().find(one.json["quantizer"].get<std::string>(), one.id + ".quantizer");
-  const Json names = expected_names(one);
-  const WeightMap* tensors = expected_tensors(one, file);
-  for (const FieldHelp& option : entry.options) {
-    if (one.json.contains(option.name) && !one.json[option.name].is_null()) {
-      config[option.name] = one.json[option.name];
-    } else if (names.contains(option.name) && tensors) {
-      config[option.name] = to_json_numbers(tensor_of(*tensors, names[option.name].get<std::string>(), one.id));
-    }
-  }
-  return config;
-}
-
-std::unique_ptr<Codec> make_codec(const Json& config, const StreamSample* sample, const at::Tensor& x) {
-  const auto codec = Registry<Codec>::instance().make(config, "codec");
-  StreamSample itself;
-  if (!sample) {
-    const at::Tensor rows = codec->joins_heads() && x.dim() > 2 ? x.transpose(-3, -2).flatten(-2) : x;
-    itself.values = rows.to(at::kFloat).reshape({-1, rows.size(-1)});
-    sample = &itself;
-  }
-  return codec->for_stream("tensor", sample);
-}
-
-TensorError codec_error(const RoundTrip& trip, const at::Tensor& x) {
-  const bool half = trip.packed.rounding != HalfRounding::kNone;
-  return tensor_error(half ? x.to(at::kHalf).to(at::kFloat) : x, trip.decoded);
-}
-
-Json describe(const RoundTrip& trip, const TensorError& error, int bits, std::int64_t shared_bytes) {
-  Json report = {{"shape", trip.decoded.sizes().vec()},
-                 {"nominal_bits", bits},
-                 {"effective_bits", trip.effective_bits()},
-                 {"bytes", trip.bytes},
-                 {"predicted_bytes", trip.predicted_bytes},
-                 {"shared_bytes", shared_bytes},
-                 {"error", write_fields(error)}};
-  if (trip.packed.sparse.end.defined()) {
-    const std::int64_t apart = trip.packed.sparse.entries() + (trip.first.defined() ? trip.first.numel() : 0);
-    report["outlier_fraction"] = static_cast<double>(apart) / static_cast<double>(trip.elements);
-  }
-  if (!trip.report.error_trace.empty()) {
-    report["iterations"] = trip.report.error_trace.size();
-    report["error_trace"] = trip.report.error_trace;
-  }
-  return report;
-}
-
 CodecCaseResult run_codec_case(const CodecCase& one, const CodecCaseFile& file) {
-  const std::string where = cat(file.path.string(), ": ", one.id);
-  const at::Tensor& x = tensor_of(file.inputs, one.json["input"].get<std::string>(), where);
-  std::optional<StreamSample> sample;
-  if (one.json.contains("calib")) {
-    sample.emplace();
-    sample->values = tensor_of(file.inputs, text_of(one.json, "calib", where), where);
-    if (one.json.contains("fisher")) sample->fisher = tensor_of(file.inputs, text_of(one.json, "fisher", where), where);
-  }
+  const at::Tensor x = matrix_of(one, file);
+  const std::optional<StreamSample> sample = sample_of(one, file);
+  const Json config = codec_config(one, file);
   std::unique_ptr<Codec> codec;
   RoundTrip trip;
   try {
-    codec = make_codec(codec_config(one, file), sample ? &*sample : nullptr, x);
+    codec = make_codec(config, sample ? &*sample : nullptr, x);
+    expect_encodable(x, x.to(at::kCPU, at::kFloat).contiguous(), "input");
     trip = round_trip(*codec, x);
   } catch (const ConfigError& error) {
     return refused(one, error.what());
+  } catch (const DataError& error) {
+    throw DataError(cat(one.where, ": ", error.what()));
   }
   const TensorError error = codec_error(trip, x);
   NamedTensors parts = codec->parts(trip.packed);
@@ -277,13 +273,13 @@ CodecCaseResult run_codec_case(const CodecCase& one, const CodecCaseFile& file) 
   comparison.compare_error(error);
   comparison.compare_counts();
   CodecCaseResult result;
-  result.passed = comparison.passed() && !(one.json.contains("failed") && !one.json["failed"].is_null());
+  result.passed = comparison.passed() && !expected::has(one.json, "failed");
   result.report = {{"id", one.id}, {"passed", result.passed}};
   result.report.update(describe(trip, error, codec->bits(), codec->shared_bytes()));
   result.report["checks"] = comparison.report();
   result.tensors = std::move(parts);
   std::erase_if(result.tensors, [](const auto& part) { return part.first == "dequant_f16"; });
-  const bool stored_half = one.json["quantizer"] == "kvquant";
+  const bool stored_half = expected::text(one.json, "quantizer", one.where) == "kvquant";
   result.tensors.emplace_back(stored_half ? "dequant_f16" : "dequant",
                               stored_half ? trip.decoded.to(at::kHalf) : trip.decoded);
   return result;

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +17,7 @@ namespace mla {
 /// what is expected: "tensors" (parts by name -> names in `file`), "error", "effective_bits", "iterations", "failed".
 struct CodecCase {
   std::string id;
+  std::string where;  ///< "FILE[index]", for errors
   Json json;
 };
 
@@ -29,13 +29,10 @@ struct CodecCaseFile {
 };
 
 /// Reads a list of cases, or a single one, and the tensor files beside it. `inputs` empty: inputs.safetensors beside
-/// the file. `only` not empty: the case of that id alone. Throws DataError naming file and case.
+/// the file. `only` not empty: the case of that id alone. Throws DataError naming file, case and key for what has
+/// another form than those above.
 CodecCaseFile read_codec_cases(const std::filesystem::path& path, const std::optional<std::filesystem::path>& inputs,
                                const std::string& only);
-
-/// {"name": …, options…} of a case: those of its keys that are options of the codec. Throws ConfigError for an unknown
-/// codec.
-Json codec_config(const CodecCase& one, const CodecCaseFile& file);
 
 struct CodecCaseResult {
   Json report;  ///< id, error, bits, comparisons, "passed"
@@ -47,17 +44,5 @@ struct CodecCaseResult {
 /// comparisons: codes equal (HQQ: all but 0.01 % and those off by one), values within 1e-6 of max |x|, HQQ's zeros
 /// within 5e-3, its iterations off by one at most, mean squared errors within 0.5 % (HQQ: 1 %).
 CodecCaseResult run_codec_case(const CodecCase& one, const CodecCaseFile& file);
-
-/// The codec of a config, calibrated where it needs that: on `sample`, or on x itself.
-std::unique_ptr<Codec> make_codec(const Json& config, const StreamSample* sample, const at::Tensor& x);
-
-/// A vector's elements as JSON, for options.
-Json to_json_numbers(const at::Tensor& tensor);
-
-/// The error of a round trip of x; codecs that work in float16 are held against x as they see it, rounded to float16.
-TensorError codec_error(const RoundTrip& trip, const at::Tensor& x);
-
-/// Error, sizes and iterations of a round trip.
-Json describe(const RoundTrip& trip, const TensorError& error, int bits, std::int64_t shared_bytes);
 
 }  // namespace mla

@@ -49,7 +49,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
      {"core", "experiments/model", "experiments/cache", "experiments/plan", "experiments/tasks", "experiments/cell"}},
     {"experiments/sweep", {"core", "experiments/cli", "experiments/plan", "experiments/tasks", "experiments/cell"}},
     {"experiments/bench", {"core", "experiments/model", "experiments/cache"}},
-    {"experiments/conformance", {"core"}},
+    {"experiments/conformance", {"core", "experiments/cache"}},
     {"experiments/commands", {"core", "experiments"}},
 
     {"analysis/cli", {"core/base"}},
