@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "analysis/command.h"
+#include "analysis/cli/command.h"
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);

@@ -1,4 +1,4 @@
-// The mlaforge program: see experiments/command_line.h.
+// The mlaforge program: see experiments/cli/command_line.h.
 #include <poll.h>
 #include <unistd.h>
 
@@ -6,7 +6,7 @@
 #include <iostream>
 
 #include "core/base/memory.h"
-#include "experiments/command_line.h"
+#include "experiments/cli/command_line.h"
 
 namespace {
 

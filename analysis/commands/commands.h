@@ -1,7 +1,7 @@
 // Each command, defined in the file of its name.
 #pragma once
 
-#include "analysis/command.h"
+#include "analysis/cli/command.h"
 
 namespace mla {
 

@@ -1,7 +1,7 @@
-#include "analysis/compare.h"
+#include "analysis/compare/compare.h"
 
 #include "analysis/commands/commands.h"
-#include "analysis/dimension.h"
+#include "analysis/records/dimension.h"
 
 namespace mla {
 namespace {

@@ -1,5 +1,5 @@
 #include "analysis/commands/commands.h"
-#include "analysis/html_report.h"
+#include "analysis/page/html_report.h"
 #include "core/base/file.h"
 
 namespace mla {

@@ -1,4 +1,4 @@
-#include "analysis/planner.h"
+#include "analysis/planner/planner.h"
 
 #include <algorithm>
 

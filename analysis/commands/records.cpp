@@ -5,10 +5,10 @@
 #include <sstream>
 
 #include "analysis/commands/commands.h"
-#include "analysis/export.h"
-#include "analysis/merge.h"
-#include "analysis/repair.h"
-#include "analysis/verify.h"
+#include "analysis/records/merge.h"
+#include "analysis/records/repair.h"
+#include "analysis/records/verify.h"
+#include "analysis/tables/export.h"
 #include "core/base/file.h"
 
 namespace mla {

@@ -1,4 +1,4 @@
-#include "analysis/summary.h"
+#include "analysis/records/summary.h"
 
 #include "analysis/commands/commands.h"
 

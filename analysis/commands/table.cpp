@@ -2,9 +2,9 @@
 #include <sstream>
 
 #include "analysis/commands/commands.h"
-#include "analysis/dimension.h"
-#include "analysis/paper.h"
-#include "analysis/pivot.h"
+#include "analysis/pivot/pivot.h"
+#include "analysis/records/dimension.h"
+#include "analysis/tables/paper.h"
 #include "core/base/file.h"
 #include "core/base/suggest.h"
 

@@ -8,10 +8,10 @@
 #include <map>
 #include <string_view>
 
-#include "analysis/mixed_programs.h"
 #include "analysis/pivot/mean.h"
-#include "analysis/portable_config.h"
-#include "analysis/usable_records.h"
+#include "analysis/records/mixed_programs.h"
+#include "analysis/records/portable_config.h"
+#include "analysis/records/usable_records.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/shell.h"

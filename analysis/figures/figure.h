@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "analysis/dimension.h"
+#include "analysis/records/dimension.h"
 
 namespace mla {
 

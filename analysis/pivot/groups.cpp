@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "analysis/portable_config.h"
+#include "analysis/records/portable_config.h"
 #include "core/base/error.h"
 
 namespace mla {

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "analysis/pivot/filter.h"
-#include "analysis/portable_config.h"
+#include "analysis/records/portable_config.h"
 #include "core/base/error.h"
 
 namespace mla {

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "analysis/dimension.h"
-#include "analysis/pivot.h"
-#include "analysis/table.h"
+#include "analysis/pivot/pivot.h"
+#include "analysis/records/dimension.h"
+#include "analysis/tables/table.h"
 
 namespace mla {
 

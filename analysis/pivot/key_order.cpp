@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "analysis/dimension.h"
+#include "analysis/records/dimension.h"
 
 namespace mla {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "analysis/score_samples.h"
+#include "analysis/records/score_samples.h"
 #include "core/base/statistics.h"
 
 namespace mla {

@@ -1,7 +1,7 @@
 #include "experiments/attribution/conversion.h"
 
 #include "core/base/interrupt.h"
-#include "experiments/dtype.h"
+#include "experiments/model/dtype.h"
 
 namespace mla {
 

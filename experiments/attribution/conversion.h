@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "experiments/attribution/step.h"
-#include "experiments/pass_list.h"
+#include "experiments/plan/pass_list.h"
 
 namespace mla {
 

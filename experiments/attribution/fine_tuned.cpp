@@ -1,7 +1,7 @@
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "experiments/attribution/conversion.h"
-#include "experiments/training.h"
+#include "experiments/cell/training.h"
 
 namespace mla {
 namespace {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "core/model/decoder.h"
-#include "experiments/cache_format.h"
-#include "experiments/plan.h"
-#include "experiments/session.h"
+#include "experiments/cache/cache_format.h"
+#include "experiments/cell/session.h"
+#include "experiments/plan/plan.h"
 
 namespace mla {
 

@@ -8,7 +8,7 @@
 #include "core/base/progress.h"
 #include "core/evaluate/cached_perplexity.h"
 #include "core/evaluate/layer_divergence.h"
-#include "experiments/distance_scores.h"
+#include "experiments/tasks/distance_scores.h"
 
 namespace mla {
 namespace {

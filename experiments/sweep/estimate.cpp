@@ -11,8 +11,8 @@
 #include "core/base/error.h"
 #include "core/base/fields.h"
 #include "core/base/hash.h"
-#include "experiments/table.h"
-#include "experiments/task_scores.h"
+#include "experiments/cli/table.h"
+#include "experiments/tasks/task_scores.h"
 
 namespace mla {
 namespace {

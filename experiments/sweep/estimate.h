@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "experiments/plan.h"
-#include "experiments/session.h"
+#include "experiments/cell/session.h"
+#include "experiments/plan/plan.h"
 
 namespace mla {
 

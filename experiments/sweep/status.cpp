@@ -6,8 +6,8 @@
 #include "core/base/error.h"
 #include "core/base/fields.h"
 #include "core/base/json.h"
-#include "experiments/sweep/cell_folder.h"
-#include "experiments/sweep/claim.h"
+#include "experiments/cell/cell_folder.h"
+#include "experiments/cell/claim.h"
 
 namespace mla {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/sweep/cell_folder.h"
+#include "experiments/cell/cell_folder.h"
 
 namespace mla {
 

@@ -19,12 +19,12 @@
 #include "core/base/shell.h"
 #include "core/store/record_contents.h"
 #include "core/store/record_file.h"
-#include "experiments/failure.h"
-#include "experiments/identity.h"
-#include "experiments/processes.h"
-#include "experiments/run_summary.h"
-#include "experiments/sweep/claim.h"
+#include "experiments/cell/claim.h"
+#include "experiments/cell/identity.h"
+#include "experiments/cli/failure.h"
+#include "experiments/cli/processes.h"
 #include "experiments/sweep/estimate.h"
+#include "experiments/sweep/run_summary.h"
 
 namespace mla {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "experiments/plan.h"
-#include "experiments/run_cell.h"
+#include "experiments/cell/run_cell.h"
+#include "experiments/plan/plan.h"
 
 namespace mla {
 

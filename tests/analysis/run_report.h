@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "analysis/command.h"
+#include "analysis/cli/command.h"
 #include "core/base/json.h"
 
 namespace mla::test {

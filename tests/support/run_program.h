@@ -10,7 +10,7 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
-#include "experiments/command_line.h"
+#include "experiments/cli/command_line.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mla::test {

@@ -2,7 +2,7 @@
 #include <cstdlib>
 
 #include "core/base/config.h"
-#include "experiments/pretrain_config.h"
+#include "experiments/config/pretrain_config.h"
 #include "tests/fuzz/support/input_files.h"
 #include "tests/fuzz/support/target.h"
 #include "tests/support/run_program.h"

@@ -1,0 +1,90 @@
+#include "experiments/cache/cache_format.h"
+
+#include <map>
+#include <memory>
+#include <regex>
+
+#include "core/base/checks.h"
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/registry.h"
+
+namespace mla {
+namespace {
+
+std::string name_of(const Json& codec) {
+  const Json bits = codec.is_object() ? codec.value("bits", Json()) : Json();
+  const Json name = codec.is_object() ? codec.value("name", Json("codec")) : codec;
+  return (name.is_string() ? name.get<std::string>() : name.dump()) + (bits.is_null() ? "" : bits.dump());
+}
+
+}  // namespace
+
+StrategyFields CacheConfig::strategies() {
+  return {{"codec", strategy_identity<Codec>}, {"rope_codec", strategy_identity<Codec>}};
+}
+
+void CacheConfig::validate(const std::string& path) const {
+  if (residual < 0) throw ConfigError(cat(path, ".residual: ", residual, " is negative"));
+  if (first_tokens < 0) throw ConfigError(cat(path, ".first_tokens: ", first_tokens, " is negative"));
+  if (!codec.is_null()) Registry<Codec>::instance().make(codec, path + ".codec");
+  if (!rope_codec.is_null()) Registry<Codec>::instance().make(rope_codec, path + ".rope_codec");
+}
+
+std::string CacheConfig::label() const {
+  if (is_plain()) return "plain";
+  return (codec.is_null() ? "plain" : name_of(codec)) + (rope_codec.is_null() ? "" : "+" + name_of(rope_codec));
+}
+
+bool needs_calibration(const CacheConfig& config) {
+  for (const Json& codec : {config.codec, config.rope_codec}) {
+    if (!codec.is_null() && Registry<Codec>::instance().make(codec, "cache.codec")->needs_calibration()) return true;
+  }
+  return false;
+}
+
+CacheFormat cache_format(const CacheConfig& config, const std::string& path, CacheSamples samples) {
+  if (config.is_plain()) return {};
+  std::shared_ptr<const Codec> codec, rope;
+  if (!config.codec.is_null()) codec = Registry<Codec>::instance().make(config.codec, path + ".codec");
+  if (!config.rope_codec.is_null()) rope = Registry<Codec>::instance().make(config.rope_codec, path + ".rope_codec");
+  const StreamUpdate update{config.update, config.residual, config.first_tokens};
+  // Made once for all caches: a calibration may take a while.
+  const auto made = std::make_shared<std::map<std::pair<std::int64_t, std::string>, std::shared_ptr<const Codec>>>();
+  return [=, samples = std::move(samples)](std::int64_t layer, const StreamShape& stream) -> StreamStorage {
+    const std::shared_ptr<const Codec>& chosen = stream.name == "rope_key" ? rope : codec;
+    if (!chosen || stream.width == 0) return {};
+    auto& own = (*made)[{layer, stream.name}];
+    if (!own) {
+      const auto sample = samples.find({layer, stream.name});
+      if (sample == samples.end() && chosen->needs_calibration()) {
+        throw ConfigError(cat(path, ".codec: ", name_of(stream.name == "rope_key" ? config.rope_codec : config.codec),
+                              " needs a calibration: name its data"));
+      }
+      own = chosen->for_stream(stream.name, sample == samples.end() ? nullptr : &sample->second);
+    }
+    return {own, update};
+  };
+}
+
+CacheConfig parse_cache_config(const std::string& text, const std::string& option) {
+  CacheConfig config;
+  std::smatch match;
+  if (text == "plain") return config;
+  if (std::regex_match(text, match, std::regex("([a-z]+)([0-9]{0,4})"))) {
+    config.codec = {{"name", match[1].str()}};
+    if (match[2].length() > 0) config.codec["bits"] = std::stoi(match[2].str());
+  } else if (text.ends_with(".json") && text.find('{') == std::string::npos) {
+    read_fields(read_json(text), text, config);
+  } else {
+    try {
+      read_fields(parse_json(text, option), option, config);
+    } catch (const DataError& error) {  // here it is the command line, not a file
+      throw ConfigError(error.what());
+    }
+  }
+  config.validate(option);
+  return config;
+}
+
+}  // namespace mla

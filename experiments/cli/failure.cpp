@@ -1,0 +1,47 @@
+#include "experiments/cli/failure.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <boost/program_options/errors.hpp>
+#include <filesystem>
+#include <new>
+
+namespace mla {
+
+std::string one_line(const std::exception& error) {
+  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
+    const std::string text = torch->what_without_backtrace();
+    return text.substr(0, text.find('\n'));
+  }
+  std::string text = error.what();
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const ConfigError& error) {
+    return {ExitCode::kConfig, one_line(error)};
+  } catch (const boost::program_options::error& error) {
+    return {ExitCode::kConfig, one_line(error)};
+  } catch (const DataError& error) {
+    return {ExitCode::kData, one_line(error)};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {ExitCode::kData, one_line(error)};
+  } catch (const Interrupted& error) {
+    return {ExitCode::kInterrupted, one_line(error)};
+  } catch (const std::bad_alloc&) {
+    return {ExitCode::kInternal, "out of memory"};
+  } catch (const std::exception& error) {
+    const std::string text = one_line(error);
+    const std::size_t asked = text.find("you tried to allocate ");  // LibTorch's words where memory is refused
+    return {ExitCode::kInternal, asked == std::string::npos ? text : "out of memory: " + text.substr(asked)};
+  } catch (...) {
+    return {ExitCode::kInternal, "an exception of unknown type"};
+  }
+}
+
+}  // namespace mla

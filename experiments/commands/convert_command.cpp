@@ -1,0 +1,314 @@
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+
+#include "core/base/config.h"
+#include "core/base/fields.h"
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "core/base/registry.h"
+#include "core/compress/pass.h"
+#include "core/model/checkpoint.h"
+#include "experiments/cli/command.h"
+#include "experiments/cli/table.h"
+#include "experiments/config/experiment_config.h"
+#include "experiments/model/dtype.h"
+#include "experiments/model/model_files.h"
+#include "experiments/plan/pass_list.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kReportFile = "conversion.json";
+/// Rows of calibration text, as in MHA2MLA's appendix A.
+constexpr std::int64_t kCalibrationRows = 1024;
+
+std::vector<std::int64_t> parse_widths(const std::string& text) {
+  std::vector<std::int64_t> widths;
+  std::stringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    std::size_t used = 0;
+    std::int64_t width = 0;
+    try {
+      width = std::stoll(part, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used != part.size() || part.empty())
+      throw ConfigError(cat("--d-kv ", text, ": expected a whole number, or several joined by commas"));
+    widths.push_back(width);
+  }
+  return widths;
+}
+
+std::int64_t peak_memory_bytes() {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+/// One conversion to make: its passes and where the result goes.
+struct Job {
+  Json compress;
+  std::filesystem::path output;
+  std::vector<PlannedPass> passes;
+};
+
+/// Converts a model's attention and writes it as a Hugging Face folder with its latent attention in config.json.
+class Convert final : public Command {
+ public:
+  void declare(OptionList& options) override {
+    options.add("model", model_, "DIR", "the source model: a Hugging Face folder, or a llama2.c .bin file");
+    options.require("output", output_, "DIR", "folder for the converted model");
+    options.argument("config", config_, "CONFIG",
+                     "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
+    options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
+    options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
+    options.add("norm-score", norm_score_, "RULE", "two_norm: product | sum of mean norms");
+    options.add("low-rank", low_rank_, "NAME", "joint_svd | split_svd | value_svd | none");
+    options.add("d-kv", d_kv_, "N",
+                "latent elements per KV head and token, keys and values together; N,M,… makes one model each, "
+                "in OUTPUT/d_kv_N, from one decomposition");
+    options.add("split-budget", split_budget_, "RULE", "split_svd: total | each (the official code's doubled latent)");
+    options.add("placement", placement_, "WHERE", "singular values in: up | sqrt | down");
+    options.add("svd", svd_, "METHOD", "auto | exact | gram | randomized");
+    options.add("calibration", calibration_, "FILE", "for two_norm: text, or JSON {\"ids\": [[…]]}");
+    options.add_count("calibration-rows", calibration_rows_, 1,
+                      "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
+    options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
+    options.add("calibration-field", documents_.jsonl_field, "NAME",
+                "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", documents_.skip_bad_lines,
+                 "leave out, and count, JSON lines of the calibration text that cannot be read or lack the field");
+    options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");
+    options.add("dtype", dtype_, "TYPE",
+                "precision of the decomposition and of the new weights: float32 | float64; default: "
+                "float32, new weights in the dtype of those they replace");
+  }
+
+  ExitCode run(Console& console) override {
+    install_interrupt_handler();
+    const auto start = std::chrono::steady_clock::now();
+    ExperimentConfig config = config_ ? read_config() : ExperimentConfig{};
+    if (model_) config.model.path = model_->string();
+    if (config.model.path.empty()) throw ConfigError("--model: name the source model");
+    if (tokenizer_) config.model.tokenizer = tokenizer_->string();
+    if (dtype_) config.arithmetic = *dtype_;
+    if (config.arithmetic != "float32" && config.arithmetic != "float64") {
+      throw ConfigError(cat("--dtype ", config.arithmetic, ": known: float32, float64"));
+    }
+    const ModelSpec spec = load_spec(config.model.path);
+    std::vector<Job> jobs = make_jobs(config, spec);
+
+    LoadOptions mapped;
+    mapped.dtype.reset();
+    Checkpoint source = load_checkpoint(config.model.path, mapped);
+    source.decoder.compute_dtype = parse_dtype(config.arithmetic, "--dtype");
+    const CalibrationStatistics statistics =
+        first_needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
+    DecompositionStore store;
+    for (const Job& job : jobs) job.passes.front().pass->announce(spec, store);
+    Json reports = Json::array();
+    for (const Job& job : jobs) {
+      // Converting replaces layers; a second model starts from the mapped file again, which costs no memory.
+      mapped.check_finite = false;
+      if (!reports.empty()) source = load_checkpoint(config.model.path, mapped);
+      reports.push_back(convert(config, job, source, statistics, jobs.size() > 1 ? &store : nullptr, console));
+      check_interrupt();
+    }
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    Json result = reports.size() == 1 ? reports[0] : Json{{"models", reports}};
+    result["seconds"] = passed.count();
+    result["peak_memory_bytes"] = peak_memory_bytes();
+    console.report(result);
+    return ExitCode::kDone;
+  }
+
+ private:
+  ExperimentConfig read_config() const {
+    ExperimentConfig config;
+    Json json = resolve_config(*config_);
+    expand_environment(json);
+    for (const char* key : {"grid", "baseline"}) json.erase(key);
+    read_fields(json, "", config);
+    if (config.compress.empty()) throw ConfigError(cat(config_->string(), ": compress: name at least one pass"));
+    return config;
+  }
+
+  Json compress_from_flags(const ModelSpec& spec, const std::string& width) const {
+    Registry<RopeSelector>::instance().find(rope_, "--rope");
+    Json rope = {{"name", rope_}};
+    if (rope_ != "all") rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
+    if (rope_ == "two_norm") rope["score"] = norm_score_;
+    Json low_rank = {{"name", low_rank_}};
+    Registry<Factorizer>::instance().find(low_rank_, "--low-rank");
+    if (low_rank_ != "none") {
+      if (width.empty()) throw ConfigError(cat("--d-kv: ", low_rank_, " needs the latent elements per KV head"));
+      low_rank["d_kv"] = parse_widths(width).front();
+      low_rank["svd"] = {{"method", svd_}};
+      low_rank["placement"] = placement_;
+      if (low_rank_ == "split_svd") low_rank["split_budget"] = split_budget_;
+    }
+    return Json::array({{{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}});
+  }
+
+  std::vector<Job> make_jobs(const ExperimentConfig& config, const ModelSpec& spec) const {
+    std::vector<Job> jobs;
+    if (config_) {
+      jobs.push_back({config.compress, output_, {}});
+    } else if (d_kv_.find(',') == std::string::npos) {
+      jobs.push_back({compress_from_flags(spec, d_kv_), output_, {}});
+    } else {
+      for (const std::int64_t width : parse_widths(d_kv_)) {
+        jobs.push_back({compress_from_flags(spec, std::to_string(width)), output_ / cat("d_kv_", width), {}});
+      }
+    }
+    // Refuses what does not fit before any weight is read.
+    for (Job& job : jobs) job.passes = plan_passes(job.compress, "compress", spec);
+    if (needs_statistics(jobs) && !calibration_ && !config.calibration) {
+      throw ConfigError(
+          "--calibration: this selection measures norms on data; name a text file or JSON {\"ids\": [[…]]}");
+    }
+    return jobs;
+  }
+
+  static bool needs_statistics(const std::vector<Job>& jobs) {
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) {
+      return std::any_of(job.passes.begin(), job.passes.end(),
+                         [](const PlannedPass& one) { return one.pass->needs_statistics(); });
+    });
+  }
+  static bool first_needs_statistics(const std::vector<Job>& jobs) {
+    return std::any_of(jobs.begin(), jobs.end(),
+                       [](const Job& job) { return job.passes.front().pass->needs_statistics(); });
+  }
+
+  CalibrationStatistics calibrate_on(const ExperimentConfig& config, const Decoder& decoder) const {
+    DataOptions data = config.calibration.value_or(DataOptions{});
+    if (calibration_) {
+      data.files = {calibration_->string()};
+      data.documents = documents_;
+      data.length = std::min(calibration_length_, decoder.spec().max_positions);
+      data.long_documents = "split";
+      data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0 : kCalibrationRows);
+    }
+    data.validate("calibration");
+    const bool ids = data.files.size() == 1 && holds_token_ids(data.files.front());
+    std::unique_ptr<Tokenizer> tokenizer;
+    if (!ids) {
+      std::optional<std::filesystem::path> given;
+      if (!config.model.tokenizer.empty()) given = config.model.tokenizer;
+      tokenizer = load_model_tokenizer(config.model.path, given, decoder.spec());
+    }
+    const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
+    Progress bar("calibrate", tokens.tokens(), "tokens");
+    return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
+      bar.advance(count);
+      check_interrupt();
+    });
+  }
+
+  /// The first pass sees the source model, whose statistics and decompositions jobs share; later ones what it left.
+  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint,
+               const CalibrationStatistics& of_source, DecompositionStore* store, Console& console) const {
+    const ModelSpec source = checkpoint.decoder.spec();
+    std::vector<PassReport> reports;
+    for (const PlannedPass& planned : job.passes) {
+      PassInputs inputs;
+      CalibrationStatistics own;
+      if (!reports.empty() && planned.pass->needs_statistics()) own = calibrate_on(config, checkpoint.decoder);
+      inputs.statistics = reports.empty() ? &of_source : &own;
+      inputs.store = reports.empty() ? store : nullptr;
+      inputs.arithmetic = checkpoint.decoder.compute_dtype;
+      if (dtype_) inputs.weights = inputs.arithmetic;
+      Progress bar("convert", planned.after.layer_count(), "layers");
+      inputs.progress = [&](std::int64_t) {
+        bar.advance();
+        check_interrupt();
+      };
+      reports.push_back(run_pass(planned.name, *planned.pass, checkpoint.decoder, inputs));
+    }
+    Json report = to_json(reports, source);
+    report["output"] = job.output.string();
+    report["compress"] = job.compress;
+    save_checkpoint(checkpoint, job.output);
+    write_json(job.output / kReportFile, report);
+    print(report, console.text());
+    return report;
+  }
+
+  static Json to_json(const LayerReport& layer, const ModelSpec& spec, std::int64_t index) {
+    const AttentionSpec& attention = spec.attention(index);
+    return {{"layer", index},
+            {"source_layer", spec.layers[static_cast<std::size_t>(index)].source_layer},
+            {"attention", attention.kind()},
+            {"kept_pairs", layer.kept},
+            {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
+            {"latent_width", attention.latent_width().value_or(0)},
+            {"cached_elements_per_token", cached_elements(attention)},
+            {"parameters", attention.parameter_count(spec)},
+            {"seconds", layer.seconds}};
+  }
+
+  static Json to_json(const std::string& pass, const std::vector<LayerReport>& layers, const ModelSpec& before,
+                      const ModelSpec& after) {
+    Json list = Json::array();
+    for (const LayerReport& layer : layers) list.push_back(to_json(layer, after, std::ssize(list)));
+    return {{"pass", pass},
+            {"parameters_before", count_parameters(before).total()},
+            {"parameters", count_parameters(after).total()},
+            {"cached_elements_per_token_before", cached_elements(before)},
+            {"cached_elements_per_token", cached_elements(after)},
+            {"cached_elements_per_token_and_layer_before", cached_elements(before.attention(0))},
+            {"cache_ratio", cache_ratio(before, after)},
+            {"layers", list}};
+  }
+
+  /// All passes together, and where there are several, each by itself.
+  static Json to_json(const std::vector<PassReport>& reports, const ModelSpec& source) {
+    Json all = to_json(reports.back().pass, combine_reports(reports), source, reports.back().after);
+    if (reports.size() == 1) return all;
+    for (const PassReport& report : reports)
+      all["passes"].push_back(to_json(report.pass, report.layers, report.before, report.after));
+    return all;
+  }
+
+  static void print(const Json& report, std::ostream& out) {
+    Table table({"layer", "latent", "cached elements/token", "parameters", "error K,V", "error K", "error V"});
+    for (const Json& layer : report["layers"]) {
+      const Json& error = layer["relative_error"];
+      table.add({layer["layer"].dump(), grouped(layer["latent_width"].get<std::int64_t>()),
+                 grouped(layer["cached_elements_per_token"].get<std::int64_t>()),
+                 grouped(layer["parameters"].get<std::int64_t>()), rounded(error["joint"].get<double>()),
+                 rounded(error["key"].get<double>()), rounded(error["value"].get<double>())});
+    }
+    table.print(out);
+    out << "cache: " << rounded(100 * report["cache_ratio"].get<double>(), 4) << " % of the source's; parameters "
+        << grouped(report["parameters_before"].get<std::int64_t>()) << " -> "
+        << grouped(report["parameters"].get<std::int64_t>()) << "\nwritten to " << report["output"].get<std::string>()
+        << "\n";
+  }
+
+  std::optional<std::filesystem::path> model_, config_, calibration_, tokenizer_;
+  std::filesystem::path output_;
+  std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
+  std::string placement_ = "up", svd_ = "auto";
+  std::optional<std::int64_t> pairs_;
+  std::optional<std::string> dtype_;
+  std::optional<std::int64_t> calibration_rows_;
+  std::int64_t calibration_length_ = 2048;
+  DocumentOptions documents_;
+};
+
+const CommandRegistration<Convert> kConvert(
+    "convert", "convert a model's attention to multi-head latent attention",
+    {"mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
+     "mlaforge convert configs/experiments/tinystories-656k.json --output OUT",
+     "mlaforge convert --model MODEL --output OUT --rope two_norm --pairs 4 --calibration text.txt --low-rank "
+     "joint_svd --d-kv 8,16,32"});
+
+}  // namespace
+}  // namespace mla

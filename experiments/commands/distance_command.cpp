@@ -1,0 +1,231 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "core/evaluate/divergence.h"
+#include "core/evaluate/multiple_choice.h"
+#include "core/model/checkpoint.h"
+#include "experiments/cli/command.h"
+#include "experiments/cli/table.h"
+#include "experiments/data/evaluation_text.h"
+#include "experiments/model/dtype.h"
+#include "experiments/model/model_files.h"
+#include "experiments/tasks/distance_scores.h"
+#include "experiments/tasks/multiple_choice_scores.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kDistanceStage = "converted";
+
+class Distance final : public Command {
+ public:
+  void declare(OptionList& options) override {
+    options.add("model", model_, "MODEL", "the model whose distance is wanted");
+    options.add("source", source_, "MODEL", "the model it was made from, which runs beside it");
+    options.add("reference", reference_, "FILE", "instead of --source: what --save kept of it for the same text");
+    options.add("text", text_file_, "FILE",
+                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
+    options.add("items", items_, "FILE", "multiple-choice items (.jsonl), for flipped answers; may be repeated");
+    options.add("save", save_, "FILE", "keep the source's predictions of the text in this .safetensors file");
+    options.add_count("kept", kept_, 0, "with --save: likeliest tokens kept of each prediction; 0: all");
+    options.section("text");
+    options.add_count("context", context_, 2, "tokens of a window; default: the model's context, up to 2048");
+    options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
+    options.add_count("batch-tokens", batch_tokens_, 1, "tokens of one forward pass, padding included");
+    options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the source model's folder");
+    options.add("documents", text_.documents.separator, "SEPARATOR", "compare each part between separators by itself");
+    options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
+                 "strip lines, make runs of white space one space, drop empty lines");
+    options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
+                 "leave out, and count, JSON lines that cannot be read or lack the field");
+    options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
+    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    options.add("output,o", output_, "FILE", "write the report with every token's values to this .json file");
+  }
+
+  ExitCode run(Console& console) override {
+    check();
+    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const std::filesystem::path first = source_ ? *source_ : *model_;
+    const ModelSpec spec = load_spec(first);
+    std::optional<StoredDistributions> stored;
+    if (reference_) stored = read_distributions(*reference_);
+    const PerplexityOptions options = windows(spec, stored);
+    EvaluationRows text;
+    if (text_file_) {
+      text_.file = *text_file_;
+      text = read_evaluation_rows(text_, first, tokenizer_, spec, console.workers());
+    }
+    install_interrupt_handler();
+    std::optional<Checkpoint> source, model;
+    if (source_) source = load_checkpoint(*source_, {.dtype = dtype});
+    if (model_) model = load_checkpoint(*model_, {.dtype = dtype});
+    Json report = {{"model", model_ ? Json(model_->string()) : Json()},
+                   {"source", source_ ? Json(source_->string()) : Json()},
+                   {"dtype", dtype_}};
+    if (save_) keep(source->decoder, text, options, report, console);
+    if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, console);
+    if (!items_.empty()) compare_items(*source, *model, report, console);
+    console.report(report);
+    return ExitCode::kDone;
+  }
+
+ private:
+  void check() const {
+    if (!model_ && !save_)
+      throw ConfigError(
+          "--model: name the model whose distance is wanted (or --save FILE, to keep the source's predictions)");
+    if (source_.has_value() == reference_.has_value())
+      throw ConfigError("give either --source MODEL or --reference FILE");
+    if (!text_file_ && (items_.empty() || save_ || reference_))
+      throw ConfigError("--text: name a text on which the models are compared");
+    if (save_ && !source_) throw ConfigError("--save: needs --source, whose predictions are kept");
+    if (!items_.empty() && (!source_ || !model_))
+      throw ConfigError("--items: needs --source and --model, which both answer them");
+  }
+
+  PerplexityOptions windows(const ModelSpec& spec, const std::optional<StoredDistributions>& stored) const {
+    PerplexityOptions options;
+    const std::int64_t usual = std::min(spec.max_positions, kLongestDefaultContext);
+    options.context = context_.value_or(stored ? stored->context : usual);
+    options.stride = stride_.value_or(stored && !context_ ? stored->stride : options.context);
+    options.batch_tokens = batch_tokens_;
+    options.validate("distance");
+    return options;
+  }
+
+  template <class Work>
+  static auto with_progress(const std::string& what, std::int64_t total, const std::string& unit, const Work& work) {
+    Progress bar(what, total, unit);
+    return work([&](std::int64_t count) {
+      check_interrupt();
+      bar.advance(count);
+    });
+  }
+
+  void keep(const Decoder& source, const EvaluationRows& text, const PerplexityOptions& options, Json& report,
+            Console& console) const {
+    StoredDistributions stored =
+        with_progress("keep predictions", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
+          return store_distributions(source, text.rows, options, kept_, progress);
+        });
+    stored.model = source_->string();
+    write_distributions(*save_, stored);
+    const auto bytes = std::filesystem::file_size(*save_);
+    report["saved"] = {{"file", save_->string()},         {"bytes", bytes},
+                       {"tokens", stored.tokens()},       {"kept", stored.kept()},
+                       {"mean_tail", stored.mean_tail()}, {"largest_error", stored.largest_error()}};
+    console.text() << save_->string() << ": " << stored.tokens() << " predictions, " << stored.kept() << " of "
+                   << stored.vocabulary << " tokens each, " << grouped(static_cast<std::int64_t>(bytes))
+                   << " bytes; mean probability of the others " << rounded(stored.mean_tail(), 3) << '\n';
+  }
+
+  void compare_text(const std::optional<Checkpoint>& source, const std::optional<StoredDistributions>& stored,
+                    const Decoder& model, const EvaluationRows& text, const PerplexityOptions& options, Json& report,
+                    Console& console) const {
+    const TokenDivergence tokens =
+        with_progress("distance", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
+          return source ? divergence(source->decoder, model, text.rows, options, progress)
+                        : divergence(*stored, model, text.rows, options, progress);
+        });
+    Json metrics = Json::object();
+    for (const ScoreRecord& score : distance_scores(kDistanceStage, "distance", tokens))
+      metrics[score.metric] = score_with_interval(score);
+    // The ratio is the exponential of a mean, and so are the ends of its interval.
+    for (const char* end : {"low", "high"}) {
+      const Json& difference = metrics["nll_difference"][end];
+      if (!difference.is_null()) metrics["perplexity_ratio"][end] = std::exp(difference.get<double>());
+    }
+    print(metrics, console.text());
+    console.text() << tokens.kl.size() << " tokens; errors and 95 % intervals take each " << tokens.groups.unit
+                   << " as independent\n";
+    report.update({{"file", text_.file.string()},
+                   {"tokens", tokens.kl.size()},
+                   {"documents", text.rows.size()},
+                   {"skipped_lines", text.skipped},
+                   {"context", options.context},
+                   {"stride", *options.stride},
+                   {"group_unit", tokens.groups.unit},
+                   {"metrics", metrics}});
+    if (stored) {
+      report["reference"] = {{"file", reference_->string()},
+                             {"model", stored->model},
+                             {"kept", stored->kept()},
+                             {"mean_tail", stored->mean_tail()},
+                             {"largest_error", stored->largest_error()}};
+    }
+    if (!output_) return;
+    Json detailed = report;
+    detailed["per_token"] = {
+        {"kl", tokens.kl}, {"source_nll", tokens.source_nll}, {"nll", tokens.nll}, {"agrees", tokens.agrees}};
+    write_json(*output_, detailed, -1);
+  }
+
+  void compare_items(const Checkpoint& source, const Checkpoint& model, Json& report, Console& console) const {
+    const auto tokenizer = load_model_tokenizer(*source_, tokenizer_, source.decoder.spec());
+    Json all = Json::object();
+    for (const std::string& file : items_) {
+      const MultipleChoiceTask task =
+          make_multiple_choice(read_multiple_choice_items(file), *tokenizer, console.workers());
+      const auto answers = [&](const Decoder& decoder, const char* who) {
+        return with_progress(cat(who, " answers"), choices(task), "choices", [&](const TokenProgress& progress) {
+          return multiple_choice(decoder, task, {.batch_tokens = batch_tokens_}, progress);
+        });
+      };
+      const auto before = answers(source.decoder, "source"), after = answers(model.decoder, "model");
+      const std::vector<ScoreRecord> source_scores = multiple_choice_scores("source", file, task, before);
+      const std::vector<ScoreRecord> scores = multiple_choice_scores(kDistanceStage, file, task, after);
+      Json metrics = Json::object();
+      metrics["answer_changes"] = score_with_interval(answer_changes(kDistanceStage, file, before, after));
+      for (const ScoreRecord& score : flip_scores(source_scores, scores))
+        metrics[score.metric] = score_with_interval(score);
+      for (const auto& [list, who] : {std::pair{&source_scores, "source_"}, {&scores, ""}}) {
+        for (const ScoreRecord& score : *list) {
+          if (score.standard_error) metrics[who + score.metric] = score_with_interval(score);
+        }
+      }
+      console.text() << '\n' << file << '\n';
+      print(metrics, console.text());
+      all[file] = metrics;
+    }
+    report["items"] = all;
+  }
+
+  static std::int64_t choices(const MultipleChoiceTask& task) {
+    std::int64_t count = 0;
+    for (const ContinuationGroup& group : task.tokens) count += std::ssize(group);
+    return count;
+  }
+
+  static void print(const Json& metrics, std::ostream& out) {
+    Table table({"measure", "value", "standard error", "95 % interval", "unit"});
+    for (const auto& [metric, score] : metrics.items()) {
+      const auto number = [&](const char* key, int digits) {
+        return score[key].is_null() ? std::string() : rounded(score[key].get<double>(), digits);
+      };
+      const std::string interval = score["low"].is_null() ? "" : cat(number("low", 4), " to ", number("high", 4));
+      table.add({metric, number("value", 6), number("standard_error", 2), interval, score["unit"].get<std::string>()});
+    }
+    table.print(out);
+  }
+
+  std::optional<std::filesystem::path> model_, source_, reference_, text_file_, save_, tokenizer_, output_;
+  std::vector<std::string> items_;
+  EvaluationText text_;
+  std::optional<std::int64_t> context_, stride_;
+  std::int64_t kept_ = 128, batch_tokens_ = 8192;
+  std::string dtype_ = "float32";
+};
+
+const CommandRegistration<Distance> kDistance(
+    "distance", "how far a converted model is from its source: KL divergence, agreement, flipped answers",
+    {"mlaforge distance --model OUT --source MODEL --text text.txt --context 512",
+     "mlaforge distance --source MODEL --text text.txt --context 512 --save source.safetensors",
+     "mlaforge distance --model OUT --reference source.safetensors --text text.txt",
+     "mlaforge distance --model OUT --source MODEL --items items.jsonl"});
+
+}  // namespace
+}  // namespace mla

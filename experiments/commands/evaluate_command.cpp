@@ -1,0 +1,256 @@
+#include <algorithm>
+
+#include "core/base/fields.h"
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "core/base/statistics.h"
+#include "core/evaluate/perplexity.h"
+#include "core/evaluate/position_buckets.h"
+#include "core/model/checkpoint.h"
+#include "experiments/cache/cache_check.h"
+#include "experiments/cache/cached_decoding.h"
+#include "experiments/cli/command.h"
+#include "experiments/cli/table.h"
+#include "experiments/commands/evaluate_tasks.h"
+#include "experiments/data/evaluation_text.h"
+#include "experiments/model/dtype.h"
+#include "experiments/tasks/recall_scores.h"
+
+namespace mla {
+namespace {
+
+/// The flat list of scored tokens cut into the sequences they belong to.
+Json nll_rows(const PerplexityResult& result) {
+  Json all = Json::array();
+  auto next = result.nll.begin();
+  for (const std::int64_t count : result.scored_per_sequence) {
+    all.push_back(std::vector<double>(next, next + count));
+    next += count;
+  }
+  return all;
+}
+
+class Evaluate final : public Command {
+ public:
+  void declare(OptionList& options) override {
+    options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.add("perplexity", text_.file, "FILE",
+                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
+    options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");
+    options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
+    options.add_count("limit", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
+    options.add("keep", tasks_request_.keep, "FOLDER", "of --tasks: a killed run goes on from what it left here");
+    options.add("predictions", tasks_request_.predictions, "FOLDER",
+                "of --tasks: write what the model answered to LongBench's tasks here");
+    options.add_count("context", context_, 2, "tokens of a window; default: the model's context, up to 2048");
+    options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
+    options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
+    options.add("documents", text_.documents.separator, "SEPARATOR",
+                "score each part between separators by itself; default: the file is one stream");
+    options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
+                 "strip lines, make runs of white space one space, drop empty lines");
+    options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
+    options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
+                 "leave out, and count, JSON lines that cannot be read or lack the field");
+    options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
+    options.add("buckets", buckets_, "N,M,…",
+                "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
+    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    options.add("cache", cache_, "CACHE",
+                "decode token by token through a cache: plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of "
+                "a config as JSON "
+                "or a .json file");
+    options.add("calibration", calibration_.file, "FILE",
+                "text to calibrate the cache's codec on, where it needs that");
+    options.add("output,o", output_, "FILE", "write the report with every token's NLL to this .json file");
+  }
+
+  ExitCode run(Console& console) override {
+    if (tasks_) return evaluate_tasks(tasks_request(), console);
+    if (text_.file.empty()) throw ConfigError("give --perplexity FILE or --tasks CONFIG");
+    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const ModelSpec spec = load_spec(model_);
+    const PerplexityOptions options = perplexity_options(spec);
+    const auto starts = buckets(options.context);
+    const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, spec);
+    const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, spec, console.workers());
+    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
+    const PerplexityResult result = measure(checkpoint.decoder, text, options);
+    Json report = to_json(result, options, text.rows.size());
+    report["skipped_lines"] = text.skipped;
+    const auto parts = position_scores("", "", "nll", result.nll, result.positions, result.groups, starts,
+                                       options.context, spec.max_positions);
+    for (const ScoreRecord& score : parts)
+      report["by_position"][score.metric] = {
+          {"value", score.value}, {"standard_error", *score.standard_error}, {"n", score.n}};
+    if (output_) {
+      Json detailed = report;
+      detailed["nll"] = nll_rows(result);
+      write_json(*output_, detailed, -1);
+    }
+    print(result, report, console.text());
+    console.report(report);
+    return ExitCode::kDone;
+  }
+
+ private:
+  /// A codec's name, a config's block as JSON, or a file of it; `context` where the block names none.
+  std::optional<CachedDecodingConfig> cached_decoding(std::int64_t context, const ModelSpec& spec) const {
+    if (!cache_) return {};
+    CachedDecodingConfig config;
+    config.decoding.context = context;
+    config.decoding.prompt = context / 2;
+    const bool is_text = cache_->find('{') != std::string::npos;
+    if (is_text || cache_->ends_with(".json")) {
+      read_fields(is_text ? parse_json(*cache_, "--cache") : read_json(*cache_), "--cache", config);
+    } else {
+      config.storage = parse_cache_config(*cache_, "--cache");
+    }
+    config.validate("--cache");
+    if (needs_calibration(config.storage) && calibration_.file.empty()) {
+      throw ConfigError(cat("--calibration is missing: ", config.storage.label(), " needs a text to be calibrated on"));
+    }
+    check_cache(config.storage, spec, {config.decoding.prompt, config.decoding.context - 1}, "--cache");
+    return config;
+  }
+
+  ExitCode decode_through_cache(const CachedDecodingConfig& config, const Decoder& decoder, const EvaluationRows& text,
+                                Console& console) const {
+    install_interrupt_handler();
+    CacheSamples samples;
+    if (needs_calibration(config.storage)) {
+      const EvaluationRows rows =
+          read_evaluation_rows(calibration_, model_, tokenizer_, decoder.spec(), console.workers());
+      samples = sample_cache(decoder, rows.rows, {.context = config.decoding.context});
+    }
+    const CacheFormat format = cache_format(config.storage, "--cache", std::move(samples));
+    const CachedDecoding decoding = measure_cached_decoding(decoder, text.rows, config, format, "model", "perplexity");
+    const CachedDecodingRecord& record = decoding.record;
+    std::optional<Estimate> kl;
+    if (!decoding.kl.empty()) kl = grouped_mean(decoding.kl, {});
+    Table table({"measure", "value", "unit"});
+    table.add({"perplexity", rounded(record.perplexity), ""});
+    table.add({"mean NLL", rounded(record.nll), "nats/token"});
+    table.add({"standard error", rounded(record.standard_error, 3), "nats/token"});
+    if (kl) table.add({"KL from the cache as computed", rounded(kl->value), "nats/token"});
+    table.add({"decoded", cat(record.n), "tokens"});
+    table.add({"cache", record.codec, ""});
+    table.add({"nominal bits", cat(record.nominal_bits), "bits/element"});
+    table.add({"effective bits", rounded(record.effective_bits), "bits/element"});
+    table.add({"cached tokens", cat(record.tokens), "tokens/window"});
+    table.add({"cache bytes", grouped(record.counted_bytes), "bytes/window"});
+    table.print(console.text());
+    Json report = write_fields(record);
+    report["mean_nll"] = record.nll;
+    if (kl) report["kl_mean"] = {{"value", kl->value}, {"standard_error", kl->standard_error}};
+    report["cache"] = write_fields(config);
+    report["dtype"] = dtype_;
+    report["model"] = model_.string();
+    report["file"] = text_.file.string();
+    report["skipped_lines"] = text.skipped;
+    if (output_) write_json(*output_, report, 2);
+    console.report(report);
+    return ExitCode::kDone;
+  }
+
+  TasksRequest tasks_request() const {
+    if (!text_.file.empty()) throw ConfigError("--tasks: give either this or --perplexity");
+    if (cache_ || context_ || stride_)
+      throw ConfigError("--tasks: --cache, --context and --stride belong to --perplexity");
+    TasksRequest request = tasks_request_;
+    request.config = *tasks_;
+    request.model = model_;
+    request.tokenizer = tokenizer_;
+    request.dtype = dtype_;
+    request.output = output_;
+    return request;
+  }
+
+  PerplexityOptions perplexity_options(const ModelSpec& spec) const {
+    PerplexityOptions options;
+    options.context = context_.value_or(std::min(spec.max_positions, kLongestDefaultContext));
+    options.stride = stride_.value_or(options.context);
+    options.validate("evaluate");
+    return options;
+  }
+
+  std::optional<std::vector<std::int64_t>> buckets(std::int64_t context) const {
+    std::vector<std::int64_t> starts;
+    if (!buckets_) return std::nullopt;
+    if (*buckets_ == "auto") return starts;
+    try {
+      read_fields(parse_json("[" + *buckets_ + "]", "--buckets"), "--buckets", starts);
+    } catch (const DataError&) {
+      throw ConfigError(cat("--buckets ", *buckets_, ": expected positions joined by commas, or auto"));
+    }
+    check_buckets("--buckets", starts, context);
+    return starts;
+  }
+
+  static PerplexityResult measure(const Decoder& decoder, const EvaluationRows& text,
+                                  const PerplexityOptions& options) {
+    install_interrupt_handler();
+    Progress progress("perplexity", text.scorable_tokens(), "tokens");
+    return perplexity(decoder, text.rows, options, text.bytes, [&](std::int64_t tokens) {
+      check_interrupt();
+      progress.advance(tokens);
+    });
+  }
+
+  Json to_json(const PerplexityResult& result, const PerplexityOptions& options, std::size_t documents) const {
+    return {{"perplexity", result.perplexity},
+            {"mean_nll", result.mean_nll},
+            {"bits_per_byte", result.bits_per_byte ? Json(*result.bits_per_byte) : Json()},
+            {"standard_error", result.standard_error},
+            {"group_unit", result.groups.unit},
+            {"tokens", result.scored_tokens},
+            {"documents", documents},
+            {"context", options.context},
+            {"stride", *options.stride},
+            {"dtype", dtype_},
+            {"model", model_.string()},
+            {"file", text_.file.string()}};
+  }
+
+  static void print(const PerplexityResult& result, const Json& report, std::ostream& out) {
+    Table table({"measure", "value", "unit"});
+    table.add({"perplexity", rounded(result.perplexity), ""});
+    table.add({"mean NLL", rounded(result.mean_nll), "nats/token"});
+    table.add({"standard error", rounded(result.standard_error, 3), cat("nats/token, by ", result.groups.unit)});
+    if (result.bits_per_byte) table.add({"bits per byte", rounded(*result.bits_per_byte), "bits/byte"});
+    table.add({"scored", cat(result.scored_tokens), "tokens"});
+    for (const char* key : {"documents", "context", "stride"}) table.add({key, report[key].dump(), ""});
+    table.print(out);
+    if (!report.contains("by_position")) return;
+    Table positions({"tokens before", "NLL", "standard error", "tokens"});
+    for (const auto& [metric, score] : report["by_position"].items()) {
+      positions.add({metric.substr(metric.find('_') + 1), rounded(score["value"].get<double>()),
+                     rounded(score["standard_error"].get<double>(), 2), score["n"].dump()});
+    }
+    out << '\n';
+    positions.print(out);
+  }
+
+  std::filesystem::path model_;
+  std::optional<std::filesystem::path> tokenizer_, output_, tasks_;
+  std::optional<std::string> cache_;
+  TasksRequest tasks_request_;
+  EvaluationText text_, calibration_;
+  std::optional<std::int64_t> context_, stride_;
+  std::optional<std::string> buckets_;
+  std::string dtype_ = "float32";
+};
+
+const CommandRegistration<Evaluate> kEvaluate(
+    "evaluate", "perplexity and bits per byte of a model on a text, or its scores on tasks",
+    {"mlaforge evaluate --model ../shared/data/weights/stories260K/stories260K.bin "
+     "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --stride 128",
+     "mlaforge evaluate --model MODEL --tasks configs/tasks/commonsense.json --limit 200",
+     "mlaforge evaluate --model ../shared/data/weights/tinystories-656k "
+     "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --cache "
+     "'{\"codec\": {\"name\": \"hqq\", \"bits\": 4}, \"update\": \"requantize\", \"residual\": 128, \"prompt\": "
+     "128}'"});
+
+}  // namespace
+}  // namespace mla

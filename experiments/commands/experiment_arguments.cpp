@@ -1,0 +1,19 @@
+#include "experiments/commands/experiment_arguments.h"
+
+namespace mla {
+
+void ExperimentArguments::declare(OptionList& options) {
+  options.argument("config", config, "CONFIG", "the experiment's JSON file");
+  options.add("set", overrides.set, "KEY=VALUE",
+              "change a value of the config, for example train.steps=100; may be repeated");
+  options.add("grid", overrides.grid, "KEY=A,B,…", "one cell for each value; may be repeated");
+}
+
+std::vector<std::string> ExperimentArguments::words() const {
+  std::vector<std::string> words = {config.string()};
+  for (const std::string& assignment : overrides.set) words.insert(words.end(), {"--set", assignment});
+  for (const std::string& assignment : overrides.grid) words.insert(words.end(), {"--grid", assignment});
+  return words;
+}
+
+}  // namespace mla

@@ -1,0 +1,142 @@
+#include "experiments/config/experiment_config.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/base/registry.h"
+#include "core/base/suggest.h"
+#include "core/compress/pass.h"
+#include "core/evaluate/position_buckets.h"
+#include "core/metrics/longbench.h"
+#include "core/text/benchmark_question.h"
+
+namespace mla {
+namespace {
+
+void check_choice(const std::string& path, const std::string& value, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) == known.end()) {
+    throw ConfigError(cat(path, ": ", unknown_name(value, known)));
+  }
+}
+
+void check_weights(const std::vector<MixtureSource>& mixture, const std::string& path) {
+  std::vector<double> weights;
+  for (const MixtureSource& source : mixture) weights.push_back(source.weight);
+  MixtureSchedule::check_weights(weights, path);
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(const std::string& path) const {
+  if (mixture.empty()) return {{path + ".data", &data}};
+  std::vector<std::pair<std::string, const DataOptions*>> all;
+  for (std::size_t i = 0; i < mixture.size(); ++i)
+    all.emplace_back(cat(path, ".mixture[", i, "].data"), &mixture[i].data);
+  return all;
+}
+
+TrainConfig TrainConfig::first_stage() const {
+  TrainConfig stage = *this;
+  stage.options.steps = partial_rope_steps;
+  return stage;
+}
+
+TrainConfig TrainConfig::last_stage() const {
+  TrainConfig stage = *this;
+  stage.options.steps -= partial_rope_steps;
+  return stage;
+}
+
+void TrainConfig::validate(const std::string& path) const {
+  options.validate(path);
+  if (partial_rope_steps < 0 || partial_rope_steps >= options.steps) {
+    throw ConfigError(cat(path, ".partial_rope_steps = ", partial_rope_steps, ": expected 0, or fewer than steps (",
+                          options.steps, ")"));
+  }
+  if (partial_rope_steps > 0) {
+    for (const TrainConfig& stage : {first_stage(), last_stage()})
+      stage.options.schedule.validate(path + ".schedule", stage.options.steps);
+  }
+  check_choice(path + ".packing", packing, {"packed", "rows", "shuffled_rows"});
+  if (!mixture.empty() && !data.files.empty()) {
+    throw ConfigError(
+        cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
+  }
+  for (const auto& [where, source] : sources(path)) source->validate(where);
+  if (!mixture.empty()) check_weights(mixture, path + ".mixture");
+  if (!in_rows()) return;
+  if (!mixture.empty()) throw ConfigError(cat(path, ".mixture: rows are those of one source; use packing = packed"));
+  if (document_boundaries == DocumentBoundaries::kMasked) {
+    throw ConfigError(cat(path, ".document_boundaries = masked: rows hold one document each; use packing = packed"));
+  }
+}
+
+void EvaluationConfig::validate(const std::string& path) const {
+  check_choice(path + ".task", task, {"distance", "longbench", "mean", "multiple_choice", "perplexity", "recall"});
+  options.validate(path);
+  if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
+  if (buckets) check_buckets(path + ".buckets", *buckets, options.context);
+  if (task == "recall") return recall.validate(path + ".recall");
+  if (task == "perplexity" || task == "distance") {
+    data.validate(path + ".data");
+  } else if (task == "mean") {
+    if (of.empty()) throw ConfigError(cat(path, ".of: name the evaluations to average"));
+  } else if (items.empty()) {
+    throw ConfigError(cat(path, ".items: name a file or a folder of ", task, " items"));
+  }
+  prompt.validate(path + ".prompt");
+  std::vector<std::string> forms = {"auto"};
+  for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
+  check_choice(path + ".form", form, forms);
+  for (std::size_t i = 0; i < longbench.tasks.size(); ++i)
+    longbench_task(longbench.tasks[i], cat(path, ".longbench.tasks[", i, "]"));
+  if (longbench.max_tokens < 2)
+    throw ConfigError(cat(path, ".longbench.max_tokens = ", longbench.max_tokens, ": expected at least 2"));
+}
+
+std::vector<std::string> EvaluationConfig::files() const {
+  if (task == "mean" || task == "recall") return {};
+  if (task == "perplexity" || task == "distance") return data.files;
+  std::vector<std::string> all;
+  const auto add = [&](const std::string& path) {
+    for (const auto& file : benchmark_files(path)) all.push_back(file.string());
+  };
+  add(items);
+  if (prompt.few_shot > 0 && !prompt.few_shot_items.empty()) add(prompt.few_shot_items);
+  return all;
+}
+
+void ExperimentConfig::validate() const {
+  if (model.path.empty()) throw ConfigError("model.path: name a model folder or a llama2.c .bin file");
+  check_choice("arithmetic", arithmetic, {"float32", "float64"});
+  if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
+  if (calibration) calibration->validate("calibration");
+  if (train) train->validate("train");
+  if (!(checkpoint_seconds >= 0)) {
+    throw ConfigError(cat("checkpoint_seconds = ", checkpoint_seconds, ": must not be negative"));
+  }
+  if (cache) {
+    cache->validate("cache");
+    if (needs_calibration(cache->storage) && !calibration) {
+      throw ConfigError(cat("calibration: cache.codec = ", cache->storage.label(), " needs data; name its files"));
+    }
+  }
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < evaluate.size(); ++i) {
+    const std::string path = cat("evaluate[", i, "]");
+    evaluate[i].validate(path);
+    const std::string& label = evaluate[i].label();
+    if (label.find('/') != std::string::npos) throw ConfigError(cat(path, ".name = ", label, ": may not hold '/'"));
+    if (std::find(names.begin(), names.end(), label) != names.end()) {
+      throw ConfigError(cat(path, ".name = ", label, ": two evaluations have this name"));
+    }
+    for (std::size_t k = 0; k < evaluate[i].of.size(); ++k) {
+      check_choice(cat(path, ".of[", k, "]"), evaluate[i].of[k], names);
+    }
+    names.push_back(label);
+  }
+}
+
+StrategyFields ExperimentConfig::strategies() { return {{"compress", strategy_identity<Pass>}}; }
+
+}  // namespace mla

@@ -1,0 +1,188 @@
+// What an experiment's config file says, as one typed value.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/identity.h"
+#include "core/base/json.h"
+#include "core/evaluate/perplexity.h"
+#include "core/evaluate/recall_items.h"
+#include "core/text/benchmark_prompt.h"
+#include "core/train/trainer.h"
+#include "experiments/cache/cached_decoding.h"
+#include "experiments/data/token_data.h"
+
+namespace mla {
+
+/// The source model.
+struct ModelConfig {
+  std::string path;
+  std::string tokenizer;
+
+  static constexpr std::array kLeftOut = {LeftOut{"path", "the hash of each file's content stands for it"},
+                                          LeftOut{"tokenizer", "the hash of each file's content stands for it"}};
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("path", self.path, "a Hugging Face folder, or a llama2.c .bin file");
+    visit("tokenizer", self.tokenizer, "a tokenizer file or folder; empty: the one beside the model");
+  }
+};
+
+/// One source of a weighted mixture.
+struct MixtureSource {
+  double weight = 1;
+  DataOptions data;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("weight", self.weight, "share of the sequences, and so of the tokens, relative to the other sources'");
+    visit("data", self.data, "text of this source");
+  }
+};
+
+/// Fine-tuning: the options of the training loop, and what it reads.
+struct TrainConfig {
+  TrainOptions options;
+  std::int64_t partial_rope_steps = 0;
+  std::string packing = "packed";
+  DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
+  DataOptions data;
+  std::vector<MixtureSource> mixture;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    TrainOptions::fields(self.options, visit);
+    visit("partial_rope_steps", self.partial_rope_steps,
+          "two stages: so many of `steps` train partial RoPE alone, then the low-rank step follows; 0: one stage");
+    visit("packing", self.packing,
+          "packed: documents end to end, in an order of `seed` | rows: one document a row, in the order given | "
+          "shuffled_rows: in an order of `seed`");
+    visit("document_boundaries", self.document_boundaries,
+          "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
+    visit("data", self.data, "text to train on");
+    visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
+  }
+
+  /// Whether documents stay apart, one a row.
+  bool in_rows() const { return packing != "packed"; }
+
+  /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage).
+  /// Each goes through the learning rate's schedule.
+  TrainConfig first_stage() const;
+  TrainConfig last_stage() const;
+
+  /// All that is read, in order: the mixture's sources, or `data` alone. `path` is the config path of each.
+  std::vector<std::pair<std::string, const DataOptions*>> sources(const std::string& path) const;
+
+  /// Throws ConfigError naming `path` for training options, data, weights or a packing that make no sense.
+  void validate(const std::string& path) const;
+};
+
+/// What of LongBench is asked, and how long its prompts may be.
+struct LongBenchConfig {
+  std::vector<std::string> tasks;
+  std::int64_t max_tokens = 2048;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("tasks", self.tasks, "names of tasks; empty: all that `items` holds");
+    visit("max_tokens", self.max_tokens,
+          "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
+  }
+};
+
+/// One evaluation; `task` decides what is measured.
+struct EvaluationConfig {
+  std::string task = "perplexity";
+  std::string name;
+  DataOptions data;
+  std::string items;
+  std::string form = "auto";
+  PromptOptions prompt;
+  bool greedy = false;
+  LongBenchConfig longbench;
+  std::vector<std::string> of;
+  std::int64_t max_items = 0;
+  std::optional<std::vector<std::int64_t>> buckets;
+  RecallOptions recall;
+  PerplexityOptions options;
+
+  static constexpr std::array kLeftOut = {LeftOut{"items", "the hash of each file's content stands for it"}};
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("task", self.task,
+          "perplexity, of `data` | distance from the source model, on `data` | multiple_choice, on `items` | "
+          "longbench, on `items` | recall, of made items | mean, of other evaluations");
+    visit("name", self.name, "the name under which scores are recorded; empty: the task's");
+    visit("data", self.data, "text to evaluate on");
+    visit("items", self.items,
+          "a benchmark's file or folder (.jsonl, .csv, also .gz); longbench: a file of one task, or a folder of "
+          "TASK.jsonl");
+    visit("form", self.form, "of the file's rows: auto, or a name that `mlaforge list` shows");
+    visit("prompt", self.prompt, "how questions are put");
+    visit("greedy", self.greedy,
+          "tell also how often greedy decoding writes the right choice; always told where there is only one");
+    visit("longbench", self.longbench, "LongBench's tasks and lengths");
+    visit("of", self.of, "for mean: names of the evaluations whose scores are averaged");
+    visit("max_items", self.max_items, "only the first items, of each task of LongBench; 0: all");
+    visit("buckets", self.buckets,
+          "of perplexity and distance, besides: by how many tokens stand before; first positions of buckets, [] for "
+          "powers of two and the model's positions, null: not");
+    visit("recall", self.recall, "pass keys, needles, keys and values: what is hidden where");
+    PerplexityOptions::fields(self.options, visit);
+  }
+
+  /// The name under which scores are recorded.
+  const std::string& label() const { return name.empty() ? task : name; }
+  /// The files it reads.
+  std::vector<std::string> files() const;
+  void validate(const std::string& path) const;
+};
+
+struct ExperimentConfig {
+  std::string name;
+  std::string description;
+  ModelConfig model;
+  std::optional<DataOptions> calibration;
+  Json compress = Json::array();
+  std::string arithmetic = "float32";
+  std::optional<TrainConfig> train;
+  std::vector<EvaluationConfig> evaluate;
+  std::optional<CachedDecodingConfig> cache;
+  std::string results = "results";
+  std::string save_model;
+  std::uint64_t seed = 0;
+  double checkpoint_seconds = 60;
+
+  static constexpr std::array kLeftOut = {
+      LeftOut{"name", "names the folder of records"}, LeftOut{"description", "is for people"},
+      LeftOut{"results", "is where records go"}, LeftOut{"save_model", "is where the model goes"},
+      LeftOut{"checkpoint_seconds", "a run that goes on from a state gives the same bits, however old it is"}};
+  static StrategyFields strategies();
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
+    visit("description", self.description, "for people");
+    visit("model", self.model, "the source model");
+    visit("calibration", self.calibration, "data for statistics, where a strategy needs them");
+    visit("compress", self.compress, "passes in order: [{\"name\": …}]; empty: the source model as it is");
+    visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
+    visit("train", self.train, "fine-tuning after compression; absent: none");
+    visit("evaluate", self.evaluate, "what to measure, before compression, after it and after fine-tuning");
+    visit("cache", self.cache, "also decode the texts of `evaluate` through a cache stored like this; absent: do not");
+    visit("results", self.results, "folder of all records");
+    visit("save_model", self.save_model, "folder for the resulting model; empty: not kept");
+    visit("seed", self.seed, "of all random streams");
+    visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
+  }
+
+  /// Throws ConfigError for values that make no sense, whatever the model.
+  void validate() const;
+};
+
+}  // namespace mla

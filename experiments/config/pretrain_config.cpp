@@ -1,0 +1,53 @@
+#include "experiments/config/pretrain_config.h"
+
+#include "core/base/config.h"
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/model/family.h"
+#include "core/model/initialize.h"
+#include "experiments/model/dtype.h"
+
+namespace mla {
+void PretrainConfig::validate() const {
+  if (output.empty()) throw ConfigError("output: name a folder for the model");
+  if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
+  parse_dtype(dtype, "dtype");
+  train.validate("train");
+  if (train.partial_rope_steps > 0)
+    throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
+  spec();  // refuses a shape that no model can have
+  initializer_range();
+}
+
+ModelSpec PretrainConfig::spec() const {
+  if (!config.is_object()) throw ConfigError(cat("config: expected an object, found ", kind_of(config)));
+  try {
+    return read_published_config(config, "config");
+  } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
+    throw ConfigError(error.what());
+  }
+}
+
+double PretrainConfig::initializer_range() const {
+  const Json range = config.value("initializer_range", Json(kInitializerRange));
+  if (!range.is_number() || range.get<double>() < 0) {
+    throw ConfigError(cat("config.initializer_range = ", brief(range), ": expected a number >= 0"));
+  }
+  return range.get<double>();
+}
+
+PretrainConfig read_pretrain_config(const std::filesystem::path& file, const std::vector<std::string>& assignments) {
+  Json json = resolve_config(file);
+  for (const std::string& assignment : assignments) apply_set(json, assignment);
+  expand_environment(json);
+  PretrainConfig config;
+  try {
+    read_fields(json, "", config);
+    config.validate();
+  } catch (const ConfigError& error) {
+    throw ConfigError(cat(file.string(), ": ", error.what()));
+  }
+  return config;
+}
+
+}  // namespace mla

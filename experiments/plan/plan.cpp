@@ -1,0 +1,138 @@
+#include "experiments/plan/plan.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/base/config.h"
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/grid.h"
+#include "core/base/registry.h"
+#include "core/model/checkpoint.h"
+#include "experiments/cache/cache_check.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kBaseline = "baseline";
+
+/// Whether a grid's path is about compression, or what only that uses: a baseline has none of it.
+bool is_about_compression(const std::string& path) {
+  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic") ||
+         path == "train.partial_rope_steps";
+}
+
+/// The cell that `cell` is compared with: the same fine-tuning and evaluation, nothing compressed.
+Cell baseline_of(const Cell& cell) {
+  Cell baseline{kBaseline, {{"compress", Json::array()}}, cell.config};
+  baseline.config["compress"] = Json::array();
+  baseline.config.erase("calibration");
+  if (baseline.config.contains("train") && baseline.config["train"].is_object())
+    baseline.config["train"].erase("partial_rope_steps");
+  for (const auto& [path, value] : cell.overrides.items()) {
+    if (is_about_compression(path)) continue;
+    baseline.overrides[path] = value;
+    baseline.name +=
+        cat(",", path.substr(path.rfind('.') + 1), "=", value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return baseline;
+}
+
+/// Puts the baselines in front, each once.
+void add_baselines(std::vector<Cell>& cells) {
+  std::vector<Cell> baselines;
+  for (const Cell& cell : cells) {
+    Cell baseline = baseline_of(cell);
+    const bool known = std::any_of(baselines.begin(), baselines.end(),
+                                   [&](const Cell& other) { return other.config == baseline.config; });
+    if (!known) baselines.push_back(std::move(baseline));
+  }
+  cells.insert(cells.begin(), std::make_move_iterator(baselines.begin()), std::make_move_iterator(baselines.end()));
+}
+
+/// Takes a true-or-false key out of a config that only the plan looks at.
+bool take_flag(Json& config, const char* key) {
+  const auto found = config.find(key);
+  if (found == config.end()) return false;
+  if (!found->is_boolean()) throw ConfigError(cat(key, ": expected true or false, found ", found->dump()));
+  const bool value = found->get<bool>();
+  config.erase(key);
+  return value;
+}
+
+void check_stages(const CellPlan& plan) {
+  const std::string path = "train.partial_rope_steps";
+  if (plan.passes.size() != 1)
+    throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
+  if (plan.steps().size() != 2) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
+}
+
+CellPlan plan_cell(Cell cell, const std::string& experiment) {
+  CellPlan plan;
+  plan.name = std::move(cell.name);
+  plan.config = std::move(cell.config);
+  plan.overrides = std::move(cell.overrides);
+  plan.expanded = plan.config;
+  expand_environment(plan.expanded);
+  read_fields(plan.expanded, "", plan.options);
+  plan.options.name = experiment;
+  plan.options.validate();
+  plan.spec = load_spec(plan.options.model.path);
+  plan.passes = plan_passes(plan.options.compress, "compress", plan.spec);
+  for (std::size_t i = 0; i < plan.passes.size(); ++i) {
+    if (plan.passes[i].pass->needs_statistics() && !plan.options.calibration) {
+      throw ConfigError(cat("compress[", i, "]: this pass measures statistics on data; state it under `calibration`"));
+    }
+  }
+  if (plan.options.train && plan.options.train->partial_rope_steps > 0) check_stages(plan);
+  if (plan.options.cache) {
+    const CachedDecodingConfig& cache = *plan.options.cache;
+    const CachedTokens tokens{cache.decoding.prompt, cache.decoding.context - 1};
+    check_cache(cache.storage, plan.spec, tokens, "cache");
+    check_cache(cache.storage, plan.planned(), tokens, "cache");
+  }
+  plan.record = std::filesystem::path(plan.options.results) / experiment / (plan.name + ".h5");
+  return plan;
+}
+
+}  // namespace
+
+std::vector<PlannedPass> CellPlan::steps() const {
+  if (passes.size() != 1) return {};
+  return plan_passes(passes.front().pass->steps(), "compress", spec);
+}
+
+Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides) {
+  Json config = resolve_config(file);
+  for (const std::string& assignment : overrides.set) apply_set(config, assignment);
+  for (const std::string& assignment : overrides.grid) add_grid(config, assignment);
+  return config;
+}
+
+ExperimentPlan plan_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides) {
+  Json config = resolve_experiment(file, overrides);
+  ExperimentPlan plan;
+  const auto name = config.find("name");  // one that is no string is refused with the other fields of a cell
+  plan.name = name != config.end() && name->is_string() ? name->get<std::string>() : file.stem().string();
+  const bool baseline = take_flag(config, kBaseline), skip_invalid = take_flag(config, "skip_invalid");
+  std::vector<Cell> cells = expand_grid(config);
+  if (baseline) add_baselines(cells);
+  for (Cell& cell : cells) {
+    const std::string cell_name = cell.name;
+    try {
+      plan.cells.push_back(plan_cell(std::move(cell), plan.name));
+    } catch (const ConfigError& error) {
+      if (!skip_invalid)
+        throw ConfigError(
+            cat(file.string(), cells.size() > 1 ? cat(" (cell ", cell_name, ")") : "", ": ", error.what()));
+      plan.invalid.push_back({cell_name, error.what()});
+    }
+  }
+  if (plan.cells.empty()) {
+    throw ConfigError(
+        cat(file.string(), ": none of ", cells.size(), " cells can run; the first: ", plan.invalid.front().reason));
+  }
+  return plan;
+}
+
+}  // namespace mla

@@ -1,0 +1,41 @@
+#include "experiments/tasks/benchmark_items.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/text/benchmark_question.h"
+
+namespace mla {
+namespace {
+
+/// Whoever writes items of one's own is told of slips that published benchmarks are full of.
+void check_own_items(const std::vector<BenchmarkQuestion>& questions, const std::string& file) {
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const auto& choices = questions[i].continuations;
+    if (choices.size() < 2)
+      throw DataError(cat(file, ": item ", i + 1, ": choices: expected at least 2, found ", choices.size()));
+    for (std::size_t k = 1; k < choices.size(); ++k) {
+      const auto here = choices.begin() + static_cast<std::ptrdiff_t>(k),
+                 same = std::find(choices.begin(), here, choices[k]);
+      if (same != here)
+        throw DataError(
+            cat(file, ": item ", i + 1, ": choices[", same - choices.begin(), "] and choices[", k, "] are the same"));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<MultipleChoiceItem> load_items(const EvaluationConfig& task, const std::string& path) {
+  const BenchmarkFile file = read_benchmark(task.items, task.form, task.max_items);
+  if (file.form == "plain") check_own_items(file.questions, task.items);
+  std::vector<BenchmarkQuestion> examples;
+  if (task.prompt.few_shot > 0 && !task.prompt.few_shot_items.empty()) {
+    examples = read_benchmark(task.prompt.few_shot_items, task.form).questions;
+  } else if (task.prompt.few_shot > 0 && task.max_items > 0) {
+    examples = read_benchmark(task.items, task.form).questions;
+  }
+  return make_items(file.questions, examples, task.prompt, path + ".prompt");
+}
+
+}  // namespace mla
