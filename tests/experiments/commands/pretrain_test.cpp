@@ -94,7 +94,7 @@ TEST_F(PretrainTest, BeginsWithTheAveragedHeadsOfAnotherModel) {
   const Outcome outcome = pretrain();
   ASSERT_EQ(outcome.code, ExitCode::kDone) << outcome.err;
   EXPECT_LT(parse_json(outcome.out, "stdout")["first_loss"].get<double>(), 0.8 * std::log(672.0));
-  EXPECT_EQ(load_checkpoint(folder_ / "sibling").decoder.spec().kv_heads, 1);
+  EXPECT_EQ(load_checkpoint(folder_ / "sibling").decoder.spec().attention(0).heads()->kv_heads, 1);
   EXPECT_TRUE(read_record(folder_ / "sibling/training.h5").provenance.data_hashes.contains("from/model.safetensors"));
 
   config_["config"]["hidden_size"] = 32;
