@@ -84,11 +84,12 @@ std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, con
   for (std::size_t i = stage.first_pass; i < stage.first_pass + stage.passes; ++i) {
     const PlannedPass& planned = cell.passes[i];
     PassInputs inputs;
-    CalibrationStatistics own;
-    if (planned.pass->needs_statistics() && i == 0 && !trained) {
+    Statistics own;
+    const Requirements requirements = planned.pass->requirements();
+    if (!requirements.empty() && i == 0 && !trained) {
       inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    } else if (planned.pass->needs_statistics()) {
-      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration);
+    } else if (!requirements.empty()) {
+      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration, requirements);
       inputs.statistics = &own;
     }
     if (!trained) inputs.store = &session.decompositions(cell, i);

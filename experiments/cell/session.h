@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
+#include "core/compress/statistics.h"
 #include "core/evaluate/multiple_choice.h"
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/recall.h"
@@ -37,9 +37,11 @@ class Session {
   const MultipleChoiceTask& items(const ModelConfig& model, const EvaluationConfig& task);
   const RecallTask& recall_items(const ModelConfig& model, const EvaluationConfig& task);
 
-  const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
-  /// Statistics of another model on the same data; kept nowhere.
-  CalibrationStatistics statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data);
+  /// What the first passes of all cells require of the source model on this data, gathered at once.
+  const Statistics& statistics(const ModelConfig& model, const DataOptions& data);
+  /// What one pass requires of another model on the same data; kept nowhere.
+  Statistics statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data,
+                           const Requirements& requirements);
   /// Decompositions of the source model as its first `passes` of `cell` leave it, for all cells in which the same come
   /// first.
   DecompositionStore& decompositions(const CellPlan& cell, std::size_t passes);
@@ -75,7 +77,7 @@ class Session {
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
   std::map<std::string, MultipleChoiceTask> items_;
   std::map<std::string, RecallTask> recall_;
-  std::map<std::string, CalibrationStatistics> statistics_;
+  std::map<std::string, Statistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;
   std::map<std::string, std::string> file_hashes_;

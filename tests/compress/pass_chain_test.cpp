@@ -147,6 +147,45 @@ TEST(PassChain, LowRankNeedsPartialRope) {
             "compress[0]: layer 0 is of kind grouped_query; expected partial RoPE without a low-rank step");
 }
 
+/// Rows that begin with `first`.
+std::vector<std::vector<std::int32_t>> rows_of(std::int32_t first) {
+  std::vector<std::vector<std::int32_t>> rows(6);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::int32_t k = 0; k < 20; ++k) rows[i].push_back((first + 7 * k * k + static_cast<std::int32_t>(i)) % 50);
+  }
+  return rows;
+}
+
+TEST(PassChain, OneDecompositionServesEveryWidthOfOneCalibration) {
+  const c10::InferenceMode inference;
+  const Decoder source = test::tiny_decoder(test::spec_with_attention("grouped_query"));
+  const auto pass_of = [](std::int64_t width) {
+    return make_pass({{"name", "mha2mla"},
+                      {"rope", {{"name", "high"}, {"pairs", 1}}},
+                      {"low_rank", {{"name", "joint_svd"}, {"d_kv", width}, {"metric", "outputs"}}}});
+  };
+  const at::Tensor ids = test::random_ids(source.spec(), 2, 14);
+  DecompositionStore store;
+  for (const std::int64_t width : {2, 4, 6}) pass_of(width)->announce(source.spec(), store);
+  std::vector<at::Tensor> logits;
+  for (const std::int32_t calibration : {1, 30}) {
+    const Statistics statistics = calibrate(source, rows_of(calibration), {kInputMoment}, {}, {});
+    for (const std::int64_t width : {2, 4, 6}) {
+      PassInputs inputs;
+      inputs.arithmetic = at::kDouble;
+      inputs.statistics = &statistics;
+      Decoder alone = source.clone(), shared = source.clone();
+      run_pass("mha2mla", *pass_of(width), alone, inputs);
+      inputs.store = &store;
+      run_pass("mha2mla", *pass_of(width), shared, inputs);
+      logits.push_back(shared.forward(ids));
+      EXPECT_LT(test::largest_difference(alone.forward(ids), logits.back()), kSameModel);
+    }
+  }
+  EXPECT_EQ(store.computed(), 2 * source.spec().layer_count());
+  EXPECT_GT(test::largest_difference(logits[0], logits[3]), 1e-4) << "another calibration, another latent";
+}
+
 TEST(PassChain, WhatWasPlannedIsComparedWithWhatCameOut) {
   const Decoder decoder = test::tiny_decoder(test::spec_with_attention("grouped_query"));
   EXPECT_NO_THROW(expect_as_planned(decoder.spec(), decoder));

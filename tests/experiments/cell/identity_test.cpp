@@ -190,6 +190,7 @@ const std::vector<Json> kOthers = {{{"name", "low"}},
                                    "channel",
                                    "each",
                                    "sqrt",
+                                   "outputs",
                                    "nf"};
 
 /// Every option of every strategy of an interface counts, too.
