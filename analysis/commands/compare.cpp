@@ -31,7 +31,7 @@ RecordSet of_commit(const RecordSet& set, const std::string& commit) {
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   CompareOptions compare;
   std::vector<std::string> words, commits;
-  std::int64_t limit = 40;
+  std::int64_t max_lines = 40;
   bool fail_on_worse = false, json = false;
   OptionList options;
   options.words(words);
@@ -39,7 +39,8 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   options.add("confidence", compare.confidence, "SHARE", "of the intervals");
   options.add("resamples", compare.resamples, "N", "of the bootstrap");
   options.add("seed", compare.seed, "S", "of the bootstrap");
-  options.add_count("limit", limit, 0, "lines shown");
+  options.add_count("max-lines", max_lines, 0, "lines shown");
+  options.renamed("limit", "max-lines");
   options.flag("fail-on-worse", fail_on_worse,
                "exit code 1 when a score became worse, after Holm's correction for the number of tests");
   options.flag("json", json, "print one JSON object on stdout");
@@ -64,7 +65,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   if (json) {
     streams.out << comparison_json(report, compare).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
-    print_comparison(report, compare, static_cast<std::size_t>(limit), streams.out);
+    print_comparison(report, compare, static_cast<std::size_t>(max_lines), streams.out);
   }
   const bool worse = report.surely(Verdict::kWorse, compare.confidence) > 0;
   return worse && fail_on_worse ? ExitCode::kCellsFailed : ExitCode::kDone;

@@ -54,7 +54,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   bool list = false;
   OptionList options;
   options.words(words);
-  options.add("output", folder, "FOLDER", "folder to write to");
+  options.add("output,o", folder, "FOLDER", "folder to write to");
   options.add("format", format_list, "FORMAT,…", "svg, png, pdf, terminal; several with commas");
   options.add("task", figure.task, "TASK", "task of the quality shown");
   options.add("metric", figure.metric, "METRIC", "its metric; by default perplexity, or the mean accuracy");

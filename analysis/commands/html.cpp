@@ -11,7 +11,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   std::string title = "Results";
   OptionList options;
   options.words(words);
-  options.add("output", output, "FILE", "the file to write");
+  options.add("output,o", output, "FILE", "the file to write");
   options.add("title", title, "TEXT", "of the page");
   if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   const HtmlReport report = make_html_report(result_paths(self, words), title);

@@ -57,7 +57,7 @@ ExitCode merge(const ReportCommand& self, const std::vector<std::string>& argume
   bool rename = false, json = false;
   OptionList options;
   options.words(words);
-  options.add("output", output, "FOLDER", "the results folder to make or to add to");
+  options.add("output,o", output, "FOLDER", "the results folder to make or to add to");
   options.flag("rename", rename, "keep two runs of one name, the second as <cell>@<hash>.h5");
   options.flag("json", json, "print one JSON object on stdout");
   if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
@@ -84,7 +84,7 @@ ExitCode export_command_run(const ReportCommand& self, const std::vector<std::st
   options.words(words);
   options.add("what", what.what, "WHAT", "scores, samples, training, layers, spectra or numbers");
   options.add("format", what.format, "FORMAT", "csv, json or jsonl");
-  options.add("output", target, "FILE", "a file to write instead of stdout");
+  options.add("output,o", target, "FILE", "a file to write instead of stdout");
   if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   std::vector<std::string> notes;
   if (!target.empty()) {

@@ -79,7 +79,7 @@ struct TableFlags {
     options.add("title", title, "TEXT", "stands above the table");
     options.add("format", format, "FORMAT", "terminal, markdown, csv, latex or json");
     options.flag("json", json, "the same as --format json");
-    options.add("output", output, "FILE", "a file to write instead of stdout");
+    options.add("output,o", output, "FILE", "a file to write instead of stdout");
     options.flag("keys", keys, "list what rows, columns, filters and metrics can name");
   }
 };

@@ -55,7 +55,7 @@ class OptionList {
   template <class T>
   void require(const std::string& name, T& target, const std::string& value, const std::string& help) {
     declare(name, bind(target, value)->required(), help);
-    usage_ += cat(" --", name, " ", value);
+    usage_ += cat(" --", name.substr(0, name.find(',')), " ", value);
   }
 
   /// An argument without a name in front, in the order of these calls; `--name` works too. One bound to std::optional

@@ -11,6 +11,7 @@ namespace mla {
 namespace {
 
 using test::run_report;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -22,7 +23,7 @@ TEST(ReportCommands, ShowUsageOptionsAndAnExample) {
       EXPECT_EQ(result.err, "");
       EXPECT_THAT(result.out, StartsWith(std::string(command.summary) + "\n\nusage: mlaforge-report " + command.name));
       EXPECT_THAT(result.out, HasSubstr("\noptions:\n"));
-      EXPECT_THAT(result.out, HasSubstr("mlaforge-report " + std::string(command.name) + " results"));
+      EXPECT_THAT(result.out, ContainsRegex(std::string("Examples?:[ \n]+mlaforge-report ") + command.name + " "));
     }
   }
 }
