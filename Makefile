@@ -37,12 +37,14 @@ debug asan tsan: setup
 	@cmake --preset $@ -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset $@ -j $(JOBS)
 	@for threads in 1 2; do cmake --preset $@ -DMLA_TEST_THREADS=$$threads >/dev/null && ctest --preset $@ -j $(JOBS) || exit 1; done
 
-# Every reader for so many SECONDS under libFuzzer, then the command line's readers; see tests/fuzz/README.md.
+# Every reader for so many SECONDS (or RUNS executions, if they are done earlier) under libFuzzer, then the command line's
+# readers; see tests/fuzz/README.md.
 SECONDS := 60
+RUNS := -1
 fuzz: build
 	@bash cmake/install_debian_packages.sh clang-19 libclang-rt-19-dev
 	@cmake --preset fuzz -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset fuzz -j $(JOBS)
-	@bash tests/fuzz/run.sh $(SECONDS)
+	@RUNS=$(RUNS) bash tests/fuzz/run.sh $(SECONDS)
 
 strict: setup
 	@cmake --preset strict -DMLA_LIBTORCH="$(LIBTORCH)" && cmake --build --preset strict -j $(JOBS)

@@ -2,62 +2,117 @@
 
 #include <ATen/ATen.h>
 
+#include "core/attention/attention_weights.h"
 #include "core/attention/decode_step.h"
 #include "core/base/error.h"
+#include "core/base/registry.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
 
 namespace mla {
 
-GroupedQueryAttention::GroupedQueryAttention(AttentionGeometry geometry, Weights weights)
-    : geometry_(geometry), weights_(std::move(weights)) {
-  expects(geometry_.kv_heads > 0 && geometry_.heads % geometry_.kv_heads == 0, "heads must be a multiple of kv_heads");
+Json GroupedQuerySpec::fields() const { return write_fields(heads_); }
+
+void GroupedQuerySpec::check(const ModelFrame& frame, const std::string& where) const {
+  check_heads(heads_, frame, where);
+  if (heads_.head_dim != frame.rope_dim) {
+    throw ConfigError(cat(where, ".head_dim = ", heads_.head_dim,
+                          ": all of it is rotated, and the model's frequencies are "
+                          "those of width ",
+                          frame.rope_dim));
+  }
+}
+
+std::vector<Parameter> GroupedQuerySpec::parameters(const ModelFrame& frame) const {
+  const std::int64_t query_rows = heads_.heads * heads_.head_dim, key_rows = heads_.kv_heads * heads_.head_dim;
+  std::vector<Parameter> all;
+  add_projection(all, "q_proj", query_rows, frame.hidden, heads_.query_bias);
+  add_projection(all, "k_proj", key_rows, frame.hidden, heads_.key_bias);
+  add_projection(all, "v_proj", key_rows, frame.hidden, heads_.value_bias);
+  add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, ParameterRole::kResidual);
+  if (heads_.qk_norm) {
+    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
+    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
+  }
+  return all;
+}
+
+std::vector<StreamShape> GroupedQuerySpec::streams() const {
+  return {{"key", heads_.kv_heads, heads_.head_dim}, {"value", heads_.kv_heads, heads_.head_dim}};
+}
+
+double GroupedQuerySpec::expanded_operations() const { return 4 * static_cast<double>(heads_.heads * heads_.head_dim); }
+
+std::unique_ptr<Attention> GroupedQuerySpec::build(const ModelFrame& frame, TensorMap tensors) const {
+  GroupedQueryAttention::Weights weights{take_projection(tensors, "q_proj"), take_projection(tensors, "k_proj"),
+                                         take_projection(tensors, "v_proj"), take_projection(tensors, "o_proj"),
+                                         tensors["q_norm.weight"],           tensors["k_norm.weight"]};
+  return std::make_unique<GroupedQueryAttention>(frame, heads_, std::move(weights));
+}
+
+GroupedQueryAttention::GroupedQueryAttention(const ModelFrame& frame, HeadFields heads, Weights weights)
+    : frame_(frame), heads_(heads), scale_(softmax_scale(frame, heads)), weights_(std::move(weights)) {
+  expects(heads_.kv_heads > 0 && heads_.heads % heads_.kv_heads == 0, "heads must be a multiple of kv_heads");
+}
+
+std::shared_ptr<const AttentionSpec> GroupedQueryAttention::spec() const {
+  return std::make_shared<GroupedQuerySpec>(heads_);
 }
 
 GroupedQueryAttention::Heads GroupedQueryAttention::project(const at::Tensor& hidden) const {
   const std::vector<at::Tensor> projected = project_together({&weights_.query, &weights_.key, &weights_.value}, hidden);
-  Heads heads{split_heads(projected[0], geometry_.heads), split_heads(projected[1], geometry_.kv_heads),
-              split_heads(projected[2], geometry_.kv_heads)};
+  Heads heads{split_heads(projected[0], heads_.heads), split_heads(projected[1], heads_.kv_heads),
+              split_heads(projected[2], heads_.kv_heads)};
   if (weights_.query_norm.defined()) {
-    heads.query = rms_norm(heads.query, matching(weights_.query_norm, hidden), geometry_.norm_epsilon);
-    heads.key = rms_norm(heads.key, matching(weights_.key_norm, hidden), geometry_.norm_epsilon);
+    heads.query = rms_norm(heads.query, matching(weights_.query_norm, hidden), frame_.norm_epsilon);
+    heads.key = rms_norm(heads.key, matching(weights_.key_norm, hidden), frame_.norm_epsilon);
   }
   return heads;
 }
 
-at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary,
-                                          const QueryKeyProbe& probe, const at::Tensor& documents) const {
-  const Heads heads = project(hidden);
-  if (probe) probe(heads.query, heads.key);
-  const at::Tensor query = rotate_heads(heads.query, rotary.cosine, rotary.sine);
-  const at::Tensor key = rotate_heads(heads.key, rotary.cosine, rotary.sine);
-  return weights_.output(
-      merge_heads(causal_attention(query, key, heads.value, geometry_.softmax_scale, geometry_.window, documents)));
+at::Tensor GroupedQueryAttention::finish(const at::Tensor& context_heads, const ForwardContext& context) const {
+  const at::Tensor merged = merge_heads(context_heads);
+  context.show(Tap::kAttentionContext, merged);
+  return weights_.output(merged);
 }
 
-at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
-                                                 DecodePath) const {
+at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, ForwardContext& context) const {
   const Heads heads = project(hidden);
-  const at::Tensor query = rotate_rows(heads.query, step.rotary.cosine, step.rotary.sine);
-  const bool rotates_later = cache.before_rotation(0);
-  const at::Tensor new_key = rotates_later ? heads.key : rotate_rows(heads.key, step.rotary.cosine, step.rotary.sine);
-  if (!rotates_later && decode_serves(hidden, cache)) {
-    const DecodeMemory keys{0, geometry_.kv_heads, 0, geometry_.head_dim},
-        values{1, geometry_.kv_heads, 0, geometry_.head_dim};
-    DecodeStep decode(cache, {new_key, heads.value});
-    return weights_.output(
-        merge_heads(decode.attend({{query.squeeze(2), keys}}, values, geometry_.softmax_scale, geometry_.window)));
+  context.show(Tap::kQuery, heads.query);
+  context.show(Tap::kKey, heads.key);
+  context.show(Tap::kValue, heads.value);
+  const at::Tensor query = rotate_heads(heads.query, context.rotary.cosine, context.rotary.sine);
+  const at::Tensor key = rotate_heads(heads.key, context.rotary.cosine, context.rotary.sine);
+  if (context.wants(kAttentionWeights)) {
+    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
+    context.slots[kAttentionWeights] = weights;
+    return finish(weighted_values(weights, heads.value), context);
   }
-  const std::vector<std::int64_t> before = cache.lengths();
-  at::Tensor key = cache.append(0, new_key);
-  if (rotates_later) key = rotate_heads(key, step.history.cosine, step.history.sine);
-  const at::Tensor value = cache.append(1, heads.value);
-  return weights_.output(
-      merge_heads(cached_attention(query, key, value, geometry_.softmax_scale, geometry_.window, before)));
+  return finish(causal_attention(query, key, heads.value, scale_, heads_.window, context.documents), context);
 }
 
-std::vector<StreamShape> GroupedQueryAttention::cache_streams() const {
-  return {{"key", geometry_.kv_heads, geometry_.head_dim}, {"value", geometry_.kv_heads, geometry_.head_dim}};
+at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, ForwardContext& context,
+                                                 LayerCache& cache) const {
+  const Heads heads = project(hidden);
+  const at::Tensor query = rotate_rows(heads.query, context.rotary.cosine, context.rotary.sine);
+  const bool rotates_later = cache.before_rotation(0);
+  const at::Tensor new_key =
+      rotates_later ? heads.key : rotate_rows(heads.key, context.rotary.cosine, context.rotary.sine);
+  const bool hands_on = context.wants(kAttentionWeights);
+  if (!rotates_later && !hands_on && decode_serves(hidden, cache)) {
+    const DecodeMemory keys{0, heads_.kv_heads, 0, heads_.head_dim}, values{1, heads_.kv_heads, 0, heads_.head_dim};
+    DecodeStep decode(cache, {new_key, heads.value});
+    return finish(decode.attend({{query.squeeze(2), keys}}, values, scale_, heads_.window), context);
+  }
+  at::Tensor key = cache.append(0, new_key);
+  if (rotates_later) key = rotate_heads(key, context.history.cosine, context.history.sine);
+  const at::Tensor value = cache.append(1, heads.value);
+  if (hands_on) {
+    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
+    context.slots[kAttentionWeights] = weights;
+    return finish(weighted_values(weights, value), context);
+  }
+  return finish(cached_attention(query, key, value, scale_, heads_.window, context.before), context);
 }
 
 void GroupedQueryAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
@@ -72,8 +127,23 @@ void GroupedQueryAttention::visit_parameters(const std::function<void(const std:
 std::unique_ptr<Attention> GroupedQueryAttention::clone() const {
   const auto copy = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.detach().clone() : tensor; };
   return std::make_unique<GroupedQueryAttention>(
-      geometry_, Weights{weights_.query.clone(), weights_.key.clone(), weights_.value.clone(), weights_.output.clone(),
-                         copy(weights_.query_norm), copy(weights_.key_norm)});
+      frame_, heads_,
+      Weights{weights_.query.clone(), weights_.key.clone(), weights_.value.clone(), weights_.output.clone(),
+              copy(weights_.query_norm), copy(weights_.key_norm)});
 }
+
+const GroupedQueryAttention* as_grouped_query(const Attention& attention) {
+  return dynamic_cast<const GroupedQueryAttention*>(&attention);
+}
+
+std::optional<HeadFields> grouped_query_heads(const AttentionSpec& spec) {
+  const auto* grouped = dynamic_cast<const GroupedQuerySpec*>(&spec);
+  return grouped ? grouped->heads() : std::nullopt;
+}
+
+namespace {
+const Registration<AttentionSpec, GroupedQuerySpec> kGroupedQuery(
+    "grouped_query", "multi-head and grouped-query attention: caches rotated keys and values");
+}  // namespace
 
 }  // namespace mla

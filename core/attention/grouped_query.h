@@ -6,6 +6,29 @@
 
 namespace mla {
 
+/// A layer of grouped-query attention: its heads and nothing else.
+class GroupedQuerySpec final : public AttentionSpec {
+ public:
+  using Options = HeadFields;
+  explicit GroupedQuerySpec(HeadFields heads) : heads_(heads) {}
+
+  std::string kind() const override { return "grouped_query"; }
+  Json fields() const override;
+  void check(const ModelFrame& frame, const std::string& where) const override;
+  std::vector<Parameter> parameters(const ModelFrame& frame) const override;
+  std::vector<StreamShape> streams() const override;
+  std::optional<HeadFields> heads() const override { return heads_; }
+  std::vector<std::string> provides() const override { return {kAttentionWeights}; }
+  double cached_operations() const override { return expanded_operations(); }
+  double expanded_operations() const override;
+  std::int64_t rotated_pairs() const override { return heads_.head_dim / 2; }
+  bool can_be_averaged(const AttentionSpec& other) const override { return *this == other; }
+  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+
+ private:
+  HeadFields heads_;
+};
+
 /// softmax(scale rot(q) rot(k)^T) v per head, with the keys and values of a group of query heads shared (MHA when
 /// heads = kv_heads; arXiv 2305.13245). Caches rotated keys and values, 2 kv_heads head_dim elements per token.
 class GroupedQueryAttention final : public Attention {
@@ -18,17 +41,16 @@ class GroupedQueryAttention final : public Attention {
     at::Tensor query_norm, key_norm;  ///< QK-norm weights [head_dim]; undefined where the family has none
   };
 
-  GroupedQueryAttention(AttentionGeometry geometry, Weights weights);
+  GroupedQueryAttention(const ModelFrame& frame, HeadFields heads, Weights weights);
 
-  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
-                     const at::Tensor& documents) const override;
-  at::Tensor forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
-                            DecodePath path) const override;
-  std::vector<StreamShape> cache_streams() const override;
+  std::shared_ptr<const AttentionSpec> spec() const override;
+  at::Tensor forward(const at::Tensor& hidden, ForwardContext& context) const override;
+  at::Tensor forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const override;
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
   std::unique_ptr<Attention> clone() const override;
 
-  const AttentionGeometry& geometry() const { return geometry_; }
+  const ModelFrame& frame() const { return frame_; }
+  const HeadFields& heads() const { return heads_; }
   const Weights& weights() const { return weights_; }
 
  private:
@@ -36,9 +58,17 @@ class GroupedQueryAttention final : public Attention {
     at::Tensor query, key, value;
   };
   Heads project(const at::Tensor& hidden) const;
+  at::Tensor finish(const at::Tensor& context_heads, const ForwardContext& context) const;
 
-  AttentionGeometry geometry_;
+  ModelFrame frame_;
+  HeadFields heads_;
+  double scale_ = 1;
   Weights weights_;
 };
+
+/// `attention` as what it is where it is of this kind, else null.
+const GroupedQueryAttention* as_grouped_query(const Attention& attention);
+/// The heads of a layer of this kind; nothing for another kind.
+std::optional<HeadFields> grouped_query_heads(const AttentionSpec& spec);
 
 }  // namespace mla

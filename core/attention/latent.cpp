@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/attention/attention_weights.h"
 #include "core/attention/decode_step.h"
 #include "core/base/error.h"
 #include "core/ops/rms_norm.h"
@@ -17,23 +18,28 @@ void expect_rows(const Projection& projection, std::int64_t rows, const char* na
 }
 
 /// An up-projection reads `columns` latent elements, or is the identity on a slice of `rows` elements.
-void expect_up(const Projection& up, std::int64_t rows, const LatentSlice& slice, const char* name) {
-  if (!up.weight.defined()) return expects(slice.width == rows, cat(name, ": an identity needs a slice of its size"));
+void expect_up(const Projection& up, bool wanted, std::int64_t rows, const LatentSlice& slice, const char* name) {
+  expects(up.weight.defined() == wanted, cat(name, ": the layout states whether it is there"));
+  if (!wanted) return expects(slice.width == rows, cat(name, ": an identity needs a slice of its size"));
   expects(up.weight.size(0) == rows && up.weight.size(1) == slice.width, cat(name, ": shape does not fit its slice"));
 }
 
 }  // namespace
 
-LatentAttention::LatentAttention(AttentionGeometry geometry, LatentLayout layout, Weights weights)
-    : geometry_(geometry), layout_(std::move(layout)), weights_(std::move(weights)) {
+LatentAttention::LatentAttention(const ModelFrame& frame, HeadFields heads, LatentLayout layout, Weights weights)
+    : frame_(frame),
+      heads_(heads),
+      scale_(softmax_scale(frame, heads)),
+      layout_(std::move(layout)),
+      weights_(std::move(weights)) {
   const std::int64_t rope_heads = layout_.rope_heads(), rope_width = layout_.rope_width();
-  expects(rope_heads == 1 || rope_heads == geometry_.kv_heads, "rotated keys: one per KV head, or one for all");
-  expect_rows(weights_.query, geometry_.heads * (rope_width + layout_.content_width), "q_proj");
+  expects(rope_heads == 1 || rope_heads == heads_.kv_heads, "rotated keys: one per KV head, or one for all");
+  expect_rows(weights_.query, heads_.heads * (rope_width + layout_.content_width), "q_proj");
   expect_rows(weights_.rope_key, rope_heads * rope_width, "k_rope_proj");
   expect_rows(weights_.down, layout_.latent_width, "kv_down_proj");
-  expect_up(weights_.key_up, geometry_.kv_heads * layout_.content_width, layout_.key, "k_up_proj");
-  expect_up(weights_.value_up, geometry_.kv_heads * layout_.value_width, layout_.value, "v_up_proj");
-  expects(!weights_.key_norm.defined() || (!has_key_up() && rope_heads == geometry_.kv_heads),
+  expect_up(weights_.key_up, layout_.key_up, heads_.kv_heads * layout_.content_width, layout_.key, "k_up_proj");
+  expect_up(weights_.value_up, layout_.value_up, heads_.kv_heads * layout_.value_width, layout_.value, "v_up_proj");
+  expects(!weights_.key_norm.defined() || (!layout_.key_up && rope_heads == heads_.kv_heads),
           "QK-norm needs keys that do not go through a low-rank latent");
   std::vector<std::int64_t> indices;
   for (const auto& pairs : layout_.kept) {
@@ -60,13 +66,13 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
   const std::int64_t rope = layout_.rope_width(), content = layout_.content_width;
   const std::vector<at::Tensor> projected =
       project_together({&query_projection, &weights_.rope_key, &weights_.down}, hidden);
-  at::Tensor query = split_heads(projected[0], geometry_.heads);
+  at::Tensor query = split_heads(projected[0], heads_.heads);
   at::Tensor rope_key = split_heads(projected[1], layout_.rope_heads());
   at::Tensor latent = projected[2];
   if (weights_.query_norm.defined()) {
     // [heads, width] weights are aligned with [batch, heads, length, width].
     const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
-      return rms_norm(x, matching(weight.dim() == 2 ? weight.unsqueeze(1) : weight, x), geometry_.norm_epsilon);
+      return rms_norm(x, matching(weight.dim() == 2 ? weight.unsqueeze(1) : weight, x), frame_.norm_epsilon);
     };
     query = norm(query, weights_.query_norm);
     const at::Tensor keys = norm(at::cat({rope_key, content_keys(latent)}, -1), weights_.key_norm);
@@ -83,31 +89,30 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
 
 at::Tensor LatentAttention::content_keys(const at::Tensor& latent) const {
   const at::Tensor slice = latent.narrow(2, layout_.key.begin, layout_.key.width);
-  if (has_key_up()) return split_heads(weights_.key_up(slice), geometry_.kv_heads);
+  if (layout_.key_up) return split_heads(weights_.key_up(slice), heads_.kv_heads);
   return split_heads(weights_.key_up.bias.defined() ? slice + matching(weights_.key_up.bias, slice) : slice,
-                     geometry_.kv_heads);
+                     heads_.kv_heads);
 }
 
 at::Tensor LatentAttention::values(const at::Tensor& latent) const {
   const at::Tensor slice = latent.narrow(2, layout_.value.begin, layout_.value.width);
-  if (has_value_up()) return split_heads(weights_.value_up(slice), geometry_.kv_heads);
+  if (layout_.value_up) return split_heads(weights_.value_up(slice), heads_.kv_heads);
   return split_heads(weights_.value_up.bias.defined() ? slice + matching(weights_.value_up.bias, slice) : slice,
-                     geometry_.kv_heads);
+                     heads_.kv_heads);
 }
 
 at::Tensor LatentAttention::keys_of(const at::Tensor& rope_key, const at::Tensor& latent) const {
   // With QK-norm the cached keys are already biased and normalised.
-  const at::Tensor content =
-      weights_.key_norm.defined()
-          ? split_heads(latent.narrow(2, layout_.key.begin, layout_.key.width), geometry_.kv_heads)
-          : content_keys(latent);
-  return at::cat({rope_key.expand({-1, geometry_.kv_heads, -1, -1}), content}, -1);
+  const at::Tensor content = weights_.key_norm.defined()
+                                 ? split_heads(latent.narrow(2, layout_.key.begin, layout_.key.width), heads_.kv_heads)
+                                 : content_keys(latent);
+  return at::cat({rope_key.expand({-1, heads_.kv_heads, -1, -1}), content}, -1);
 }
 
 at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
                                             const std::vector<std::int64_t>& before) const {
   const std::int64_t batch = latent.size(0), keys = latent.size(1), queries = now.query.size(2);
-  const std::int64_t heads = geometry_.heads, kv_heads = geometry_.kv_heads, rows = geometry_.group() * queries;
+  const std::int64_t heads = heads_.heads, kv_heads = heads_.kv_heads, rows = heads_.group() * queries;
   const at::Tensor key_part = latent.narrow(2, layout_.key.begin, layout_.key.width);
   const at::Tensor value_part = latent.narrow(2, layout_.value.begin, layout_.value.width);
 
@@ -119,7 +124,7 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
   // A key bias adds the same amount to every logit of a query, so softmax does not see it.
   const at::Tensor query_content = now.query.narrow(-1, layout_.rope_width(), layout_.content_width);
   const at::Tensor content = query_content.reshape({batch, kv_heads, rows, layout_.content_width});
-  if (has_key_up()) {
+  if (layout_.key_up) {
     const at::Tensor up =
         matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
     const at::Tensor absorbed = at::matmul(content, up).view({batch, heads * queries, layout_.key.width});
@@ -128,14 +133,14 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
     scores = scores +
              at::matmul(content, split_heads(key_part, kv_heads).transpose(2, 3)).view({batch, heads, queries, keys});
   }
-  scores = scores * geometry_.softmax_scale;
-  if (const at::Tensor mask = causal_mask(queries, keys, geometry_.window, latent.device(), before); mask.defined()) {
+  scores = scores * scale_;
+  if (const at::Tensor mask = causal_mask(queries, keys, heads_.window, latent.device(), before); mask.defined()) {
     scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
   }
   const at::Tensor weights = scores.softmax(-1);
 
   at::Tensor context;  // [batch, kv_heads, rows, value_width]
-  if (has_value_up()) {
+  if (layout_.value_up) {
     const at::Tensor up =
         matching(weights_.value_up.weight, latent).view({kv_heads, layout_.value_width, layout_.value.width});
     const at::Tensor latents = at::matmul(weights.view({batch, heads * queries, keys}), value_part);
@@ -153,9 +158,9 @@ bool LatentAttention::absorbing_is_cheaper(std::int64_t queries, std::int64_t ke
   const auto cost = [](std::int64_t a, std::int64_t b, std::int64_t c) {
     return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
   };
-  const std::int64_t kv_heads = geometry_.kv_heads, heads = geometry_.heads;
-  const std::int64_t key_rank = has_key_up() ? layout_.key.width : 0;
-  const std::int64_t value_rank = has_value_up() ? layout_.value.width : 0;
+  const std::int64_t kv_heads = heads_.kv_heads, heads = heads_.heads;
+  const std::int64_t key_rank = layout_.key_up ? layout_.key.width : 0;
+  const std::int64_t value_rank = layout_.value_up ? layout_.value.width : 0;
   const std::int64_t key_width = key_rank ? layout_.key.width : layout_.content_width;
   const std::int64_t value_width = value_rank ? layout_.value.width : layout_.value_width;
   const double expanded = cost(keys, kv_heads, key_rank * layout_.content_width + value_rank * layout_.value_width) +
@@ -167,35 +172,46 @@ bool LatentAttention::absorbing_is_cheaper(std::int64_t queries, std::int64_t ke
   return absorbed < expanded;
 }
 
-at::Tensor LatentAttention::forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe&,
-                                    const at::Tensor& documents) const {
-  const Projected now = project(hidden, rotary, weights_.query);
-  return weights_.output(merge_heads(causal_attention(now.query, keys_of(now.rope_key, now.latent), values(now.latent),
-                                                      geometry_.softmax_scale, geometry_.window, documents)));
+at::Tensor LatentAttention::finish(const at::Tensor& context_heads, const ForwardContext& context) const {
+  const at::Tensor merged = merge_heads(context_heads);
+  context.show(Tap::kAttentionContext, merged);
+  return weights_.output(merged);
 }
 
-at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
-                                           DecodePath path) const {
-  const bool rotates_later = cache.before_rotation(0);
-  const std::vector<std::int64_t> before = cache.lengths();
+at::Tensor LatentAttention::forward(const at::Tensor& hidden, ForwardContext& context) const {
+  const Projected now = project(hidden, context.rotary, weights_.query);
+  const at::Tensor keys = keys_of(now.rope_key, now.latent), rebuilt = values(now.latent);
+  context.show(Tap::kValue, rebuilt);
+  if (context.wants(kAttentionWeights)) {
+    const at::Tensor weights = attention_weights(now.query, keys, scale_, heads_.window, context);
+    context.slots[kAttentionWeights] = weights;
+    return finish(weighted_values(weights, rebuilt), context);
+  }
+  return finish(causal_attention(now.query, keys, rebuilt, scale_, heads_.window, context.documents), context);
+}
+
+at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const {
+  const bool rotates_later = cache.before_rotation(0), hands_on = context.wants(kAttentionWeights);
+  const std::vector<std::int64_t>& before = context.before;
   const std::int64_t queries = hidden.size(1), keys = *std::max_element(before.begin(), before.end()) + queries;
-  const bool absorb =
-      path == DecodePath::kAbsorbed || (path == DecodePath::kAuto && absorbing_is_cheaper(queries, keys));
-  if (absorb && !rotates_later && decode_serves(hidden, cache)) return decode(hidden, step.rotary, cache);
-  const Projected now = project(hidden, step.rotary, weights_.query, !rotates_later);
+  const bool absorb = !hands_on && (context.path == DecodePath::kAbsorbed ||
+                                    (context.path == DecodePath::kAuto && absorbing_is_cheaper(queries, keys)));
+  if (absorb && !rotates_later && decode_serves(hidden, cache)) return decode(hidden, context, cache);
+  const Projected now = project(hidden, context.rotary, weights_.query, !rotates_later);
   at::Tensor rope_key = cache.append(0, now.rope_key);
   if (rotates_later) {
-    const RotaryTable kept = gather(step.history);
+    const RotaryTable kept = gather(context.history);
     rope_key = rotate_heads(rope_key, kept.cosine, kept.sine);
   }
   const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
-  return weights_.output(merge_heads(absorb ? attend_absorbed(now, rope_key, latent, before)
-                                            : cached_attention(now.query, keys_of(rope_key, latent), values(latent),
-                                                               geometry_.softmax_scale, geometry_.window, before)));
-}
-
-std::vector<StreamShape> LatentAttention::cache_streams() const {
-  return {{"rope_key", layout_.rope_heads(), layout_.rope_width()}, {"latent", 1, layout_.latent_width}};
+  if (absorb) return finish(attend_absorbed(now, rope_key, latent, before), context);
+  const at::Tensor all_keys = keys_of(rope_key, latent);
+  if (hands_on) {
+    const at::Tensor weights = attention_weights(now.query, all_keys, scale_, heads_.window, context);
+    context.slots[kAttentionWeights] = weights;
+    return finish(weighted_values(weights, values(latent)), context);
+  }
+  return finish(cached_attention(now.query, all_keys, values(latent), scale_, heads_.window, before), context);
 }
 
 void LatentAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
@@ -212,9 +228,17 @@ void LatentAttention::visit_parameters(const std::function<void(const std::strin
 std::unique_ptr<Attention> LatentAttention::clone() const {
   const auto copy = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.detach().clone() : tensor; };
   return std::make_unique<LatentAttention>(
-      geometry_, layout_,
+      frame_, heads_, layout_,
       Weights{weights_.query.clone(), weights_.rope_key.clone(), weights_.down.clone(), weights_.key_up.clone(),
               weights_.value_up.clone(), weights_.output.clone(), copy(weights_.query_norm), copy(weights_.key_norm)});
+}
+
+std::shared_ptr<const AttentionSpec> LatentAttention::spec() const {
+  return std::make_shared<LatentSpec>(LatentSpec::Options{layout_, heads_});
+}
+
+const LatentAttention* as_latent(const Attention& attention) {
+  return dynamic_cast<const LatentAttention*>(&attention);
 }
 
 }  // namespace mla

@@ -17,9 +17,61 @@ struct LatentLayout {
   std::int64_t value_width = 0;    ///< dims of a value head
   std::int64_t latent_width = 0;   ///< elements of the latent, cached once per token for all heads
   LatentSlice key, value;          ///< the parts of the latent that keys and values are rebuilt from
+  bool key_up = true;              ///< false: the key slice of the latent is the content key itself
+  bool value_up = true;            ///< false: the value slice is the value itself
+  bool norms_per_head = false;     ///< QK-norm weights: one for each head, since heads keep different pairs
 
   std::int64_t rope_heads() const { return static_cast<std::int64_t>(kept.size()); }
   std::int64_t rope_width() const { return kept.empty() ? 0 : 2 * static_cast<std::int64_t>(kept.front().size()); }
+  /// Whether keys and values are cached as they are: partial RoPE without a low-rank step.
+  bool is_partial_rope() const { return !key_up && !value_up; }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("kept_pairs", self.kept, "rotation pairs of each rotated key, indices into the model's frequencies");
+    visit("content_width", self.content_width, "position-free dims of a head");
+    visit("value_width", self.value_width, "dims of a value head");
+    visit("latent_width", self.latent_width, "elements of the latent per token");
+    visit("key_slice", self.key, "[begin, width] of the latent that keys are rebuilt from");
+    visit("value_slice", self.value, "[begin, width] of the latent that values are rebuilt from");
+    visit("key_up", self.key_up, "keys have an up-projection");
+    visit("value_up", self.value_up, "values have an up-projection");
+    visit("norms_per_head", self.norms_per_head, "each head has QK-norm weights of its own");
+  }
+};
+
+/// A layer of latent attention: the heads of its source, and its layout.
+class LatentSpec final : public AttentionSpec {
+ public:
+  struct Options {
+    LatentLayout layout;
+    HeadFields heads;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentLayout::fields(self.layout, visit);
+      HeadFields::fields(self.heads, visit);
+    }
+  };
+  explicit LatentSpec(Options options) : options_(std::move(options)) {}
+
+  std::string kind() const override { return "latent"; }
+  Json fields() const override;
+  void check(const ModelFrame& frame, const std::string& where) const override;
+  std::vector<Parameter> parameters(const ModelFrame& frame) const override;
+  std::vector<StreamShape> streams() const override;
+  std::optional<HeadFields> heads() const override { return options_.heads; }
+  std::vector<std::string> provides() const override { return {kAttentionWeights}; }
+  double cached_operations() const override;
+  double expanded_operations() const override;
+  std::int64_t rotated_pairs() const override { return options_.layout.rope_width() / 2; }
+  std::optional<std::int64_t> latent_width() const override { return options_.layout.latent_width; }
+  bool can_be_averaged(const AttentionSpec& other) const override;
+  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+
+  const LatentLayout& layout() const { return options_.layout; }
+
+ private:
+  Options options_;
 };
 
 /// With c = W_down x (the latent) and, per head h of KV head j:
@@ -44,13 +96,11 @@ class LatentAttention final : public Attention {
   };
 
   /// Throws std::logic_error when shapes do not fit the layout.
-  LatentAttention(AttentionGeometry geometry, LatentLayout layout, Weights weights);
+  LatentAttention(const ModelFrame& frame, HeadFields heads, LatentLayout layout, Weights weights);
 
-  at::Tensor forward(const at::Tensor& hidden, const RotaryTable& rotary, const QueryKeyProbe& probe,
-                     const at::Tensor& documents) const override;
-  at::Tensor forward_cached(const at::Tensor& hidden, const CachedStep& step, LayerCache& cache,
-                            DecodePath path) const override;
-  std::vector<StreamShape> cache_streams() const override;
+  std::shared_ptr<const AttentionSpec> spec() const override;
+  at::Tensor forward(const at::Tensor& hidden, ForwardContext& context) const override;
+  at::Tensor forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const override;
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
   std::unique_ptr<Attention> clone() const override;
 
@@ -62,12 +112,9 @@ class LatentAttention final : public Attention {
   void prepare_decode() override { prepare_decode(Absorption::kAuto); }
 
   const LatentLayout& layout() const { return layout_; }
-  const AttentionGeometry& geometry() const { return geometry_; }
+  const ModelFrame& frame() const { return frame_; }
+  const HeadFields& heads() const { return heads_; }
   const Weights& weights() const { return weights_; }
-  /// Whether keys and values are cached as they are: partial RoPE without a low-rank step.
-  bool is_partial_rope() const { return !has_key_up() && !has_value_up(); }
-  bool has_key_up() const { return weights_.key_up.weight.defined(); }
-  bool has_value_up() const { return weights_.value_up.weight.defined(); }
 
  private:
   /// What one token leaves behind and asks with, rotation done.
@@ -85,11 +132,14 @@ class LatentAttention final : public Attention {
   at::Tensor keys_of(const at::Tensor& rope_key, const at::Tensor& latent) const;
   at::Tensor attend_absorbed(const Projected& now, const at::Tensor& rope_key, const at::Tensor& latent,
                              const std::vector<std::int64_t>& before) const;
-  at::Tensor decode(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache) const;
+  at::Tensor decode(const at::Tensor& hidden, const ForwardContext& context, LayerCache& cache) const;
   at::Tensor output_of(const at::Tensor& context) const;
+  at::Tensor finish(const at::Tensor& context_heads, const ForwardContext& context) const;
   bool absorbing_is_cheaper(std::int64_t queries, std::int64_t keys) const;
 
-  AttentionGeometry geometry_;
+  ModelFrame frame_;
+  HeadFields heads_;
+  double scale_ = 1;
   LatentLayout layout_;
   Weights weights_;
   at::Tensor pair_index_;        ///< flat indices into the frequencies, int64
@@ -97,5 +147,10 @@ class LatentAttention final : public Attention {
   Projection absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
   Projection absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
 };
+
+/// `attention` as what it is where it is of this kind, else null.
+const LatentAttention* as_latent(const Attention& attention);
+/// The layout of a layer of this kind, else null.
+const LatentLayout* latent_layout(const AttentionSpec& spec);
 
 }  // namespace mla

@@ -19,14 +19,14 @@ at::Tensor through_heads(const at::Tensor& x, const at::Tensor& given, std::int6
 
 void LatentAttention::prepare_decode(Absorption absorption) {
   absorbing_query_ = absorbing_output_ = {};
-  const std::int64_t heads = geometry_.heads, kv_heads = geometry_.kv_heads, hidden = geometry_.hidden,
-                     group = geometry_.group(), rope = layout_.rope_width(), content = layout_.content_width;
+  const std::int64_t heads = heads_.heads, kv_heads = heads_.kv_heads, hidden = frame_.hidden, group = heads_.group(),
+                     rope = layout_.rope_width(), content = layout_.content_width;
   const auto once = [&](std::int64_t head_width, std::int64_t latent_width) {
     const std::int64_t each = heads * head_width * hidden + kv_heads * head_width * latent_width;
     return absorption == Absorption::kOnce || (absorption == Absorption::kAuto && heads * latent_width * hidden < each);
   };
   // [kv_heads, 1 or group, a, b] x [kv_heads, group, b, c], in float64: rounded once.
-  if (has_key_up() && content > 0 && !weights_.query_norm.defined() && once(content, layout_.key.width)) {
+  if (layout_.key_up && content > 0 && !weights_.query_norm.defined() && once(content, layout_.key.width)) {
     const at::ScalarType dtype = weights_.query.weight.scalar_type();
     const at::Tensor up =
         weights_.key_up.weight.detach().to(at::kDouble).view({kv_heads, 1, content, layout_.key.width});
@@ -38,7 +38,7 @@ void LatentAttention::prepare_decode(Absorption absorption) {
     absorbing_query_.weight = absorb(weights_.query.weight);
     if (weights_.query.bias.defined()) absorbing_query_.bias = absorb(weights_.query.bias).squeeze(1);
   }
-  if (has_value_up() && once(layout_.value_width, layout_.value.width)) {
+  if (layout_.value_up && once(layout_.value_width, layout_.value.width)) {
     const at::Tensor out = weights_.output.weight.detach().to(at::kDouble);
     const at::Tensor up =
         weights_.value_up.weight.detach().to(at::kDouble).view({kv_heads, 1, layout_.value_width, layout_.value.width});
@@ -60,35 +60,35 @@ void LatentAttention::prepare_decode(Absorption absorption) {
 at::Tensor LatentAttention::output_of(const at::Tensor& context) const {
   if (absorbing_output_.weight.defined()) return absorbing_output_(merge_heads(context));
   at::Tensor heads = context;
-  if (has_value_up()) {
-    heads = through_heads(context.squeeze(2), weights_.value_up.weight, geometry_.kv_heads, true).unsqueeze(2);
+  if (layout_.value_up) {
+    heads = through_heads(context.squeeze(2), weights_.value_up.weight, heads_.kv_heads, true).unsqueeze(2);
   }
   if (weights_.value_up.bias.defined()) {
-    const at::Tensor bias = matching(weights_.value_up.bias, context).view({geometry_.kv_heads, layout_.value_width});
-    heads = heads + bias.repeat_interleave(geometry_.group(), 0).unsqueeze(1);
+    const at::Tensor bias = matching(weights_.value_up.bias, context).view({heads_.kv_heads, layout_.value_width});
+    heads = heads + bias.repeat_interleave(heads_.group(), 0).unsqueeze(1);
   }
   return weights_.output(merge_heads(heads));
 }
 
-at::Tensor LatentAttention::decode(const at::Tensor& hidden, const RotaryTable& rotary, LayerCache& cache) const {
+at::Tensor LatentAttention::decode(const at::Tensor& hidden, const ForwardContext& context, LayerCache& cache) const {
   const bool absorbed_already = absorbing_query_.weight.defined();
-  const Projected now = project(hidden, rotary, absorbed_already ? absorbing_query_ : weights_.query);
-  const std::int64_t kv_heads = geometry_.kv_heads, rope = layout_.rope_width();
+  const Projected now = project(hidden, context.rotary, absorbed_already ? absorbing_query_ : weights_.query);
+  const std::int64_t kv_heads = heads_.kv_heads, rope = layout_.rope_width();
   const at::Tensor query = now.query.squeeze(2);
   std::vector<std::pair<at::Tensor, DecodeMemory>> queries;
   if (rope > 0) queries.push_back({query.narrow(-1, 0, rope), {0, layout_.rope_heads(), 0, rope}});
   // A key bias adds the same amount to every logit of a query, so softmax does not see it.
   const at::Tensor content = query.narrow(-1, rope, query.size(-1) - rope);
-  if (has_key_up() && content.size(-1) > 0) {
+  if (layout_.key_up && content.size(-1) > 0) {
     queries.push_back({absorbed_already ? content : through_heads(content, weights_.key_up.weight, kv_heads, false),
                        {1, 1, layout_.key.begin, layout_.key.width}});
   } else if (content.size(-1) > 0) {
     queries.push_back({content, {1, kv_heads, layout_.key.begin, layout_.content_width}});
   }
-  const DecodeMemory values = has_value_up() ? DecodeMemory{1, 1, layout_.value.begin, layout_.value.width}
-                                             : DecodeMemory{1, kv_heads, layout_.value.begin, layout_.value_width};
+  const DecodeMemory values = layout_.value_up ? DecodeMemory{1, 1, layout_.value.begin, layout_.value.width}
+                                               : DecodeMemory{1, kv_heads, layout_.value.begin, layout_.value_width};
   DecodeStep step(cache, {now.rope_key, now.latent.unsqueeze(1)});
-  return output_of(step.attend(queries, values, geometry_.softmax_scale, geometry_.window));
+  return output_of(step.attend(queries, values, scale_, heads_.window));
 }
 
 }  // namespace mla

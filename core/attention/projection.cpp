@@ -51,6 +51,14 @@ Projection Projection::clone() const {
   return {weight.defined() ? weight.detach().clone() : weight, bias.defined() ? bias.detach().clone() : bias};
 }
 
+Projection take_projection(std::map<std::string, at::Tensor>& tensors, const std::string& name) {
+  const auto take = [&](const char* part) {
+    auto node = tensors.extract(name + part);
+    return node.empty() ? at::Tensor() : std::move(node.mapped());
+  };
+  return {take(".weight"), take(".bias")};
+}
+
 at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) {
   return tensor.scalar_type() == x.scalar_type() ? tensor : tensor.to(x.scalar_type());
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct Projection {
   void visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit);
   Projection clone() const;
 };
+
+/// Takes NAME.weight and NAME.bias out of the map, where they are there.
+Projection take_projection(std::map<std::string, at::Tensor>& tensors, const std::string& name);
 
 /// The products of several projections with the same x, in their order; faster than one by one where x has few rows.
 std::vector<at::Tensor> project_together(const std::vector<const Projection*>& projections, const at::Tensor& x);

@@ -20,6 +20,7 @@ struct RotaryScaling {
   bool truncate = true;                          ///< yarn: round the ramp's ends to whole pairs
   std::optional<double> attention_factor;        ///< yarn: replaces the computed one
   std::optional<double> mscale, mscale_all_dim;  ///< yarn
+  bool operator==(const RotaryScaling&) const = default;
 };
 
 /// Cosines and sines for a run of positions, [length, head_dim / 2]; pair k is dims k and k + head_dim / 2.

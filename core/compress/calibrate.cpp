@@ -61,19 +61,6 @@ std::vector<at::Tensor> equal_length_batches(const std::vector<std::vector<std::
   return batches;
 }
 
-void accumulate(const Decoder& decoder, const at::Tensor& ids, std::vector<NormSums>& sums) {
-  const std::size_t last = decoder.layers.size() - 1;
-  const RotaryTable rotary = decoder.rotary_table(0, ids.size(1), ids.size(1));
-  at::Tensor x = decoder.embed(ids);
-  for (std::size_t layer = 0; layer <= last; ++layer) {
-    const QueryKeyProbe probe = [&](const at::Tensor& queries, const at::Tensor& keys) {
-      add_to(sums[layer].query, summed_pair_norms(queries));
-      add_to(sums[layer].key, summed_pair_norms(keys));
-    };
-    x = decoder.apply_layer(layer, x, rotary, probe);
-  }
-}
-
 }  // namespace
 
 CalibrationStatistics calibrate(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& rows,
@@ -81,16 +68,20 @@ CalibrationStatistics calibrate(const Decoder& decoder, const std::vector<std::v
   if (rows.empty()) throw DataError("calibration needs at least one row of tokens");
   const c10::InferenceMode inference;
   std::vector<NormSums> sums(decoder.layers.size());
+  const Observer observer{{Tap::kQuery, Tap::kKey}, [&](Tap tap, std::int64_t layer, const at::Tensor& heads) {
+                            NormSums& sum = sums[static_cast<std::size_t>(layer)];
+                            add_to(tap == Tap::kQuery ? sum.query : sum.key, summed_pair_norms(heads));
+                          }};
   CalibrationStatistics statistics;
-  for (const at::Tensor& ids : equal_length_batches(rows, decoder.geometry.vocabulary, options.batch_tokens)) {
-    accumulate(decoder, ids, sums);
+  for (const at::Tensor& ids : equal_length_batches(rows, decoder.spec().vocabulary, options.batch_tokens)) {
+    decoder.observe(ids, observer);
     statistics.tokens += ids.numel();
     if (progress) progress(ids.numel());
   }
   const double count = static_cast<double>(statistics.tokens);
   for (const NormSums& sum : sums) {
-    expects(sum.query.defined(), "calibration needs unconverted attention layers");
-    statistics.layers.push_back({to_rows(sum.query / count), to_rows(sum.key / count)});
+    statistics.layers.push_back(sum.query.defined() ? PairNorms{to_rows(sum.query / count), to_rows(sum.key / count)}
+                                                    : PairNorms{});
   }
   return statistics;
 }

@@ -12,7 +12,7 @@ namespace mla {
 
 /// What passes may ask of the data. Reusable: it depends on the source model and the calibration rows only.
 struct CalibrationStatistics {
-  std::vector<PairNorms> layers;  ///< one per layer
+  std::vector<PairNorms> layers;  ///< one per layer; empty where a layer makes no keys of its own
   std::int64_t tokens = 0;        ///< tokens averaged over
 };
 

@@ -59,23 +59,28 @@ at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::in
 
 }  // namespace
 
+LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool norms_per_head) {
+  LatentLayout layout;
+  layout.kept = std::move(kept);
+  layout.content_width = heads.head_dim - layout.rope_width();
+  layout.value_width = heads.head_dim;
+  layout.key = {0, heads.kv_heads * layout.content_width};
+  layout.value = {layout.key.width, heads.kv_heads * heads.head_dim};
+  layout.latent_width = layout.key.width + layout.value.width;
+  layout.key_up = layout.value_up = false;
+  layout.norms_per_head = norms_per_head && heads.qk_norm;
+  return layout;
+}
+
 std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
                                                        bool norms_per_head) {
-  const AttentionGeometry& geometry = source.geometry();
+  const HeadFields& heads = source.heads();
   const GroupedQueryAttention::Weights& from = source.weights();
-  const at::Tensor rotated = row_index(kept, geometry.head_dim, 1, Part::kRotated);
-  const at::Tensor content = row_index(kept, geometry.head_dim, 1, Part::kContent);
-
-  LatentLayout layout;
-  layout.kept = kept;
-  layout.content_width = geometry.head_dim - layout.rope_width();
-  layout.value_width = geometry.head_dim;
-  layout.key = {0, content.size(0)};
-  layout.value = {content.size(0), geometry.kv_heads * geometry.head_dim};
-  layout.latent_width = layout.key.width + layout.value.width;
-
+  const at::Tensor rotated = row_index(kept, heads.head_dim, 1, Part::kRotated);
+  const at::Tensor content = row_index(kept, heads.head_dim, 1, Part::kContent);
+  LatentLayout layout = partial_rope_layout(heads, kept, norms_per_head);
   LatentAttention::Weights parts;
-  parts.query = select_rows(from.query, row_index(kept, geometry.head_dim, geometry.group(), Part::kBoth));
+  parts.query = select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth));
   parts.rope_key = select_rows(from.key, rotated);
   const Projection content_key = select_rows(from.key, content);
   parts.down.weight = at::cat({content_key.weight, from.value.weight.to(content_key.weight.scalar_type())});
@@ -83,13 +88,13 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
   parts.key_up.bias = content_key.bias;
   parts.value_up.bias = from.value.bias;
   parts.output = from.output;
-  parts.query_norm = reorder_norm(from.query_norm, kept, geometry.head_dim, geometry.group(), norms_per_head);
-  parts.key_norm = reorder_norm(from.key_norm, kept, geometry.head_dim, 1, norms_per_head);
-  return std::make_unique<LatentAttention>(geometry, std::move(layout), std::move(parts));
+  parts.query_norm = reorder_norm(from.query_norm, kept, heads.head_dim, heads.group(), norms_per_head);
+  parts.key_norm = reorder_norm(from.key_norm, kept, heads.head_dim, 1, norms_per_head);
+  return std::make_unique<LatentAttention>(source.frame(), heads, std::move(layout), std::move(parts));
 }
 
 FactorInputs factor_inputs(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
-  expects(partial_rope.is_partial_rope(), "keys and values have factors already");
+  expects(partial_rope.layout().is_partial_rope(), "keys and values have factors already");
   const auto rows = [&](const LatentSlice& slice) {
     return partial_rope.weights().down.weight.detach().narrow(0, slice.begin, slice.width).to(arithmetic);
   };
@@ -109,10 +114,13 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
   layout.latent_width = factors.down.size(0);
   layout.key = factors.key;
   layout.value = factors.value;
+  layout.key_up = factors.up_key.defined();
+  layout.value_up = factors.up_value.defined();
   parts.down.weight = converted(factors.down);
   parts.key_up.weight = converted(factors.up_key);
   parts.value_up.weight = converted(factors.up_value);
-  return std::make_unique<LatentAttention>(partial_rope.geometry(), std::move(layout), std::move(parts));
+  return std::make_unique<LatentAttention>(partial_rope.frame(), partial_rope.heads(), std::move(layout),
+                                           std::move(parts));
 }
 
 }  // namespace mla

@@ -8,10 +8,13 @@
 
 namespace mla {
 
-/// Partial RoPE alone: the layer that computes what `source` computes, up to the dropped rotations. Its latent is
-/// [position-free keys; values] itself. Rows of queries and keys are put in the order [kept pairs' first dims; their
-/// partners; position-free dims] per head (MHA2MLA section 3.1; a query head follows its KV head). QK-norm weights are
-/// stored once when every head keeps the same pairs, and once per head (`norms_per_head`) otherwise.
+/// Shape of a layer of these heads with partial RoPE alone: its latent is [position-free keys; values] itself.
+LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool norms_per_head);
+
+/// Partial RoPE alone: the layer that computes what `source` computes, up to the dropped rotations. Rows of queries and
+/// keys are put in the order [kept pairs' first dims; their partners; position-free dims] per head (MHA2MLA
+/// section 3.1; a query head follows its KV head). QK-norm weights are stored once when every head keeps the same
+/// pairs, and once per head (`norms_per_head`) otherwise.
 std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
                                                        bool norms_per_head);
 

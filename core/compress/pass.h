@@ -1,11 +1,12 @@
-// A compression method: one pass over a model.
+// A compression method: one pass over a model, as the passes before have left it.
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <optional>
-#include <stdexcept>
+#include <string>
+#include <vector>
 
+#include "core/base/json.h"
 #include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
 #include "core/compress/report.h"
@@ -15,42 +16,44 @@ namespace mla {
 
 /// What a pass is given besides the model.
 struct PassInputs {
-  const CalibrationStatistics* statistics = nullptr;  ///< needed when needs_statistics()
-  DecompositionStore* store = nullptr;                ///< decompositions shared by the cells of a sweep; may be null
-  at::ScalarType arithmetic = at::kFloat;             ///< precision of decompositions: float32 or float64
-  std::optional<at::ScalarType> weights;             ///< dtype of new weights; absent: that of the weights they replace
+  const CalibrationStatistics* statistics = nullptr;  ///< of the model as it stands; needed when needs_statistics()
+  DecompositionStore* store = nullptr;     ///< decompositions of the model as it stands, for other cells; may be null
+  at::ScalarType arithmetic = at::kFloat;  ///< precision of decompositions: float32 or float64
+  std::optional<at::ScalarType> weights;   ///< dtype of new weights; absent: that of the weights they replace
   std::function<void(std::int64_t layer)> progress;  ///< told of each finished layer; may be empty
 };
 
-/// One published compression method. Experiments list passes in order.
+/// One published compression method, one file: it plans on a description, and does on a model what it planned.
+/// Experiments list passes in order. `spec` is the model as the passes before leave it.
 class Pass {
  public:
   static constexpr const char* kKind = "pass";
   virtual ~Pass() = default;
 
   /// Whether apply() needs statistics measured on data.
-  virtual bool needs_statistics() const = 0;
+  virtual bool needs_statistics() const { return false; }
 
-  /// Shapes, cache and parameters after the pass, from geometry alone.
-  /// Throws ConfigError for options that do not fit the geometry, naming the path the pass was read from.
-  virtual CompressionPlan plan(const Geometry& geometry) const = 0;
+  /// The model after the pass: every shape; what is measured on data (which pairs are kept) stands for as many others.
+  /// Throws ConfigError for options that do not fit the model, naming the path the pass was read from.
+  virtual ModelSpec plan(const ModelSpec& spec) const = 0;
 
   /// Tells the store which widths apply() will ask it for, so that a sweep decomposes once for its widest cell; nothing
   /// where there is no such work to share.
-  virtual void announce(const Geometry& geometry, DecompositionStore& store) const = 0;
+  virtual void announce(const ModelSpec& /*spec*/, DecompositionStore& /*store*/) const {}
 
-  /// Converts the model in place. Throws ConfigError for a model that is converted already.
-  virtual CompressionReport apply(Decoder& decoder, const PassInputs& inputs) const = 0;
+  /// Converts the model in place, and reports on each layer that it leaves.
+  virtual std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const = 0;
 
-  /// The method's first stage as a pass of its own: partial RoPE without the low-rank step, so that a model can be
-  /// trained between the two. Null for a method that has no such stage.
-  virtual std::unique_ptr<Pass> partial_rope() const { return nullptr; }
-
-  /// The second stage: the low-rank step on a model that partial_rope() has converted, with the pairs it kept. The
-  /// report is that of the whole conversion. `inputs.store` is not used: the model may have been trained since.
-  virtual CompressionReport add_low_rank(Decoder& /*decoder*/, const PassInputs& /*inputs*/) const {
-    throw std::logic_error("a pass that has no stage of partial RoPE");
-  }
+  /// The passes, as a config would list them, that this one is the sequence of, so that a model can be trained between
+  /// them; empty where it is one step.
+  virtual std::vector<Json> steps() const { return {}; }
 };
+
+/// Applies a pass called `name`. What was planned and what came out are compared in every shape and stored element; a
+/// difference is a std::logic_error.
+PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs);
+
+/// Throws std::logic_error where the model's layers, tensors or cached streams are not those of `planned`.
+void expect_as_planned(const ModelSpec& planned, const Decoder& decoder);
 
 }  // namespace mla

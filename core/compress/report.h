@@ -1,38 +1,17 @@
-// What a compression will do to a model, and what it did.
+// What a pass did to a model.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/low_rank/factorizer.h"
+#include "core/model/model_spec.h"
 #include "core/partial_rope/selector.h"
 
 namespace mla {
 
-/// One layer after compression, known from geometry alone.
-struct LayerPlan {
-  std::int64_t pairs = 0;            ///< rotation pairs kept per KV head
-  std::int64_t latent_width = 0;     ///< latent elements per token
-  std::int64_t cached_elements = 0;  ///< all cached elements per token
-  std::int64_t parameters = 0;       ///< attention parameters, QK-norm weights included
-};
-
-/// Shapes, cache and parameters of a compressed model.
-struct CompressionPlan {
-  std::vector<LayerPlan> layers;
-  std::int64_t source_cached_elements = 0;  ///< per token, all layers
-  std::int64_t source_parameters = 0;       ///< whole model
-  std::int64_t parameters = 0;              ///< whole model, after compression
-
-  std::int64_t cached_elements() const;
-  /// Cache after over cache before; 1 minus it is the saving of mha2mla's tables (section 1.7 of its cost model).
-  double cache_ratio() const;
-};
-
-/// One layer as it came out.
+/// What a pass did to one layer of the model that it left; empty where there is nothing to tell.
 struct LayerReport {
-  LayerPlan plan;
   KeptPairs kept;
   std::vector<double> singular_values, value_singular_values;
   FactorizationError error;
@@ -40,10 +19,13 @@ struct LayerReport {
 };
 
 /// The outcome of one pass over a model.
-struct CompressionReport {
-  std::string pass;
-  CompressionPlan plan;
-  std::vector<LayerReport> layers;
+struct PassReport {
+  std::string pass;                 ///< registered name
+  ModelSpec before, after;          ///< shapes, cache and parameters follow from these
+  std::vector<LayerReport> layers;  ///< one per layer of `after`
 };
+
+/// Cache of `after` over that of `before`, per token; 1 minus it is the saving of MHA2MLA's tables.
+double cache_ratio(const ModelSpec& before, const ModelSpec& after);
 
 }  // namespace mla

@@ -122,7 +122,7 @@ CachedPerplexityResult cached_perplexity(const Decoder& decoder,
   CachedPerplexityResult result;
   result.windows = std::ssize(windows);
   result.cached_tokens = options.context - 1;
-  for (const std::int64_t elements : decoder.cached_elements()) result.cached_elements += elements;
+  result.cached_elements += cached_elements(decoder.spec());
   const std::int64_t scored = options.context - 1 - options.prompt;
   for (std::size_t begin = 0; begin < windows.size(); begin += static_cast<std::size_t>(options.batch)) {
     const std::size_t count = std::min(windows.size() - begin, static_cast<std::size_t>(options.batch));

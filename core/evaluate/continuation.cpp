@@ -144,8 +144,8 @@ std::int64_t count_tokens(Rows rows) {
 
 ContinuationPlan plan(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
                       const LikelihoodOptions& options) {
-  const bool whole_rows = decoder.geometry.rotary().depends_on_length();
-  const std::int64_t positions = options.positions > 0 ? options.positions : decoder.geometry.max_positions;
+  const bool whole_rows = decoder.spec().rotary().depends_on_length();
+  const std::int64_t positions = options.positions > 0 ? options.positions : decoder.spec().max_positions;
   return plan_continuations(groups, positions, whole_rows, options.share_contexts && !whole_rows);
 }
 
@@ -177,7 +177,7 @@ std::size_t batch_size(Rows rows, std::int64_t batch_tokens, bool equal_lengths)
 std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
                                const LikelihoodOptions& options, std::int64_t done) {
   const ContinuationPlan planned = plan(decoder, groups, options);
-  const bool whole_rows = decoder.geometry.rotary().depends_on_length();
+  const bool whole_rows = decoder.spec().rotary().depends_on_length();
   Rows left = planned.rows;
   for (; done > 0 && !left.empty(); --done) {
     left = left.subspan(batch_size(left, options.batch_tokens, whole_rows));
@@ -188,7 +188,7 @@ std::int64_t tokens_to_compute(const Decoder& decoder, const std::vector<Continu
 LikelihoodResult log_likelihoods(const Decoder& decoder, const std::vector<ContinuationGroup>& groups,
                                  const LikelihoodOptions& options, const std::function<void(std::int64_t)>& progress) {
   const at::NoGradGuard no_grad;
-  const bool whole_rows = decoder.geometry.rotary().depends_on_length();
+  const bool whole_rows = decoder.spec().rotary().depends_on_length();
   const ContinuationPlan planned = plan(decoder, groups, options);
   LikelihoodResult result;
   result.truncated = planned.truncated;

@@ -23,7 +23,7 @@ using Models = std::vector<const Decoder*>;
 template <class Work>
 void for_scored_tokens(const Models& models, const WindowPlan& plan, const PerplexityOptions& options,
                        const TokenProgress& progress, const Work& work) {
-  const std::int64_t chunk = logit_rows(models.front()->geometry.vocabulary);
+  const std::int64_t chunk = logit_rows(models.front()->spec().vocabulary);
   std::span<const Window> left = plan.windows;
   while (!left.empty()) {
     std::size_t count = left.size();
@@ -137,7 +137,7 @@ void expect_same_text(const StoredDistributions& stored, const WindowPlan& plan,
 TokenDivergence divergence(const Decoder& source, const Decoder& model, const Sequences& sequences,
                            const PerplexityOptions& options, const TokenProgress& progress) {
   const at::NoGradGuard no_grad;
-  expect_vocabulary(source.geometry.vocabulary, model.geometry.vocabulary);
+  expect_vocabulary(source.spec().vocabulary, model.spec().vocabulary);
   const WindowPlan plan = plan_for(sequences, options);
   TokenDivergence result = room_for(plan, options.context);
   for_scored_tokens({&source, &model}, plan, options, progress,
@@ -150,7 +150,7 @@ TokenDivergence divergence(const Decoder& source, const Decoder& model, const Se
 TokenDivergence divergence(const StoredDistributions& source, const Decoder& model, const Sequences& sequences,
                            const PerplexityOptions& options, const TokenProgress& progress) {
   const at::NoGradGuard no_grad;
-  expect_vocabulary(source.vocabulary, model.geometry.vocabulary);
+  expect_vocabulary(source.vocabulary, model.spec().vocabulary);
   const WindowPlan plan = plan_for(sequences, options);
   expect_same_text(source, plan, sequences, options);
   TokenDivergence result = room_for(plan, options.context);
@@ -166,8 +166,7 @@ StoredDistributions store_distributions(const Decoder& source, const Sequences& 
                                         const TokenProgress& progress) {
   const at::NoGradGuard no_grad;
   const WindowPlan plan = plan_for(sequences, options);
-  const std::int64_t vocabulary = source.geometry.vocabulary,
-                     width = kept < 1 ? vocabulary : std::min(kept, vocabulary);
+  const std::int64_t vocabulary = source.spec().vocabulary, width = kept < 1 ? vocabulary : std::min(kept, vocabulary);
   const auto make = [&](std::vector<std::int64_t> shape, at::ScalarType type) { return at::zeros(shape, type); };
   StoredDistributions stored{vocabulary,
                              options.context,

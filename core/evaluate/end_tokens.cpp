@@ -2,8 +2,8 @@
 
 namespace mla {
 
-std::vector<std::int64_t> end_tokens(const Geometry& geometry, const Tokenizer& tokenizer) {
-  if (!geometry.ends.empty()) return geometry.ends;
+std::vector<std::int64_t> end_tokens(const ModelSpec& spec, const Tokenizer& tokenizer) {
+  if (!spec.ends.empty()) return spec.ends;
   if (const auto eos = tokenizer.eos()) return {*eos};
   return {};
 }

@@ -33,7 +33,7 @@ class Feeder {
   Feeder(const Decoder& decoder, const Prompts& prompts, const GenerateOptions& options, DecodePath path,
          const CacheFormat& format)
       : decoder_(decoder), path_(path), chunk_(options.prefill_chunk) {
-    const Rotary rotary = decoder.geometry.rotary();
+    const Rotary rotary = decoder.spec().rotary();
     const std::int64_t final_length = longest(prompts) + options.count;
     recompute_ = rotary.depends_on_length() && final_length > rotary.max_positions();
     if (recompute_) return;
@@ -286,7 +286,7 @@ at::Tensor generate(const Decoder& decoder, const at::Tensor& prompt, const Gene
 at::Tensor greedy_continue(const Decoder& decoder, const at::Tensor& prompt, std::int64_t count, DecodePath path) {
   const at::NoGradGuard no_grad;
   expects(prompt.dim() == 2 && prompt.size(1) >= 1 && count >= 1, "a prompt has at least one token");
-  const Rotary rotary = decoder.geometry.rotary();
+  const Rotary rotary = decoder.spec().rotary();
   if (rotary.depends_on_length() && prompt.size(1) + count > rotary.max_positions()) {
     GenerateOptions options;
     options.count = count;

@@ -5,10 +5,8 @@
 
 #include <algorithm>
 
-#include "core/attention/projection.h"
 #include "core/base/error.h"
 #include "core/evaluate/divergence_rows.h"
-#include "core/ops/rms_norm.h"
 
 namespace mla {
 namespace {
@@ -16,21 +14,28 @@ namespace {
 /// The states [rows, hidden] that predict the scored tokens: first of the source, then with each layer exchanged.
 std::vector<at::Tensor> predicting_states(const Decoder& source, const Decoder& converted, const at::Tensor& ids,
                                           const at::Tensor& rows) {
-  const RotaryTable rotary = source.rotary_table(0, ids.size(1), ids.size(1));
+  ForwardContext context = source.context(ids.size(1));
   const auto finish = [&](const at::Tensor& x) {
-    const at::Tensor scored = x.reshape({-1, x.size(2)}).index_select(0, rows);
-    return rms_norm(scored, matching(source.final_norm, scored), source.geometry.norm_epsilon);
+    return source.final_states(x.reshape({-1, x.size(2)}).index_select(0, rows));
   };
   std::vector<at::Tensor> inputs = {source.embed(ids)};
   for (std::size_t i = 0; i < source.layers.size(); ++i)
-    inputs.push_back(source.apply_layer(i, inputs.back(), rotary, {}));
+    inputs.push_back(source.apply_layer(i, inputs.back(), context));
   std::vector<at::Tensor> states = {finish(inputs.back())};
   for (std::size_t i = 0; i < source.layers.size(); ++i) {
-    at::Tensor x = converted.apply_layer(i, inputs[i], rotary, {});
-    for (std::size_t above = i + 1; above < source.layers.size(); ++above) x = source.apply_layer(above, x, rotary, {});
+    at::Tensor x = converted.apply_layer(i, inputs[i], context);
+    for (std::size_t above = i + 1; above < source.layers.size(); ++above) x = source.apply_layer(above, x, context);
     states.push_back(finish(x));
   }
   return states;
+}
+
+/// Whether any layer of one model can stand in the other.
+bool exchangeable(const ModelSpec& source, const ModelSpec& converted) {
+  const auto independent = [](const ModelSpec& spec) {
+    return group_boundaries(spec).size() == spec.layers.size() + 1;
+  };
+  return source.layers.size() == converted.layers.size() && independent(source) && independent(converted);
 }
 
 }  // namespace
@@ -40,11 +45,15 @@ std::vector<TokenDivergence> layer_divergence(const Decoder& source, const Decod
                                               const PerplexityOptions& options, const TokenProgress& progress) {
   const at::NoGradGuard no_grad;
   options.validate("divergence");
-  expects(source.layers.size() == converted.layers.size(), "both models have the same layers");
+  if (!exchangeable(source.spec(), converted.spec())) {
+    throw DataError(
+        "single layers can be exchanged between models of the same layers only, none of which takes its "
+        "attention from another");
+  }
   const WindowPlan plan =
       plan_windows(sequences, options.context, options.stride.value_or(options.context), "divergence");
   std::vector<TokenDivergence> result(source.layers.size(), room_for(plan, options.context));
-  const std::int64_t chunk = logit_rows(source.geometry.vocabulary);
+  const std::int64_t chunk = logit_rows(source.spec().vocabulary);
   const auto device = source.embedding.device();
   std::span<const Window> left = plan.windows;
   while (!left.empty()) {

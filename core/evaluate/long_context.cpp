@@ -47,7 +47,7 @@ void answer_batch(const Decoder& decoder, const Tokenizer& tokenizer, const Long
   for (const std::size_t item : batch) ids.emplace_back(prompts[item].begin(), prompts[item].end());
   GenerateOptions options;
   options.count = task.new_tokens;
-  options.stop = end_tokens(decoder.geometry, tokenizer);
+  options.stop = end_tokens(decoder.spec(), tokenizer);
   const GenerateReport answers = generate(decoder, ids, options, DecodePath::kAuto, cache);
   check_interrupt();  // a signal ends answers in their middle: those do not count
   for (std::size_t row = 0; row < batch.size(); ++row) {

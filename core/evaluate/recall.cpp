@@ -23,7 +23,7 @@ RecallResult recall(const Decoder& decoder, const RecallTask& task, std::int64_t
   LikelihoodOptions options;
   options.batch_tokens = batch_tokens;
   options.greedy = true;
-  options.positions = decoder.geometry.max_positions;
+  options.positions = decoder.spec().max_positions;
   for (const ContinuationGroup& group : task.tokens) {
     for (const Continuation& continuation : group)
       options.positions = std::max(options.positions, std::ssize(continuation.tokens));

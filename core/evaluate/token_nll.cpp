@@ -20,7 +20,7 @@ at::TensorOptions loss_options(const at::Tensor& hidden) {
 template <class Work>
 void for_logits(const Decoder& decoder, const at::Tensor& rows, const at::Tensor& targets, std::int64_t logit_elements,
                 const Work& work) {
-  const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.geometry.vocabulary);
+  const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.spec().vocabulary);
   for (std::int64_t begin = 0; begin < rows.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, rows.size(0) - begin);
     work(decoder.logits(rows.narrow(0, begin, size)), targets.narrow(0, begin, size), begin);

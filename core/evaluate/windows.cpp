@@ -51,7 +51,7 @@ std::size_t windows_together(const Decoder& decoder, std::span<const Window> win
   const std::int64_t length = windows.front().length();
   const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_tokens / length));
   const std::size_t count = std::min(most, windows.size());
-  if (!decoder.geometry.rotary().depends_on_length()) return count;
+  if (!decoder.spec().rotary().depends_on_length()) return count;
   // With dynamic frequencies padding would change the function: only equal lengths go together.
   std::size_t equal = 1;
   while (equal < count && windows[equal].length() == length) ++equal;

@@ -61,7 +61,7 @@ std::int64_t elements_per_token(const std::vector<StreamShape>& streams) {
 LayerCache::LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like,
                        std::vector<StreamStorage> storage)
     : shapes_(std::move(streams)), storage_(std::move(storage)), batch_(batch), like_(like) {
-  expects(!shapes_.empty() && batch >= 1, "a cache has streams and sequences");
+  expects(batch >= 1, "a cache has sequences");
   storage_.resize(shapes_.size());
   const auto rows = static_cast<std::size_t>(batch);
   held_.assign(shapes_.size(), std::vector<std::int64_t>(rows, 0));
@@ -87,6 +87,11 @@ bool LayerCache::is_plain(std::size_t index) const { return !storage_.at(index).
 
 bool LayerCache::before_rotation(std::size_t index) const {
   return storage_.at(index).before_rotation || (!is_plain(index) && storage_[index].codec->keys_before_rotation());
+}
+
+const std::vector<std::int64_t>& LayerCache::lengths() const {
+  expects(!held_.empty(), "a layer without streams holds no tokens; ask the model's cache");
+  return held_.back();
 }
 
 std::int64_t LayerCache::length() const { return *std::max_element(lengths().begin(), lengths().end()); }

@@ -41,8 +41,8 @@ class LayerCache {
   /// Tokens by which buffers grow at least.
   static constexpr std::int64_t kBlock = 64;
 
-  /// An empty cache for `batch` sequences, elements of type and device of `like`. `storage` has one entry for each
-  /// stream, or none: all are stored as they are.
+  /// An empty cache for `batch` sequences (of no streams: for a layer that remembers nothing), elements of type and
+  /// device of `like`. `storage` has one entry for each stream, or none: all are stored as they are.
   LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like,
              std::vector<StreamStorage> storage);
   LayerCache(std::vector<StreamShape> streams, std::int64_t batch, const at::TensorOptions& like);
@@ -81,8 +81,8 @@ class LayerCache {
   bool before_rotation(std::size_t index) const;
 
   /// Tokens held by each sequence, and by the longest. Between the appends of one step streams may differ; these are
-  /// the last stream's.
-  const std::vector<std::int64_t>& lengths() const { return held_.back(); }
+  /// the last stream's. For layers that have streams: how long sequences are is known to the model's cache.
+  const std::vector<std::int64_t>& lengths() const;
   std::int64_t length() const;
 
   /// Bytes of the tokens held, counted from the buffers, not from a formula; a shared beginning counts once.

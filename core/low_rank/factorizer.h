@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.h"
+
 namespace mla {
 
 /// The part [begin, begin + width) of the latent that an up-projection reads.
@@ -15,6 +17,9 @@ struct LatentSlice {
   std::int64_t begin = 0;
   std::int64_t width = 0;
   bool operator==(const LatentSlice&) const = default;
+  /// As [begin, width]. Throws ConfigError naming `path` for anything else.
+  static LatentSlice read(const Json& json, const std::string& path);
+  Json write() const { return {begin, width}; }
 };
 
 /// How well a factorization approximates what it replaces: Frobenius norm of the difference over that of the original.
@@ -22,6 +27,14 @@ struct FactorizationError {
   double joint = 0;  ///< of [K_nope; V] as one matrix
   double key = 0;    ///< of K_nope alone (0 when there is none)
   double value = 0;  ///< of V alone
+};
+
+/// The latent of a factorized layer, known before any weight is read.
+struct LatentShape {
+  std::int64_t width = 0;  ///< latent elements per token
+  LatentSlice key, value;  ///< the parts that keys and values are rebuilt from
+  bool key_up = true;      ///< false: the key slice itself is K_nope
+  bool value_up = true;    ///< false: the value slice itself is V
 };
 
 /// latent = down x; K_nope = up_key latent[key]; V = up_value latent[value]. Matrices in [out, in] layout.
@@ -66,8 +79,17 @@ class Factorizer {
   static constexpr const char* kKind = "low_rank";
   virtual ~Factorizer() = default;
 
+  /// The latent of `layer`.
+  virtual LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const = 0;
+
   /// Latent elements per token of `layer`.
-  virtual std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const = 0;
+  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const {
+    return shape(layer, geometry).width;
+  }
+
+  /// What a decomposition depends on beside the matrices: strategies of equal keys, whatever their widths, cut from the
+  /// same one.
+  virtual Json sharing_key() const = 0;
 
   /// Whether the keys go through the latent as a linear map of the hidden state; QK-norm forbids that.
   virtual bool compresses_keys() const = 0;
@@ -79,7 +101,7 @@ class Factorizer {
   virtual void check(const FactorGeometry& geometry, const std::string& path) const = 0;
 
   /// Parameters of the factors of `layer`, biases not counted.
-  virtual std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const = 0;
+  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const;
 
   /// Decomposes key [nope rows, hidden] and value [value rows, hidden], both float32 or float64 (the arithmetic's
   /// precision), once for all widths up to `largest_width`.

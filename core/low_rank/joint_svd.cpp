@@ -36,9 +36,12 @@ class JointSvd : public Factorizer {
   using Options = TruncatedSvdOptions;
   explicit JointSvd(Options options) : options_(std::move(options)) {}
 
-  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return options_.width.elements(layer, geometry);
+  LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t width = options_.width.elements(layer, geometry);
+    return {width, {0, width}, {0, width}};
   }
+
+  Json sharing_key() const override { return {"joint_svd", write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return true; }
 
@@ -52,10 +55,6 @@ class JointSvd : public Factorizer {
                             geometry.nope_rows(layer), " + ", geometry.value_rows(), " rows, hidden ", geometry.hidden,
                             ")"));
     }
-  }
-
-  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return latent_width(layer, geometry) * (geometry.hidden + geometry.nope_rows(layer) + geometry.value_rows());
   }
 
   std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,

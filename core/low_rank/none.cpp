@@ -33,18 +33,17 @@ class None : public Factorizer {
   };
   explicit None(Options) {}
 
-  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return geometry.nope_rows(layer) + geometry.value_rows();
+  LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t keys = geometry.nope_rows(layer), values = geometry.value_rows();
+    return {.width = keys + values, .key = {0, keys}, .value = {keys, values}, .key_up = false, .value_up = false};
   }
+
+  Json sharing_key() const override { return "none"; }
 
   bool compresses_keys() const override { return false; }
   bool decomposes() const override { return false; }
 
   void check(const FactorGeometry&, const std::string&) const override {}
-
-  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return latent_width(layer, geometry) * geometry.hidden;
-  }
 
   std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
                                            std::int64_t) const override {

@@ -79,11 +79,12 @@ class SplitSvd : public Factorizer {
   };
   explicit SplitSvd(Options options) : options_(std::move(options)) {}
 
-  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
-    const std::int64_t elements = options_.width.elements(layer, geometry);
-    // Without position-free keys there is nothing to give a second budget to.
-    return options_.split_budget == "each" && key_rank(layer, geometry) > 0 ? 2 * elements : elements;
+  LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const Shares share = shares(layer, geometry);
+    return {share.key + share.value, {0, share.key}, {share.key, share.value}};
   }
+
+  Json sharing_key() const override { return {"split_svd", options_.split_budget, write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return true; }
 
@@ -100,12 +101,6 @@ class SplitSvd : public Factorizer {
     }
   }
 
-  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
-    const Shares share = shares(layer, geometry);
-    return share.key * (geometry.hidden + geometry.nope_rows(layer)) +
-           share.value * (geometry.hidden + geometry.value_rows());
-  }
-
   std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
                                            std::int64_t largest_width) const override {
     return std::make_unique<SplitDecomposition>(key, value, largest_width, options_.factor);
@@ -120,10 +115,11 @@ class SplitSvd : public Factorizer {
   }
 
   Shares shares(std::int64_t layer, const FactorGeometry& geometry) const {
-    const std::int64_t width = latent_width(layer, geometry);
-    // A fixed budget that does not fit is an error of the config, not to be moved over.
-    if (options_.split_budget == "each" && key_rank(layer, geometry) > 0) return {width / 2, width / 2};
-    return divide(width, key_rank(layer, geometry), value_rank(geometry));
+    const std::int64_t elements = options_.width.elements(layer, geometry);
+    // Each for itself: a budget that does not fit is an error of the config, not to be moved over. Without
+    // position-free keys there is nothing to give a second budget to.
+    if (options_.split_budget == "each" && key_rank(layer, geometry) > 0) return {elements, elements};
+    return divide(elements, key_rank(layer, geometry), value_rank(geometry));
   }
 
   Options options_;

@@ -38,9 +38,12 @@ class ValueSvd : public Factorizer {
   using Options = TruncatedSvdOptions;
   explicit ValueSvd(Options options) : options_(std::move(options)) {}
 
-  std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return geometry.nope_rows(layer) + options_.width.elements(layer, geometry);
+  LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t keys = geometry.nope_rows(layer), values = options_.width.elements(layer, geometry);
+    return {.width = keys + values, .key = {0, keys}, .value = {keys, values}, .key_up = false};
   }
+
+  Json sharing_key() const override { return {"value_svd", write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return false; }
 
@@ -54,11 +57,6 @@ class ValueSvd : public Factorizer {
                             " elements but V has rank at most ", rank, " (", geometry.value_rows(), " rows, hidden ",
                             geometry.hidden, ")"));
     }
-  }
-
-  std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const override {
-    return latent_width(layer, geometry) * geometry.hidden +
-           options_.width.elements(layer, geometry) * geometry.value_rows();
   }
 
   std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,

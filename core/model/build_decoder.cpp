@@ -3,11 +3,8 @@
 
 #include <atomic>
 
-#include "core/attention/grouped_query.h"
-#include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
-#include "core/model/latent_config.h"
 #include "core/model/weight_names.h"
 
 namespace mla {
@@ -64,17 +61,6 @@ class WeightTaker {
       throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
     return options_.dtype ? tensor.to(*options_.dtype, /*non_blocking=*/false, /*copy=*/true) : tensor;
   }
-  Projection projection(const std::string& key, std::int64_t rows, std::int64_t columns, bool bias) {
-    Projection projection{take(key + ".weight", {rows, columns}), {}};
-    if (bias) projection.bias = take(key + ".bias", {rows});
-    return projection;
-  }
-  /// One weight for all heads, or one per head.
-  at::Tensor take_norm(const std::string& key, std::int64_t heads, std::int64_t width) {
-    const auto found = weights_.find(key);
-    const bool per_head = found != weights_.end() && found->second.dim() == 2;
-    return per_head ? take(key, {heads, width}) : take(key, {width});
-  }
   /// Whether both are there with the same values, whatever dtypes they are held in.
   bool equal(const std::string& first, const std::string& second) const {
     const auto a = weights_.find(first), b = weights_.find(second);
@@ -106,45 +92,24 @@ class WeightTaker {
   const LoadOptions& options_;
 };
 
-std::unique_ptr<Attention> take_grouped_query(WeightTaker& taker, const Geometry& geometry, std::int64_t layer,
-                                              const std::string& prefix) {
-  const std::int64_t query_rows = geometry.heads * geometry.head_dim, key_rows = geometry.kv_heads * geometry.head_dim;
-  GroupedQueryAttention::Weights weights;
-  weights.query = taker.projection(prefix + "q_proj", query_rows, geometry.hidden, geometry.query_bias);
-  weights.key = taker.projection(prefix + "k_proj", key_rows, geometry.hidden, geometry.key_bias);
-  weights.value = taker.projection(prefix + "v_proj", key_rows, geometry.hidden, geometry.value_bias);
-  weights.output = taker.projection(prefix + "o_proj", geometry.hidden, query_rows, geometry.output_bias);
-  if (geometry.qk_norm) {
-    weights.query_norm = taker.take(prefix + "q_norm.weight", {geometry.head_dim});
-    weights.key_norm = taker.take(prefix + "k_norm.weight", {geometry.head_dim});
+/// The attention of a block, and the maps of its feed-forward part.
+DecoderLayer take_layer(WeightTaker& taker, const ModelSpec& spec, std::int64_t index) {
+  const std::string prefix = cat("model.layers.", index, "."), attention = prefix + "self_attn.";
+  TensorMap own, rest;
+  for (const ModelParameter& parameter : layer_parameters(spec, index)) {
+    const at::Tensor tensor = taker.take(parameter.name, parameter.shape);
+    if (parameter.name.starts_with(attention)) {
+      own[parameter.name.substr(attention.size())] = tensor;
+    } else {
+      rest[parameter.name.substr(prefix.size())] = tensor;
+    }
   }
-  return std::make_unique<GroupedQueryAttention>(geometry.attention(layer), std::move(weights));
-}
-
-std::unique_ptr<Attention> take_latent(WeightTaker& taker, const Geometry& geometry, std::int64_t layer,
-                                       const LatentLayerConfig& config, const std::string& prefix) {
-  const LatentLayout& layout = config.layout;
-  const std::int64_t query_width = layout.rope_width() + layout.content_width;
-  const std::int64_t key_rows = geometry.kv_heads * layout.content_width,
-                     value_rows = geometry.kv_heads * layout.value_width;
-  LatentAttention::Weights weights;
-  weights.query =
-      taker.projection(prefix + "q_proj", geometry.heads * query_width, geometry.hidden, geometry.query_bias);
-  weights.rope_key = taker.projection(prefix + "k_rope_proj", layout.rope_heads() * layout.rope_width(),
-                                      geometry.hidden, geometry.key_bias);
-  weights.down = taker.projection(prefix + "kv_down_proj", layout.latent_width, geometry.hidden, false);
-  if (config.key_up) weights.key_up.weight = taker.take(prefix + "k_up_proj.weight", {key_rows, layout.key.width});
-  if (config.value_up)
-    weights.value_up.weight = taker.take(prefix + "v_up_proj.weight", {value_rows, layout.value.width});
-  if (geometry.key_bias) weights.key_up.bias = taker.take(prefix + "k_up_proj.bias", {key_rows});
-  if (geometry.value_bias) weights.value_up.bias = taker.take(prefix + "v_up_proj.bias", {value_rows});
-  weights.output =
-      taker.projection(prefix + "o_proj", geometry.hidden, geometry.heads * layout.value_width, geometry.output_bias);
-  if (geometry.qk_norm) {
-    weights.query_norm = taker.take_norm(prefix + "q_norm.weight", geometry.heads, query_width);
-    weights.key_norm = taker.take_norm(prefix + "k_norm.weight", geometry.kv_heads, query_width);
-  }
-  return std::make_unique<LatentAttention>(geometry.attention(layer), layout, std::move(weights));
+  return {spec.attention(index).build(spec, std::move(own)),
+          rest.at("input_layernorm.weight"),
+          rest.at("post_attention_layernorm.weight"),
+          take_projection(rest, "mlp.gate_proj"),
+          take_projection(rest, "mlp.up_proj"),
+          take_projection(rest, "mlp.down_proj")};
 }
 
 /// Files store a tied matrix under either name, or under both. Returns whether it is one: a file's own output matrix
@@ -162,28 +127,17 @@ bool tie(WeightTaker& taker) {
 
 }  // namespace
 
-Decoder build_decoder(const Geometry& stated, const Json& config, WeightMap weights, const std::string& name,
-                      const LoadOptions& options) {
-  const auto latent = read_latent_config(config, stated, name);
+Decoder build_decoder(const ModelSpec& stated, WeightMap weights, const std::string& name, const LoadOptions& options) {
   WeightTaker taker(std::move(weights), name, options);
-  Geometry geometry = stated;
-  if (geometry.tied_embeddings) geometry.tied_embeddings = tie(taker);
-  Decoder decoder(geometry);
+  ModelSpec spec = stated;
+  if (spec.tied_embeddings) spec.tied_embeddings = tie(taker);
+  Decoder decoder(spec);
   decoder.compute_dtype = options.dtype.value_or(at::kFloat);
-  decoder.embedding = taker.take(kEmbedding, {geometry.vocabulary, geometry.hidden});
-  decoder.final_norm = taker.take("model.norm.weight", {geometry.hidden});
-  if (!geometry.tied_embeddings) decoder.output = taker.take(kOutput, {geometry.vocabulary, geometry.hidden});
-  for (std::size_t i = 0; i < decoder.layers.size(); ++i) {
-    DecoderLayer& layer = decoder.layers[i];
-    const std::string prefix = cat("model.layers.", i, "."), attention = prefix + "self_attn.", mlp = prefix + "mlp.";
-    const auto index = static_cast<std::int64_t>(i);
-    layer.attention_norm = taker.take(prefix + "input_layernorm.weight", {geometry.hidden});
-    layer.mlp_norm = taker.take(prefix + "post_attention_layernorm.weight", {geometry.hidden});
-    layer.attention = latent[i] ? take_latent(taker, geometry, index, *latent[i], attention)
-                                : take_grouped_query(taker, geometry, index, attention);
-    layer.gate = taker.projection(mlp + "gate_proj", geometry.intermediate, geometry.hidden, geometry.mlp_bias);
-    layer.up = taker.projection(mlp + "up_proj", geometry.intermediate, geometry.hidden, geometry.mlp_bias);
-    layer.down = taker.projection(mlp + "down_proj", geometry.hidden, geometry.intermediate, geometry.mlp_bias);
+  decoder.embedding = taker.take(kEmbedding, {spec.vocabulary, spec.hidden});
+  decoder.final_norm = taker.take("model.norm.weight", {spec.hidden});
+  if (!spec.tied_embeddings) decoder.output = taker.take(kOutput, {spec.vocabulary, spec.hidden});
+  for (std::int64_t i = 0; i < spec.layer_count(); ++i) {
+    decoder.layers[static_cast<std::size_t>(i)] = take_layer(taker, spec, i);
   }
   taker.finish();
   return decoder;

@@ -7,8 +7,8 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/model/family.h"
-#include "core/model/latent_config.h"
 #include "core/model/llama2c.h"
+#include "core/model/model_config.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
 
@@ -30,12 +30,12 @@ void expect_model_folder(const fs::path& path) {
 }
 
 /// The ids that end a text, where generation_config.json names some: they go before those of config.json.
-void read_generation_config(const fs::path& folder, Geometry& geometry) {
+void read_generation_config(const fs::path& folder, ModelSpec& spec) {
   const fs::path path = folder / kGenerationFile;
   if (!fs::exists(path)) return;
   const Json config = read_json(path);
   const std::vector<std::int64_t> ends = ConfigReader(config, path.string()).tokens("eos_token_id");
-  if (!ends.empty()) geometry.ends = ends;
+  if (!ends.empty()) spec.ends = ends;
 }
 
 Json read_config(const fs::path& folder) {
@@ -45,11 +45,10 @@ Json read_config(const fs::path& folder) {
   return config;
 }
 
-Geometry geometry_of(const fs::path& folder, const Json& config) {
-  const std::string name = (folder / kConfigFile).string();
-  Geometry geometry = read_geometry(without_latent_config(config, name), name);
-  read_generation_config(folder, geometry);
-  return geometry;
+ModelSpec spec_of(const fs::path& folder, const Json& config, const StoredDimensions& stored) {
+  ModelSpec spec = read_model_config(config, (folder / kConfigFile).string(), stored);
+  read_generation_config(folder, spec);
+  return spec;
 }
 
 /// Tokenizer and generation files that belong to a model, whatever its weights.
@@ -80,17 +79,20 @@ void copy_companions(const fs::path& source, const fs::path& folder) {
 
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   if (is_llama2c(path)) {
-    const Geometry geometry = read_llama2c_geometry(path);
-    return {build_decoder(geometry, Json::object(), read_llama2c_weights(path), path.string(), options),
-            make_config(geometry), path};
+    const ModelSpec spec = read_llama2c_spec(path);
+    return {build_decoder(spec, read_llama2c_weights(path), path.string(), options), make_config(spec), path};
   }
   expect_model_folder(path);
   const Json config = read_config(path);
-  const Geometry geometry = geometry_of(path, config);
+  spec_of(path, config, {});  // what is wrong in it is told before anything about weights
   WeightMap weights = with_usual_names(read_weight_files(path), path.string());
-  Checkpoint checkpoint{build_decoder(geometry, config, std::move(weights), path.string(), options), config, path};
-  if (geometry.tied_embeddings && !checkpoint.decoder.geometry.tied_embeddings) {
-    checkpoint.config["tie_word_embeddings"] = false;
+  const ModelSpec spec = spec_of(path, config, [&](const std::string& name) {
+    const auto found = weights.find(name);
+    return found == weights.end() ? std::int64_t{0} : found->second.dim();
+  });
+  Checkpoint checkpoint{build_decoder(spec, std::move(weights), path.string(), options), config, path};
+  if (spec.tied_embeddings && !checkpoint.decoder.spec().tied_embeddings) {
+    checkpoint.config = write_model_config(checkpoint.decoder.spec(), config, (path / kConfigFile).string());
     log_warning_once(cat(path.string(),
                          ": config.json ties the output matrix to the embedding, but the weights hold "
                          "another lm_head.weight: that one is used, as in transformers"));
@@ -98,10 +100,10 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   return checkpoint;
 }
 
-Geometry load_geometry(const fs::path& path) {
-  if (is_llama2c(path)) return read_llama2c_geometry(path);
+ModelSpec load_spec(const fs::path& path) {
+  if (is_llama2c(path)) return read_llama2c_spec(path);
   expect_model_folder(path);
-  return geometry_of(path, read_config(path));
+  return spec_of(path, read_config(path), {});
 }
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
@@ -122,7 +124,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   });
   copy_companions(checkpoint.source, folder);
   write_json(folder / kConfigFile,
-             with_latent_config(checkpoint.config, checkpoint.decoder, checkpoint.source.string()));
+             write_model_config(checkpoint.decoder.spec(), checkpoint.config, checkpoint.source.string()));
 }
 
 }  // namespace mla

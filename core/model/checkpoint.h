@@ -21,7 +21,7 @@ struct LoadOptions {
 /// A model together with what its files say beyond the weights.
 struct Checkpoint {
   Decoder decoder;
-  Json config;                   ///< config.json as read, or made for a llama2.c file
+  Json config;  ///< config.json as read, or made for a llama2.c file: what it says beside the spec is kept
   std::filesystem::path source;  ///< the folder or file it was read from
 };
 
@@ -31,18 +31,17 @@ struct Checkpoint {
 /// adapter.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
-/// Only the geometry: reads config.json and generation_config.json, or a file's header, not the weights.
-Geometry load_geometry(const std::filesystem::path& path);
+/// Only the description: reads config.json and generation_config.json, or a file's header, not the weights.
+ModelSpec load_spec(const std::filesystem::path& path);
 
 /// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
-/// keep the dtype they are held in. Tokenizer files beside the source are copied. config.json is written last, so
-/// that a folder with one is complete.
+/// keep the dtype they are held in. config.json is written from the decoder's spec. Tokenizer files beside the source
+/// are copied. config.json is written last, so that a folder with one is complete.
 void save_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
 
-/// Weights of a decoder by Hugging Face names, checked against `geometry` and the converted layers in `config`; used by
-/// both readers. `name` stands for the source in errors. Where embeddings are tied but the weights hold another output
-/// matrix, that one is kept, and the decoder's geometry says that they are not tied.
-Decoder build_decoder(const Geometry& geometry, const Json& config, WeightMap weights, const std::string& name,
-                      const LoadOptions& options);
+/// Weights of a decoder by Hugging Face names, checked against its description. `name` stands for the source in errors.
+/// Where embeddings are tied but the weights hold another output matrix, that one is kept, and the decoder's spec says
+/// that they are not tied.
+Decoder build_decoder(const ModelSpec& spec, WeightMap weights, const std::string& name, const LoadOptions& options);
 
 }  // namespace mla

@@ -22,11 +22,15 @@ at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x) {
                            matching(layer.down.weight, x));
 }
 
-at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const Geometry& geometry) {
-  return rms_norm(x, matching(weight, x), geometry.norm_epsilon);
+at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const ModelFrame& frame) {
+  return rms_norm(x, matching(weight, x), frame.norm_epsilon);
 }
 
 }  // namespace
+
+std::int64_t DecoderCache::length() const {
+  return lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end());
+}
 
 std::int64_t DecoderCache::bytes() const {
   std::int64_t total = 0;
@@ -51,20 +55,31 @@ void DecoderCache::reserve(std::int64_t tokens) {
 }
 
 void DecoderCache::begin_step(const std::vector<std::int64_t>& counts) {
+  counts_ = counts;
   for (LayerCache& layer : layers_) layer.begin_step(counts);
+}
+
+void DecoderCache::end_step(std::int64_t given) {
+  for (std::size_t row = 0; row < lengths_.size(); ++row) lengths_[row] += counts_.empty() ? given : counts_[row];
 }
 
 void DecoderCache::reset() {
   for (LayerCache& layer : layers_) layer.reset();
+  std::fill(lengths_.begin(), lengths_.end(), 0);
 }
 
 void DecoderCache::reset(std::int64_t row) {
   for (LayerCache& layer : layers_) layer.reset(row);
+  lengths_.at(static_cast<std::size_t>(row)) = 0;
 }
 
 DecoderCache DecoderCache::select(const at::Tensor& rows) const {
   DecoderCache selected;
   for (const LayerCache& layer : layers_) selected.layers_.push_back(layer.select(rows));
+  const at::Tensor index = rows.to(at::kCPU, at::kLong).contiguous();
+  for (std::int64_t i = 0; i < index.numel(); ++i) {
+    selected.lengths_.push_back(lengths_.at(static_cast<std::size_t>(index.const_data_ptr<std::int64_t>()[i])));
+  }
   selected.positions_ = positions_;
   return selected;
 }
@@ -72,12 +87,21 @@ DecoderCache DecoderCache::select(const at::Tensor& rows) const {
 DecoderCache DecoderCache::fork(std::int64_t row, std::int64_t count) const {
   DecoderCache forked;
   for (const LayerCache& layer : layers_) forked.layers_.push_back(layer.fork(row, count));
+  forked.lengths_.assign(static_cast<std::size_t>(count), lengths_.at(static_cast<std::size_t>(row)));
   forked.positions_ = positions_;
   return forked;
 }
 
-Decoder::Decoder(Geometry shape) : geometry(std::move(shape)), rotary_(geometry.rotary()) {
-  layers.resize(static_cast<std::size_t>(geometry.layers));
+Decoder::Decoder(ModelSpec spec) {
+  set_spec(std::move(spec));
+  layers.resize(spec_.layers.size());
+}
+
+void Decoder::set_spec(ModelSpec spec) {
+  spec_ = std::move(spec);
+  rotary_ = spec_.rotary();
+  wanted_ = wanted_slots(spec_);
+  groups_ = group_boundaries(spec_);
 }
 
 at::Tensor Decoder::embed(const at::Tensor& ids) const {
@@ -97,25 +121,85 @@ RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::i
   return rotary_.table(first, count, length, embedding.options().dtype(compute_dtype));
 }
 
-at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, const RotaryTable& rotary,
-                                const QueryKeyProbe& probe, const at::Tensor& documents) const {
+ForwardContext Decoder::context(std::int64_t length, const at::Tensor& documents) const {
+  ForwardContext context;
+  context.rotary = rotary_table(0, length, length);
+  context.documents = documents;
+  return context;
+}
+
+at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
   const DecoderLayer& layer = layers.at(index);
-  const at::Tensor attended =
-      x + layer.attention->forward(norm(x, layer.attention_norm, geometry), rotary, probe, documents);
-  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, geometry));
+  context.layer = static_cast<std::int64_t>(index);
+  context.wanted = wanted_[index];
+  context.show(Tap::kLayerInput, x);
+  const at::Tensor input = norm(x, layer.attention_norm, spec_);
+  context.show(Tap::kAttentionInput, input);
+  const at::Tensor attention = layer.attention->forward(input, context);
+  context.show(Tap::kAttentionOutput, attention);
+  const at::Tensor attended = x + attention, inner = norm(attended, layer.mlp_norm, spec_);
+  context.show(Tap::kFeedForwardInput, inner);
+  const at::Tensor fed = feed_forward(layer, inner);
+  context.show(Tap::kFeedForwardOutput, fed);
+  const at::Tensor left = attended + fed;
+  context.show(Tap::kLayerOutput, left);
+  return left;
+}
+
+at::Tensor Decoder::through_group(std::size_t begin, std::size_t end, at::Tensor x, ForwardContext& context) const {
+  for (std::size_t i = begin; i < end; ++i) x = apply_layer(i, x, context);
+  context.slots.clear();
+  return x;
 }
 
 at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& documents) const {
   at::Tensor x = embed(ids);
-  const RotaryTable rotary = rotary_table(0, ids.size(1), ids.size(1));
+  ForwardContext surroundings = context(ids.size(1), documents);
   const bool checkpointed = checkpoint_activations && at::GradMode::is_enabled();
   // A layer's parameters may be trained below an embedding that is not.
   if (checkpointed && !x.requires_grad()) x = x.detach().requires_grad_(true);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const auto layer = [=, this](const at::Tensor& input) { return apply_layer(i, input, rotary, {}, documents); };
-    x = checkpointed ? checkpoint_block(x, layer) : layer(x);
+  for (std::size_t g = 0; g + 1 < groups_.size(); ++g) {
+    const std::size_t begin = groups_[g], end = groups_[g + 1];
+    if (!checkpointed) {
+      x = through_group(begin, end, x, surroundings);
+      continue;
+    }
+    // What layers hand on to each other is computed again with them.
+    x = checkpoint_block(x, [=, this](const at::Tensor& input) {
+      ForwardContext again = surroundings;
+      return through_group(begin, end, input, again);
+    });
   }
-  return norm(x, final_norm, geometry);
+  return final_states(x);
+}
+
+at::Tensor Decoder::final_states(const at::Tensor& x) const { return norm(x, final_norm, spec_); }
+
+void Decoder::observe(const at::Tensor& ids, const Observer& observer) const {
+  ForwardContext surroundings = context(ids.size(1));
+  surroundings.observer = &observer;
+  at::Tensor x = embed(ids);
+  for (std::size_t g = 0; g + 1 < groups_.size(); ++g) x = through_group(groups_[g], groups_[g + 1], x, surroundings);
+}
+
+void Decoder::replace_attention(std::size_t index, std::unique_ptr<Attention> attention) {
+  ModelSpec spec = spec_;
+  spec.layers.at(index).attention = attention->spec();
+  layers.at(index).attention = std::move(attention);
+  set_spec(std::move(spec));
+}
+
+void Decoder::remove_layers(const std::vector<std::size_t>& removed) {
+  ModelSpec spec = spec_;
+  spec.layers.clear();
+  std::vector<DecoderLayer> kept;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (std::find(removed.begin(), removed.end(), i) != removed.end()) continue;
+    kept.push_back(std::move(layers[i]));
+    spec.layers.push_back(spec_.layers[i]);
+  }
+  layers = std::move(kept);
+  set_spec(std::move(spec));
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
@@ -135,30 +219,49 @@ at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, D
   return logits(hidden.flatten(0, 1).index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
 }
 
-CachedStep Decoder::cached_step(DecoderCache& cache, std::int64_t count) const {
-  const std::vector<std::int64_t>& before = cache.lengths();
+void Decoder::place(DecoderCache& cache, std::int64_t count, ForwardContext& context) const {
+  context.before = cache.lengths();
+  const std::vector<std::int64_t>& before = context.before;
   const std::int64_t longest = cache.length() + count;
-  const bool equal = std::all_of(before.begin(), before.end(), [&](std::int64_t n) { return n == before.front(); });
+  const bool equal = all_equal(before);
   if (rotary_.depends_on_length()) {
-    CachedStep step{{}, rotary_table(0, longest, longest)};
+    context.history = rotary_table(0, longest, longest);
     std::vector<at::Tensor> cosine, sine;
     for (std::size_t row = 0; row < (equal ? 1 : before.size()); ++row) {
       const RotaryTable own = rotary_table(before[row], count, before[row] + count);
       cosine.push_back(own.cosine);
       sine.push_back(own.sine);
     }
-    step.rotary = {at::cat(cosine), at::cat(sine)};
-    return step;
+    context.rotary = {at::cat(cosine), at::cat(sine)};
+    return;
   }
   RotaryTable& all = cache.positions_;
   if (!all.cosine.defined() || all.cosine.size(0) < longest) all = rotary_table(0, longest + longest / 2 + 64, longest);
   const auto first = [](const RotaryTable& table, std::int64_t begin, std::int64_t length) {
     return RotaryTable{table.cosine.narrow(0, begin, length), table.sine.narrow(0, begin, length)};
   };
-  if (equal) return {first(all, before.front(), count), first(all, 0, longest)};
+  context.history = first(all, 0, longest);
+  if (equal) {
+    context.rotary = first(all, before.front(), count);
+    return;
+  }
   const at::Tensor begin = at::tensor(before, at::kLong).unsqueeze(1);
   const at::Tensor index = (begin + at::arange(count, at::kLong)).flatten().to(all.cosine.device());
-  return {{all.cosine.index_select(0, index), all.sine.index_select(0, index)}, first(all, 0, longest)};
+  context.rotary = {all.cosine.index_select(0, index), all.sine.index_select(0, index)};
+}
+
+at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,
+                                       LayerCache& cache) const {
+  const DecoderLayer& layer = layers[index];
+  context.layer = static_cast<std::int64_t>(index);
+  context.wanted = wanted_[index];
+  at::Tensor attended;
+  try {
+    attended = x + layer.attention->forward_cached(norm(x, layer.attention_norm, spec_), context, cache);
+  } catch (const DataError& error) {  // a codec met what it cannot hold
+    throw DataError(cat("layer ", index, ", ", error.what()));
+  }
+  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_));
 }
 
 at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,
@@ -166,32 +269,31 @@ at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& ca
   expects(counts.empty() || *std::max_element(counts.begin(), counts.end()) == ids.size(1),
           "the largest count is the number of tokens given");
   cache.begin_step(counts);
-  const CachedStep step = cached_step(cache, ids.size(1));
+  ForwardContext surroundings;
+  surroundings.path = path;
+  place(cache, ids.size(1), surroundings);
   at::Tensor x = embed(ids);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const DecoderLayer& layer = layers[i];
-    try {
-      x = x + layer.attention->forward_cached(norm(x, layer.attention_norm, geometry), step, cache.layer(i), path);
-    } catch (const DataError& error) {  // a codec met what it cannot hold
-      throw DataError(cat("layer ", i, ", ", error.what()));
-    }
-    x = x + feed_forward(layer, norm(x, layer.mlp_norm, geometry));
+  for (std::size_t g = 0; g + 1 < groups_.size(); ++g) {
+    for (std::size_t i = groups_[g]; i < groups_[g + 1]; ++i)
+      x = apply_layer_cached(i, x, surroundings, cache.layer(i));
+    surroundings.slots.clear();
   }
-  return norm(x, final_norm, geometry);
+  cache.end_step(ids.size(1));
+  return final_states(x);
 }
 
 DecoderCache Decoder::make_cache(std::int64_t batch, const CacheFormat& format) const {
   const at::TensorOptions like = embedding.options().dtype(compute_dtype).requires_grad(false);
   std::vector<LayerCache> caches;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const std::vector<StreamShape> streams = layers[i].attention->cache_streams();
+    const std::vector<StreamShape> streams = spec_.layers[i].attention->streams();
     std::vector<StreamStorage> storage;
     for (const StreamShape& stream : streams) {
       storage.push_back(format ? format(static_cast<std::int64_t>(i), stream) : StreamStorage{});
     }
     caches.emplace_back(streams, batch, like, std::move(storage));
   }
-  return DecoderCache(std::move(caches));
+  return DecoderCache(std::move(caches), batch);
 }
 
 void Decoder::prepare_decode() {
@@ -223,14 +325,8 @@ std::int64_t Decoder::parameter_count() const {
   return count;
 }
 
-std::vector<std::int64_t> Decoder::cached_elements() const {
-  std::vector<std::int64_t> elements;
-  for (const DecoderLayer& layer : layers) elements.push_back(elements_per_token(layer.attention->cache_streams()));
-  return elements;
-}
-
 Decoder Decoder::clone() const {
-  Decoder copy(geometry);
+  Decoder copy(spec_);
   copy.compute_dtype = compute_dtype;
   copy.checkpoint_activations = checkpoint_activations;
   const auto tensor = [](const at::Tensor& t) { return t.defined() ? t.detach().clone() : t; };

@@ -10,7 +10,7 @@
 
 #include "core/attention/attention.h"
 #include "core/attention/projection.h"
-#include "core/model/geometry.h"
+#include "core/model/model_spec.h"
 
 namespace mla {
 
@@ -21,26 +21,31 @@ struct DecoderLayer {
   Projection gate, up, down;            ///< [intermediate, hidden] twice, [hidden, intermediate]
 };
 
-/// The cache of a whole model: one LayerCache per layer, all of the same sequences and lengths.
+/// The cache of a whole model: one LayerCache per layer, all of the same sequences, and how long those are, which
+/// layers that remember nothing do not tell.
 class DecoderCache {
  public:
   DecoderCache() = default;
-  explicit DecoderCache(std::vector<LayerCache> layers) : layers_(std::move(layers)) {}
+  DecoderCache(std::vector<LayerCache> layers, std::int64_t batch)
+      : layers_(std::move(layers)), lengths_(static_cast<std::size_t>(batch), 0) {}
   LayerCache& layer(std::size_t index) { return layers_.at(index); }
   const LayerCache& layer(std::size_t index) const { return layers_.at(index); }
-  std::int64_t batch() const { return layers_.empty() ? 0 : layers_.front().batch(); }
+  std::int64_t batch() const { return static_cast<std::int64_t>(lengths_.size()); }
   /// Tokens held by each sequence, and by the longest.
-  const std::vector<std::int64_t>& lengths() const { return layers_.front().lengths(); }
-  std::int64_t length() const { return layers_.empty() ? 0 : layers_.front().length(); }
+  const std::vector<std::int64_t>& lengths() const { return lengths_; }
+  std::int64_t length() const;
 
   /// Bytes of all layers: counted in the buffers, predicted from shapes and lengths, and allocated with reserve.
   std::int64_t bytes() const;
   std::int64_t predicted_bytes() const;
   std::int64_t allocated_bytes() const;
 
+  /// A step begins, whose counts are those of LayerCache::begin_step(), and ends with `given` tokens in every layer.
+  void begin_step(const std::vector<std::int64_t>& counts);
+  void end_step(std::int64_t given);
+
   /// See LayerCache.
   void reserve(std::int64_t tokens);
-  void begin_step(const std::vector<std::int64_t>& counts);
   void reset();
   void reset(std::int64_t row);
   DecoderCache select(const at::Tensor& rows) const;
@@ -49,13 +54,17 @@ class DecoderCache {
  private:
   friend class Decoder;
   std::vector<LayerCache> layers_;
+  std::vector<std::int64_t> lengths_, counts_;
   RotaryTable positions_;  ///< of positions from 0 on, as far as they were needed
 };
 
 /// A language model: token ids in, logits out. Arithmetic runs in `compute_dtype`; weights may be stored narrower.
 class Decoder {
  public:
-  explicit Decoder(Geometry geometry);
+  /// Of this description, its layers still empty.
+  explicit Decoder(ModelSpec spec);
+
+  const ModelSpec& spec() const { return spec_; }
 
   /// Logits [batch, length, vocabulary] of ids [batch, length], int64, without a cache.
   at::Tensor forward(const at::Tensor& ids) const;
@@ -86,24 +95,28 @@ class Decoder {
   /// Lets every layer derive what makes decoding cheaper. Weights must not change afterwards; clones are not prepared.
   void prepare_decode();
 
-  /// Embeddings [batch, length, hidden] and one block's step, for work that goes layer by layer.
+  /// Work that goes layer by layer: embeddings [batch, length, hidden], the surroundings of `length` tokens without a
+  /// cache, one block's step in them, and the norm after the last. `documents` as in hidden_states().
   at::Tensor embed(const at::Tensor& ids) const;
-  at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, const RotaryTable& rotary, const QueryKeyProbe& probe,
-                         const at::Tensor& documents = {}) const;
-  RotaryTable rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const;
+  ForwardContext context(std::int64_t length, const at::Tensor& documents = {}) const;
+  at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, ForwardContext& context) const;
+  at::Tensor final_states(const at::Tensor& x) const;
+
+  /// hidden_states() without its last norm, watched by `observer`.
+  void observe(const at::Tensor& ids, const Observer& observer) const;
+
+  /// Puts other attention into a block, or takes blocks out; the description follows.
+  void replace_attention(std::size_t layer, std::unique_ptr<Attention> attention);
+  void remove_layers(const std::vector<std::size_t>& layers);
 
   /// Calls `visit` with the Hugging Face name and tensor of each parameter, in file order. A tied output matrix is
   /// not visited.
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit);
   std::int64_t parameter_count() const;
 
-  /// Cached elements per token of each layer, as its attention states them.
-  std::vector<std::int64_t> cached_elements() const;
-
   /// A deep copy with its own weights.
   Decoder clone() const;
 
-  Geometry geometry;
   std::vector<DecoderLayer> layers;
   at::Tensor embedding;   ///< [vocabulary, hidden]
   at::Tensor final_norm;  ///< [hidden]
@@ -114,9 +127,17 @@ class Decoder {
   bool checkpoint_activations = false;
 
  private:
-  CachedStep cached_step(DecoderCache& cache, std::int64_t count) const;
+  void set_spec(ModelSpec spec);
+  RotaryTable rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const;
+  void place(DecoderCache& cache, std::int64_t count, ForwardContext& context) const;
+  at::Tensor apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,
+                                LayerCache& cache) const;
+  at::Tensor through_group(std::size_t begin, std::size_t end, at::Tensor x, ForwardContext& context) const;
 
+  ModelSpec spec_;
   Rotary rotary_;
+  std::vector<std::vector<std::string>> wanted_;  ///< slots that each layer fills
+  std::vector<std::size_t> groups_;               ///< group_boundaries()
 };
 
 }  // namespace mla

@@ -10,37 +10,39 @@ namespace {
 
 constexpr std::int64_t kDefaultWindow = 4096, kDefaultWindowLayers = 28;
 
-std::int64_t read_head_dim(ConfigReader& config, const Geometry& geometry, const FamilyDefaults& defaults) {
+std::int64_t read_head_dim(ConfigReader& config, std::int64_t hidden, std::int64_t heads,
+                           const FamilyDefaults& defaults) {
   if (config.has("head_dim")) return config.size("head_dim", kMostHeadDim);
   if (defaults.head_dim) {
     config.refuse_null("head_dim");
     return *defaults.head_dim;
   }
-  if (geometry.hidden % geometry.heads != 0) {
-    config.refuse("hidden_size",
-                  cat("is not a multiple of num_attention_heads = ", geometry.heads, ", and head_dim is absent"));
+  if (hidden % heads != 0) {
+    config.refuse("hidden_size", cat("is not a multiple of num_attention_heads = ", heads, ", and head_dim is absent"));
   }
-  return geometry.hidden / geometry.heads;
+  return hidden / heads;
 }
 
-void read_heads(ConfigReader& config, Geometry& geometry, const FamilyDefaults& defaults) {
-  geometry.heads = config.size("num_attention_heads", kMostHeads);
+HeadFields read_heads(ConfigReader& config, std::int64_t hidden, const FamilyDefaults& defaults) {
+  HeadFields heads;
+  heads.heads = config.size("num_attention_heads", kMostHeads);
   // null stands for one KV head per query head; a key that is left out for what the family assumes.
   const bool stated = config.has("num_key_value_heads") || config.is_null("num_key_value_heads");
-  geometry.kv_heads = config.size_or("num_key_value_heads",
-                                     stated ? geometry.heads : defaults.kv_heads.value_or(geometry.heads), kMostHeads);
-  if (geometry.heads % geometry.kv_heads != 0) {
-    config.refuse("num_key_value_heads", cat("must divide num_attention_heads = ", geometry.heads,
-                                             stated ? "" : cat("; left out, it means ", geometry.kv_heads)));
+  heads.kv_heads =
+      config.size_or("num_key_value_heads", stated ? heads.heads : defaults.kv_heads.value_or(heads.heads), kMostHeads);
+  if (heads.heads % heads.kv_heads != 0) {
+    config.refuse("num_key_value_heads", cat("must divide num_attention_heads = ", heads.heads,
+                                             stated ? "" : cat("; left out, it means ", heads.kv_heads)));
   }
-  geometry.head_dim = read_head_dim(config, geometry, defaults);
-  if (geometry.head_dim % 2 != 0) {
-    config.refuse("head_dim", cat("the head dimension must be positive and even, it is ", geometry.head_dim));
+  heads.head_dim = read_head_dim(config, hidden, heads.heads, defaults);
+  if (heads.head_dim % 2 != 0) {
+    config.refuse("head_dim", cat("the head dimension must be positive and even, it is ", heads.head_dim));
   }
-  if (geometry.heads * geometry.head_dim > kMostHeadRows) {
+  if (heads.heads * heads.head_dim > kMostHeadRows) {
     config.refuse("num_attention_heads",
-                  cat("times the head dimension ", geometry.head_dim, " is more than ", kMostHeadRows));
+                  cat("times the head dimension ", heads.head_dim, " is more than ", kMostHeadRows));
   }
+  return heads;
 }
 
 /// The types that layer_types names, one a layer; empty where the key is absent.
@@ -60,43 +62,89 @@ std::vector<std::string> read_layer_types(ConfigReader& config, std::int64_t lay
   return types;
 }
 
-Geometry read_with(ConfigReader& reader, std::vector<std::pair<std::string, std::string>>* passed_over) {
-  const std::string family = reader.string_or("model_type", "");
+std::unique_ptr<Family> family_of(ConfigReader& reader) {
+  const std::string name = reader.string_or("model_type", "");
   const auto& registry = Registry<Family>::instance();
   const auto names = registry.names();
-  if (std::find(names.begin(), names.end(), family) == names.end()) {
-    throw DataError(cat(reader.name(), ": model_type: ", unknown_name(brief_text(family), names)));
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
+    throw DataError(cat(reader.name(), ": model_type: ", unknown_name(brief_text(name), names)));
   }
-  Geometry geometry = registry.find(family, "model_type").make(Json::object(), "")->read(reader);
-  read_rotary(reader, geometry, passed_over);
-  geometry.family = family;
+  return registry.find(name, "model_type").make(Json::object(), "");
+}
+
+ModelSpec read_with(ConfigReader& reader, std::vector<std::pair<std::string, std::string>>* passed_over) {
+  UniformModel model = family_of(reader)->read(reader);
+  read_rotary(reader, model.model, passed_over);
+  model.model.family = reader.string_or("model_type", "");
   reader.finish();
-  return geometry;
+  return model.spec();
+}
+
+/// A list of ids stays where it is about the same one.
+void set_token(Json& config, const char* key, const std::optional<std::int64_t>& id) {
+  const std::vector<std::int64_t> stated = ConfigReader(config, "config.json").tokens(key);
+  if (!id) {
+    config.erase(key);
+  } else if (stated.empty() || stated.front() != *id) {
+    config[key] = *id;
+  }
+}
+
+/// What all families share; the inverse of read_common_config() and read_rotary().
+void write_common_config(const UniformModel& uniform, Json& config) {
+  const ModelSpec& model = uniform.model;
+  config["hidden_act"] = "silu";
+  config["vocab_size"] = model.vocabulary;
+  config["hidden_size"] = model.hidden;
+  config["intermediate_size"] = uniform.feed_forward.width;
+  config["num_hidden_layers"] = uniform.layers;
+  config["num_attention_heads"] = uniform.heads.heads;
+  config["num_key_value_heads"] = uniform.heads.kv_heads;
+  config["head_dim"] = model.rope_dim;
+  config["max_position_embeddings"] = model.max_positions;
+  config["rms_norm_eps"] = model.norm_epsilon;
+  write_rotary(model, config);
+  config["tie_word_embeddings"] = model.tied_embeddings;
+  set_token(config, "bos_token_id", model.bos);
+  set_token(config, "eos_token_id", model.eos);
+}
+
+/// Whether a config that states `stated` serves for `spec`: what stands in it beside the layers' attention.
+bool states_the_same(const ModelSpec& stated, const ModelSpec& spec) {
+  const auto bare = [](const ModelSpec& one) {
+    ModelSpec rest = one;
+    rest.layers.clear();
+    rest.ends.clear();  // of the generation config
+    return rest;
+  };
+  return stated.layers.size() == spec.layers.size() && bare(stated) == bare(spec);
 }
 
 }  // namespace
 
-Geometry read_common_geometry(ConfigReader& config, const FamilyDefaults& defaults) {
-  Geometry geometry;
-  geometry.vocabulary = config.size("vocab_size", kMostVocabulary);
-  geometry.hidden = config.size("hidden_size", kMostHidden);
-  geometry.intermediate = config.size("intermediate_size", kMostIntermediate);
-  geometry.layers = config.size("num_hidden_layers", kMostLayers);
+UniformModel read_common_config(ConfigReader& config, const FamilyDefaults& defaults) {
+  UniformModel uniform;
+  ModelSpec& model = uniform.model;
+  model.vocabulary = config.size("vocab_size", kMostVocabulary);
+  model.hidden = config.size("hidden_size", kMostHidden);
+  uniform.feed_forward.width = config.size("intermediate_size", kMostIntermediate);
+  uniform.layers = config.size("num_hidden_layers", kMostLayers);
   for (const char* key : {"max_position_embeddings", "rms_norm_eps", "hidden_act"}) config.refuse_null(key);
-  geometry.max_positions = config.size_or("max_position_embeddings", defaults.max_positions, kMostPositions);
-  read_heads(config, geometry, defaults);
-  geometry.norm_epsilon = config.number_or("rms_norm_eps", geometry.norm_epsilon);
-  if (!(geometry.norm_epsilon > 0)) config.refuse("rms_norm_eps", "must be greater than 0");
-  geometry.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
+  model.max_positions = config.size_or("max_position_embeddings", defaults.max_positions, kMostPositions);
+  uniform.heads = read_heads(config, model.hidden, defaults);
+  model.rope_dim = uniform.heads.head_dim;
+  model.norm_epsilon = config.number_or("rms_norm_eps", model.norm_epsilon);
+  if (!(model.norm_epsilon > 0)) config.refuse("rms_norm_eps", "must be greater than 0");
+  model.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
   const std::vector<std::int64_t> begin = config.tokens("bos_token_id");
-  if (!begin.empty()) geometry.bos = begin.front();
-  geometry.ends = config.tokens("eos_token_id");
-  if (!geometry.ends.empty()) geometry.eos = geometry.ends.front();
+  if (!begin.empty()) model.bos = begin.front();
+  model.ends = config.tokens("eos_token_id");
+  if (!model.ends.empty()) model.eos = model.ends.front();
   const std::string activation = config.string_or("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "not supported; known: silu");
   config.require("partial_rotary_factor", 1.0, "only 1 is supported");
   config.require("pruned_heads", Json::object(), "not supported: heads are missing from the weights");
-  return geometry;
+  return uniform;
 }
 
 std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t layers) {
@@ -125,9 +173,30 @@ void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::st
   }
 }
 
-Geometry read_geometry(const Json& config, const std::string& name) {
+void write_layer_windows(const UniformModel& model, Json& config) {
+  for (const char* key : {"max_window_layers", "layer_types", "sliding_window", "use_sliding_window"})
+    config.erase(key);
+  if (model.windows.empty()) return;
+  config["use_sliding_window"] = true;
+  config["sliding_window"] = *std::max_element(model.windows.begin(), model.windows.end());
+  Json types = Json::array();
+  for (const std::int64_t window : model.windows) types.push_back(window > 0 ? "sliding_attention" : "full_attention");
+  config["layer_types"] = std::move(types);
+}
+
+ModelSpec read_published_config(const Json& config, const std::string& name) {
   ConfigReader reader(config, name);
   return read_with(reader, nullptr);
+}
+
+Json write_published_config(const ModelSpec& spec, Json config, const std::string& name) {
+  if (config.contains("hidden_size") && states_the_same(read_published_config(config, name), spec)) return config;
+  const UniformModel uniform = as_uniform(spec);
+  write_common_config(uniform, config);
+  ConfigReader reader(config, name);
+  family_of(reader)->write(uniform, config);
+  expects(states_the_same(read_published_config(config, name), spec), "a written config.json states the model");
+  return config;
 }
 
 std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& config, const std::string& name) {
@@ -139,28 +208,10 @@ std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& co
   return keys;
 }
 
-Json make_config(const Geometry& geometry) {
-  expects(geometry.family == "llama" && geometry.rope_scaling.type == "default" && geometry.windows.empty(),
-          "a config is made for plain llama models only");
-  Json config = {{"architectures", {"LlamaForCausalLM"}},
-                 {"model_type", "llama"},
-                 {"hidden_act", "silu"},
-                 {"vocab_size", geometry.vocabulary},
-                 {"hidden_size", geometry.hidden},
-                 {"intermediate_size", geometry.intermediate},
-                 {"num_hidden_layers", geometry.layers},
-                 {"num_attention_heads", geometry.heads},
-                 {"num_key_value_heads", geometry.kv_heads},
-                 {"head_dim", geometry.head_dim},
-                 {"max_position_embeddings", geometry.max_positions},
-                 {"rms_norm_eps", geometry.norm_epsilon},
-                 {"rope_theta", geometry.rope_theta},
-                 {"tie_word_embeddings", geometry.tied_embeddings},
-                 {"attention_bias", geometry.query_bias},
-                 {"mlp_bias", geometry.mlp_bias}};
-  if (geometry.bos) config["bos_token_id"] = *geometry.bos;
-  if (geometry.eos) config["eos_token_id"] = *geometry.eos;
-  return config;
+Json make_config(const ModelSpec& spec) {
+  expects(spec.family == "llama", "a config is made for plain llama models only");
+  const Json begin = {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}};
+  return write_published_config(spec, begin, "a made config.json");
 }
 
 }  // namespace mla

@@ -1,4 +1,4 @@
-// Model families: how each reads its config.json into a Geometry.
+// Model families: how each reads its config.json into the description of a model, and back.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 #include "core/base/json.h"
 #include "core/base/registry.h"
 #include "core/model/config_reader.h"
-#include "core/model/geometry.h"
+#include "core/model/model_spec.h"
 
 namespace mla {
 
@@ -24,16 +24,24 @@ class Family {
   };
   virtual ~Family() = default;
 
-  /// The geometry that the config states. Throws DataError for values the decoder cannot compute.
-  virtual Geometry read(ConfigReader& config) const = 0;
+  /// The model that the config states. Throws DataError for values the decoder cannot compute.
+  virtual UniformModel read(ConfigReader& config) const = 0;
+
+  /// Sets the keys in which this family's configs differ from what all share (write_common_config), as far as the
+  /// family knows them: what a config of this family cannot say is left out, and read back as it would be.
+  virtual void write(const UniformModel& model, Json& config) const = 0;
 };
 
-/// Reads the geometry of a config.json object through its family, and refuses keys nobody understood.
-/// `name` stands for the file in errors.
-Geometry read_geometry(const Json& config, const std::string& name);
+/// Reads a published config.json object through its family, and refuses keys nobody understood. `name` stands for the
+/// file in errors.
+ModelSpec read_published_config(const Json& config, const std::string& name);
+
+/// `config`, changed where it states another model than `spec` does, as far as its family's configs can state it: its
+/// layers are those of a model with grouped-query attention of the same heads.
+Json write_published_config(const ModelSpec& spec, Json config, const std::string& name);
 
 /// The keys of a config.json that have no effect here, each with the reason; rope_scaling's as "rope_scaling.KEY".
-/// Throws DataError as read_geometry does.
+/// Throws DataError as read_published_config does.
 std::vector<std::pair<std::string, std::string>> passed_over_keys(const Json& config, const std::string& name);
 
 /// What a family's config means where it does not state a value.
@@ -44,16 +52,19 @@ struct FamilyDefaults {
 };
 
 /// What all families share: sizes, head geometry, norm, activation, tied embeddings.
-Geometry read_common_geometry(ConfigReader& config, const FamilyDefaults& defaults);
+UniformModel read_common_config(ConfigReader& config, const FamilyDefaults& defaults);
 
 /// Sliding windows of the Qwen families: only where use_sliding_window is true, and only for the layers that
 /// layer_types names, or from max_window_layers on.
 std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t layers);
 
+/// States them: the longest window by its layers.
+void write_layer_windows(const UniformModel& model, Json& config);
+
 /// For families whose layers are all alike: refuses a layer_types that names another kind than `only`.
 void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::string& only);
 
 /// A config.json (classic keys) of a model that did not come with one, for example from a llama2.c file.
-Json make_config(const Geometry& geometry);
+Json make_config(const ModelSpec& spec);
 
 }  // namespace mla

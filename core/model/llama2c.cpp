@@ -40,13 +40,20 @@ class Count {
   std::optional<std::int64_t> value_;
 };
 
-std::optional<std::int64_t> expected_bytes(const Geometry& g) {
-  const Count hidden = g.hidden, kv = g.kv_heads * g.head_dim, vocabulary = g.vocabulary;
+/// The sizes that a header states.
+struct Header {
+  std::int64_t hidden = 0, intermediate = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0, positions = 0;
+  bool tied = false;
+  std::int64_t head_dim() const { return hidden / heads; }
+};
+
+std::optional<std::int64_t> expected_bytes(const Header& h) {
+  const Count hidden = h.hidden, kv = h.kv_heads * h.head_dim(), vocabulary = h.vocabulary;
   const Count per_layer = Count(2) * hidden + Count(2) * hidden * hidden + Count(2) * hidden * kv +
-                          Count(3) * hidden * Count(g.intermediate);
-  const Count tables = Count(2) * Count(g.max_positions) * Count(g.head_dim / 2);
-  const Count output = Count(g.tied_embeddings ? 0 : 1) * vocabulary * hidden;
-  const Count floats = vocabulary * hidden + Count(g.layers) * per_layer + hidden + tables + output;
+                          Count(3) * hidden * Count(h.intermediate);
+  const Count tables = Count(2) * Count(h.positions) * Count(h.head_dim() / 2);
+  const Count output = Count(h.tied ? 0 : 1) * vocabulary * hidden;
+  const Count floats = vocabulary * hidden + Count(h.layers) * per_layer + hidden + tables + output;
   return (Count(kHeaderBytes) + Count(sizeof(float)) * floats).value();
 }
 
@@ -60,7 +67,7 @@ void refuse_other_formats(const MappedFile& file) {
     refuse("a llama2.c file of version 1 or 2; this program reads version 0 (llama2.c's export.py --version 0)");
 }
 
-Geometry parse_header(const MappedFile& file) {
+Header parse_header(const MappedFile& file) {
   const std::string name = file.path().string();
   refuse_other_formats(file);
   if (file.size() < kHeaderBytes)
@@ -75,31 +82,19 @@ Geometry parse_header(const MappedFile& file) {
     if (sizes[i] <= 0 || sizes[i] > kMost[i])
       throw DataError(cat(name, ": not a llama2.c (version 0) file: header value ", i, " is ", header[i]));
   }
-  Geometry g;
-  g.family = "llama";
-  g.hidden = sizes[0];
-  g.intermediate = sizes[1];
-  g.layers = sizes[2];
-  g.heads = sizes[3];
-  g.kv_heads = sizes[4];
-  g.vocabulary = sizes[kVocabularyAt];
-  g.tied_embeddings = header[kVocabularyAt] > 0;
-  g.max_positions = sizes[6];
-  g.norm_epsilon = 1e-5;
-  g.bos = 1;
-  g.eos = 2;
-  if (g.hidden % g.heads != 0 || g.heads % g.kv_heads != 0 || (g.hidden / g.heads) % 2 != 0) {
-    throw DataError(cat(name, ": not a llama2.c (version 0) file: hidden ", g.hidden, ", heads ", g.heads,
-                        ", KV heads ", g.kv_heads));
+  const Header h{
+      sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[kVocabularyAt], sizes[6], header[kVocabularyAt] > 0};
+  if (h.hidden % h.heads != 0 || h.heads % h.kv_heads != 0 || h.head_dim() % 2 != 0) {
+    throw DataError(cat(name, ": not a llama2.c (version 0) file: hidden ", h.hidden, ", heads ", h.heads,
+                        ", KV heads ", h.kv_heads));
   }
-  g.head_dim = g.hidden / g.heads;
-  const std::optional<std::int64_t> needed = expected_bytes(g);
+  const std::optional<std::int64_t> needed = expected_bytes(h);
   if (!needed || std::cmp_not_equal(*needed, file.size())) {
     throw DataError(cat(name, ": the header asks for ", needed ? cat(*needed) : "more than 2^63",
                         " bytes, the file has ", file.size(),
                         needed && std::cmp_less(*needed, file.size()) ? "" : ": truncated?"));
   }
-  return g;
+  return h;
 }
 
 /// Hands out consecutive tensors of the file as views of its map.
@@ -128,35 +123,54 @@ at::Tensor to_half_split(const at::Tensor& weight, std::int64_t head_dim) {
 
 }  // namespace
 
-Geometry read_llama2c_geometry(const std::filesystem::path& path) { return parse_header(MappedFile(path)); }
+ModelSpec read_llama2c_spec(const std::filesystem::path& path) {
+  const Header h = parse_header(MappedFile(path));
+  UniformModel uniform;
+  ModelSpec& model = uniform.model;
+  model.family = "llama";
+  model.hidden = h.hidden;
+  model.vocabulary = h.vocabulary;
+  model.tied_embeddings = h.tied;
+  model.max_positions = h.positions;
+  model.norm_epsilon = 1e-5;
+  model.rope_dim = h.head_dim();
+  model.bos = 1;
+  model.eos = 2;
+  uniform.heads.heads = h.heads;
+  uniform.heads.kv_heads = h.kv_heads;
+  uniform.heads.head_dim = h.head_dim();
+  uniform.feed_forward.width = h.intermediate;
+  uniform.layers = h.layers;
+  return uniform.spec();
+}
 
 WeightMap read_llama2c_weights(const std::filesystem::path& path) {
   auto file = std::make_shared<MappedFile>(path);
-  const Geometry g = parse_header(*file);
-  const std::int64_t kv = g.kv_heads * g.head_dim;
+  const Header h = parse_header(*file);
+  const std::int64_t kv = h.kv_heads * h.head_dim();
   Cursor cursor(std::move(file));
   WeightMap weights;
-  weights["model.embed_tokens.weight"] = cursor.next({g.vocabulary, g.hidden});
+  weights["model.embed_tokens.weight"] = cursor.next({h.vocabulary, h.hidden});
   // The file holds each kind of weight for all layers together.
   const auto by_layer = [&](const std::string& name, std::vector<std::int64_t> shape, bool rotated = false) {
-    shape.insert(shape.begin(), g.layers);
+    shape.insert(shape.begin(), h.layers);
     const at::Tensor all = cursor.next(shape);
-    for (std::int64_t i = 0; i < g.layers; ++i) {
-      weights[cat("model.layers.", i, ".", name, ".weight")] = rotated ? to_half_split(all[i], g.head_dim) : all[i];
+    for (std::int64_t i = 0; i < h.layers; ++i) {
+      weights[cat("model.layers.", i, ".", name, ".weight")] = rotated ? to_half_split(all[i], h.head_dim()) : all[i];
     }
   };
-  by_layer("input_layernorm", {g.hidden});
-  by_layer("self_attn.q_proj", {g.hidden, g.hidden}, true);
-  by_layer("self_attn.k_proj", {kv, g.hidden}, true);
-  by_layer("self_attn.v_proj", {kv, g.hidden});
-  by_layer("self_attn.o_proj", {g.hidden, g.hidden});
-  by_layer("post_attention_layernorm", {g.hidden});
-  by_layer("mlp.gate_proj", {g.intermediate, g.hidden});
-  by_layer("mlp.down_proj", {g.hidden, g.intermediate});
-  by_layer("mlp.up_proj", {g.intermediate, g.hidden});
-  weights["model.norm.weight"] = cursor.next({g.hidden});
-  cursor.next({2, g.max_positions, g.head_dim / 2});
-  if (!g.tied_embeddings) weights["lm_head.weight"] = cursor.next({g.vocabulary, g.hidden});
+  by_layer("input_layernorm", {h.hidden});
+  by_layer("self_attn.q_proj", {h.hidden, h.hidden}, true);
+  by_layer("self_attn.k_proj", {kv, h.hidden}, true);
+  by_layer("self_attn.v_proj", {kv, h.hidden});
+  by_layer("self_attn.o_proj", {h.hidden, h.hidden});
+  by_layer("post_attention_layernorm", {h.hidden});
+  by_layer("mlp.gate_proj", {h.intermediate, h.hidden});
+  by_layer("mlp.down_proj", {h.hidden, h.intermediate});
+  by_layer("mlp.up_proj", {h.intermediate, h.hidden});
+  weights["model.norm.weight"] = cursor.next({h.hidden});
+  cursor.next({2, h.positions, h.head_dim() / 2});
+  if (!h.tied) weights["lm_head.weight"] = cursor.next({h.vocabulary, h.hidden});
   return weights;
 }
 

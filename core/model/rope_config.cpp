@@ -89,7 +89,7 @@ void read_yarn(ConfigReader& scaling, RotaryScaling& rule) {
 }
 
 /// `above` is the config.json that `scaling` is a part of: Phi-3's style has the original length there.
-RotaryScaling read_scaling(ConfigReader& scaling, ConfigReader& above, const Geometry& geometry) {
+RotaryScaling read_scaling(ConfigReader& scaling, ConfigReader& above, const ModelFrame& frame) {
   RotaryScaling rule;
   rule.type = read_type(scaling);
   scaling.require("partial_rotary_factor", 1.0, "only 1 is supported");
@@ -101,11 +101,11 @@ RotaryScaling read_scaling(ConfigReader& scaling, ConfigReader& above, const Geo
   const bool has_original = rule.type == "llama3" || rule.type == "yarn";
   ConfigReader& place = has_original && above.has(kOriginal) ? above : scaling;
   if (rule.type == "llama3" && !place.has(kOriginal)) scaling.refuse(kOriginal, "needed for llama3");
-  rule.original_positions = place.size_or(kOriginal, geometry.max_positions, kMostPositions);
+  rule.original_positions = place.size_or(kOriginal, frame.max_positions, kMostPositions);
   scaling.value(kOriginal);
-  const double ratio = static_cast<double>(geometry.max_positions) / static_cast<double>(rule.original_positions);
+  const double ratio = static_cast<double>(frame.max_positions) / static_cast<double>(rule.original_positions);
   rule.factor = read_factor(scaling, rule.type, ratio);
-  if (rule.type == "dynamic" && geometry.head_dim == 2)
+  if (rule.type == "dynamic" && frame.rope_dim == 2)
     scaling.refuse(scaling.has("rope_type") ? "rope_type" : "type", "needs heads of more than 2 dims");
   if (rule.type == "llama3") read_llama3(scaling, rule);
   if (rule.type == "yarn") read_yarn(scaling, rule);
@@ -136,9 +136,9 @@ const char* choose(ConfigReader& config, const Json& scaling, const Json& parame
 }
 
 /// What no rule above foresaw must not become NaN logits.
-void check_frequencies(const ConfigReader& config, const std::string& key, const Geometry& geometry) {
-  const Rotary rotary = geometry.rotary();
-  const at::Tensor frequencies = rotary.frequencies(geometry.max_positions);
+void check_frequencies(const ConfigReader& config, const std::string& key, const ModelFrame& frame) {
+  const Rotary rotary = frame.rotary();
+  const at::Tensor frequencies = rotary.frequencies(frame.max_positions);
   const bool fine = at::isfinite(frequencies).all().item<bool>() && frequencies.ge(0).all().item<bool>();
   if (!fine) config.refuse(key, "gives rotation frequencies that are not finite");
   if (!(rotary.logit_scale() > 1 / kMostScale && rotary.logit_scale() < kMostScale))
@@ -147,22 +147,45 @@ void check_frequencies(const ConfigReader& config, const std::string& key, const
 
 }  // namespace
 
-void read_rotary(ConfigReader& config, Geometry& geometry,
+void read_rotary(ConfigReader& config, ModelFrame& frame,
                  std::vector<std::pair<std::string, std::string>>* passed_over) {
-  geometry.rope_theta = read_theta(config, kDefaultTheta);
+  frame.rope_theta = read_theta(config, kDefaultTheta);
   const Json scaling = config.value(kScaling), parameters = config.value(kParameters);
   const std::string key = choose(config, scaling, parameters);
   const Json& chosen = key == kScaling ? scaling : parameters;
   if (!chosen.is_null()) {
     ConfigReader reader(chosen, config.name() + ": " + key, harmless_rope_reason);
-    geometry.rope_theta = read_theta(reader, geometry.rope_theta);
-    geometry.rope_scaling = read_scaling(reader, config, geometry);
+    frame.rope_theta = read_theta(reader, frame.rope_theta);
+    frame.rope_scaling = read_scaling(reader, config, frame);
     reader.finish();
     for (const auto& [inner, reason] : reader.passed_over()) {
       if (passed_over) passed_over->emplace_back(key + "." + inner, reason);
     }
   }
-  check_frequencies(config, key, geometry);
+  check_frequencies(config, key, frame);
+}
+
+void write_rotary(const ModelFrame& frame, Json& config) {
+  for (const char* key : {kScaling, kParameters, kOriginal}) config.erase(key);
+  config["rope_theta"] = frame.rope_theta;
+  const RotaryScaling& rule = frame.rope_scaling;
+  if (rule.type == "default") return;
+  Json scaling = {{"rope_type", rule.type}, {"factor", rule.factor}, {kOriginal, rule.original_positions}};
+  if (rule.type == "llama3") {
+    scaling["low_freq_factor"] = rule.low_frequency_factor;
+    scaling["high_freq_factor"] = rule.high_frequency_factor;
+  }
+  if (rule.type == "yarn") {
+    scaling["beta_fast"] = rule.beta_fast;
+    scaling["beta_slow"] = rule.beta_slow;
+    scaling["truncate"] = rule.truncate;
+    for (const auto& [key, value] : {std::pair{"attention_factor", rule.attention_factor},
+                                     {"mscale", rule.mscale},
+                                     {"mscale_all_dim", rule.mscale_all_dim}}) {
+      if (value) scaling[key] = *value;
+    }
+  }
+  config[kScaling] = std::move(scaling);
 }
 
 }  // namespace mla

@@ -6,15 +6,18 @@
 #include <vector>
 
 #include "core/model/config_reader.h"
-#include "core/model/geometry.h"
+#include "core/model/model_spec.h"
 
 namespace mla {
 
-/// Fills in theta and scaling of `geometry`, whose sizes are there already. Both styles are read: rope_theta beside
+/// Fills in theta and scaling of `frame`, whose sizes are there already. Both styles are read: rope_theta beside
 /// rope_scaling, or everything inside rope_parameters; where both are there, rope_scaling counts, as in transformers.
 /// Throws DataError for parameters for which transformers defines no frequencies, and for those that give none that are
 /// finite. Adds to `passed_over` what is harmless in them, with the reason.
-void read_rotary(ConfigReader& config, Geometry& geometry,
+void read_rotary(ConfigReader& config, ModelFrame& frame,
                  std::vector<std::pair<std::string, std::string>>* passed_over = nullptr);
+
+/// States them: rope_theta beside rope_scaling, which is left out where nothing is scaled.
+void write_rotary(const ModelFrame& frame, Json& config);
 
 }  // namespace mla

@@ -17,13 +17,13 @@ namespace {
 void check_teacher(const Decoder& decoder, const LossOptions& options, const Decoder* teacher) {
   if (!options.needs_teacher()) return;
   expects(teacher != nullptr, "this loss needs a teacher");
-  if (teacher->geometry.vocabulary != decoder.geometry.vocabulary) {
-    throw ConfigError(cat("loss: the teacher has a vocabulary of ", teacher->geometry.vocabulary, ", the model of ",
-                          decoder.geometry.vocabulary));
+  if (teacher->spec().vocabulary != decoder.spec().vocabulary) {
+    throw ConfigError(cat("loss: the teacher has a vocabulary of ", teacher->spec().vocabulary, ", the model of ",
+                          decoder.spec().vocabulary));
   }
-  if (options.hidden_state > 0 && teacher->geometry.hidden != decoder.geometry.hidden) {
-    throw ConfigError(cat("loss.hidden_state: the teacher's hidden states have ", teacher->geometry.hidden,
-                          " elements, the model's ", decoder.geometry.hidden));
+  if (options.hidden_state > 0 && teacher->spec().hidden != decoder.spec().hidden) {
+    throw ConfigError(cat("loss.hidden_state: the teacher's hidden states have ", teacher->spec().hidden,
+                          " elements, the model's ", decoder.spec().hidden));
   }
 }
 
@@ -114,7 +114,7 @@ double accumulate_gradients(const Decoder& decoder, const Batch& batch, double s
   const at::Tensor hidden = output.detach(), gradient = at::zeros_like(hidden);
   double sum = 0;
   if (options.cross_entropy > 0 || options.distillation > 0) {
-    const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.geometry.vocabulary);
+    const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.spec().vocabulary);
     sum += logit_losses(decoder, teacher, hidden, teacher_hidden, scored.targets, options, scale, chunk, gradient);
   }
   if (options.hidden_state > 0) sum += hidden_state_loss(hidden, teacher_hidden, options.hidden_state, scale, gradient);

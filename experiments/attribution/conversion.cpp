@@ -5,13 +5,22 @@
 
 namespace mla {
 
-PassInputs pass_inputs(AttributionState& state, const Pass& pass) {
+void apply_passes(AttributionState& state, const std::vector<PlannedPass>& passes, bool from_source) {
   const ExperimentConfig& options = state.cell.options;
-  PassInputs inputs;
-  if (pass.needs_statistics()) inputs.statistics = &state.session.statistics(options.model, *options.calibration);
-  inputs.arithmetic = parse_dtype(options.arithmetic, "arithmetic");
-  inputs.progress = [](std::int64_t) { check_interrupt(); };
-  return inputs;
+  for (const PlannedPass& planned : passes) {
+    PassInputs inputs;
+    CalibrationStatistics own;
+    if (planned.pass->needs_statistics() && from_source) {
+      inputs.statistics = &state.session.statistics(options.model, *options.calibration);
+    } else if (planned.pass->needs_statistics()) {
+      own = state.session.statistics_of(state.decoder, options.model, *options.calibration);
+      inputs.statistics = &own;
+    }
+    inputs.arithmetic = parse_dtype(options.arithmetic, "arithmetic");
+    inputs.progress = [](std::int64_t) { check_interrupt(); };
+    run_pass(planned.name, *planned.pass, state.decoder, inputs);
+    from_source = false;
+  }
 }
 
 }  // namespace mla

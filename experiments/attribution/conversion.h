@@ -1,8 +1,10 @@
-// What the steps of a conversion give to a pass.
+// What the steps of a conversion do with passes.
 #pragma once
 
-#include "core/compress/pass.h"
+#include <vector>
+
 #include "experiments/attribution/step.h"
+#include "experiments/plan/pass_list.h"
 
 namespace mla {
 
@@ -12,7 +14,7 @@ struct NoOptions {
   static void fields(Self&, Visitor&) {}
 };
 
-/// What `pass` needs to convert the source model of the state's cell.
-PassInputs pass_inputs(AttributionState& state, const Pass& pass);
+/// Applies passes to the state's decoder, the first of them to the source model where `from_source`.
+void apply_passes(AttributionState& state, const std::vector<PlannedPass>& passes, bool from_source);
 
 }  // namespace mla

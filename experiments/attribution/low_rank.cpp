@@ -15,12 +15,10 @@ class LowRank final : public AttributionStep {
   bool is_layerwise() const override { return true; }
   bool is_stated(const CellPlan& cell) const override { return !cell.passes.empty(); }
   void apply(AttributionState& state) const override {
-    if (state.cell.passes.size() == 1 && state.cell.passes.front()->partial_rope()) {
-      const Pass& pass = *state.cell.passes.front();
-      pass.add_low_rank(state.decoder, pass_inputs(state, pass));
-      return;
-    }
-    for (const auto& pass : state.cell.passes) pass->apply(state.decoder, pass_inputs(state, *pass));
+    std::vector<PlannedPass> steps = state.cell.steps();
+    if (steps.empty()) return apply_passes(state, state.cell.passes, true);
+    steps.erase(steps.begin());  // taken already
+    apply_passes(state, steps, false);
   }
 };
 

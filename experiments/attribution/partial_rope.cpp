@@ -12,12 +12,11 @@ class PartialRope final : public AttributionStep {
 
   int place() const override { return 10; }
   bool is_layerwise() const override { return true; }
-  bool is_stated(const CellPlan& cell) const override {
-    return cell.passes.size() == 1 && cell.passes.front()->partial_rope();
-  }
+  bool is_stated(const CellPlan& cell) const override { return !cell.steps().empty(); }
   void apply(AttributionState& state) const override {
-    const auto pass = state.cell.passes.front()->partial_rope();
-    pass->apply(state.decoder, pass_inputs(state, *pass));
+    std::vector<PlannedPass> steps = state.cell.steps();
+    steps.resize(1);
+    apply_passes(state, steps, true);
   }
 };
 

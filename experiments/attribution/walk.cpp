@@ -111,7 +111,7 @@ void attribute_layers(const AttributionState& state, const std::string& step, co
                       AttributionReport& report) {
   const Decoder& source = state.session.source(state.cell.options.model).decoder;
   const TokenRows& tokens = state.session.rows(state.cell.options.model, task.data);
-  Progress bar(cat(step, " layer by layer"), (tokens.tokens() - std::ssize(tokens.rows)) * source.geometry.layers,
+  Progress bar(cat(step, " layer by layer"), (tokens.tokens() - std::ssize(tokens.rows)) * source.spec().layer_count(),
                "tokens");
   const auto layers = layer_divergence(source, state.decoder, tokens.rows, task.options, [&](std::int64_t count) {
     bar.advance(count);

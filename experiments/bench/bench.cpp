@@ -9,7 +9,6 @@
 #include <fstream>
 #include <functional>
 
-#include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/statistics.h"
@@ -51,17 +50,6 @@ double quantile(std::vector<double> values, double share) {
   return below + 1 < values.size() ? values[below] * (1 - rest) + values[below + 1] * rest : values[below];
 }
 
-/// Operations of one query over one cached token, in all heads of a layer.
-double attention_operations(const Attention& attention, const Geometry& geometry) {
-  const double heads = static_cast<double>(geometry.heads);
-  const auto* latent = dynamic_cast<const LatentAttention*>(&attention);
-  if (!latent) return 4 * heads * static_cast<double>(geometry.head_dim);
-  const LatentLayout& layout = latent->layout();
-  const std::int64_t key = latent->has_key_up() ? layout.key.width : layout.content_width;
-  const std::int64_t value = latent->has_value_up() ? layout.value.width : layout.value_width;
-  return 2 * heads * static_cast<double>(layout.rope_width() + key + value);
-}
-
 /// Parameters that a step multiplies with: all but an embedding that is only looked up.
 double multiplied_parameters(const Decoder& decoder) {
   return static_cast<double>(decoder.parameter_count() - (decoder.output.defined() ? decoder.embedding.numel() : 0));
@@ -78,6 +66,7 @@ void fill_with_noise(const Decoder& decoder, DecoderCache& cache, std::int64_t t
                               decoder.embedding.options().dtype(decoder.compute_dtype)));
     }
   }
+  cache.end_step(tokens);
 }
 
 /// The prompt through the model, some tokens at a time; returns the tokens that come next, [batch, 1].
@@ -105,9 +94,11 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
   const double batch = static_cast<double>(cell.batch), parameters = multiplied_parameters(decoder),
                mean_context = static_cast<double>(cell.context) + static_cast<double>(cell.new_tokens) / 2;
   const double element = static_cast<double>(c10::elementSize(decoder.compute_dtype));
-  double attention = 0;
-  for (const DecoderLayer& layer : decoder.layers)
-    attention += attention_operations(*layer.attention, decoder.geometry);
+  double attention = 0, expanded = 0;
+  for (const LayerSpec& layer : decoder.spec().layers) {
+    attention += layer.attention->cached_operations();
+    expanded += layer.attention->expanded_operations();
+  }
   const double cache =
       static_cast<double>(result.cache_bytes) * mean_context * batch / static_cast<double>(result.cached_tokens);
   result.step_bytes = parameters * element + cache;
@@ -119,8 +110,6 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
   // The output matrix serves only the last position; a prompt's tokens attend to half of it on average, expanded.
   const double output = static_cast<double>(decoder.embedding.numel()),
                tokens = batch * static_cast<double>(cell.context);
-  const double expanded =
-      4 * static_cast<double>(decoder.geometry.heads * decoder.geometry.head_dim * decoder.geometry.layers);
   const double operations =
       tokens * (2 * (parameters - output) + expanded * static_cast<double>(cell.context) / 2) + 2 * batch * output;
   result.prefill_compute_share = operations / machine.operations_per_second / (result.first_ms.median() / 1000);
@@ -137,7 +126,7 @@ std::optional<double> Samples::standard_error() const {
 }
 
 void check_room(const Decoder& decoder, const BenchCell& cell) {
-  const std::int64_t most = decoder.geometry.max_positions;
+  const std::int64_t most = decoder.spec().max_positions;
   if (cell.context + cell.new_tokens > most) {
     throw ConfigError(cat("context: ", cell.context, " tokens and ", cell.new_tokens,
                           " new ones are more than the model's context of ", most));
@@ -159,7 +148,7 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
   check_room(decoder, cell);
   const CacheFormat format = cache_format(cell.cache, "cache", samples);
   auto generator = at::detail::createCPUGenerator(cell.seed);
-  const at::Tensor ids = at::randint(decoder.geometry.vocabulary, {cell.batch, cell.context}, generator, at::kLong)
+  const at::Tensor ids = at::randint(decoder.spec().vocabulary, {cell.batch, cell.context}, generator, at::kLong)
                              .to(decoder.embedding.device());
   BenchResult result;
   forget_peak();

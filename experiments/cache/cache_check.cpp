@@ -6,7 +6,6 @@
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/model/latent_config.h"
 
 namespace mla {
 namespace {
@@ -42,43 +41,14 @@ void check_stream(const CacheConfig& config, const StreamShape& stream, const Ca
   if (config.update == UpdateRule::kRequantize) check_requantized(*codec, stream, config, tokens, path);
 }
 
-std::vector<StreamShape> streams_of_layer(const Geometry& geometry) {
-  return {{"key", geometry.kv_heads, geometry.head_dim}, {"value", geometry.kv_heads, geometry.head_dim}};
-}
-
 }  // namespace
 
-LayerStreams streams_of(const Geometry& geometry) {
-  return LayerStreams(static_cast<std::size_t>(geometry.layers), streams_of_layer(geometry));
-}
-
-LayerStreams streams_of(const Geometry& geometry, const CompressionPlan& plan) {
-  LayerStreams layers;
-  for (const LayerPlan& layer : plan.layers) {
-    layers.push_back({{"rope_key", geometry.kv_heads, 2 * layer.pairs}, {"latent", 1, layer.latent_width}});
-  }
-  return layers;
-}
-
-LayerStreams streams_of_model(const std::filesystem::path& model, const Geometry& geometry) {
-  LayerStreams layers = streams_of(geometry);
-  if (!std::filesystem::is_directory(model)) return layers;
-  const std::filesystem::path file = model / "config.json";
-  const auto latent = read_latent_config(read_json(file), geometry, file.string());
-  for (std::size_t i = 0; i < latent.size(); ++i) {
-    if (!latent[i]) continue;
-    const LatentLayout& layout = latent[i]->layout;
-    layers[i] = {{"rope_key", layout.rope_heads(), layout.rope_width()}, {"latent", 1, layout.latent_width}};
-  }
-  return layers;
-}
-
-void check_cache(const CacheConfig& config, const LayerStreams& layers, const CachedTokens& tokens,
+void check_cache(const CacheConfig& config, const ModelSpec& spec, const CachedTokens& tokens,
                  const std::string& path) {
   if (config.is_plain()) return;
   std::vector<StreamShape> checked;
-  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    for (const StreamShape& stream : layers[layer]) {
+  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+    for (const StreamShape& stream : spec.attention(layer).streams()) {
       if (std::find(checked.begin(), checked.end(), stream) != checked.end()) continue;
       checked.push_back(stream);
       try {

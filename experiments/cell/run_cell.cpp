@@ -50,9 +50,14 @@ RunRecord new_record(const CellPlan& cell, Session& session, const Provenance& p
   return record;
 }
 
-std::vector<LayerRecord> to_records(const CompressionReport& report, const Geometry& geometry) {
+/// Parameters and cache are compared with those of the source's layer that each one comes from.
+std::vector<LayerRecord> to_records(const std::vector<PassReport>& reports, const ModelSpec& source) {
   std::vector<LayerRecord> layers;
-  for (const LayerReport& from : report.layers) {
+  const ModelSpec& spec = reports.back().after;
+  for (const LayerReport& from : combine_reports(reports)) {
+    const std::int64_t index = std::ssize(layers);
+    const AttentionSpec& now = spec.attention(index);
+    const AttentionSpec& before = source.attention(spec.layers[static_cast<std::size_t>(index)].source_layer);
     LayerRecord layer;
     layer.pairs = from.kept;
     layer.singular_values = from.singular_values;
@@ -60,46 +65,46 @@ std::vector<LayerRecord> to_records(const CompressionReport& report, const Geome
     layer.joint_error = from.error.joint;
     layer.key_error = from.error.key;
     layer.value_error = from.error.value;
-    layer.latent_width = from.plan.latent_width;
-    layer.cached_elements = from.plan.cached_elements;
-    layer.cached_elements_before = geometry.cached_elements();
-    layer.parameters = from.plan.parameters;
-    layer.parameters_before = attention_parameters(geometry) + (geometry.qk_norm ? 2 * geometry.head_dim : 0);
+    layer.latent_width = now.latent_width().value_or(0);
+    layer.cached_elements = cached_elements(now);
+    layer.cached_elements_before = cached_elements(before);
+    layer.parameters = now.parameter_count(spec);
+    layer.parameters_before = before.parameter_count(source);
     layers.push_back(std::move(layer));
   }
   return layers;
 }
 
-/// What a pass of the cell is given, and its progress on the terminal while this lives.
-class PassSurroundings {
- public:
-  /// `store` may be null: decompositions of weights that are this cell's alone are shared with no other.
-  PassSurroundings(const CellPlan& cell, Session& session, const Pass& pass, std::int64_t layers,
-                   DecompositionStore* store)
-      : bar_("compress", layers, "layers") {
-    if (pass.needs_statistics())
-      inputs_.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    inputs_.store = store;
-    inputs_.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
-    inputs_.progress = [this](std::int64_t) {
-      bar_.advance();
+/// Applies the cell's `passes` in order, the first of them to the source model where `from_source`; weights that were
+/// trained since are this cell's alone, and so is what is measured and decomposed of them.
+std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, const std::vector<PlannedPass>& passes,
+                                     bool from_source, Decoder& decoder) {
+  std::vector<PassReport> reports;
+  for (std::size_t i = 0; i < passes.size(); ++i) {
+    const PlannedPass& planned = passes[i];
+    PassInputs inputs;
+    CalibrationStatistics own;
+    if (planned.pass->needs_statistics() && from_source && i == 0) {
+      inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
+    } else if (planned.pass->needs_statistics()) {
+      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration);
+      inputs.statistics = &own;
+    }
+    if (from_source) inputs.store = &session.decompositions(cell, i);
+    inputs.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
+    Progress bar("compress", planned.after.layer_count(), "layers");
+    inputs.progress = [&](std::int64_t) {
+      bar.advance();
       check_interrupt();
     };
+    reports.push_back(run_pass(planned.name, *planned.pass, decoder, inputs));
   }
-  const PassInputs& inputs() const { return inputs_; }
-
- private:
-  Progress bar_;
-  PassInputs inputs_;
-};
+  return reports;
+}
 
 void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
   const StageTimer timer(record, "compress");
-  for (const auto& pass : cell.passes) {
-    const PassSurroundings surroundings(cell, session, *pass, decoder.geometry.layers,
-                                        &session.decompositions(cell.options.model));
-    record.compression = to_records(pass->apply(decoder, surroundings.inputs()), decoder.geometry);
-  }
+  record.compression = to_records(apply_passes(cell, session, cell.passes, true, decoder), cell.spec);
 }
 
 /// One stage of training, from where an earlier run left it. Divergence ends up in the record's head.
@@ -124,8 +129,8 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   const c10::InferenceMode inference;
   CacheRecord cache;
   cache.stage = stage;
-  cache.tokens = std::min<std::int64_t>(64, decoder.geometry.max_positions);
-  for (const std::int64_t elements : decoder.cached_elements()) cache.predicted_bytes += elements;
+  cache.tokens = std::min<std::int64_t>(64, decoder.spec().max_positions);
+  cache.predicted_bytes = cached_elements(decoder.spec());
   cache.predicted_bytes *= cache.tokens * static_cast<std::int64_t>(c10::elementSize(decoder.compute_dtype));
   DecoderCache buffers = decoder.make_cache(1);
   decoder.forward_cached(at::zeros({1, cache.tokens}, at::kLong), buffers);
@@ -189,18 +194,16 @@ void measure_source(const CellPlan& cell, Session& session, const CellFolder& fo
 /// Returns false when training has diverged; then the low-rank step is not made.
 bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
                            bool measured, Decoder& decoder, RunRecord& record) {
-  const Pass& pass = *cell.passes.front();
-  const auto partial_rope = pass.partial_rope();
-  {
-    const PassSurroundings surroundings(cell, session, *partial_rope, decoder.geometry.layers, nullptr);
-    partial_rope->apply(decoder, surroundings.inputs());
-  }
+  std::vector<PlannedPass> first = cell.steps(), second;
+  second.push_back(std::move(first.back()));
+  first.pop_back();
+  std::vector<PassReport> reports = apply_passes(cell, session, first, true, decoder);
   fine_tune(cell, session, folder, batches, TrainingStage::kPartialRope, decoder, record);
   if (!measured) evaluate(cell, session, folder, decoder, "partial_rope", record);
   if (record.head.status == RunStatus::kDiverged) return false;
   const StageTimer timer(record, "compress");
-  const PassSurroundings surroundings(cell, session, pass, decoder.geometry.layers, nullptr);
-  record.compression = to_records(pass.add_low_rank(decoder, surroundings.inputs()), decoder.geometry);
+  for (PassReport& report : apply_passes(cell, session, second, false, decoder)) reports.push_back(std::move(report));
+  record.compression = to_records(reports, cell.spec);
   return true;
 }
 

@@ -68,7 +68,7 @@ const Tokenizer& Session::tokenizer(const ModelConfig& model) {
   if (!tokenizer) {
     std::optional<std::filesystem::path> given;
     if (!model.tokenizer.empty()) given = model.tokenizer;
-    tokenizer = load_model_tokenizer(model.path, given, source(model).decoder.geometry);
+    tokenizer = load_model_tokenizer(model.path, given, source(model).decoder.spec());
   }
   return *tokenizer;
 }
@@ -78,7 +78,7 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   auto found = rows_.find(key);
   if (found == rows_.end()) {
     found = rows_
-                .emplace(key, load_rows(data, &tokenizer(model), source(model).decoder.geometry.vocabulary,
+                .emplace(key, load_rows(data, &tokenizer(model), source(model).decoder.spec().vocabulary,
                                         at::get_num_threads()))
                 .first;
   }
@@ -88,7 +88,7 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
 std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
   auto& tokens = tokens_[key_of(model, data)];
   if (!tokens)
-    tokens = open_tokens(data, tokenizer(model), source(model).decoder.geometry.vocabulary, at::get_num_threads());
+    tokens = open_tokens(data, tokenizer(model), source(model).decoder.spec().vocabulary, at::get_num_threads());
   return tokens;
 }
 
@@ -113,6 +113,16 @@ const RecallTask& Session::recall_items(const ModelConfig& model, const Evaluati
   return found->second;
 }
 
+CalibrationStatistics Session::statistics_of(const Decoder& decoder, const ModelConfig& model,
+                                             const DataOptions& data) {
+  const TokenRows& tokens = rows(model, data);
+  Progress bar("calibrate", tokens.tokens(), "tokens");
+  return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
+    bar.advance(count);
+    check_interrupt();
+  });
+}
+
 const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
   const std::string key = key_of(model, data);
   auto found = statistics_.find(key);
@@ -121,12 +131,7 @@ const CalibrationStatistics& Session::statistics(const ModelConfig& model, const
     inputs.model = model;
     inputs.calibration = data;
     const auto make = [&](const std::filesystem::path& file) {
-      const TokenRows& tokens = rows(model, data);
-      Progress bar("calibrate", tokens.tokens(), "tokens");
-      CalibrationStatistics statistics = calibrate(source(model).decoder, tokens.rows, {}, [&](std::int64_t count) {
-        bar.advance(count);
-        check_interrupt();
-      });
+      CalibrationStatistics statistics = statistics_of(source(model).decoder, model, data);
       write_statistics(file, statistics);
       return statistics;
     };
@@ -136,12 +141,20 @@ const CalibrationStatistics& Session::statistics(const ModelConfig& model, const
   return found->second;
 }
 
-DecompositionStore& Session::decompositions(const ModelConfig& model) {
-  const auto [found, is_new] = decompositions_.try_emplace(model.path);
+DecompositionStore& Session::decompositions(const CellPlan& cell, std::size_t passes) {
+  const auto key_of_passes = [](const CellPlan& one, std::size_t count) {
+    Json key = {one.options.model.path};
+    for (std::size_t i = 0; i < count; ++i) key.push_back(one.passes[i].config);
+    if (count > 0 && one.options.calibration) key.push_back(write_fields(*one.options.calibration));
+    return hash_json(key);
+  };
+  const std::string key = key_of_passes(cell, passes);
+  const auto [found, is_new] = decompositions_.try_emplace(key);
   if (is_new) {
-    for (const CellPlan& cell : cells_) {
-      if (cell.options.model.path != model.path) continue;
-      for (const auto& pass : cell.passes) pass->announce(cell.geometry, found->second);
+    for (const CellPlan& other : cells_) {
+      if (other.passes.size() <= passes || key_of_passes(other, passes) != key) continue;
+      const PlannedPass& next = other.passes[passes];
+      next.pass->announce(next.before, found->second);
     }
   }
   return found->second;
@@ -186,7 +199,7 @@ std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const st
                                "lines of the text left out as bad", Better::kLower));
   }
   const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups,
-                                     task.buckets, task.options.context, decoder.geometry.max_positions);
+                                     task.buckets, task.options.context, decoder.spec().max_positions);
   scores.insert(scores.end(), parts.begin(), parts.end());
   return scores;
 }
@@ -202,7 +215,7 @@ std::vector<ScoreRecord> Session::evaluate_distance(const Decoder& decoder, cons
       });
   std::vector<ScoreRecord> scores = distance_scores(stage, task.label(), result);
   const auto parts = position_scores(stage, task.label(), "kl", result.kl, result.positions, result.groups,
-                                     task.buckets, task.options.context, decoder.geometry.max_positions);
+                                     task.buckets, task.options.context, decoder.spec().max_positions);
   scores.insert(scores.end(), parts.begin(), parts.end());
   return scores;
 }

@@ -38,7 +38,11 @@ class Session {
   const RecallTask& recall_items(const ModelConfig& model, const EvaluationConfig& task);
 
   const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
-  DecompositionStore& decompositions(const ModelConfig& model);
+  /// Statistics of another model on the same data; kept nowhere.
+  CalibrationStatistics statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data);
+  /// Decompositions of the source model as its first `passes` of `cell` leave it, for all cells in which the same come
+  /// first.
+  DecompositionStore& decompositions(const CellPlan& cell, std::size_t passes);
 
   /// The source model's scores, stage "source".
   const std::vector<ScoreRecord>& source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks);

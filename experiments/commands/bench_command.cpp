@@ -23,6 +23,7 @@
 #include "experiments/data/token_data.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/plan/pass_list.h"
 
 namespace mla {
 namespace {
@@ -67,9 +68,9 @@ class Bench final : public Command {
     install_interrupt_handler();
     const BenchConfig config = resolve();
     const std::vector<NamedBenchCell> measured = bench_cells(config);
-    const Geometry geometry = geometry_of(config);
-    check_caches(config, measured, geometry);
-    const TokenIds calibration = calibration_rows(config, measured, geometry, console);
+    const ModelSpec spec = spec_of(config);
+    check_caches(config, measured, spec);
+    const TokenIds calibration = calibration_rows(config, measured, spec, console);
     if (!config.model.empty()) {
       for (const auto& [role, file] : files_of_model(config.model, "model")) data_hashes_[role] = hash_data_file(file);
     }
@@ -81,11 +82,10 @@ class Bench final : public Command {
     for (const BenchModel& model : config.models) {
       Decoder decoder = load(config);
       for (const NamedBenchCell& named : measured) check_room(decoder, named.cell);
-      for (std::size_t i = 0; i < model.compress.size(); ++i) {
-        const auto pass = Registry<Pass>::instance().make(model.compress[i], cat("models.compress[", i, "]"));
-        if (pass->needs_statistics())
+      for (const PlannedPass& planned : plan_passes(model.compress, "models.compress", decoder.spec())) {
+        if (planned.pass->needs_statistics())
           throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
-        pass->apply(decoder, {});
+        run_pass(planned.name, *planned.pass, decoder, {});
       }
       CacheSamples samples;
       if (!calibration.empty()) samples = sample_cache(decoder, calibration, {});
@@ -134,41 +134,35 @@ class Bench final : public Command {
     return config;
   }
 
-  static Geometry geometry_of(const BenchConfig& config) {
-    if (!config.model.empty()) return load_geometry(config.model);
+  static ModelSpec spec_of(const BenchConfig& config) {
+    if (!config.model.empty()) return load_spec(config.model);
     try {
-      return read_geometry(config.geometry, "geometry");
+      return read_published_config(config.geometry, "geometry");
     } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
       throw ConfigError(error.what());
     }
   }
 
   /// What no model could keep is found out before one is read.
-  static void check_caches(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
-                           const Geometry& geometry) {
-    std::vector<LayerStreams> all;
-    for (const BenchModel& model : config.models) {
-      all.push_back(config.model.empty() ? streams_of(geometry) : streams_of_model(config.model, geometry));
-      for (std::size_t i = 0; i < model.compress.size(); ++i) {
-        const auto pass = Registry<Pass>::instance().make(model.compress[i], cat("models.compress[", i, "]"));
-        all.back() = streams_of(geometry, pass->plan(geometry));
-      }
-    }
+  static void check_caches(const BenchConfig& config, const std::vector<NamedBenchCell>& cells, const ModelSpec& spec) {
+    std::vector<ModelSpec> all;
+    for (const BenchModel& model : config.models)
+      all.push_back(planned_spec(plan_passes(model.compress, "models.compress", spec), spec));
     for (const NamedBenchCell& named : cells) {
       const BenchCell& cell = named.cell;
       check_calibration(cell.cache, !config.calibration.empty(), "cache",
                         "name it with --calibration FILE, or as \"calibration\" of the config");
       const std::int64_t first =
           cell.prefill && cell.prefill_chunk > 0 ? std::min(cell.prefill_chunk, cell.context) : cell.context;
-      for (const LayerStreams& streams : all) {
-        check_cache(cell.cache, streams, {first, cell.context + cell.new_tokens - 1}, "cache");
+      for (const ModelSpec& model : all) {
+        check_cache(cell.cache, model, {first, cell.context + cell.new_tokens - 1}, "cache");
       }
     }
   }
 
   /// None where no codec needs them.
   static TokenIds calibration_rows(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
-                                   const Geometry& geometry, const Console& console) {
+                                   const ModelSpec& spec, const Console& console) {
     const bool needed = std::any_of(cells.begin(), cells.end(),
                                     [](const NamedBenchCell& named) { return needs_calibration(named.cell.cache); });
     if (!needed) return {};
@@ -178,13 +172,13 @@ class Bench final : public Command {
       throw ConfigError(
           "calibration: a model of random weights has no tokenizer; give {\"ids\": [[…]]} in a .json file");
     }
-    return read_evaluation_rows(text, config.model, std::nullopt, geometry, console.workers()).rows;
+    return read_evaluation_rows(text, config.model, std::nullopt, spec, console.workers()).rows;
   }
 
   static Decoder load(const BenchConfig& config) {
     const at::ScalarType dtype = parse_dtype(config.dtype, "dtype");
     if (!config.model.empty()) return load_checkpoint(config.model, {.dtype = dtype}).decoder;
-    Decoder decoder = initialize_decoder(geometry_of(config), config.seed);
+    Decoder decoder = initialize_decoder(spec_of(config), config.seed);
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(dtype); });
     decoder.compute_dtype = dtype;
     return decoder;

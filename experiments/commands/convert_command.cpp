@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <sstream>
 
@@ -16,6 +17,7 @@
 #include "experiments/config/experiment_config.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/plan/pass_list.h"
 
 namespace mla {
 namespace {
@@ -52,7 +54,7 @@ std::int64_t peak_memory_bytes() {
 struct Job {
   Json compress;
   std::filesystem::path output;
-  std::vector<std::unique_ptr<Pass>> passes;
+  std::vector<PlannedPass> passes;
 };
 
 /// Converts a model's attention and writes it as a Hugging Face folder with its latent attention in config.json.
@@ -98,25 +100,23 @@ class Convert final : public Command {
     if (config.arithmetic != "float32" && config.arithmetic != "float64") {
       throw ConfigError(cat("--dtype ", config.arithmetic, ": known: float32, float64"));
     }
-    const Geometry geometry = load_geometry(config.model.path);
-    std::vector<Job> jobs = make_jobs(config, geometry);
+    const ModelSpec spec = load_spec(config.model.path);
+    std::vector<Job> jobs = make_jobs(config, spec);
 
     LoadOptions mapped;
     mapped.dtype.reset();
     Checkpoint source = load_checkpoint(config.model.path, mapped);
     source.decoder.compute_dtype = parse_dtype(config.arithmetic, "--dtype");
     const CalibrationStatistics statistics =
-        needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
+        first_needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
     DecompositionStore store;
-    for (const Job& job : jobs) {
-      for (const auto& pass : job.passes) pass->announce(geometry, store);
-    }
+    for (const Job& job : jobs) job.passes.front().pass->announce(spec, store);
     Json reports = Json::array();
     for (const Job& job : jobs) {
       // Converting replaces layers; a second model starts from the mapped file again, which costs no memory.
       mapped.check_finite = false;
       if (!reports.empty()) source = load_checkpoint(config.model.path, mapped);
-      reports.push_back(convert(job, source, statistics, jobs.size() > 1 ? &store : nullptr, console));
+      reports.push_back(convert(config, job, source, statistics, jobs.size() > 1 ? &store : nullptr, console));
       check_interrupt();
     }
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
@@ -138,10 +138,10 @@ class Convert final : public Command {
     return config;
   }
 
-  Json compress_from_flags(const Geometry& geometry, const std::string& width) const {
+  Json compress_from_flags(const ModelSpec& spec, const std::string& width) const {
     Registry<RopeSelector>::instance().find(rope_, "--rope");
     Json rope = {{"name", rope_}};
-    if (rope_ != "all") rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, geometry.head_dim / 16));
+    if (rope_ != "all") rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
     if (rope_ == "two_norm") rope["score"] = norm_score_;
     Json low_rank = {{"name", low_rank_}};
     Registry<Factorizer>::instance().find(low_rank_, "--low-rank");
@@ -155,23 +155,19 @@ class Convert final : public Command {
     return Json::array({{{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}});
   }
 
-  std::vector<Job> make_jobs(const ExperimentConfig& config, const Geometry& geometry) const {
+  std::vector<Job> make_jobs(const ExperimentConfig& config, const ModelSpec& spec) const {
     std::vector<Job> jobs;
     if (config_) {
       jobs.push_back({config.compress, output_, {}});
     } else if (d_kv_.find(',') == std::string::npos) {
-      jobs.push_back({compress_from_flags(geometry, d_kv_), output_, {}});
+      jobs.push_back({compress_from_flags(spec, d_kv_), output_, {}});
     } else {
       for (const std::int64_t width : parse_widths(d_kv_)) {
-        jobs.push_back({compress_from_flags(geometry, std::to_string(width)), output_ / cat("d_kv_", width), {}});
+        jobs.push_back({compress_from_flags(spec, std::to_string(width)), output_ / cat("d_kv_", width), {}});
       }
     }
-    for (Job& job : jobs) {
-      for (std::size_t i = 0; i < job.compress.size(); ++i) {
-        job.passes.push_back(Registry<Pass>::instance().make(job.compress[i], cat("compress[", i, "]")));
-        job.passes.back()->plan(geometry);  // refuses what does not fit before any weight is read
-      }
-    }
+    // Refuses what does not fit before any weight is read.
+    for (Job& job : jobs) job.passes = plan_passes(job.compress, "compress", spec);
     if (needs_statistics(jobs) && !calibration_ && !config.calibration) {
       throw ConfigError(
           "--calibration: this selection measures norms on data; name a text file or JSON {\"ids\": [[…]]}");
@@ -180,12 +176,14 @@ class Convert final : public Command {
   }
 
   static bool needs_statistics(const std::vector<Job>& jobs) {
-    for (const Job& job : jobs) {
-      for (const auto& pass : job.passes) {
-        if (pass->needs_statistics()) return true;
-      }
-    }
-    return false;
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) {
+      return std::any_of(job.passes.begin(), job.passes.end(),
+                         [](const PlannedPass& one) { return one.pass->needs_statistics(); });
+    });
+  }
+  static bool first_needs_statistics(const std::vector<Job>& jobs) {
+    return std::any_of(jobs.begin(), jobs.end(),
+                       [](const Job& job) { return job.passes.front().pass->needs_statistics(); });
   }
 
   CalibrationStatistics calibrate_on(const ExperimentConfig& config, const Decoder& decoder) const {
@@ -193,7 +191,7 @@ class Convert final : public Command {
     if (calibration_) {
       data.files = {calibration_->string()};
       data.documents = documents_;
-      data.length = std::min(calibration_length_, decoder.geometry.max_positions);
+      data.length = std::min(calibration_length_, decoder.spec().max_positions);
       data.long_documents = "split";
       data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0 : kCalibrationRows);
     }
@@ -203,9 +201,9 @@ class Convert final : public Command {
     if (!ids) {
       std::optional<std::filesystem::path> given;
       if (!config.model.tokenizer.empty()) given = config.model.tokenizer;
-      tokenizer = load_model_tokenizer(config.model.path, given, decoder.geometry);
+      tokenizer = load_model_tokenizer(config.model.path, given, decoder.spec());
     }
-    const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.geometry.vocabulary, at::get_num_threads());
+    const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
     Progress bar("calibrate", tokens.tokens(), "tokens");
     return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
       bar.advance(count);
@@ -213,23 +211,27 @@ class Convert final : public Command {
     });
   }
 
-  Json convert(const Job& job, Checkpoint& checkpoint, const CalibrationStatistics& statistics,
-               DecompositionStore* store, Console& console) const {
-    Json report;
-    const Geometry geometry = checkpoint.decoder.geometry;
-    for (const auto& pass : job.passes) {
+  /// The first pass sees the source model, whose statistics and decompositions jobs share; later ones what it left.
+  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint,
+               const CalibrationStatistics& of_source, DecompositionStore* store, Console& console) const {
+    const ModelSpec source = checkpoint.decoder.spec();
+    std::vector<PassReport> reports;
+    for (const PlannedPass& planned : job.passes) {
       PassInputs inputs;
-      inputs.statistics = &statistics;
-      inputs.store = store;
+      CalibrationStatistics own;
+      if (!reports.empty() && planned.pass->needs_statistics()) own = calibrate_on(config, checkpoint.decoder);
+      inputs.statistics = reports.empty() ? &of_source : &own;
+      inputs.store = reports.empty() ? store : nullptr;
       inputs.arithmetic = checkpoint.decoder.compute_dtype;
       if (dtype_) inputs.weights = inputs.arithmetic;
-      Progress bar("convert", geometry.layers, "layers");
+      Progress bar("convert", planned.after.layer_count(), "layers");
       inputs.progress = [&](std::int64_t) {
         bar.advance();
         check_interrupt();
       };
-      report = to_json(pass->apply(checkpoint.decoder, inputs), geometry);
+      reports.push_back(run_pass(planned.name, *planned.pass, checkpoint.decoder, inputs));
     }
+    Json report = to_json(reports, source);
     report["output"] = job.output.string();
     report["compress"] = job.compress;
     save_checkpoint(checkpoint, job.output);
@@ -238,27 +240,40 @@ class Convert final : public Command {
     return report;
   }
 
-  static Json to_json(const CompressionReport& report, const Geometry& geometry) {
-    Json layers = Json::array();
-    for (std::size_t i = 0; i < report.layers.size(); ++i) {
-      const LayerReport& layer = report.layers[i];
-      layers.push_back(
-          {{"layer", i},
-           {"kept_pairs", layer.kept},
-           {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
-           {"latent_width", layer.plan.latent_width},
-           {"cached_elements_per_token", layer.plan.cached_elements},
-           {"parameters", layer.plan.parameters},
-           {"seconds", layer.seconds}});
-    }
-    return {{"pass", report.pass},
-            {"parameters_before", report.plan.source_parameters},
-            {"parameters", report.plan.parameters},
-            {"cached_elements_per_token_before", report.plan.source_cached_elements},
-            {"cached_elements_per_token", report.plan.cached_elements()},
-            {"cached_elements_per_token_and_layer_before", geometry.cached_elements()},
-            {"cache_ratio", report.plan.cache_ratio()},
-            {"layers", layers}};
+  static Json to_json(const LayerReport& layer, const ModelSpec& spec, std::int64_t index) {
+    const AttentionSpec& attention = spec.attention(index);
+    return {{"layer", index},
+            {"source_layer", spec.layers[static_cast<std::size_t>(index)].source_layer},
+            {"attention", attention.kind()},
+            {"kept_pairs", layer.kept},
+            {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
+            {"latent_width", attention.latent_width().value_or(0)},
+            {"cached_elements_per_token", cached_elements(attention)},
+            {"parameters", attention.parameter_count(spec)},
+            {"seconds", layer.seconds}};
+  }
+
+  static Json to_json(const std::string& pass, const std::vector<LayerReport>& layers, const ModelSpec& before,
+                      const ModelSpec& after) {
+    Json list = Json::array();
+    for (const LayerReport& layer : layers) list.push_back(to_json(layer, after, std::ssize(list)));
+    return {{"pass", pass},
+            {"parameters_before", count_parameters(before).total()},
+            {"parameters", count_parameters(after).total()},
+            {"cached_elements_per_token_before", cached_elements(before)},
+            {"cached_elements_per_token", cached_elements(after)},
+            {"cached_elements_per_token_and_layer_before", cached_elements(before.attention(0))},
+            {"cache_ratio", cache_ratio(before, after)},
+            {"layers", list}};
+  }
+
+  /// All passes together, and where there are several, each by itself.
+  static Json to_json(const std::vector<PassReport>& reports, const ModelSpec& source) {
+    Json all = to_json(reports.back().pass, combine_reports(reports), source, reports.back().after);
+    if (reports.size() == 1) return all;
+    for (const PassReport& report : reports)
+      all["passes"].push_back(to_json(report.pass, report.layers, report.before, report.after));
+    return all;
   }
 
   static void print(const Json& report, std::ostream& out) {

@@ -52,14 +52,14 @@ class Distance final : public Command {
     check();
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
     const std::filesystem::path first = source_ ? *source_ : *model_;
-    const Geometry geometry = load_geometry(first);
+    const ModelSpec spec = load_spec(first);
     std::optional<StoredDistributions> stored;
     if (reference_) stored = read_distributions(*reference_);
-    const PerplexityOptions options = windows(geometry, stored);
+    const PerplexityOptions options = windows(spec, stored);
     EvaluationRows text;
     if (text_file_) {
       text_.file = *text_file_;
-      text = read_evaluation_rows(text_, first, tokenizer_, geometry, console.workers());
+      text = read_evaluation_rows(text_, first, tokenizer_, spec, console.workers());
     }
     install_interrupt_handler();
     std::optional<Checkpoint> source, model;
@@ -89,9 +89,9 @@ class Distance final : public Command {
       throw ConfigError("--items: needs --source and --model, which both answer them");
   }
 
-  PerplexityOptions windows(const Geometry& geometry, const std::optional<StoredDistributions>& stored) const {
+  PerplexityOptions windows(const ModelSpec& spec, const std::optional<StoredDistributions>& stored) const {
     PerplexityOptions options;
-    const std::int64_t usual = std::min(geometry.max_positions, kLongestDefaultContext);
+    const std::int64_t usual = std::min(spec.max_positions, kLongestDefaultContext);
     options.context = context_.value_or(stored ? stored->context : usual);
     options.stride = stride_.value_or(stored && !context_ ? stored->stride : options.context);
     options.batch_tokens = batch_tokens_;
@@ -167,7 +167,7 @@ class Distance final : public Command {
   }
 
   void compare_items(const Checkpoint& source, const Checkpoint& model, Json& report, Console& console) const {
-    const auto tokenizer = load_model_tokenizer(*source_, tokenizer_, source.decoder.geometry);
+    const auto tokenizer = load_model_tokenizer(*source_, tokenizer_, source.decoder.spec());
     Json all = Json::object();
     for (const std::string& file : items_) {
       const MultipleChoiceTask task =

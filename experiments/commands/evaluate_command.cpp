@@ -72,18 +72,18 @@ class Evaluate final : public Command {
     if (tasks_) return evaluate_tasks(tasks_request(), console);
     if (text_.file.empty()) throw ConfigError("give --perplexity FILE or --tasks CONFIG");
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
-    const Geometry geometry = load_geometry(model_);
-    const PerplexityOptions options = perplexity_options(geometry);
+    const ModelSpec spec = load_spec(model_);
+    const PerplexityOptions options = perplexity_options(spec);
     const auto starts = buckets(options.context);
-    const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, geometry);
-    const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, geometry, console.workers());
+    const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, spec);
+    const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, spec, console.workers());
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());
     report["skipped_lines"] = text.skipped;
     const auto parts = position_scores("", "", "nll", result.nll, result.positions, result.groups, starts,
-                                       options.context, geometry.max_positions);
+                                       options.context, spec.max_positions);
     for (const ScoreRecord& score : parts)
       report["by_position"][score.metric] = {
           {"value", score.value}, {"standard_error", *score.standard_error}, {"n", score.n}};
@@ -99,7 +99,7 @@ class Evaluate final : public Command {
 
  private:
   /// A codec's name, a config's block as JSON, or a file of it; `context` where the block names none.
-  std::optional<CachedDecodingConfig> cached_decoding(std::int64_t context, const Geometry& geometry) const {
+  std::optional<CachedDecodingConfig> cached_decoding(std::int64_t context, const ModelSpec& spec) const {
     if (!cache_) return {};
     CachedDecodingConfig config;
     config.decoding.context = context;
@@ -114,8 +114,7 @@ class Evaluate final : public Command {
     if (needs_calibration(config.storage) && calibration_.file.empty()) {
       throw ConfigError(cat("--calibration is missing: ", config.storage.label(), " needs a text to be calibrated on"));
     }
-    check_cache(config.storage, streams_of_model(model_, geometry),
-                {config.decoding.prompt, config.decoding.context - 1}, "--cache");
+    check_cache(config.storage, spec, {config.decoding.prompt, config.decoding.context - 1}, "--cache");
     return config;
   }
 
@@ -125,7 +124,7 @@ class Evaluate final : public Command {
     CacheSamples samples;
     if (needs_calibration(config.storage)) {
       const EvaluationRows rows =
-          read_evaluation_rows(calibration_, model_, tokenizer_, decoder.geometry, console.workers());
+          read_evaluation_rows(calibration_, model_, tokenizer_, decoder.spec(), console.workers());
       samples = sample_cache(decoder, rows.rows, {.context = config.decoding.context});
     }
     const CacheFormat format = cache_format(config.storage, "--cache", std::move(samples));
@@ -171,9 +170,9 @@ class Evaluate final : public Command {
     return request;
   }
 
-  PerplexityOptions perplexity_options(const Geometry& geometry) const {
+  PerplexityOptions perplexity_options(const ModelSpec& spec) const {
     PerplexityOptions options;
-    options.context = context_.value_or(std::min(geometry.max_positions, kLongestDefaultContext));
+    options.context = context_.value_or(std::min(spec.max_positions, kLongestDefaultContext));
     options.stride = stride_.value_or(options.context);
     options.validate("evaluate");
     return options;

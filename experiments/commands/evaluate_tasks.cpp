@@ -74,7 +74,7 @@ class Tasks {
   Tasks(const TasksRequest& request, Console& console)
       : request_(request),
         configs_(read_tasks(request)),
-        tokenizer_(load_model_tokenizer(request.model, request.tokenizer, load_geometry(request.model))) {
+        tokenizer_(load_model_tokenizer(request.model, request.tokenizer, load_spec(request.model))) {
     for (const EvaluationConfig& task : configs_) {
       if (task.task != "multiple_choice") continue;
       items_.emplace(task.label(), make_multiple_choice(load_items(task, "evaluate." + task.label()), *tokenizer_,

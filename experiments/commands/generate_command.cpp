@@ -106,24 +106,23 @@ class Generate final : public Command {
     if (!calibration_.file.empty() && !needs_calibration(cache)) {
       throw ConfigError(cat("--calibration: the cache ", cache.label(), " needs none"));
     }
-    const Geometry geometry = load_geometry(model_);
-    const auto tokenizer = load_model_tokenizer(model_, tokenizer_, geometry);
-    options_.stop = end_tokens(geometry, *tokenizer);
+    const ModelSpec spec = load_spec(model_);
+    const auto tokenizer = load_model_tokenizer(model_, tokenizer_, spec);
+    options_.stop = end_tokens(spec, *tokenizer);
     options_.cache_last = true;
-    const LayerStreams cached = streams_of_model(model_, geometry);
     std::vector<std::vector<std::int64_t>> ids;
     std::vector<GrowingText> texts;
     for (const std::string& prompt : prompts_) {
       const std::vector<std::int32_t> tokens = tokenizer->encode(prompt, {.add_bos = true});
       if (tokens.empty()) throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
-      check_room(geometry, std::ssize(tokens));
-      check_cache(cache, cached, {std::ssize(tokens), std::ssize(tokens) + options_.count}, "--cache");
+      check_room(spec, std::ssize(tokens));
+      check_cache(cache, spec, {std::ssize(tokens), std::ssize(tokens) + options_.count}, "--cache");
       ids.emplace_back(tokens.begin(), tokens.end());
       texts.emplace_back(*tokenizer, tokens);
     }
     EvaluationRows calibration;
     if (needs_calibration(cache)) {
-      calibration = read_evaluation_rows(calibration_, model_, tokenizer_, geometry, console.workers());
+      calibration = read_evaluation_rows(calibration_, model_, tokenizer_, spec, console.workers());
     }
     Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     CacheSamples samples;
@@ -159,10 +158,10 @@ class Generate final : public Command {
   }
 
  private:
-  void check_room(const Geometry& geometry, std::int64_t prompt) const {
-    if (options_.count <= geometry.max_positions - prompt || geometry.rotary().depends_on_length()) return;
+  void check_room(const ModelSpec& spec, std::int64_t prompt) const {
+    if (options_.count <= spec.max_positions - prompt || spec.rotary().depends_on_length()) return;
     throw ConfigError(cat("--new-tokens: ", prompt, " tokens of the prompt and ", options_.count,
-                          " new ones are more than the model's context of ", geometry.max_positions));
+                          " new ones are more than the model's context of ", spec.max_positions));
   }
 
   static Json sequence_json(const GeneratedSequence& sequence, const std::string& text, std::size_t prompt_tokens) {

@@ -39,8 +39,8 @@ class Inspect final : public Command {
   /// What the cache of one sequence would hold, and what its buffers do hold.
   static LayerBytes count(const Decoder& decoder, at::ScalarType dtype) {
     LayerBytes bytes;
-    for (const DecoderLayer& layer : decoder.layers) {
-      const std::vector<StreamShape> streams = layer.attention->cache_streams();
+    for (const LayerSpec& layer : decoder.spec().layers) {
+      const std::vector<StreamShape> streams = layer.attention->streams();
       bytes.predicted += kTokens * elements_per_token(streams) * static_cast<std::int64_t>(c10::elementSize(dtype));
       LayerCache cache(streams, 1, at::TensorOptions(dtype));
       for (std::size_t i = 0; i < streams.size(); ++i) {

@@ -50,12 +50,12 @@ class Pretrain final : public Command {
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     PretrainConfig config = read_pretrain_config(config_, set_);
-    const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.geometry());
+    const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.spec());
     name_special_tokens(*tokenizer, config.config);
     const bool rows = config.train.in_rows();
     std::int64_t longest = config.train.options.sequence_length;
     const auto batches = make_batches(config.train, [&](const DataOptions& data) {
-      const auto tokens = open_tokens(data, *tokenizer, config.geometry().vocabulary, console.workers());
+      const auto tokens = open_tokens(data, *tokenizer, config.spec().vocabulary, console.workers());
       if (rows) longest = longest_document(*tokens);
       return tokens;
     });
@@ -86,9 +86,9 @@ class Pretrain final : public Command {
 
  private:
   static Decoder first_weights(const PretrainConfig& config) {
-    if (config.from.empty()) return initialize_decoder(config.geometry(), config.seed, config.initializer_range());
+    if (config.from.empty()) return initialize_decoder(config.spec(), config.seed, config.initializer_range());
     try {
-      return pool_kv_heads(load_checkpoint(config.from).decoder, config.geometry());
+      return pool_kv_heads(load_checkpoint(config.from).decoder, config.spec());
     } catch (const ConfigError& error) {
       throw ConfigError(cat("from = ", config.from, ": ", error.what()));
     }
@@ -138,7 +138,7 @@ class Pretrain final : public Command {
 
   /// Throws ConfigError for sequences longer than the model's positions.
   static void check_length(std::int64_t longest, const PretrainConfig& config) {
-    if (const std::int64_t positions = config.geometry().max_positions; longest > positions) {
+    if (const std::int64_t positions = config.spec().max_positions; longest > positions) {
       throw ConfigError(
           cat("train: sequences of ", longest, " tokens, but config.max_position_embeddings = ", positions));
     }

@@ -34,7 +34,7 @@ class Recall final : public Command {
   ExitCode run(Console& console) override {
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
     const RecallOptions recall_options = read_options();
-    const auto tokenizer = load_model_tokenizer(model_, tokenizer_, load_geometry(model_));
+    const auto tokenizer = load_model_tokenizer(model_, tokenizer_, load_spec(model_));
     const RecallTask task = make_recall_task(recall_options, *tokenizer, console.workers());
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     const RecallResult result = ask(checkpoint.decoder, task);

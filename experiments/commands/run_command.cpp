@@ -214,7 +214,7 @@ class Run final : public Command {
                    {"status", write_fields(record.head)["status"]},
                    {"message", record.head.message},
                    {"scores", scores}};
-    result["cache_ratio"] = cell.compression ? Json(cell.compression->cache_ratio()) : Json(1.0);
+    result["cache_ratio"] = cell.cache_ratio();
     return result;
   }
 

@@ -21,7 +21,7 @@ class Score final : public Command {
 
   ExitCode run(Console& console) override {
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
-    const ScoreRequest request = read_score_request(ids_.string(), load_geometry(model_).vocabulary);
+    const ScoreRequest request = read_score_request(ids_.string(), load_spec(model_).vocabulary);
     const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
     const ScoreResult result = score(checkpoint.decoder, request);
     const Json json = {{"nll", result.nll}, {"last_logits", result.last_logits}, {"greedy", result.greedy}};

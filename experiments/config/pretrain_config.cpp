@@ -15,14 +15,14 @@ void PretrainConfig::validate() const {
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
-  geometry();  // refuses a shape that no model can have
+  spec();  // refuses a shape that no model can have
   initializer_range();
 }
 
-Geometry PretrainConfig::geometry() const {
+ModelSpec PretrainConfig::spec() const {
   if (!config.is_object()) throw ConfigError(cat("config: expected an object, found ", kind_of(config)));
   try {
-    return read_geometry(config, "config");
+    return read_published_config(config, "config");
   } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
     throw ConfigError(error.what());
   }

@@ -46,7 +46,7 @@ struct PretrainConfig {
   void validate() const;
 
   /// The shape that `config` states. Throws ConfigError for one that no model here can have.
-  Geometry geometry() const;
+  ModelSpec spec() const;
 
   /// The standard deviation of initial weights: `config`'s initializer_range, or 0.02, as in Hugging Face.
   double initializer_range() const;

@@ -144,7 +144,7 @@ TraceResult replay(const std::string& name, const Json& run, const Decoder& deco
     expects(cache.bytes() == cache.predicted_bytes(),
             "the cache's buffers hold another number of bytes than predicted");
     std::int64_t elements = 0;
-    for (const std::int64_t layer : decoder.cached_elements()) elements += layer;
+    elements += cached_elements(decoder.spec());
     result.effective_bits = 8.0 * static_cast<double>(cache.bytes()) / static_cast<double>(elements * cache.length());
     result.requantised = requantised_lengths(traced, description);
   } catch (const ConfigError& error) {
@@ -209,7 +209,7 @@ std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const 
       throw DataError(cat(file.string(), ".runs.", name, ": expected an object, found ", expected::found(run)));
   }
   const Checkpoint checkpoint = load_checkpoint(model, {.dtype = arithmetic});
-  const auto ids = expected::ids(trace, "ids", checkpoint.decoder.geometry.vocabulary - 1, file.string());
+  const auto ids = expected::ids(trace, "ids", checkpoint.decoder.spec().vocabulary - 1, file.string());
   // The first id is given, the rest is predicted: a prompt leaves something to decode.
   if (ids.size() < 3) throw DataError(cat(file.string(), ".ids: expected three ids at least, found ", ids.size()));
   const std::int64_t prompt = expected::whole_number(trace, "prompt", 1, std::ssize(ids) - 2, file.string());

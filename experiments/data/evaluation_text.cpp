@@ -45,7 +45,7 @@ std::int64_t EvaluationRows::scorable_tokens() const {
 }
 
 EvaluationRows read_evaluation_rows(const EvaluationText& text, const std::filesystem::path& model,
-                                    const std::optional<std::filesystem::path>& tokenizer, const Geometry& geometry,
+                                    const std::optional<std::filesystem::path>& tokenizer, const ModelSpec& spec,
                                     int threads) {
   EvaluationRows result;
   if (text.file.extension() == ".safetensors") {
@@ -56,14 +56,14 @@ EvaluationRows read_evaluation_rows(const EvaluationText& text, const std::files
     DataOptions shard;
     shard.files = {text.file.string()};
     shard.max_rows = text.limit.value_or(0);
-    const auto own = load_model_tokenizer(model, tokenizer, geometry);
-    result.rows = load_rows(shard, own.get(), geometry.vocabulary, threads).rows;
+    const auto own = load_model_tokenizer(model, tokenizer, spec);
+    result.rows = load_rows(shard, own.get(), spec.vocabulary, threads).rows;
   } else if (holds_token_ids(text.file)) {
     result.rows = read_token_rows(text.file).rows;
     keep_first(result.rows, text.limit);
-    expect_known_ids(result.rows, geometry.vocabulary, text.file.string());
+    expect_known_ids(result.rows, spec.vocabulary, text.file.string());
   } else {
-    result = encode(text, *load_model_tokenizer(model, tokenizer, geometry), geometry.vocabulary, threads);
+    result = encode(text, *load_model_tokenizer(model, tokenizer, spec), spec.vocabulary, threads);
   }
   if (result.scorable_tokens() == 0) {
     throw DataError(cat(text.file.string(), ": nothing to score: no document has two tokens"));

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "core/model/geometry.h"
+#include "core/model/model_spec.h"
 #include "core/text/corpus.h"
 #include "experiments/data/token_ids.h"
 
@@ -31,7 +31,7 @@ struct EvaluationRows {
 /// Throws DataError naming the file for a missing or empty corpus, ids that the model does not have, and when no token
 /// is left to score.
 EvaluationRows read_evaluation_rows(const EvaluationText& text, const std::filesystem::path& model,
-                                    const std::optional<std::filesystem::path>& tokenizer, const Geometry& geometry,
+                                    const std::optional<std::filesystem::path>& tokenizer, const ModelSpec& spec,
                                     int threads);
 
 }  // namespace mla

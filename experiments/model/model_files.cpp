@@ -26,11 +26,11 @@ bool may_be_tokenizer(const fs::path& file) {
 
 std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& model,
                                                 const std::optional<std::filesystem::path>& given,
-                                                const Geometry& geometry) {
+                                                const ModelSpec& spec) {
   const std::filesystem::path path = place_of_tokenizer(model, given);
   std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(path);
-  if (tokenizer->vocabulary_size() <= geometry.vocabulary) return tokenizer;
-  return limit_ids(std::move(tokenizer), geometry.vocabulary, cat(path.string(), ", model ", model.string()));
+  if (tokenizer->vocabulary_size() <= spec.vocabulary) return tokenizer;
+  return limit_ids(std::move(tokenizer), spec.vocabulary, cat(path.string(), ", model ", model.string()));
 }
 
 std::map<std::string, std::filesystem::path> files_of_model(const std::filesystem::path& model,

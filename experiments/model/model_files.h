@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "core/model/geometry.h"
+#include "core/model/model_spec.h"
 #include "core/text/tokenizer.h"
 
 namespace mla {
@@ -17,7 +17,7 @@ namespace mla {
 /// usual.
 std::unique_ptr<Tokenizer> load_model_tokenizer(const std::filesystem::path& model,
                                                 const std::optional<std::filesystem::path>& given,
-                                                const Geometry& geometry);
+                                                const ModelSpec& spec);
 
 /// The files that a model is read from, its tokenizer's included, by what they are called in a list of hashes: ROLE for
 /// a single file, ROLE/NAME for those of a folder.

@@ -2,63 +2,53 @@
 
 #include <ATen/ATen.h>
 
-#include "core/attention/latent.h"
 #include "core/base/error.h"
-#include "core/model/family.h"
-#include "core/model/latent_config.h"
+#include "core/model/model_config.h"
 #include "experiments/cli/table.h"
 #include "experiments/model/dtype.h"
 
 namespace mla {
 namespace {
 
-std::int64_t& group_of(const std::string& name, ParameterCount& count) {
-  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-  if (has("norm")) return count.norms;
-  if (has("embed_tokens")) return count.embedding;
-  if (has("lm_head")) return count.output;
-  return has(".self_attn.") ? count.attention : count.mlp;
-}
-
-LayerSummary summarize_layer(const Decoder& decoder, std::size_t index) {
-  const Attention& attention = *decoder.layers[index].attention;
+LayerSummary summarize_layer(const ModelSpec& spec, std::size_t index) {
+  const AttentionSpec& attention = *spec.layers[index].attention;
   LayerSummary layer;
   layer.layer = static_cast<std::int64_t>(index);
-  layer.attention = "grouped_query";
-  layer.pairs = decoder.geometry.head_dim / 2;
-  layer.window = decoder.geometry.attention(layer.layer).window;
-  layer.cached_elements = elements_per_token(attention.cache_streams());
-  if (const auto* latent = dynamic_cast<const LatentAttention*>(&attention)) {
-    layer.attention = "latent";
-    layer.pairs = latent->layout().rope_width() / 2;
-    layer.latent_width = latent->layout().latent_width;
-  }
+  layer.attention = attention.kind();
+  layer.source_layer = spec.layers[index].source_layer;
+  layer.pairs = attention.rotated_pairs();
+  layer.latent_width = attention.latent_width();
+  layer.window = attention.heads().value_or(HeadFields()).window;
+  layer.cached_elements = cached_elements(attention);
   return layer;
 }
 
-Json geometry_json(const Geometry& g) {
+/// Sizes as published models state them: heads and feed-forward width are those of the first layer.
+Json geometry_json(const ModelSpec& spec) {
+  const UniformModel uniform = as_uniform(spec);
+  const HeadFields& heads = uniform.heads;
   Json windows = Json::array();
-  for (std::int64_t window : g.windows) windows.push_back(window);
-  Json scaling = {{"type", g.rope_scaling.type}};
-  if (g.rope_scaling.type != "default") scaling["factor"] = g.rope_scaling.factor;
-  return {{"vocabulary", g.vocabulary},
-          {"hidden", g.hidden},
-          {"intermediate", g.intermediate},
-          {"layers", g.layers},
-          {"heads", g.heads},
-          {"kv_heads", g.kv_heads},
-          {"head_dim", g.head_dim},
-          {"context", g.max_positions},
-          {"norm_epsilon", g.norm_epsilon},
-          {"rope_theta", g.rope_theta},
+  for (std::int64_t window : uniform.windows) windows.push_back(window);
+  Json scaling = {{"type", spec.rope_scaling.type}};
+  if (spec.rope_scaling.type != "default") scaling["factor"] = spec.rope_scaling.factor;
+  return {{"vocabulary", spec.vocabulary},
+          {"hidden", spec.hidden},
+          {"intermediate", uniform.feed_forward.width},
+          {"layers", uniform.layers},
+          {"heads", heads.heads},
+          {"kv_heads", heads.kv_heads},
+          {"head_dim", heads.head_dim},
+          {"context", spec.max_positions},
+          {"norm_epsilon", spec.norm_epsilon},
+          {"rope_theta", spec.rope_theta},
           {"rope_scaling", scaling},
-          {"tied_embeddings", g.tied_embeddings},
-          {"query_bias", g.query_bias},
-          {"key_bias", g.key_bias},
-          {"value_bias", g.value_bias},
-          {"output_bias", g.output_bias},
-          {"mlp_bias", g.mlp_bias},
-          {"qk_norm", g.qk_norm},
+          {"tied_embeddings", spec.tied_embeddings},
+          {"query_bias", heads.query_bias},
+          {"key_bias", heads.key_bias},
+          {"value_bias", heads.value_bias},
+          {"output_bias", heads.output_bias},
+          {"mlp_bias", uniform.feed_forward.bias},
+          {"qk_norm", heads.qk_norm},
           {"windows", windows}};
 }
 
@@ -71,32 +61,36 @@ double ratio(const ModelSummary& summary) {
   return static_cast<double>(summary.cached_elements()) / static_cast<double>(summary.source_cached_elements());
 }
 
-std::string bias_names(const Geometry& g) {
+std::string bias_names(const UniformModel& model) {
   std::string names;
   const auto add = [&](bool present, const char* name) {
     if (present) names += (names.empty() ? "" : ", ") + std::string(name);
   };
-  add(g.query_bias, "query");
-  add(g.key_bias, "key");
-  add(g.value_bias, "value");
-  add(g.output_bias, "output");
-  add(g.mlp_bias, "mlp");
+  add(model.heads.query_bias, "query");
+  add(model.heads.key_bias, "key");
+  add(model.heads.value_bias, "value");
+  add(model.heads.output_bias, "output");
+  add(model.feed_forward.bias, "mlp");
   return names.empty() ? "none" : names;
 }
 
 void print_geometry(const ModelSummary& summary, std::ostream& out) {
-  const Geometry& g = summary.geometry;
+  const ModelSpec& g = summary.spec;
+  const UniformModel uniform = as_uniform(g);
+  const HeadFields& heads = uniform.heads;
   const bool scaled = g.rope_scaling.type != "default";
   out << summary.model << '\n'
-      << "  family          " << g.family << ", " << g.layers << " layers, weights in " << summary.weights_dtype << '\n'
+      << "  family          " << g.family << ", " << uniform.layers << " layers, weights in " << summary.weights_dtype
+      << '\n'
       << "  sizes           vocabulary " << g.vocabulary << ", hidden " << g.hidden << ", intermediate "
-      << g.intermediate << ", context " << g.max_positions << '\n'
-      << "  heads           " << g.heads << " query, " << g.kv_heads << " key/value, head_dim " << g.head_dim << '\n'
+      << uniform.feed_forward.width << ", context " << g.max_positions << '\n'
+      << "  heads           " << heads.heads << " query, " << heads.kv_heads << " key/value, head_dim "
+      << heads.head_dim << '\n'
       << "  rope            theta " << rounded(g.rope_theta) << ", scaling " << g.rope_scaling.type
       << (scaled ? " by " + rounded(g.rope_scaling.factor) : "") << '\n'
       << "  embeddings      " << (g.tied_embeddings ? "tied" : "untied") << '\n'
-      << "  biases          " << bias_names(g) << '\n'
-      << "  qk-norm         " << (g.qk_norm ? "yes" : "no") << "\n\n";
+      << "  biases          " << bias_names(uniform) << '\n'
+      << "  qk-norm         " << (heads.qk_norm ? "yes" : "no") << "\n\n";
 }
 
 void print_parameters(const ModelSummary& summary, std::ostream& out) {
@@ -112,7 +106,7 @@ void print_parameters(const ModelSummary& summary, std::ostream& out) {
 /// The first layer after `first` that differs from it.
 std::size_t end_of_run(const std::vector<LayerSummary>& layers, std::size_t first) {
   const auto key = [](const LayerSummary& l) {
-    return std::tuple(l.attention, l.pairs, l.latent_width, l.window, l.cached_elements);
+    return std::tuple(l.layer - l.source_layer, l.attention, l.pairs, l.latent_width, l.window, l.cached_elements);
   };
   std::size_t end = first;
   while (end < layers.size() && key(layers[end]) == key(layers[first])) ++end;
@@ -148,29 +142,21 @@ void print_passed_over(const ModelSummary& summary, std::ostream& out) {
 
 }  // namespace
 
-std::int64_t ModelSummary::cached_elements() const {
-  std::int64_t total = 0;
-  for (const LayerSummary& layer : layers) total += layer.cached_elements;
-  return total;
-}
+std::int64_t ModelSummary::cached_elements() const { return mla::cached_elements(spec); }
 
-std::int64_t ModelSummary::source_cached_elements() const { return geometry.layers * geometry.cached_elements(); }
+std::int64_t ModelSummary::source_cached_elements() const { return mla::cached_elements(as_uniform(spec).spec()); }
 
 ModelSummary summarize_model(const Checkpoint& checkpoint) {
   ModelSummary summary;
   summary.model = checkpoint.source.string();
-  summary.geometry = checkpoint.decoder.geometry;
+  summary.spec = checkpoint.decoder.spec();
   summary.weights_dtype = dtype_name(checkpoint.decoder.embedding.scalar_type());
-  summary.source_parameters = count_parameters(summary.geometry);
-  // Visiting hands out references for replacement; counting replaces nothing.
-  const_cast<Decoder&>(checkpoint.decoder).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
-    group_of(name, summary.parameters) += tensor.numel();
-  });
-  for (std::size_t i = 0; i < checkpoint.decoder.layers.size(); ++i) {
-    summary.layers.push_back(summarize_layer(checkpoint.decoder, i));
-  }
+  summary.parameters = count_parameters(summary.spec);
+  summary.source_parameters = count_parameters(as_uniform(summary.spec).spec());
+  for (std::size_t i = 0; i < summary.spec.layers.size(); ++i)
+    summary.layers.push_back(summarize_layer(summary.spec, i));
   if (std::filesystem::is_directory(checkpoint.source)) {
-    summary.passed_over = passed_over_keys(without_latent_config(checkpoint.config, summary.model), summary.model);
+    summary.passed_over = passed_over_model_keys(checkpoint.config, summary.model);
   }
   return summary;
 }
@@ -181,6 +167,7 @@ Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype) {
   for (const auto& [key, reason] : summary.passed_over) keys[key] = reason;
   for (const LayerSummary& layer : summary.layers) {
     layers.push_back({{"layer", layer.layer},
+                      {"source_layer", layer.source_layer},
                       {"attention", layer.attention},
                       {"pairs", layer.pairs},
                       {"latent_width", layer.latent_width ? Json(*layer.latent_width) : Json()},
@@ -189,9 +176,9 @@ Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype) {
                       {"cached_bytes_per_token", layer.cached_elements * size}});
   }
   return {{"model", summary.model},
-          {"family", summary.geometry.family},
+          {"family", summary.spec.family},
           {"weights_dtype", summary.weights_dtype},
-          {"geometry", geometry_json(summary.geometry)},
+          {"geometry", geometry_json(summary.spec)},
           {"parameters", parameters_json(summary.parameters)},
           {"source_parameters", parameters_json(summary.source_parameters)},
           {"layers", layers},

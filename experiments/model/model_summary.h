@@ -14,25 +14,25 @@ namespace mla {
 
 /// One layer's attention.
 struct LayerSummary {
-  std::int64_t layer = 0;
-  std::string attention;                     ///< "grouped_query" or "latent"
+  std::int64_t layer = 0, source_layer = 0;
+  std::string attention;                     ///< registered kind
   std::int64_t pairs = 0;                    ///< rotation pairs per key
-  std::optional<std::int64_t> latent_width;  ///< elements of the latent per token; absent for grouped_query
+  std::optional<std::int64_t> latent_width;  ///< elements of the latent per token; absent where there is none
   std::int64_t window = 0;                   ///< sliding window in tokens; 0: none
   std::int64_t cached_elements = 0;          ///< per token
 };
 
 struct ModelSummary {
   std::string model;
-  Geometry geometry;
+  ModelSpec spec;
   std::string weights_dtype;
-  ParameterCount parameters, source_parameters;  ///< as it is, and before any conversion
+  ParameterCount parameters, source_parameters;  ///< as it is, and with the attention of its family in every layer
   std::vector<LayerSummary> layers;
   /// Keys of config.json that have no effect here, each with the reason.
   std::vector<std::pair<std::string, std::string>> passed_over;
 
   std::int64_t cached_elements() const;         ///< per token, all layers
-  std::int64_t source_cached_elements() const;  ///< the same before any conversion
+  std::int64_t source_cached_elements() const;  ///< the same with the attention of its family in every layer
 };
 
 /// Looks at shapes only; weights are not read.

@@ -64,7 +64,7 @@ void check_stages(const CellPlan& plan) {
   const std::string path = "train.partial_rope_steps";
   if (plan.passes.size() != 1)
     throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
-  if (!plan.passes.front()->partial_rope()) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
+  if (plan.steps().size() != 2) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
 }
 
 CellPlan plan_cell(Cell cell, const std::string& experiment) {
@@ -77,27 +77,30 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   read_fields(plan.expanded, "", plan.options);
   plan.options.name = experiment;
   plan.options.validate();
-  plan.geometry = load_geometry(plan.options.model.path);
-  for (std::size_t i = 0; i < plan.options.compress.size(); ++i) {
-    const std::string path = cat("compress[", i, "]");
-    plan.passes.push_back(Registry<Pass>::instance().make(plan.options.compress[i], path));
-    plan.compression = plan.passes.back()->plan(plan.geometry);
-    if (plan.passes.back()->needs_statistics() && !plan.options.calibration) {
-      throw ConfigError(cat(path, ": this pass measures statistics on data; state it under `calibration`"));
+  plan.spec = load_spec(plan.options.model.path);
+  plan.passes = plan_passes(plan.options.compress, "compress", plan.spec);
+  for (std::size_t i = 0; i < plan.passes.size(); ++i) {
+    if (plan.passes[i].pass->needs_statistics() && !plan.options.calibration) {
+      throw ConfigError(cat("compress[", i, "]: this pass measures statistics on data; state it under `calibration`"));
     }
   }
   if (plan.options.train && plan.options.train->partial_rope_steps > 0) check_stages(plan);
   if (plan.options.cache) {
     const CachedDecodingConfig& cache = *plan.options.cache;
     const CachedTokens tokens{cache.decoding.prompt, cache.decoding.context - 1};
-    check_cache(cache.storage, streams_of_model(plan.options.model.path, plan.geometry), tokens, "cache");
-    if (plan.compression) check_cache(cache.storage, streams_of(plan.geometry, *plan.compression), tokens, "cache");
+    check_cache(cache.storage, plan.spec, tokens, "cache");
+    check_cache(cache.storage, plan.planned(), tokens, "cache");
   }
   plan.record = std::filesystem::path(plan.options.results) / experiment / (plan.name + ".h5");
   return plan;
 }
 
 }  // namespace
+
+std::vector<PlannedPass> CellPlan::steps() const {
+  if (passes.size() != 1) return {};
+  return plan_passes(passes.front().pass->steps(), "compress", spec);
+}
 
 Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides) {
   Json config = resolve_config(file);

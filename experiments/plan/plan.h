@@ -10,6 +10,7 @@
 #include "core/base/json.h"
 #include "core/compress/pass.h"
 #include "experiments/config/experiment_config.h"
+#include "experiments/plan/pass_list.h"
 
 namespace mla {
 
@@ -20,10 +21,15 @@ struct CellPlan {
   Json expanded;   ///< the same as it runs, which is what the record tells
   Json overrides;  ///< its place in the grid
   ExperimentConfig options;
-  Geometry geometry;
-  std::vector<std::unique_ptr<Pass>> passes;
-  std::optional<CompressionPlan> compression;  ///< of the last pass; absent for the source model as it is
-  std::filesystem::path record;                ///< where its record goes
+  ModelSpec spec;  ///< of the source model
+  std::vector<PlannedPass> passes;
+  std::filesystem::path record;  ///< where its record goes
+
+  /// The model after all passes; that of the source where there are none.
+  const ModelSpec& planned() const { return planned_spec(passes, spec); }
+  /// The steps of a single pass that has some, planned; else none.
+  std::vector<PlannedPass> steps() const;
+  double cache_ratio() const { return mla::cache_ratio(spec, planned()); }
 };
 
 /// A cell that makes no sense and is left out, since the config says "skip_invalid".

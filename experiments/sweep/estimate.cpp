@@ -43,8 +43,8 @@ class Counter {
     const std::int64_t stages = !cell.passes.empty() + options.train.has_value();
     double tokens = evaluation * static_cast<double>(stages);
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
-    const bool calibrated =
-        std::any_of(cell.passes.begin(), cell.passes.end(), [](const auto& pass) { return pass->needs_statistics(); });
+    const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
+                                        [](const PlannedPass& one) { return one.pass->needs_statistics(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
@@ -101,7 +101,7 @@ double forward_rate(const Decoder& decoder) {
   const c10::InferenceMode inference;
   decoder.forward(at::zeros({1, 1}, at::kLong));
   for (std::int64_t tokens = 16;; tokens *= 2) {
-    const std::int64_t length = std::min(tokens, decoder.geometry.max_positions),
+    const std::int64_t length = std::min(tokens, decoder.spec().max_positions),
                        rows = std::max<std::int64_t>(1, tokens / length);
     const at::Tensor ids = at::zeros({rows, length}, at::kLong);
     const auto start = std::chrono::steady_clock::now();
@@ -124,7 +124,7 @@ SharedWork shared_work(const ExperimentPlan& plan) {
   for (const CellPlan& cell : plan.cells) {
     const Json model = write_fields(cell.options.model);
     models.insert(cell.options.model.path);
-    const auto needs = [](const auto& pass) { return pass->needs_statistics(); };
+    const auto needs = [](const PlannedPass& one) { return one.pass->needs_statistics(); };
     if (std::any_of(cell.passes.begin(), cell.passes.end(), needs)) {
       calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
       ++work.calibrated;
@@ -142,7 +142,7 @@ SharedWork shared_work(const ExperimentPlan& plan) {
 
 std::string decomposition_key(const CellPlan& cell) {
   DecompositionStore asked;
-  for (const auto& pass : cell.passes) pass->announce(cell.geometry, asked);
+  for (const PlannedPass& one : cell.passes) one.pass->announce(one.before, asked);
   if (!asked.expects_any()) return {};
   return hash_json({write_fields(cell.options.model), without_widths(cell.options.compress), cell.options.arithmetic});
 }

@@ -10,16 +10,9 @@ namespace {
 /// Bytes of one cached element in the usual serving dtype, bfloat16.
 constexpr std::int64_t kCacheBytes = 2;
 
-std::int64_t cached_elements(const CellPlan& cell) {
-  return cell.compression ? cell.compression->cached_elements()
-                          : cell.geometry.layers * cell.geometry.cached_elements();
-}
+std::int64_t cached_elements(const CellPlan& cell) { return mla::cached_elements(cell.planned()); }
 
-std::int64_t parameters(const CellPlan& cell) {
-  return cell.compression ? cell.compression->parameters : count_parameters(cell.geometry).total();
-}
-
-double cache_ratio(const CellPlan& cell) { return cell.compression ? cell.compression->cache_ratio() : 1; }
+std::int64_t parameters(const CellPlan& cell) { return count_parameters(cell.planned()).total(); }
 
 /// At most: rows may be shorter than the sequence length.
 std::int64_t training_tokens(const CellPlan& cell) {
@@ -36,7 +29,7 @@ void print_plan(const ExperimentPlan& plan, std::ostream& out) {
       {"cell", "cached elements/token", "cache bytes/token (bf16)", "cache left", "parameters", "training tokens"});
   for (const CellPlan& cell : plan.cells) {
     table.add({cell.name, grouped(cached_elements(cell)), grouped(kCacheBytes * cached_elements(cell)),
-               cat(rounded(100 * cache_ratio(cell), 4), " %"), grouped(parameters(cell)),
+               cat(rounded(100 * cell.cache_ratio(), 4), " %"), grouped(parameters(cell)),
                grouped(training_tokens(cell))});
   }
   table.print(out);
@@ -56,7 +49,7 @@ Json plan_to_json(const ExperimentPlan& plan) {
                      {"record", cell.record.string()},
                      {"cached_elements_per_token", cached_elements(cell)},
                      {"cached_bytes_per_token_bfloat16", kCacheBytes * cached_elements(cell)},
-                     {"cache_ratio", cache_ratio(cell)},
+                     {"cache_ratio", cell.cache_ratio()},
                      {"parameters", parameters(cell)},
                      {"training_tokens", training_tokens(cell)}});
   }

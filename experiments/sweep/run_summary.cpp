@@ -49,7 +49,7 @@ CellSummary summarize(const CellPlan& cell, const RunRecord& record) {
   CellSummary summary;
   summary.cell = cell.name;
   summary.status = record.head.status;
-  if (cell.compression) summary.cache_ratio = cell.compression->cache_ratio();
+  summary.cache_ratio = cell.cache_ratio();
   for (const ScoreRecord& score : record.evaluation) {
     TaskSummary& task = task_of(summary.tasks, score);
     if (score.metric == kPreferredMetric && task.metric != score.metric) task = {score.task, score.metric, {}};

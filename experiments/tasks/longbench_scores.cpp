@@ -97,10 +97,10 @@ class AnswerJournal {
 };
 
 /// Everything but the model that answers depend on.
-std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const Geometry& geometry,
+std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const ModelSpec& spec,
                    const std::vector<LongContextItem>& items) {
   Json all = Json::array({keeper.key(), config.longbench.max_tokens});
-  if (!geometry.ends.empty()) all.push_back(geometry.ends);
+  if (!spec.ends.empty()) all.push_back(spec.ends);
   for (const LongContextItem& item : items) all.push_back(hash_bytes(item.context + '\n' + item.input));
   return hash_json(all);
 }
@@ -152,9 +152,9 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
                                                const std::optional<CacheFormat>& cache) {
   const std::string tail = cache ? ", cached" : "";
   std::vector<TaskItems> all = load(config);
-  if (config.longbench.max_tokens > decoder.geometry.max_positions) {
+  if (config.longbench.max_tokens > decoder.spec().max_positions) {
     log_warning(cat(config.label(), ": longbench.max_tokens = ", config.longbench.max_tokens,
-                    " is more than the model's ", decoder.geometry.max_positions, " positions"));
+                    " is more than the model's ", decoder.spec().max_positions, " positions"));
   }
   LongContextOptions options;
   options.max_tokens = config.longbench.max_tokens;
@@ -168,7 +168,7 @@ std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tok
     std::vector<bool> answered(one.items.size());
     if (keeper.keeps())
       answered =
-          journal.emplace(keeper.file(label), key_of(keeper, config, decoder.geometry, one.items)).restore(one.items);
+          journal.emplace(keeper.file(label), key_of(keeper, config, decoder.spec(), one.items)).restore(one.items);
     Progress bar(cat("answer ", stage, " ", one.task->name), std::ssize(one.items), "questions");
     bar.advance(std::count(answered.begin(), answered.end(), true));
     answer(decoder, tokenizer, *one.task, one.items, answered, options, [&](const std::vector<std::size_t>& done) {

@@ -22,14 +22,17 @@ at::Tensor normal(RandomStream& stream, std::vector<std::int64_t> shape, double 
 }
 
 /// A layer of a random shape: any pairs, any ranks, one or many rotated keys, with or without low rank and biases.
-std::unique_ptr<LatentAttention> random_layer(RandomStream& stream, at::ScalarType dtype, AttentionGeometry& g) {
+std::unique_ptr<LatentAttention> random_layer(RandomStream& stream, at::ScalarType dtype, ModelFrame& frame,
+                                              HeadFields& g) {
   const auto below = [&](std::uint64_t count) { return static_cast<std::int64_t>(stream.below(count)); };
+  frame = {};
+  frame.hidden = 16;
+  frame.rope_dim = 8;
+  frame.max_positions = 64;
   g = {};
-  g.hidden = 16;
   g.kv_heads = 1 + below(3);
   g.heads = g.kv_heads * (1 + below(4));
   g.head_dim = 8;
-  g.softmax_scale = 0.35;
   g.window = below(3) == 0 ? 1 + below(9) : 0;
   LatentLayout layout;
   const std::int64_t pairs = below(5), rope_heads = below(3) == 0 ? 1 : g.kv_heads;
@@ -53,30 +56,36 @@ std::unique_ptr<LatentAttention> random_layer(RandomStream& stream, at::ScalarTy
   const auto bias = [&](std::int64_t rows) { return below(2) ? normal(stream, {rows}, 0.5).to(dtype) : at::Tensor(); };
   LatentAttention::Weights w;
   const std::int64_t rope = layout.rope_width(), query_rows = g.heads * (rope + layout.content_width);
-  w.query = {matrix(query_rows, g.hidden), bias(query_rows)};
-  w.rope_key = {matrix(rope_heads * rope, g.hidden), bias(rope_heads * rope)};
-  w.down = {matrix(layout.latent_width, g.hidden), {}};
+  w.query = {matrix(query_rows, frame.hidden), bias(query_rows)};
+  w.rope_key = {matrix(rope_heads * rope, frame.hidden), bias(rope_heads * rope)};
+  w.down = {matrix(layout.latent_width, frame.hidden), {}};
   if (key_up) w.key_up.weight = matrix(g.kv_heads * layout.content_width, key_rank);
   w.key_up.bias = bias(g.kv_heads * layout.content_width);
   if (value_up) w.value_up.weight = matrix(g.kv_heads * layout.value_width, value_rank);
   w.value_up.bias = bias(g.kv_heads * layout.value_width);
-  w.output = {matrix(g.hidden, g.heads * layout.value_width), bias(g.hidden)};
-  return std::make_unique<LatentAttention>(g, layout, std::move(w));
+  w.output = {matrix(frame.hidden, g.heads * layout.value_width), bias(frame.hidden)};
+  layout.key_up = key_up;
+  layout.value_up = value_up;
+  return std::make_unique<LatentAttention>(frame, g, layout, std::move(w));
 }
 
 at::Tensor through_cache(const LatentAttention& layer, const Rotary& rotary, const at::Tensor& hidden,
                          const std::vector<std::int64_t>& chunks, DecodePath path) {
-  LayerCache cache(layer.cache_streams(), hidden.size(0), hidden.options());
+  const std::vector<StreamShape> streams = layer.spec()->streams();
+  LayerCache cache(streams, hidden.size(0), hidden.options());
   std::vector<at::Tensor> out;
   std::int64_t begin = 0;
   for (const std::int64_t count : chunks) {
-    const CachedStep step{rotary.table(begin, count, begin + count, hidden.options()), {}};
-    out.push_back(layer.forward_cached(hidden.narrow(1, begin, count), step, cache, path));
+    ForwardContext context;
+    context.rotary = rotary.table(begin, count, begin + count, hidden.options());
+    context.before.assign(static_cast<std::size_t>(hidden.size(0)), begin);
+    context.path = path;
+    out.push_back(layer.forward_cached(hidden.narrow(1, begin, count), context, cache));
     begin += count;
   }
   EXPECT_EQ(cache.bytes(), cache.predicted_bytes());
-  EXPECT_EQ(cache.bytes(), hidden.size(0) * begin * elements_per_token(layer.cache_streams()) *
-                               static_cast<std::int64_t>(hidden.element_size()));
+  EXPECT_EQ(cache.bytes(),
+            hidden.size(0) * begin * elements_per_token(streams) * static_cast<std::int64_t>(hidden.element_size()));
   return at::cat(out, 1);
 }
 
@@ -87,11 +96,14 @@ TEST(LatentPaths, AbsorbedIsExpandedIsUncachedForAnyShape) {
   for (int i = 0; i < 120; ++i) {
     const at::ScalarType dtype = i % 2 ? at::kFloat : at::kDouble;
     const double tolerance = dtype == at::kDouble ? kPathsDoubleTolerance : kPathsFloatTolerance;
-    AttentionGeometry g;
-    const auto layer = random_layer(stream, dtype, g);
-    const Rotary rotary(10000, g.head_dim, 64, {});
-    const at::Tensor hidden = normal(stream, {2, kLength, g.hidden}, 1).to(dtype);
-    const at::Tensor expected = layer->forward(hidden, rotary.table(0, kLength, kLength, hidden.options()), {}, {});
+    ModelFrame frame;
+    HeadFields heads;
+    const auto layer = random_layer(stream, dtype, frame, heads);
+    const Rotary rotary = frame.rotary();
+    const at::Tensor hidden = normal(stream, {2, kLength, frame.hidden}, 1).to(dtype);
+    ForwardContext context;
+    context.rotary = rotary.table(0, kLength, kLength, hidden.options());
+    const at::Tensor expected = layer->forward(hidden, context);
     using Absorption = LatentAttention::Absorption;
     for (const Absorption absorption : {Absorption::kEachStep, Absorption::kOnce, Absorption::kAuto}) {
       layer->prepare_decode(absorption);

@@ -25,7 +25,7 @@ CacheFormat format_of(const Json& codec, UpdateRule rule, std::int64_t residual)
 /// The source model and a conversion, in float32.
 std::vector<Decoder> models() {
   std::vector<Decoder> all;
-  all.push_back(test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat));
+  all.push_back(test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat));
   const Json pass = {{"name", "mha2mla"},
                      {"rope", {{"name", "high"}, {"pairs", 1}}},
                      {"low_rank", {{"name", "joint_svd"}, {"d_kv", 8}}}};
@@ -38,7 +38,7 @@ std::vector<Decoder> models() {
 at::Tensor decode(Decoder& model, const CacheFormat& format, bool kernel, std::int64_t& bytes) {
   const at::AutoGradMode gradients(!kernel);
   model.embedding.requires_grad_(!kernel);
-  const at::Tensor ids = test::random_ids(model.geometry, 2, 30);
+  const at::Tensor ids = test::random_ids(model.spec(), 2, 30);
   DecoderCache cache = model.make_cache(2, format);
   std::vector<at::Tensor> logits = {model.forward_cached(ids.narrow(1, 0, 19), cache, DecodePath::kAbsorbed, {19, 12})};
   for (std::int64_t t = 19; t < 30; ++t) {

@@ -34,35 +34,27 @@ struct Case {
   }
 };
 
-Geometry geometry_of(const std::string& model) {
-  Geometry geometry;
-  geometry.family = "llama";
-  geometry.norm_epsilon = 1e-5;
-  geometry.tied_embeddings = true;
-  if (model == "smollm_135m") {
-    geometry.vocabulary = 49152;
-    geometry.hidden = 576;
-    geometry.intermediate = 1536;
-    geometry.layers = 30;
-    geometry.heads = 9;
-    geometry.kv_heads = 3;
-    geometry.head_dim = 64;
-  } else {
-    geometry.vocabulary = 4096;
-    geometry.hidden = 192;
-    geometry.intermediate = 512;
-    geometry.layers = 6;
-    geometry.heads = geometry.kv_heads = 6;
-    geometry.head_dim = 32;
-  }
-  return geometry;
+ModelSpec spec_of(const std::string& model) {
+  const bool large = model == "smollm_135m";
+  UniformModel uniform;
+  uniform.model.family = "llama";
+  uniform.model.norm_epsilon = 1e-5;
+  uniform.model.tied_embeddings = true;
+  uniform.model.vocabulary = large ? 49152 : 4096;
+  uniform.model.hidden = large ? 576 : 192;
+  uniform.heads.heads = large ? 9 : 6;
+  uniform.heads.kv_heads = large ? 3 : 6;
+  uniform.heads.head_dim = uniform.model.rope_dim = large ? 64 : 32;
+  uniform.feed_forward.width = large ? 1536 : 512;
+  uniform.layers = large ? 30 : 6;
+  return uniform.spec();
 }
 
 /// A quarter of the pairs rotated, a latent of a quarter of the keys' and values' width: 37.5 % of the cache.
 Decoder make_decoder(const Case& given) {
-  Decoder decoder = initialize_decoder(geometry_of(given.model), 1);
+  Decoder decoder = initialize_decoder(spec_of(given.model), 1);
   if (given.converted) {
-    const std::int64_t head_dim = decoder.geometry.head_dim;
+    const std::int64_t head_dim = decoder.spec().rope_dim;
     const Json config = {{"name", "mha2mla"},
                          {"rope", {{"name", "uniform"}, {"pairs", head_dim / 8}}},
                          {"low_rank", {{"name", "joint_svd"}, {"d_kv", head_dim / 2}}}};
@@ -99,9 +91,9 @@ double product_rate() {
 /// Operations of the matrix products of one token's forward pass: two for each weight but the table of embeddings,
 /// which serves as output matrix, and causal attention, which sees half the sequence.
 double forward_operations(const Decoder& decoder, std::int64_t length) {
-  const Geometry& geometry = decoder.geometry;
+  const HeadFields heads = *decoder.spec().attention(0).heads();
   return 2 * static_cast<double>(decoder.parameter_count()) +
-         2 * static_cast<double>(geometry.layers * geometry.heads * geometry.head_dim * length);
+         2 * static_cast<double>(decoder.spec().layer_count() * heads.heads * heads.head_dim * length);
 }
 
 /// The process's largest memory since the last call with `reset`, in bytes.
@@ -137,7 +129,7 @@ void report(benchmark::State& state, double tokens, double operations_per_token,
 void training_step(benchmark::State& state, const Case& given) {
   Decoder decoder = make_decoder(given);
   const double rate = product_rate();
-  const Batch batch = random_batch(given, decoder.geometry.vocabulary);
+  const Batch batch = random_batch(given, decoder.spec().vocabulary);
   TrainableParameters parameters(decoder, "all", "benchmark");
   AdamW optimizer(parameters.named(), {});
   const auto step = [&] {
@@ -156,7 +148,7 @@ void training_step(benchmark::State& state, const Case& given) {
 void calibration(benchmark::State& state, const Case& given) {
   const Decoder decoder = make_decoder(given);
   const double rate = product_rate();
-  const at::Tensor ids = random_batch(given, decoder.geometry.vocabulary).ids.to(at::kInt);
+  const at::Tensor ids = random_batch(given, decoder.spec().vocabulary).ids.to(at::kInt);
   const std::int32_t* first = ids.const_data_ptr<std::int32_t>();
   std::vector<std::vector<std::int32_t>> rows;
   for (std::int64_t i = 0; i < given.rows; ++i)

@@ -22,8 +22,8 @@ Json mha2mla(const Json& rope, const Json& low_rank) {
   return {{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}};
 }
 
-std::vector<std::vector<std::int32_t>> calibration_rows(const Geometry& geometry) {
-  const at::Tensor ids = test::random_ids(geometry, 4, 20, 11);
+std::vector<std::vector<std::int32_t>> calibration_rows(const ModelSpec& spec) {
+  const at::Tensor ids = test::random_ids(spec, 4, 20, 11);
   std::vector<std::vector<std::int32_t>> rows;
   for (std::int64_t i = 0; i < ids.size(0); ++i) {
     const std::int64_t* row = ids.const_data_ptr<std::int64_t>() + i * ids.size(1);
@@ -32,17 +32,17 @@ std::vector<std::vector<std::int32_t>> calibration_rows(const Geometry& geometry
   return rows;
 }
 
-Decoder converted(const Decoder& source, const Json& config, CompressionReport* report = nullptr) {
+Decoder converted(const Decoder& source, const Json& config, PassReport* report = nullptr) {
   const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
   CalibrationStatistics statistics;
   PassInputs inputs;
   inputs.arithmetic = source.compute_dtype;
   if (pass->needs_statistics()) {
-    statistics = calibrate(source, calibration_rows(source.geometry), {}, {});
+    statistics = calibrate(source, calibration_rows(source.spec()), {}, {});
     inputs.statistics = &statistics;
   }
   Decoder decoder = source.clone();
-  CompressionReport result = pass->apply(decoder, inputs);
+  PassReport result = run_pass("mha2mla", *pass, decoder, inputs);
   if (report) *report = std::move(result);
   return decoder;
 }
@@ -64,13 +64,13 @@ at::Tensor through_cache(const Decoder& decoder, const at::Tensor& ids, const st
 class Equality : public testing::TestWithParam<std::string> {
  protected:
   Equality()
-      : source(test::tiny_decoder(test::tiny_geometry(GetParam()))),
-        ids(test::random_ids(source.geometry, 2, kLength)) {}
-  bool qk_norm() const { return source.geometry.qk_norm; }
+      : source(test::tiny_decoder(test::tiny_spec(GetParam()))), ids(test::random_ids(source.spec(), 2, kLength)) {}
+  HeadFields heads() const { return *source.spec().attention(0).heads(); }
+  bool qk_norm() const { return heads().qk_norm; }
   /// Elements per KV head of a latent that loses nothing with `pairs` pairs kept.
   std::int64_t full_joint(std::int64_t pairs) const {
-    const Geometry& g = source.geometry;
-    return std::min(g.hidden, g.kv_heads * (2 * g.head_dim - 2 * pairs)) / g.kv_heads;
+    const HeadFields g = heads();
+    return std::min(source.spec().hidden, g.kv_heads * (2 * g.head_dim - 2 * pairs)) / g.kv_heads;
   }
   double difference(const Decoder& other) const {
     return test::largest_difference(source.forward(ids), other.forward(ids));
@@ -86,7 +86,7 @@ TEST_P(Equality, AllPairsWithoutLowRankIsTheSourceModel) {
 }
 
 TEST_P(Equality, AllPairsAndFullRankIsTheSourceModel) {
-  const std::int64_t pairs = source.geometry.head_dim / 2;
+  const std::int64_t pairs = heads().head_dim / 2;
   const std::string method = qk_norm() ? "value_svd" : "joint_svd";
   EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", method}, {"d_kv", full_joint(pairs)}}))),
             kEqualityDoubleTolerance);
@@ -99,8 +99,7 @@ TEST_P(Equality, FullRankIsPartialRopeAlone) {
       const Decoder partial = converted(source, mha2mla(selection, {{"name", "none"}}));
       EXPECT_GT(difference(partial), 1e-3) << "dropping rotations must change something";
       if (qk_norm()) {
-        const Decoder full =
-            converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", source.geometry.head_dim}}));
+        const Decoder full = converted(source, mha2mla(selection, {{"name", "value_svd"}, {"d_kv", heads().head_dim}}));
         EXPECT_LT(test::largest_difference(partial.forward(ids), full.forward(ids)), kEqualityDoubleTolerance)
             << rope << pairs;
         continue;
@@ -118,24 +117,31 @@ TEST_P(Equality, TwoStagesWithoutTrainingAreOne) {
     Json factors = {{"name", low_rank}};
     if (std::string(low_rank) != "none") factors["d_kv"] = 3;
     const Json config = mha2mla({{"name", "two_norm"}, {"pairs", 2}}, factors);
-    CompressionReport at_once;
+    PassReport at_once;
     const Decoder expected = converted(source, config, &at_once);
     const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
-    const CalibrationStatistics statistics = calibrate(source, calibration_rows(source.geometry), {}, {});
+    const CalibrationStatistics statistics = calibrate(source, calibration_rows(source.spec()), {}, {});
     PassInputs inputs;
     inputs.arithmetic = source.compute_dtype;
     inputs.statistics = &statistics;
     Decoder decoder = source.clone();
-    pass->partial_rope()->apply(decoder, inputs);
-    const CompressionReport report = pass->add_low_rank(decoder, inputs);
+    std::vector<PassReport> reports;
+    for (const Json& step : pass->steps()) {
+      reports.push_back(run_pass("step", *Registry<Pass>::instance().make(step, "compress[0]"), decoder, inputs));
+    }
+    ASSERT_EQ(reports.size(), 2);
+    const PassReport& report = reports.back();
     EXPECT_EQ(test::largest_difference(expected.forward(ids), decoder.forward(ids)), 0) << low_rank;
     for (std::size_t layer = 0; layer < report.layers.size(); ++layer) {
       EXPECT_EQ(report.layers[layer].kept, at_once.layers[layer].kept);
       EXPECT_EQ(report.layers[layer].error.joint, at_once.layers[layer].error.joint);
-      EXPECT_EQ(report.layers[layer].plan.parameters, at_once.layers[layer].plan.parameters);
+      EXPECT_EQ(report.layers[layer].error.value, at_once.layers[layer].error.value);
     }
+    EXPECT_EQ(report.after, at_once.after);
     if (std::string(low_rank) != "none") {
-      EXPECT_THROW(pass->add_low_rank(decoder, inputs), std::logic_error);
+      const auto again = Registry<Pass>::instance().make(pass->steps().back(), "compress[1]");
+      EXPECT_THAT(test::message_of<ConfigError>([&] { again->plan(decoder.spec()); }),
+                  testing::HasSubstr("layer 0 is of kind latent and has factors already"));
     }
   }
 }
@@ -154,7 +160,7 @@ TEST_P(Equality, CachedIsUncachedOnEveryPath) {
       {kLength}, {10, 9, 5}, std::vector<std::int64_t>(kLength, 1)};
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const double tolerance = dtype == at::kDouble ? kEqualityDoubleTolerance : kEqualityFloatTolerance;
-    const Decoder model = test::tiny_decoder(source.geometry, dtype);
+    const Decoder model = test::tiny_decoder(source.spec(), dtype);
     for (const Json& conversion : conversions) {
       const Decoder latent = converted(model, conversion);
       const at::Tensor expected = latent.forward(ids).select(1, kLength - 1);
@@ -176,7 +182,7 @@ TEST_P(Equality, ABatchOfAnyLengthsIsManySingleSequences) {
   models.push_back(source.clone());
   models.push_back(converted(source, mha2mla({{"name", "two_norm"}, {"pairs", 1}},
                                              {{"name", qk_norm() ? "value_svd" : "joint_svd"}, {"d_kv", 3}})));
-  const at::Tensor rows = test::random_ids(source.geometry, 5, kLength, 21);
+  const at::Tensor rows = test::random_ids(source.spec(), 5, kLength, 21);
   // Prompts of different lengths; then some sequences go on alone, rest, or are fed several tokens.
   const std::vector<std::vector<std::int64_t>> steps = {
       {7, 1, 0, 12, 3}, {1, 1, 1, 1, 1}, {0, 4, 9, 1, 0}, {1, 0, 1, 0, 1}, {2, 3, 0, 1, 5}};
@@ -231,14 +237,13 @@ TEST_P(Equality, PredictedBytesAndParametersAreWhatTheModelHolds) {
     ranks.insert(ranks.end(), {{{"name", "joint_svd"}, {"d_kv", Json{3, 5}}}, {{"name", "split_svd"}, {"d_kv", 4}}});
   for (const Json& low_rank : ranks) {
     for (const char* rope : {"high", "two_norm"}) {
-      CompressionReport report;
+      PassReport report;
       const Decoder latent = converted(source, mha2mla({{"name", rope}, {"pairs", 2}}, low_rank), &report);
       DecoderCache cache = latent.make_cache(2);
       latent.forward_cached(ids, cache);
-      EXPECT_EQ(cache.bytes(), 2 * kLength * report.plan.cached_elements() * static_cast<std::int64_t>(sizeof(double)));
-      EXPECT_EQ(latent.parameter_count(), report.plan.parameters) << low_rank.dump() << rope;
-      const auto elements = latent.cached_elements();
-      for (std::size_t i = 0; i < elements.size(); ++i) EXPECT_EQ(elements[i], report.plan.layers[i].cached_elements);
+      EXPECT_EQ(cache.bytes(), 2 * kLength * cached_elements(report.after) * static_cast<std::int64_t>(sizeof(double)));
+      EXPECT_EQ(latent.parameter_count(), count_parameters(report.after).total()) << low_rank.dump() << rope;
+      EXPECT_EQ(latent.spec(), report.after);
     }
   }
 }
@@ -254,7 +259,7 @@ TEST_P(Equality, SavedAndLoadedIsTheSame) {
   options.dtype = at::kDouble;
   const Checkpoint loaded = load_checkpoint(folder.path(), options);
   EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), checkpoint.decoder.forward(ids)));
-  EXPECT_EQ(loaded.decoder.cached_elements(), checkpoint.decoder.cached_elements());
+  EXPECT_EQ(loaded.decoder.spec(), checkpoint.decoder.spec());
 }
 
 TEST_P(Equality, ConvertingTwiceIsRefused) {
@@ -269,22 +274,24 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Equality, testing::ValuesIn(test::tiny_kinds()))
 
 TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
   const c10::InferenceMode inference;
-  const Decoder grouped = test::tiny_decoder(test::tiny_geometry("gqa"));
-  Geometry geometry = grouped.geometry;
-  geometry.kv_heads = geometry.heads;
+  const Decoder grouped = test::tiny_decoder(test::tiny_spec("gqa"));
+  UniformModel wide = test::tiny_model("gqa");
+  const HeadFields few = wide.heads;
+  wide.heads.kv_heads = few.heads;
+  const ModelSpec spec = wide.spec();
   // The same function as MHA: each KV head stands once for every query head of its group.
   WeightMap weights;
   const_cast<Decoder&>(grouped).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
     const bool repeated = name.ends_with("k_proj.weight") || name.ends_with("v_proj.weight");
-    weights[name] = repeated ? tensor.view({grouped.geometry.kv_heads, 1, geometry.head_dim, -1})
+    weights[name] = repeated ? tensor.view({few.kv_heads, 1, few.head_dim, -1})
                                    .expand({-1, 2, -1, -1})
-                                   .reshape({geometry.heads * geometry.head_dim, -1})
+                                   .reshape({few.heads * few.head_dim, -1})
                              : tensor;
   });
   LoadOptions options;
   options.dtype = at::kDouble;
-  const Decoder repeated = build_decoder(geometry, Json::object(), weights, "repeated", options);
-  const at::Tensor ids = test::random_ids(geometry, 2, kLength);
+  const Decoder repeated = build_decoder(spec, weights, "repeated", options);
+  const at::Tensor ids = test::random_ids(spec, 2, kLength);
   ASSERT_LT(test::largest_difference(grouped.forward(ids), repeated.forward(ids)), kEqualityDoubleTolerance);
   for (const char* method : {"joint_svd", "split_svd"}) {
     for (const char* rope : {"high", "low", "uniform"}) {
@@ -311,28 +318,28 @@ Decoder expect_same_from_store(const Pass& pass, const Decoder& source, const at
 
 TEST(EqualityAcrossRanks, OneDecompositionServesEveryWidth) {
   const c10::InferenceMode inference;
-  const Decoder source = test::tiny_decoder(test::tiny_geometry("mha"));
-  const at::Tensor ids = test::random_ids(source.geometry, 1, kLength);
+  const Decoder source = test::tiny_decoder(test::tiny_spec("mha"));
+  const at::Tensor ids = test::random_ids(source.spec(), 1, kLength);
   DecompositionStore store;
   std::vector<std::unique_ptr<Pass>> passes;
   for (const std::int64_t width : {6, 2, 4, 6}) {
     passes.push_back(Registry<Pass>::instance().make(
         mha2mla({{"name", "high"}, {"pairs", 1}}, {{"name", "joint_svd"}, {"d_kv", width}}), "compress[0]"));
-    passes.back()->announce(source.geometry, store);
+    passes.back()->announce(source.spec(), store);
   }
   for (const auto& pass : passes) {
     Decoder shared = expect_same_from_store(*pass, source, ids, store);
     // Training the converted model must not reach what the next cell is cut from.
     shared.visit_parameters([](const std::string&, at::Tensor& tensor) { tensor.add_(1); });
   }
-  EXPECT_EQ(store.computed(), source.geometry.layers);
+  EXPECT_EQ(store.computed(), source.spec().layer_count());
 }
 
 // A sweep over factorizers: `none` is wider than any low rank can be, fewer pairs leave more to factorize.
 TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
   const c10::InferenceMode inference;
-  const Decoder source = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor ids = test::random_ids(source.geometry, 1, kLength);
+  const Decoder source = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor ids = test::random_ids(source.spec(), 1, kLength);
   DecompositionStore store;
   std::vector<std::unique_ptr<Pass>> passes;
   for (const char* method : {"none", "joint_svd", "split_svd"}) {
@@ -341,17 +348,17 @@ TEST(EqualityAcrossRanks, CellsOfOtherKindsDoNotWidenEachOther) {
       if (low_rank["name"] != "none") low_rank["d_kv"] = 2;
       passes.push_back(
           Registry<Pass>::instance().make(mha2mla({{"name", "high"}, {"pairs", pairs}}, low_rank), "compress[0]"));
-      passes.back()->announce(source.geometry, store);
+      passes.back()->announce(source.spec(), store);
     }
   }
   for (const auto& pass : passes) expect_same_from_store(*pass, source, ids, store);
 }
 
 TEST(QkNorm, LowRankKeysAreRefusedWithWhatIsExact) {
-  const Geometry geometry = test::tiny_geometry("qk_norm");
+  const ModelSpec spec = test::tiny_spec("qk_norm");
   const auto pass =
       Registry<Pass>::instance().make(mha2mla({{"name", "high"}}, {{"name", "joint_svd"}, {"d_kv", 4}}), "compress[0]");
-  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->plan(geometry); }),
+  EXPECT_THAT(test::message_of<ConfigError>([&] { pass->plan(spec); }),
               testing::AllOf(testing::HasSubstr("compress[0].low_rank.name = joint_svd"), testing::HasSubstr("QK-norm"),
                              testing::HasSubstr("exact here: none, value_svd")));
 }

@@ -9,24 +9,25 @@
 namespace mla {
 namespace {
 
-Geometry llama(std::int64_t hidden, std::int64_t intermediate, std::int64_t layers, std::int64_t heads,
-               std::int64_t kv_heads, std::int64_t vocabulary, bool tied) {
-  Geometry g;
-  g.family = "llama";
-  g.hidden = hidden;
-  g.intermediate = intermediate;
-  g.layers = layers;
-  g.heads = heads;
-  g.kv_heads = kv_heads;
-  g.head_dim = hidden / heads;
-  g.vocabulary = vocabulary;
-  g.tied_embeddings = tied;
-  return g;
+ModelSpec llama(std::int64_t hidden, std::int64_t intermediate, std::int64_t layers, std::int64_t heads,
+                std::int64_t kv_heads, std::int64_t vocabulary, bool tied) {
+  UniformModel model;
+  model.model.family = "llama";
+  model.model.hidden = hidden;
+  model.model.vocabulary = vocabulary;
+  model.model.tied_embeddings = tied;
+  model.model.rope_dim = hidden / heads;
+  model.heads.heads = heads;
+  model.heads.kv_heads = kv_heads;
+  model.heads.head_dim = hidden / heads;
+  model.feed_forward.width = intermediate;
+  model.layers = layers;
+  return model.spec();
 }
 
 struct PaperModel {
   std::string name;
-  Geometry geometry;
+  ModelSpec spec;
   double source_millions;        ///< as the paper's table 4 counts
   double not_counted_millions;   ///< Llama2-7B: one embedding matrix is left out of the paper's count
   std::vector<double> millions;  ///< at d_kv = head_dim / 2, / 4, / 8
@@ -41,11 +42,11 @@ std::vector<PaperModel> paper_models() {
       {"Llama2-7B", llama(4096, 11008, 32, 32, 32, 32000, false), 6610, 32000.0 * 4096 / 1e6, {6370, 5990, 5790}, 10}};
 }
 
-CompressionPlan plan(const Geometry& geometry, std::int64_t d_kv, const std::string& method) {
+ModelSpec plan(const ModelSpec& spec, std::int64_t d_kv, const std::string& method) {
   const Json config = {{"name", "mha2mla"},
-                       {"rope", {{"name", "two_norm"}, {"pairs", geometry.head_dim / 16}}},
+                       {"rope", {{"name", "two_norm"}, {"pairs", spec.rope_dim / 16}}},
                        {"low_rank", {{"name", method}, {"d_kv", d_kv}}}};
-  return Registry<Pass>::instance().make(config, "compress[0]")->plan(geometry);
+  return Registry<Pass>::instance().make(config, "compress[0]")->plan(spec);
 }
 
 TEST(PaperNumbers, ParameterCountsOfTable4) {
@@ -53,11 +54,11 @@ TEST(PaperNumbers, ParameterCountsOfTable4) {
     const auto millions = [&](std::int64_t count) {
       return static_cast<double>(count) / 1e6 - model.not_counted_millions;
     };
-    EXPECT_NEAR(millions(count_parameters(model.geometry).total()), model.source_millions, model.printed_unit / 2)
+    EXPECT_NEAR(millions(count_parameters(model.spec).total()), model.source_millions, model.printed_unit / 2)
         << model.name;
     for (int i = 0; i < 3; ++i) {
-      const std::int64_t d_kv = model.geometry.head_dim >> (i + 1);
-      EXPECT_NEAR(millions(plan(model.geometry, d_kv, "joint_svd").parameters),
+      const std::int64_t d_kv = model.spec.rope_dim >> (i + 1);
+      EXPECT_NEAR(millions(count_parameters(plan(model.spec, d_kv, "joint_svd")).total()),
                   model.millions[static_cast<std::size_t>(i)], model.printed_unit / 2)
           << model.name << " d_kv " << d_kv;
     }
@@ -67,16 +68,18 @@ TEST(PaperNumbers, ParameterCountsOfTable4) {
 TEST(PaperNumbers, CacheRatiosOfTable1) {
   for (const PaperModel& model : paper_models()) {
     for (const char* method : {"joint_svd", "split_svd"}) {
-      EXPECT_DOUBLE_EQ(plan(model.geometry, model.geometry.head_dim / 2, method).cache_ratio(), 0.3125) << model.name;
-      EXPECT_DOUBLE_EQ(plan(model.geometry, model.geometry.head_dim / 4, method).cache_ratio(), 0.1875) << model.name;
-      EXPECT_DOUBLE_EQ(plan(model.geometry, model.geometry.head_dim / 8, method).cache_ratio(), 0.125) << model.name;
+      EXPECT_DOUBLE_EQ(cache_ratio(model.spec, plan(model.spec, model.spec.rope_dim / 2, method)), 0.3125)
+          << model.name;
+      EXPECT_DOUBLE_EQ(cache_ratio(model.spec, plan(model.spec, model.spec.rope_dim / 4, method)), 0.1875)
+          << model.name;
+      EXPECT_DOUBLE_EQ(cache_ratio(model.spec, plan(model.spec, model.spec.rope_dim / 8, method)), 0.125) << model.name;
     }
   }
 }
 
 TEST(PaperNumbers, FourBitsGiveTheHeadlineSaving) {
-  const CompressionPlan llama2 = plan(paper_models()[3].geometry, 64, "joint_svd");
-  EXPECT_DOUBLE_EQ(100 * (1 - llama2.cache_ratio() * 4 / 16), 92.1875);
+  const ModelSpec llama2 = paper_models()[3].spec;
+  EXPECT_DOUBLE_EQ(100 * (1 - cache_ratio(llama2, plan(llama2, 64, "joint_svd")) * 4 / 16), 92.1875);
 }
 
 }  // namespace

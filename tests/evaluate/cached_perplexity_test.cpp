@@ -33,8 +33,8 @@ std::vector<std::int32_t> sequence_of(const at::Tensor& ids) {
 TEST(CachedNll, APlainCacheChangesNothing) {
   for (const std::string& kind : test::tiny_kinds()) {
     SCOPED_TRACE(kind);
-    const Decoder decoder = test::tiny_decoder(test::tiny_geometry(kind));
-    const at::Tensor ids = test::random_ids(decoder.geometry, 2, 24);
+    const Decoder decoder = test::tiny_decoder(test::tiny_spec(kind));
+    const at::Tensor ids = test::random_ids(decoder.spec(), 2, 24);
     const std::vector<std::int64_t> calls = {10, 5, 1, 1, 1, 5};
     DecoderCache cache = decoder.make_cache(2);
     EXPECT_LT(test::largest_difference(cached_nll(decoder, ids, cache, calls), token_nll(decoder, ids)), kExact);
@@ -42,8 +42,8 @@ TEST(CachedNll, APlainCacheChangesNothing) {
 }
 
 TEST(CachedNll, CodesAreReadAfterThePromptOnly) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
-  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 40);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
+  const at::Tensor ids = test::random_ids(decoder.spec(), 1, 40);
   const std::vector<std::int64_t> calls = {30, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   const at::Tensor exact = token_nll(decoder, ids).to(at::kDouble);
   DecoderCache cache =
@@ -55,8 +55,8 @@ TEST(CachedNll, CodesAreReadAfterThePromptOnly) {
 }
 
 TEST(CachedPerplexity, CountsDecodedTokensAndStoredBits) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
-  const std::vector<std::int32_t> text = sequence_of(test::random_ids(decoder.geometry, 1, 100));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
+  const std::vector<std::int32_t> text = sequence_of(test::random_ids(decoder.spec(), 1, 100));
   const CachedPerplexityOptions options{.context = 32, .prompt = 16, .batch = 2};
   const auto plain = cached_perplexity(decoder, {text}, options, {});
   EXPECT_EQ(plain.windows, 3);
@@ -77,8 +77,8 @@ TEST(CachedPerplexity, CountsDecodedTokensAndStoredBits) {
 }
 
 TEST(CachedPerplexity, DivergenceIsFromTheCacheAsComputed) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kDouble);
-  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 24);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kDouble);
+  const at::Tensor ids = test::random_ids(decoder.spec(), 1, 24);
   const CachedPerplexityOptions options{.context = 24, .prompt = 16, .divergence = true};
   for (const double kl : cached_perplexity(decoder, {sequence_of(ids)}, options, {}).kl) EXPECT_EQ(kl, 0);
   const CacheFormat format = format_of({{"name", "rtn"}, {"bits", 2}}, {UpdateRule::kAppendOnly, 0, 0});
@@ -97,8 +97,8 @@ TEST(CachedPerplexity, DivergenceIsFromTheCacheAsComputed) {
 }
 
 TEST(CachedPerplexity, BatchesDoNotMatter) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"), at::kDouble);
-  const std::vector<std::int32_t> text = sequence_of(test::random_ids(decoder.geometry, 1, 130));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"), at::kDouble);
+  const std::vector<std::int32_t> text = sequence_of(test::random_ids(decoder.spec(), 1, 130));
   const CacheFormat format = format_of({{"name", "hqq"}, {"bits", 3}}, {UpdateRule::kAppendOnly, 16, 0});
   CachedPerplexityOptions options{.context = 32, .prompt = 8, .batch = 1};
   const auto single = cached_perplexity(decoder, {text}, options, format);
@@ -109,7 +109,7 @@ TEST(CachedPerplexity, BatchesDoNotMatter) {
 }
 
 TEST(CachedPerplexity, RefusesWhatCannotBe) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   const auto message = [&](CachedPerplexityOptions options, std::size_t tokens) {
     try {
       cached_perplexity(decoder, {std::vector<std::int32_t>(tokens, 1)}, options, {});
@@ -125,11 +125,12 @@ TEST(CachedPerplexity, RefusesWhatCannotBe) {
 TEST(CacheSamples, HoldRowsAndSquaredGradients) {
   // The loss of two tokens is that of the first position, which sees the first token's value alone: its gradient is
   // that of the value projection's bias.
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("biases"));
-  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 2);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("biases"));
+  const at::Tensor ids = test::random_ids(decoder.spec(), 1, 2);
   const CacheSamples samples = sample_cache(decoder, {sequence_of(ids)}, {});
-  const std::int64_t width = decoder.geometry.kv_heads * decoder.geometry.head_dim;
-  for (std::int64_t layer = 0; layer < decoder.geometry.layers; ++layer) {
+  const HeadFields heads = *decoder.spec().attention(0).heads();
+  const std::int64_t width = heads.kv_heads * heads.head_dim;
+  for (std::int64_t layer = 0; layer < decoder.spec().layer_count(); ++layer) {
     const StreamSample& sample = samples.at({layer, "value"});
     ASSERT_EQ(sample.values.sizes(), (at::IntArrayRef{2, width}));
     EXPECT_EQ(sample.fisher[1].abs().max().item<float>(), 0);
@@ -152,14 +153,15 @@ TEST(CacheSamples, HoldRowsAndSquaredGradients) {
 }
 
 TEST(CacheSamples, KeysAreTakenBeforeTheirRotation) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
-  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 12);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
+  const at::Tensor ids = test::random_ids(decoder.spec(), 1, 12);
   const CacheSamples before = sample_cache(decoder, {sequence_of(ids)}, {});
   const CacheSamples after = sample_cache(decoder, {sequence_of(ids)}, {.before_rotation = false});
   at::Tensor wanted;
-  decoder.apply_layer(
-      0, decoder.embed(ids), decoder.rotary_table(0, 12, 12),
-      [&](const at::Tensor&, const at::Tensor& keys) { wanted = keys.detach().squeeze(0).transpose(0, 1).flatten(1); });
+  const Observer observer{{Tap::kKey}, [&](Tap, std::int64_t layer, const at::Tensor& keys) {
+                            if (layer == 0) wanted = keys.detach().squeeze(0).transpose(0, 1).flatten(1);
+                          }};
+  decoder.observe(ids, observer);
   const at::Tensor keys = before.at({0, "key"}).values;
   EXPECT_LT(test::largest_difference(keys, wanted), 1e-6);
   EXPECT_LT(test::largest_difference(keys[0], after.at({0, "key"}).values[0]), 1e-6);  // position 0 is not rotated
@@ -169,8 +171,8 @@ TEST(CacheSamples, KeysAreTakenBeforeTheirRotation) {
 }
 
 TEST(KvQuantCache, KeysRotatedWhenReadGiveTheModelsLikelihoods) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
-  const at::Tensor ids = test::random_ids(decoder.geometry, 1, 60);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
+  const at::Tensor ids = test::random_ids(decoder.spec(), 1, 60);
   const CacheSamples samples = sample_cache(decoder, {sequence_of(ids)}, {});
   const at::Tensor exact = token_nll(decoder, ids).to(at::kDouble).narrow(1, 0, 59);
   std::vector<std::int64_t> calls(30, 1);

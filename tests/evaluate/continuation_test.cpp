@@ -78,8 +78,8 @@ class LogLikelihoods : public testing::TestWithParam<std::tuple<std::string, std
 
 TEST_P(LogLikelihoods, EqualOnePassEach) {
   const auto& [kind, batch_tokens, share] = GetParam();
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry(kind));
-  const auto groups = random_groups(decoder.geometry.vocabulary, 40);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec(kind));
+  const auto groups = random_groups(decoder.spec().vocabulary, 40);
   LikelihoodOptions options;
   options.batch_tokens = batch_tokens;
   options.share_contexts = share;
@@ -91,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(KindsAndBatches, LogLikelihoods,
                                           testing::Bool()));
 
 TEST(LogLikelihoodsOfAConvertedModel, EqualOnePassEach) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const auto pass = Registry<Pass>::instance().make({{"name", "mha2mla"},
                                                      {"rope", {{"name", "high"}, {"pairs", 1}}},
                                                      {"low_rank", {{"name", "joint_svd"}, {"d_kv", 4}}}},
@@ -99,39 +99,37 @@ TEST(LogLikelihoodsOfAConvertedModel, EqualOnePassEach) {
   PassInputs inputs;
   inputs.arithmetic = at::kDouble;
   pass->apply(decoder, inputs);
-  expect_direct_values(decoder, random_groups(decoder.geometry.vocabulary, 30), {});
+  expect_direct_values(decoder, random_groups(decoder.spec().vocabulary, 30), {});
 }
 
 TEST(LogLikelihoodsOfADynamicModel, EqualOnePassEach) {
-  Geometry geometry = test::tiny_geometry("mha");
-  geometry.rope_scaling.type = "dynamic";
-  geometry.rope_scaling.factor = 4;
-  geometry.rope_scaling.original_positions = 4;
-  const Decoder decoder = test::tiny_decoder(geometry);
-  ASSERT_TRUE(decoder.geometry.rotary().depends_on_length());
+  ModelSpec spec = test::tiny_spec("mha");
+  spec.rope_scaling.type = "dynamic";
+  spec.rope_scaling.factor = 4;
+  spec.rope_scaling.original_positions = 4;
+  const Decoder decoder = test::tiny_decoder(spec);
+  ASSERT_TRUE(decoder.spec().rotary().depends_on_length());
   RandomStream stream(6, "dynamic");
   std::vector<ContinuationGroup> groups;
   for (std::size_t length : {4U, 7U}) {
-    const auto context = random_tokens(stream, geometry.vocabulary, length);
+    const auto context = random_tokens(stream, spec.vocabulary, length);
     groups.push_back({continue_with(context, {1}), continue_with(context, {2, 3}), continue_with(context, {2, 3, 4})});
   }
   expect_direct_values(decoder, groups, {});
 }
 
 TEST(LogLikelihoods, CutLongContextsOnTheLeftAndCountThem) {
-  Geometry geometry = test::tiny_geometry("gqa");
-  geometry.max_positions = 10;
-  const Decoder decoder = test::tiny_decoder(geometry);
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.max_positions = 10;
+  const Decoder decoder = test::tiny_decoder(spec);
   RandomStream stream(7, "long");
-  const auto context = random_tokens(stream, geometry.vocabulary, 9),
-             longer = random_tokens(stream, geometry.vocabulary, 15);
+  const auto context = random_tokens(stream, spec.vocabulary, 9), longer = random_tokens(stream, spec.vocabulary, 15);
   // 9 + 2 - 1 inputs just fit; the other three do not.
   const std::vector<ContinuationGroup> groups = {{continue_with(context, {1, 2}), continue_with(context, {1, 2, 3})},
                                                  {continue_with(longer, {4}), continue_with(longer, {5, 6})}};
   expect_direct_values(decoder, groups, {});
   EXPECT_EQ(log_likelihoods(decoder, groups, {}).truncated, 3);
-  const std::vector<ContinuationGroup> endless = {
-      {continue_with(context, random_tokens(stream, geometry.vocabulary, 11))}};
+  const std::vector<ContinuationGroup> endless = {{continue_with(context, random_tokens(stream, spec.vocabulary, 11))}};
   EXPECT_THAT(
       test::message_of<DataError>([&] { log_likelihoods(decoder, endless, {}); }),
       HasSubstr(

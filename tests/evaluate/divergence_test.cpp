@@ -30,7 +30,7 @@ constexpr double kDivergenceRounding = 1e-11;
 constexpr double kFloatNllRounding = 1e-6;
 
 std::vector<std::int32_t> random_sequence(std::int64_t length, std::uint64_t seed) {
-  const at::Tensor ids = test::random_ids(test::tiny_geometry("gqa"), 1, length, seed);
+  const at::Tensor ids = test::random_ids(test::tiny_spec("gqa"), 1, length, seed);
   return {ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + length};
 }
 
@@ -47,8 +47,7 @@ class Divergence : public testing::Test {
   std::vector<std::vector<std::int32_t>> text_ = {
       random_sequence(29, 1), {}, random_sequence(12, 2), random_sequence(1, 3)};
   PerplexityOptions options_{10, 4, 40};
-  Decoder source_ = test::tiny_decoder(test::tiny_geometry("gqa")),
-          model_ = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder source_ = test::tiny_decoder(test::tiny_spec("gqa")), model_ = test::tiny_decoder(test::tiny_spec("gqa"));
 };
 
 TEST_F(Divergence, FollowsTheDefinition) {
@@ -78,7 +77,7 @@ TEST_F(Divergence, FollowsTheDefinition) {
 
 TEST_F(Divergence, OfAModelFromItselfIsExactlyZero) {
   for (const auto type : {at::kDouble, at::kFloat}) {
-    const Decoder model = test::tiny_decoder(test::tiny_geometry("gqa"), type);
+    const Decoder model = test::tiny_decoder(test::tiny_spec("gqa"), type);
     const TokenDivergence result = divergence(model, model.clone(), text_, options_);
     EXPECT_THAT(result.kl, testing::Each(0.0));
     EXPECT_THAT(result.agrees, testing::Each(1.0));
@@ -191,7 +190,7 @@ TEST_F(Divergence, RefusesWhatCannotBeCompared) {
   other[0][3] = (other[0][3] + 1) % 50;
   EXPECT_THAT(message([&] { divergence(stored, model_, other, options_); }),
               HasSubstr("stored for another text: 39 scored tokens, this one has 39, and other ids"));
-  Geometry larger = test::tiny_geometry("gqa");
+  ModelSpec larger = test::tiny_spec("gqa");
   larger.vocabulary = 60;
   const Decoder stranger = test::tiny_decoder(larger);
   EXPECT_EQ(message([&] { divergence(source_, stranger, text_, options_); }),

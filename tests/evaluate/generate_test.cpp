@@ -31,8 +31,8 @@ at::Tensor recomputed_greedy(const Decoder& decoder, at::Tensor ids, std::int64_
 class Greedy : public testing::TestWithParam<std::string> {};
 
 TEST_P(Greedy, CachedEqualsRecomputed) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry(GetParam()));
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 3, 6);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec(GetParam()));
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 3, 6);
   EXPECT_TRUE(greedy_continue(decoder, prompt, 20).equal(recomputed_greedy(decoder, prompt, 20)));
 }
 
@@ -40,13 +40,13 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Greedy, testing::ValuesIn(test::tiny_kinds()),
                          [](const auto& test) { return test.param; });
 
 TEST(Generate, RecomputesWhenDynamicFrequenciesOutgrowTheContext) {
-  Geometry geometry = test::tiny_geometry("gqa");
-  geometry.max_positions = 8;
-  geometry.rope_scaling.type = "dynamic";
-  geometry.rope_scaling.factor = 4;
-  geometry.rope_scaling.original_positions = 8;
-  const Decoder decoder = test::tiny_decoder(geometry);
-  const at::Tensor prompt = test::random_ids(geometry, 4, 6);
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.max_positions = 8;
+  spec.rope_scaling.type = "dynamic";
+  spec.rope_scaling.factor = 4;
+  spec.rope_scaling.original_positions = 8;
+  const Decoder decoder = test::tiny_decoder(spec);
+  const at::Tensor prompt = test::random_ids(spec, 4, 6);
   const at::Tensor expected = recomputed_greedy(decoder, prompt, 40);
   EXPECT_TRUE(greedy_continue(decoder, prompt, 40).equal(expected));
   // The cache alone would give something else, or this test could not fail.
@@ -58,9 +58,9 @@ TEST(Generate, RecomputesWhenDynamicFrequenciesOutgrowTheContext) {
 }
 
 TEST(Generate, SampledTokensHaveTheirProbabilities) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const std::int64_t draws = 4000;
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 5);
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 1, 5);
   GenerateOptions options;
   options.count = 1;
   options.temperature = 1.5;
@@ -74,8 +74,8 @@ TEST(Generate, SampledTokensHaveTheirProbabilities) {
 }
 
 TEST(Generate, TopKAndTopPCutTheTail) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 5);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 1, 5);
   const at::Tensor many = prompt.expand({500, 5}).contiguous();
   const at::Tensor order = decoder.forward(prompt)[0][4].argsort(-1, true);
   const auto distinct = [&](std::int64_t top_k, double top_p) {
@@ -96,8 +96,8 @@ TEST(Generate, TopKAndTopPCutTheTail) {
 }
 
 TEST(Generate, TheSeedDecidesTheSample) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 2, 5);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 2, 5);
   GenerateOptions options;
   options.temperature = 2;
   options.count = 30;
@@ -108,8 +108,8 @@ TEST(Generate, TheSeedDecidesTheSample) {
 }
 
 TEST(Generate, StopsWhenEveryRowHasStopped) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 5);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 1, 5);
   const at::Tensor greedy = greedy_continue(decoder, prompt, 10);
   GenerateOptions options;
   options.count = 10;
@@ -119,7 +119,7 @@ TEST(Generate, StopsWhenEveryRowHasStopped) {
   EXPECT_TRUE(generate(decoder, prompt, options).equal(greedy.narrow(1, 0, length)));
 
   // A row that never stops keeps the other going, which is filled up.
-  const at::Tensor both = at::cat({prompt, test::random_ids(decoder.geometry, 1, 5, 8)});
+  const at::Tensor both = at::cat({prompt, test::random_ids(decoder.spec(), 1, 5, 8)});
   const at::Tensor other = greedy_continue(decoder, both.narrow(0, 1, 1), 10);
   ASSERT_FALSE(other.eq(stop).any().item<bool>()) << "choose another prompt";
   const at::Tensor tokens = generate(decoder, both, options);
@@ -130,8 +130,8 @@ TEST(Generate, StopsWhenEveryRowHasStopped) {
 }
 
 TEST(Generate, AnyOfSeveralTokensEndsASequence) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 5);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor prompt = test::random_ids(decoder.spec(), 1, 5);
   const at::Tensor greedy = greedy_continue(decoder, prompt, 10);
   const auto* tokens = greedy.const_data_ptr<std::int64_t>();
   GenerateOptions options;
@@ -143,10 +143,10 @@ TEST(Generate, AnyOfSeveralTokensEndsASequence) {
   EXPECT_TRUE(generate(decoder, prompt, options).equal(greedy.narrow(1, 0, length)));
 }
 
-std::vector<std::vector<std::int64_t>> mixed_prompts(const Geometry& geometry, std::int64_t count) {
+std::vector<std::vector<std::int64_t>> mixed_prompts(const ModelSpec& spec, std::int64_t count) {
   std::vector<std::vector<std::int64_t>> prompts;
   for (std::int64_t i = 0; i < count; ++i) {
-    const at::Tensor ids = test::random_ids(geometry, 1, 1 + 7 * i % 23, static_cast<std::uint64_t>(i));
+    const at::Tensor ids = test::random_ids(spec, 1, 1 + 7 * i % 23, static_cast<std::uint64_t>(i));
     prompts.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + ids.numel());
   }
   return prompts;
@@ -155,8 +155,8 @@ std::vector<std::vector<std::int64_t>> mixed_prompts(const Geometry& geometry, s
 class ManyRequests : public testing::TestWithParam<std::string> {};
 
 TEST_P(ManyRequests, SixtyFourOfMixedLengthsEqualSingleRuns) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry(GetParam()));
-  const auto prompts = mixed_prompts(decoder.geometry, 64);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec(GetParam()));
+  const auto prompts = mixed_prompts(decoder.spec(), 64);
   GenerateOptions options;
   options.count = 12;
   options.temperature = 0.9;
@@ -188,8 +188,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, ManyRequests, testing::Values("mha", "gqa", "win
                          [](const auto& test) { return test.param; });
 
 TEST(Generate, TheSinkSeesEveryTokenAndMayEndASequence) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const auto prompts = mixed_prompts(decoder.geometry, 3);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const auto prompts = mixed_prompts(decoder.spec(), 3);
   GenerateOptions options;
   options.count = 9;
   std::vector<std::vector<std::int64_t>> seen(3);
@@ -220,7 +220,7 @@ TEST(Generate, ThePenaltyKeepsTokensFromComingAgain) {
 }
 
 TEST(Generate, ABatchOfNothingIsRefused) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   EXPECT_EQ(test::message_of<ConfigError>(
                 [&] { generate(decoder, std::vector<std::vector<std::int64_t>>{}, GenerateOptions{}); }),
             "generate: a batch of no prompts; expected at least one");

@@ -50,7 +50,7 @@ class Journal : public testing::Test {
 
   test::TemporaryFolder folder_;
   std::filesystem::path file_ = folder_ / "task.journal";
-  Decoder decoder_ = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  Decoder decoder_ = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   std::vector<ContinuationGroup> groups_;
   LikelihoodOptions options_;
 };

@@ -51,9 +51,9 @@ TEST_F(LongContext, LosesTheMiddleOfCharactersThenOfTokens) {
 }
 
 TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
-  Geometry geometry = test::tiny_geometry("gqa");
-  geometry.vocabulary = tokenizer_->vocabulary_size();
-  const Decoder decoder = test::tiny_decoder(geometry);
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.vocabulary = tokenizer_->vocabulary_size();
+  const Decoder decoder = test::tiny_decoder(spec);
   const LongBenchTask task{"toy", "{context}", 4, {{"name", "count"}}, false, true};
   std::vector<LongContextItem> items(7);
   for (std::size_t i = 0; i < items.size(); ++i) items[i].context = std::string(1 + i % 3, 'b') + "ab";
@@ -78,7 +78,7 @@ TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
     return {codec->for_stream(stream.name, nullptr), {UpdateRule::kAppendOnly, 0, 0}};
   };
   answer(decoder, *tokenizer_, task, coarse, std::vector<bool>(7), options);
-  EXPECT_EQ(std::ssize(layers), geometry.layers);
+  EXPECT_EQ(std::ssize(layers), spec.layer_count());
   EXPECT_TRUE(std::any_of(items.begin(), items.end(), [&](const LongContextItem& item) {
     return item.prediction.text != coarse[static_cast<std::size_t>(&item - items.data())].prediction.text;
   }));

@@ -21,9 +21,9 @@ class MultipleChoice : public testing::Test {
   void SetUp() override {
     folder_.write("tokenizer.json", test::tiny_sentencepiece_like().dump());
     tokenizer_ = load_tokenizer(folder_.path());
-    Geometry geometry = test::tiny_geometry("mha");
-    geometry.vocabulary = tokenizer_->vocabulary_size();
-    decoder_.emplace(test::tiny_decoder(geometry));
+    ModelSpec spec = test::tiny_spec("mha");
+    spec.vocabulary = tokenizer_->vocabulary_size();
+    decoder_.emplace(test::tiny_decoder(spec));
   }
 
   std::vector<MultipleChoiceItem> items() const {

@@ -23,7 +23,7 @@ constexpr double kPerplexityRounding = 1e-11;
 using Sequence = std::vector<std::int32_t>;
 
 Sequence random_sequence(std::int64_t length, std::uint64_t seed) {
-  const at::Tensor ids = test::random_ids(test::tiny_geometry("gqa"), 1, length, seed);
+  const at::Tensor ids = test::random_ids(test::tiny_spec("gqa"), 1, length, seed);
   return {ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + length};
 }
 
@@ -55,7 +55,7 @@ class StridedWindows : public testing::TestWithParam<std::tuple<std::int64_t, st
 
 TEST_P(StridedWindows, FollowTheDefinition) {
   const auto [context, stride, batch_tokens] = GetParam();
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const Sequence tokens = random_sequence(38, 1);
   const PerplexityResult result = perplexity(decoder, {tokens}, windows(context, stride, batch_tokens));
   EXPECT_EQ(result.scored_tokens, static_cast<std::int64_t>(result.nll.size()));
@@ -72,7 +72,7 @@ INSTANTIATE_TEST_SUITE_P(All, StridedWindows,
                                           testing::Values(1, 25, 8192)));
 
 TEST(Perplexity, RowsKeepTheirOrderAndTheirOwnWindows) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
   const std::vector<Sequence> rows{random_sequence(5, 1),  random_sequence(30, 2), random_sequence(1, 3),
                                    random_sequence(12, 4), random_sequence(30, 5), {}};
   std::vector<double> expected;
@@ -89,12 +89,12 @@ TEST(Perplexity, RowsKeepTheirOrderAndTheirOwnWindows) {
 
 // Padding would change dynamic frequencies beyond the context length.
 TEST(Perplexity, RowsOfAModelWithDynamicFrequenciesAreNotPadded) {
-  Geometry geometry = test::tiny_geometry("gqa");
-  geometry.max_positions = 16;
-  geometry.rope_scaling.type = "dynamic";
-  geometry.rope_scaling.factor = 2;
-  geometry.rope_scaling.original_positions = 16;
-  const Decoder decoder = test::tiny_decoder(geometry);
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.max_positions = 16;
+  spec.rope_scaling.type = "dynamic";
+  spec.rope_scaling.factor = 2;
+  spec.rope_scaling.original_positions = 16;
+  const Decoder decoder = test::tiny_decoder(spec);
   const std::vector<Sequence> rows{random_sequence(40, 1), random_sequence(25, 2), random_sequence(40, 3)};
   std::vector<double> expected;
   for (const Sequence& row : rows) {
@@ -106,7 +106,7 @@ TEST(Perplexity, RowsOfAModelWithDynamicFrequenciesAreNotPadded) {
 }
 
 TEST(Perplexity, SummaryIsThatOfTheTokens) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const PerplexityResult result = perplexity(decoder, {random_sequence(38, 1)}, windows(10, 5), 111);
   const double n = 37, sum = std::accumulate(result.nll.begin(), result.nll.end(), 0.0);
   double squares = 0;
@@ -121,7 +121,7 @@ TEST(Perplexity, SummaryIsThatOfTheTokens) {
 }
 
 TEST(Perplexity, ErrorIsThatOfDocumentsWhereThereAreMany) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   std::vector<Sequence> documents;
   for (std::uint64_t i = 0; i < 24; ++i) documents.push_back(random_sequence(4 + static_cast<std::int64_t>(i % 5), i));
   const PerplexityResult result = perplexity(decoder, documents, windows(10, 10));
@@ -136,7 +136,7 @@ TEST(Perplexity, ErrorIsThatOfDocumentsWhereThereAreMany) {
 }
 
 TEST(Perplexity, RefusesImpossibleWindowsAndEmptyTexts) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const auto message = [&](PerplexityOptions options) {
     return test::message_of<ConfigError>([&] { perplexity(decoder, {{1, 2, 3}}, options); });
   };
@@ -152,13 +152,13 @@ TEST(Perplexity, RefusesImpossibleWindowsAndEmptyTexts) {
 }
 
 TEST(TokenNll, ASingleTokenHasNone) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  EXPECT_EQ(token_nll(decoder, test::random_ids(decoder.geometry, 2, 1)).sizes(), at::IntArrayRef({2, 0}));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  EXPECT_EQ(token_nll(decoder, test::random_ids(decoder.spec(), 2, 1)).sizes(), at::IntArrayRef({2, 0}));
 }
 
 TEST(TargetNll, ChunksChangeNothing) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
-  const at::Tensor ids = test::random_ids(decoder.geometry, 3, 9);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const at::Tensor ids = test::random_ids(decoder.spec(), 3, 9);
   const at::Tensor hidden = decoder.hidden_states(ids.narrow(1, 0, 8)), targets = ids.narrow(1, 1, 8);
   const at::Tensor whole = target_nll(decoder, hidden, targets);
   for (const std::int64_t positions : {1, 5, 24}) {

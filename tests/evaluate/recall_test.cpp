@@ -133,10 +133,10 @@ TEST_F(RecallTexts, MistakesAreNamed) {
 
 // Greedy decoding, one token after the other, decides what counts as exact; also for rows that share their beginning.
 TEST(Greedy, FlagsAreThoseOfGreedyDecoding) {
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   std::vector<ContinuationGroup> groups;
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
-    const at::Tensor prompt = test::random_ids(decoder.geometry, 1, 9, seed);
+    const at::Tensor prompt = test::random_ids(decoder.spec(), 1, 9, seed);
     const at::Tensor found = greedy_continue(decoder, prompt, 3);
     std::vector<std::int32_t> tokens;
     for (const at::Tensor& part : {prompt, found}) {
@@ -167,10 +167,10 @@ TEST(Greedy, FlagsAreThoseOfGreedyDecoding) {
 }
 
 TEST(Recall, AsksBeyondTheModelsPositions) {
-  Geometry geometry = test::tiny_geometry("gqa");
-  geometry.vocabulary = 300;
-  geometry.max_positions = 64;
-  const Decoder decoder = test::tiny_decoder(geometry);
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.vocabulary = 300;
+  spec.max_positions = 64;
+  const Decoder decoder = test::tiny_decoder(spec);
   RecallOptions options = options_of("passkey");
   options.lengths = {200};
   const RecallTask task = make_recall_task(options, *tokenizer());

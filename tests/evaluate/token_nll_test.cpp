@@ -19,8 +19,8 @@ constexpr double kNarrowRounding = 1e-5;
 
 TEST(TokenNll, IsFloat32AtLeast) {
   for (const auto dtype : {at::kBFloat16, at::kHalf, at::kFloat, at::kDouble}) {
-    const Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), dtype);
-    const at::Tensor ids = test::random_ids(decoder.geometry, 2, 20);
+    const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), dtype);
+    const at::Tensor ids = test::random_ids(decoder.spec(), 2, 20);
     const at::Tensor nll = token_nll(decoder, ids);
     EXPECT_EQ(nll.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat) << dtype;
     EXPECT_EQ(token_nll(decoder, ids.narrow(1, 0, 1)).scalar_type(), nll.scalar_type());
@@ -52,11 +52,11 @@ TEST(EndTokens, TheModelsGoBeforeTheTokenizers) {
   const test::TemporaryFolder folder;
   folder.write("tokenizer.json", test::tiny_sentencepiece_like().dump());
   const auto tokenizer = load_tokenizer(folder.path());
-  Geometry geometry;
+  ModelSpec spec;
   ASSERT_TRUE(tokenizer->eos());
-  EXPECT_EQ(end_tokens(geometry, *tokenizer), std::vector<std::int64_t>{*tokenizer->eos()});
-  geometry.ends = {7, 9};
-  EXPECT_EQ(end_tokens(geometry, *tokenizer), (std::vector<std::int64_t>{7, 9}));
+  EXPECT_EQ(end_tokens(spec, *tokenizer), std::vector<std::int64_t>{*tokenizer->eos()});
+  spec.ends = {7, 9};
+  EXPECT_EQ(end_tokens(spec, *tokenizer), (std::vector<std::int64_t>{7, 9}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs fuzz targets of build/fuzz, each for SECONDS, and prints a table. What was found is kept in build/fuzz/findings/TARGET,
+# Runs fuzz targets of build/fuzz, each for SECONDS, and prints a table. With RUNS=N in the environment each stops after N
+# executions, or after SECONDS if they come first. What was found is kept in build/fuzz/findings/TARGET,
 # what leads into the readers in build/fuzz/corpus/TARGET. Fails when anything was found.
 # Usage: tests/fuzz/run.sh [SECONDS] [TARGET…]
 set -uo pipefail
@@ -22,7 +23,7 @@ for program in fuzz_text fuzz_model; do
     known=()
     [[ -d tests/fuzz/findings/$target ]] && known=("tests/fuzz/findings/$target")
     # One finding ends a target's run. Memory and time of one input are bounded.
-    "$programs/$program" "$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -malloc_limit_mb=1024 \
+    "$programs/$program" "$target" -max_total_time="$seconds" -runs="${RUNS:--1}" -timeout=20 -rss_limit_mb=4096 -malloc_limit_mb=1024 \
       -max_len=65536 -print_final_stats=1 -artifact_prefix="$findings/" "$corpus" "${known[@]}" >"$log" 2>&1
     code=$?
     found=$((code != 0))

@@ -55,7 +55,7 @@ TEST_P(SavedModel, LoadsWithTheSameLogits) {
   LoadOptions options;
   options.dtype = at::kDouble;
   const Checkpoint loaded = load_checkpoint(folder.path(), options);
-  const at::Tensor ids = test::random_ids(saved.decoder.geometry, 2, 20);
+  const at::Tensor ids = test::random_ids(saved.decoder.spec(), 2, 20);
   EXPECT_TRUE(at::equal(saved.decoder.forward(ids), loaded.decoder.forward(ids)));
 }
 
@@ -68,7 +68,7 @@ TEST(Checkpoint, ViewsOfTheFileGiveTheSameLogitsAsCopies) {
   mapped.dtype.reset();
   const Checkpoint views = load_checkpoint(folder.path(), mapped), copies = load_checkpoint(folder.path());
   EXPECT_EQ(views.decoder.embedding.scalar_type(), at::kBFloat16);
-  const at::Tensor ids = test::random_ids(copies.decoder.geometry, 1, 12);
+  const at::Tensor ids = test::random_ids(copies.decoder.spec(), 1, 12);
   EXPECT_TRUE(at::equal(views.decoder.forward(ids), copies.decoder.forward(ids)));
 }
 
@@ -83,7 +83,7 @@ TEST(Checkpoint, ATiedMatrixMayStandUnderEitherName) {
   });
   LoadOptions options;
   options.dtype = at::kDouble;
-  const at::Tensor ids = test::random_ids(saved.decoder.geometry, 1, 9);
+  const at::Tensor ids = test::random_ids(saved.decoder.spec(), 1, 9);
   EXPECT_TRUE(at::equal(load_checkpoint(folder.path(), options).decoder.forward(ids), saved.decoder.forward(ids)));
 }
 

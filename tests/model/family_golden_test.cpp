@@ -33,7 +33,7 @@ TEST_P(FamilyGolden, LogitsMatch) {
   options.dtype = dtype;
   const Checkpoint checkpoint = load_checkpoint(test::shared_folder() / folder, options);
   EXPECT_EQ(checkpoint.decoder.parameter_count(), golden["parameters"].get<std::int64_t>());
-  EXPECT_EQ(count_parameters(checkpoint.decoder.geometry).total(), checkpoint.decoder.parameter_count());
+  EXPECT_EQ(count_parameters(checkpoint.decoder.spec()).total(), checkpoint.decoder.parameter_count());
 
   const c10::InferenceMode inference;
   const at::Tensor logits = checkpoint.decoder.forward(to_tensor(golden["input_ids"]).to(at::kLong));

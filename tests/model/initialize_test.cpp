@@ -20,18 +20,18 @@ std::map<std::string, at::Tensor> parameters(Decoder& decoder) {
   return all;
 }
 
-std::map<std::string, at::Tensor> initialized(const Geometry& geometry, std::uint64_t seed) {
-  Decoder decoder = initialize_decoder(geometry, seed);
+std::map<std::string, at::Tensor> initialized(const ModelSpec& spec, std::uint64_t seed) {
+  Decoder decoder = initialize_decoder(spec, seed);
   return parameters(decoder);
 }
 
 class Initialize : public testing::TestWithParam<std::string> {};
 
 TEST_P(Initialize, HasTheParametersOfItsGeometry) {
-  const Geometry geometry = test::tiny_geometry(GetParam());
-  Decoder decoder = initialize_decoder(geometry, 1);
-  EXPECT_EQ(decoder.parameter_count(), count_parameters(geometry).total());
-  Decoder loaded = test::tiny_decoder(geometry);
+  const ModelSpec spec = test::tiny_spec(GetParam());
+  Decoder decoder = initialize_decoder(spec, 1);
+  EXPECT_EQ(decoder.parameter_count(), count_parameters(spec).total());
+  Decoder loaded = test::tiny_decoder(spec);
   const auto expected = parameters(loaded);
   const auto actual = parameters(decoder);
   ASSERT_EQ(actual.size(), expected.size());
@@ -43,20 +43,21 @@ TEST_P(Initialize, HasTheParametersOfItsGeometry) {
 }
 
 TEST_P(Initialize, BeginsNearTheUniformDistribution) {
-  const Geometry geometry = test::tiny_geometry(GetParam());
-  const Decoder decoder = initialize_decoder(geometry, 1);
-  const at::Tensor logits = decoder.forward(test::random_ids(geometry, 2, 16));
+  const ModelSpec spec = test::tiny_spec(GetParam());
+  const Decoder decoder = initialize_decoder(spec, 1);
+  const at::Tensor logits = decoder.forward(test::random_ids(spec, 2, 16));
   const double log_probability = at::log_softmax(logits, -1).mean().item<double>();
-  EXPECT_NEAR(log_probability, -std::log(static_cast<double>(geometry.vocabulary)), 0.05);
+  EXPECT_NEAR(log_probability, -std::log(static_cast<double>(spec.vocabulary)), 0.05);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Initialize, testing::ValuesIn(test::tiny_kinds()),
                          [](const auto& kind) { return kind.param; });
 
 TEST(InitializeDecoder, DrawsEachTensorAtItsScale) {
-  Geometry geometry = test::tiny_geometry("biases");
-  geometry.layers = 8;
-  for (const auto& [name, tensor] : initialized(geometry, 3)) {
+  UniformModel deep = test::tiny_model("biases");
+  deep.layers = 8;
+  const ModelSpec spec = deep.spec();
+  for (const auto& [name, tensor] : initialized(spec, 3)) {
     if (name.ends_with("norm.weight")) {
       EXPECT_TRUE(tensor.equal(at::ones_like(tensor))) << name;
     } else if (name.ends_with(".bias")) {
@@ -73,8 +74,8 @@ TEST(InitializeDecoder, DrawsEachTensorAtItsScale) {
 }
 
 TEST(InitializeDecoder, IsDecidedBySeedAndName) {
-  const Geometry geometry = test::tiny_geometry("mha");
-  const auto once = initialized(geometry, 5), again = initialized(geometry, 5), other = initialized(geometry, 6);
+  const ModelSpec spec = test::tiny_spec("mha");
+  const auto once = initialized(spec, 5), again = initialized(spec, 5), other = initialized(spec, 6);
   for (const auto& [name, tensor] : once) {
     EXPECT_TRUE(tensor.equal(again.at(name))) << name;
     if (name.ends_with("norm.weight")) continue;
@@ -85,8 +86,8 @@ TEST(InitializeDecoder, IsDecidedBySeedAndName) {
 }
 
 TEST(InitializeDecoder, ScalesWithTheDeviation) {
-  const Geometry geometry = test::tiny_geometry("mha");
-  const Decoder narrow = initialize_decoder(geometry, 5), wide = initialize_decoder(geometry, 5, 2 * kInitializerRange);
+  const ModelSpec spec = test::tiny_spec("mha");
+  const Decoder narrow = initialize_decoder(spec, 5), wide = initialize_decoder(spec, 5, 2 * kInitializerRange);
   EXPECT_TRUE(wide.embedding.equal(2 * narrow.embedding));
   EXPECT_TRUE(wide.layers[1].down.weight.equal(2 * narrow.layers[1].down.weight));
   EXPECT_TRUE(wide.final_norm.equal(narrow.final_norm));

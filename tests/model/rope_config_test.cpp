@@ -32,7 +32,7 @@ Json with(Json config, const char* key, const Json& value) {
   return config;
 }
 
-Geometry read(const Json& config) { return read_geometry(config, "config.json"); }
+ModelSpec read(const Json& config) { return read_published_config(config, "config.json"); }
 
 std::string refusal(const Json& config) {
   return message_of<DataError>([&] { read(config); });

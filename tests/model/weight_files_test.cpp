@@ -184,7 +184,7 @@ TEST(WeightFiles, ALoraAdapterIsNamedWhereverAModelIsOpened) {
       folder.write(file, "{}");
       const auto wanted = AllOf(HasSubstr("holds a LoRA adapter"), HasSubstr(file), HasSubstr("merge_and_unload"));
       EXPECT_THAT(message_of<DataError>([&] { load_checkpoint(folder.path()); }), wanted);
-      EXPECT_THAT(message_of<DataError>([&] { load_geometry(folder.path()); }), wanted);
+      EXPECT_THAT(message_of<DataError>([&] { load_spec(folder.path()); }), wanted);
     }
   }
 }
@@ -205,7 +205,7 @@ TEST(WeightNames, WithoutModelInFrontTheyLoad) {
     const Checkpoint usual = load_checkpoint(folder.path());
     rename_all(folder.path(),
                [](const std::string& name) { return name.starts_with("model.") ? name.substr(6) : name; });
-    const at::Tensor ids = test::random_ids(usual.decoder.geometry, 1, 12);
+    const at::Tensor ids = test::random_ids(usual.decoder.spec(), 1, 12);
     EXPECT_TRUE(at::equal(load_checkpoint(folder.path()).decoder.forward(ids), usual.decoder.forward(ids))) << kind;
   }
 }
@@ -236,16 +236,16 @@ TEST(WeightFiles, ATiedConfigWithAnotherOutputMatrixKeepsIt) {
     return load_checkpoint(folder.path());
   };
   const Checkpoint same = add_output(tied.decoder.embedding.clone());
-  EXPECT_TRUE(same.decoder.geometry.tied_embeddings);
+  EXPECT_TRUE(same.decoder.spec().tied_embeddings);
   EXPECT_FALSE(same.decoder.output.defined());
   const at::Tensor other = tied.decoder.embedding.flip(0).clone();
   const Checkpoint untied = add_output(other);
-  EXPECT_FALSE(untied.decoder.geometry.tied_embeddings);
+  EXPECT_FALSE(untied.decoder.spec().tied_embeddings);
   EXPECT_TRUE(at::equal(untied.decoder.output, other));
   EXPECT_EQ(untied.config["tie_word_embeddings"], false);
   save_checkpoint(untied, again.path());
   EXPECT_TRUE(at::equal(load_checkpoint(again.path()).decoder.output, other));
-  EXPECT_FALSE(load_geometry(again.path()).tied_embeddings);
+  EXPECT_FALSE(load_spec(again.path()).tied_embeddings);
 }
 
 }  // namespace

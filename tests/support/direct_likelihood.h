@@ -16,7 +16,7 @@ namespace mla::test {
 inline double direct_log_likelihood(const Decoder& decoder, const Continuation& continuation) {
   const at::NoGradGuard no_grad;
   std::vector<std::int64_t> tokens(continuation.tokens.begin(), continuation.tokens.end());
-  const std::int64_t surplus = std::max<std::int64_t>(0, std::ssize(tokens) - 1 - decoder.geometry.max_positions);
+  const std::int64_t surplus = std::max<std::int64_t>(0, std::ssize(tokens) - 1 - decoder.spec().max_positions);
   tokens.erase(tokens.begin(), tokens.begin() + surplus);
   const at::Tensor ids = at::tensor(tokens, at::kLong).unsqueeze(0);
   const at::Tensor log_probabilities = at::log_softmax(decoder.forward(ids)[0].to(at::kDouble), 1);

@@ -17,9 +17,9 @@ constexpr std::int64_t kTinyTokens = 265;
 /// Writes a Hugging Face folder: random float32 weights of tiny_geometry("gqa") with `vocabulary` embeddings, and a
 /// tokenizer.json with BOS (1), EOS (2) and byte fallback.
 inline void write_tiny_model(const std::filesystem::path& folder, std::int64_t vocabulary = kTinyTokens) {
-  Geometry geometry = tiny_geometry("gqa");
-  geometry.vocabulary = vocabulary;
-  save_checkpoint({tiny_decoder(geometry, at::ScalarType::Float), make_config(geometry), {}}, folder);
+  ModelSpec spec = tiny_spec("gqa");
+  spec.vocabulary = vocabulary;
+  save_checkpoint({tiny_decoder(spec, at::ScalarType::Float), make_config(spec), {}}, folder);
   std::ofstream(folder / "tokenizer.json") << tiny_sentencepiece_like().dump();
 }
 

@@ -14,17 +14,18 @@ namespace mla::test {
 /// "window" (mistral), "yarn".
 std::vector<std::string> tiny_kinds();
 
-/// Two layers, hidden 32, four query heads of width 8, vocabulary 50.
-Geometry tiny_geometry(const std::string& kind);
+/// Two layers, hidden 32, four query heads of width 8, vocabulary 50; to be changed, or as it is.
+UniformModel tiny_model(const std::string& kind);
+ModelSpec tiny_spec(const std::string& kind);
 
 /// Random weights of that geometry, the same for the same seed.
-Decoder tiny_decoder(const Geometry& geometry, at::ScalarType dtype = at::kDouble, std::uint64_t seed = 1);
+Decoder tiny_decoder(const ModelSpec& spec, at::ScalarType dtype = at::kDouble, std::uint64_t seed = 1);
 
 /// A checkpoint whose config.json states the geometry.
 Checkpoint tiny_checkpoint(const std::string& kind, at::ScalarType dtype = at::kDouble);
 
 /// Random ids [batch, length] below the vocabulary.
-at::Tensor random_ids(const Geometry& geometry, std::int64_t batch, std::int64_t length, std::uint64_t seed = 7);
+at::Tensor random_ids(const ModelSpec& spec, std::int64_t batch, std::int64_t length, std::uint64_t seed = 7);
 
 /// Largest absolute difference.
 double largest_difference(const at::Tensor& a, const at::Tensor& b);

@@ -70,7 +70,7 @@ std::vector<std::vector<std::int32_t>> documents() {
   std::vector<std::vector<std::int32_t>> rows;
   for (const std::int64_t length : {40, 7, 65, 23, 90, 12, 33}) {
     const at::Tensor ids =
-        test::random_ids(test::tiny_geometry("gqa"), 1, length, 100 + static_cast<std::uint64_t>(length));
+        test::random_ids(test::tiny_spec("gqa"), 1, length, 100 + static_cast<std::uint64_t>(length));
     rows.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + length);
   }
   return rows;
@@ -99,7 +99,7 @@ std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& optio
   Table table(size);
   std::vector<Outcome> outcomes(static_cast<std::size_t>(size));
   const auto work = [&](std::size_t rank) {
-    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+    Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
     if (rank > 0) decoder.final_norm.mul_(3);  // every rank begins with the parameters of the first
     const auto source = make_source();
     Member member(table, static_cast<std::int64_t>(rank), size);
@@ -171,7 +171,7 @@ TEST(Processes, AStopOfOneIsAStopOfAllAfterTheSameStep) {
 TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
   Table table(1);
   Member one_of_five(table, 0, 5);
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   RowBatches source(documents());
   EXPECT_EQ(
       test::message_of<ConfigError>([&] { train(decoder, source, short_run(2, 2), {.processes = &one_of_five}); }),

@@ -42,11 +42,11 @@ Projection random_projection(RandomStream& stream, std::int64_t rows, std::int64
 
 /// MHA2MLA's layout with other pairs in each KV head: a latent shared by keys and values, or split between them.
 Decoder latent_decoder(bool split) {
-  const Geometry geometry = test::tiny_geometry("gqa");
-  Decoder decoder = test::tiny_decoder(geometry);
+  const ModelSpec spec = test::tiny_spec("gqa");
+  Decoder decoder = test::tiny_decoder(spec);
   RandomStream stream(11, "latent");
   for (std::size_t i = 0; i < decoder.layers.size(); ++i) {
-    const AttentionGeometry shape = geometry.attention(static_cast<std::int64_t>(i));
+    const HeadFields shape = *spec.attention(static_cast<std::int64_t>(i)).heads();
     LatentLayout layout;
     layout.kept = {{0}, {2}};
     layout.content_width = 6;
@@ -55,20 +55,20 @@ Decoder latent_decoder(bool split) {
     layout.key = split ? LatentSlice{0, 3} : LatentSlice{0, 7};
     layout.value = split ? LatentSlice{3, 4} : LatentSlice{0, 7};
     LatentAttention::Weights weights;
-    weights.query = random_projection(stream, shape.heads * 8, shape.hidden);
-    weights.rope_key = random_projection(stream, shape.kv_heads * 2, shape.hidden);
-    weights.down = random_projection(stream, 7, shape.hidden);
+    weights.query = random_projection(stream, shape.heads * 8, spec.hidden);
+    weights.rope_key = random_projection(stream, shape.kv_heads * 2, spec.hidden);
+    weights.down = random_projection(stream, 7, spec.hidden);
     weights.key_up = random_projection(stream, shape.kv_heads * 6, layout.key.width);
     weights.value_up = random_projection(stream, shape.kv_heads * 8, layout.value.width);
-    weights.output = random_projection(stream, shape.hidden, shape.heads * 8);
-    decoder.layers[i].attention = std::make_unique<LatentAttention>(shape, layout, std::move(weights));
+    weights.output = random_projection(stream, spec.hidden, shape.heads * 8);
+    decoder.replace_attention(i, std::make_unique<LatentAttention>(spec, shape, layout, std::move(weights)));
   }
   return decoder;
 }
 
 Decoder make_decoder(const std::string& kind) {
   if (kind == "latent_joint" || kind == "latent_split") return latent_decoder(kind == "latent_split");
-  return test::tiny_decoder(test::tiny_geometry(kind));
+  return test::tiny_decoder(test::tiny_spec(kind));
 }
 
 double central_difference(const Decoder& decoder, const Batch& batch, double& element) {
@@ -112,7 +112,7 @@ TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
   for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
   for (const std::int64_t positions : {1, 4, 1000}) {
     parameters.zero_gradients();
-    const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.geometry.vocabulary);
+    const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.spec().vocabulary);
     EXPECT_NEAR(loss, plain.item<double>(), kLossRounding * std::abs(loss));
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kLossRounding)
@@ -171,7 +171,7 @@ TEST_P(LossGradient, DocumentsOfARowAreReadAsIfAlone) {
 
 TEST_P(LossGradient, OfAMixtureWithATeacherAgreesWithFiniteDifferences) {
   Decoder decoder = make_decoder(GetParam());
-  const Decoder teacher = test::tiny_decoder(test::tiny_geometry("mha"), at::kDouble, 5);
+  const Decoder teacher = test::tiny_decoder(test::tiny_spec("mha"), at::kDouble, 5);
   const Batch batch = unequal_batch();
   const LossOptions options{0.3, 0.6, 1.7, 0.8};
   const auto loss = [&] { return accumulate_gradients(decoder, batch, 1, options, &teacher); };
@@ -219,9 +219,9 @@ TEST(LossOptions, RefusesWhatCannotBeMinimised) {
 }
 
 TEST(LossOptions, ATeacherMustSpeakTheSameVocabulary) {
-  Geometry other = test::tiny_geometry("mha");
+  ModelSpec other = test::tiny_spec("mha");
   other.vocabulary = 60;
-  const Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha")), teacher = test::tiny_decoder(other);
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("mha")), teacher = test::tiny_decoder(other);
   EXPECT_EQ(test::message_of<ConfigError>([&] {
               accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 1, 0}, &teacher);
             }),

@@ -13,7 +13,7 @@ namespace mla {
 namespace {
 
 std::vector<std::string> names(const std::string& selection) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("qk_norm"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("qk_norm"));
   const TrainableParameters parameters(decoder, selection, "train.trainable");
   std::vector<std::string> all;
   for (const auto& [name, tensor] : parameters.named()) all.push_back(name);
@@ -37,13 +37,13 @@ TEST(TrainableParameters, RefusesWhatSelectsNothing) {
 }
 
 TEST(TrainableParameters, RefusesNarrowWeights) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"), at::kBFloat16);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"), at::kBFloat16);
   EXPECT_THAT(test::message_of<ConfigError>([&] { TrainableParameters(decoder, "all", "train.trainable"); }),
               testing::HasSubstr("is held in BFloat16"));
 }
 
 TEST(TrainableParameters, GradientsAreRequiredOnlyWhileItLives) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
   decoder.final_norm = at::ones({64}, at::kDouble).slice(0, 0, 64, 2);  // not contiguous
   {
     const TrainableParameters parameters(decoder, "norm", "test");
@@ -58,7 +58,7 @@ TEST(TrainableParameters, GradientsAreRequiredOnlyWhileItLives) {
 }
 
 TEST(TrainableParameters, ClipsTheNormOfAllGradientsTogether) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
   TrainableParameters parameters(decoder, "final_norm|model.norm|embed", "test");
   const auto set = [&] {
     decoder.final_norm.mutable_grad() = at::zeros_like(decoder.final_norm.detach()).fill_(0);

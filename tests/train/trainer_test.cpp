@@ -20,7 +20,7 @@ constexpr double kTrainerRounding = 1e-10;  // of losses in float64 after a few 
 std::vector<std::vector<std::int32_t>> random_rows(const std::vector<std::int64_t>& lengths) {
   std::vector<std::vector<std::int32_t>> rows;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
-    const at::Tensor ids = test::random_ids(test::tiny_geometry("gqa"), 1, lengths[i], 100 + i);
+    const at::Tensor ids = test::random_ids(test::tiny_spec("gqa"), 1, lengths[i], 100 + i);
     rows.emplace_back(ids.const_data_ptr<std::int64_t>(), ids.const_data_ptr<std::int64_t>() + lengths[i]);
   }
   return rows;
@@ -37,7 +37,7 @@ TrainOptions short_run(std::int64_t steps) {
 }
 
 TEST(Train, OverfitsOneBatch) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   RowBatches source(random_rows({17, 12, 17, 9}));
   const TrainingReport report = train(decoder, source, short_run(120));
   EXPECT_EQ(report.status, TrainingStatus::kComplete) << report.message;
@@ -48,7 +48,7 @@ TEST(Train, OverfitsOneBatch) {
 }
 
 TEST(Train, ReportsEverySeries) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   RowBatches source(random_rows({17, 12, 17, 9}));
   TrainOptions options = short_run(5);
   options.schedule.warmup_steps = 2;
@@ -60,7 +60,7 @@ TEST(Train, ReportsEverySeries) {
 }
 
 TEST(Train, GradientNormIsThatOfTheMeanLoss) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("mha")), copy = decoder.clone();
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("mha")), copy = decoder.clone();
   const std::vector<std::vector<std::int32_t>> rows = random_rows({15, 15, 15, 15});
   RowBatches source(rows), same(rows);
   const TrainingReport report = train(decoder, source, short_run(1));
@@ -78,7 +78,7 @@ TEST(Train, GradientNormIsThatOfTheMeanLoss) {
 
 TEST(Train, SameSeedSameLossesBitForBit) {
   const auto run = [](std::uint64_t seed) {
-    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+    Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
     PackedBatches source(random_rows({200, 150, 90}), 12, seed);
     return train(decoder, source, short_run(8)).loss;
   };
@@ -89,7 +89,7 @@ TEST(Train, SameSeedSameLossesBitForBit) {
 // Rows of unequal length: a mean of the passes' means would differ.
 TEST(Train, AccumulationEqualsALargerBatch) {
   const auto run = [](std::int64_t rows, std::int64_t accumulation) {
-    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+    Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
     RowBatches source(random_rows({17, 3, 12, 25, 4, 9, 30}));
     TrainOptions options = short_run(6);
     options.batch_rows = rows;
@@ -102,7 +102,7 @@ TEST(Train, AccumulationEqualsALargerBatch) {
 }
 
 TEST(Train, TrainsOnlyWhatWasSelectedAndReleasesIt) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa")), before = decoder.clone();
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa")), before = decoder.clone();
   RowBatches source(random_rows({17, 12}));
   TrainOptions options = short_run(3);
   options.trainable = "attention";
@@ -118,7 +118,7 @@ TEST(Train, TrainsOnlyWhatWasSelectedAndReleasesIt) {
 }
 
 TEST(Train, AnAbsurdLearningRateIsADivergedRunOfAFiniteModel) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   RowBatches source(random_rows({17, 12, 17, 9}));
   TrainOptions options = short_run(50);
   options.learning_rate = 100;
@@ -132,7 +132,7 @@ TEST(Train, AnAbsurdLearningRateIsADivergedRunOfAFiniteModel) {
 
 TEST(Train, ALossFarAboveTheFirstDiverges) {
   const auto run = [](double factor) {
-    Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+    Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
     RowBatches source(random_rows({17, 12, 17, 9}));
     TrainOptions options = short_run(6);
     options.learning_rate = 1;
@@ -150,7 +150,7 @@ TEST(Train, ALossFarAboveTheFirstDiverges) {
 
 // Its loss begins at 0, where any step away is an infinite multiple.
 TEST(Train, DistillationFromItselfDoesNotDiverge) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   const Decoder teacher = decoder.clone();
   RowBatches source(random_rows({17, 12, 17, 9}));
   TrainOptions options = short_run(6);
@@ -162,7 +162,7 @@ TEST(Train, DistillationFromItselfDoesNotDiverge) {
 }
 
 TEST(Train, ALossThatIsNotFiniteDivergesWhateverTheFactor) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   decoder.final_norm[0] = std::nan("");
   RowBatches source(random_rows({17, 12}));
   TrainOptions options = short_run(5);
@@ -187,7 +187,7 @@ class StopAfter : public TrainingObserver {
 };
 
 TEST(Train, AnObserverSeesEveryStepAndMayEndTheRun) {
-  Decoder decoder = test::tiny_decoder(test::tiny_geometry("gqa"));
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   RowBatches source(random_rows({17, 12}));
   StopAfter observer(2);
   const TrainingReport report = train(decoder, source, short_run(10), {.observer = &observer});
@@ -215,7 +215,7 @@ class KeepState : public TrainingObserver {
 };
 
 TEST(Train, GoesOnFromAStateBitForBit) {
-  const Decoder source_model = test::tiny_decoder(test::tiny_geometry("gqa"), at::kFloat);
+  const Decoder source_model = test::tiny_decoder(test::tiny_spec("gqa"), at::kFloat);
   const auto rows = random_rows({200, 150, 90});
   KeepState observer(4);
   Decoder whole = source_model.clone(), continued = source_model.clone();
@@ -233,8 +233,7 @@ TEST(Train, GoesOnFromAStateBitForBit) {
 }
 
 TEST(Train, RefusesAStateOfAnotherModel) {
-  Decoder first = test::tiny_decoder(test::tiny_geometry("gqa")),
-          second = test::tiny_decoder(test::tiny_geometry("mha"));
+  Decoder first = test::tiny_decoder(test::tiny_spec("gqa")), second = test::tiny_decoder(test::tiny_spec("mha"));
   RowBatches source(random_rows({17, 12}));
   KeepState observer(1);
   train(first, source, short_run(2), {.observer = &observer});

@@ -7,13 +7,19 @@ namespace {
 class Llama final : public Family {
  public:
   explicit Llama(Options) {}
-  Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config, {.max_positions = 2048});
-    geometry.query_bias = config.boolean_or("attention_bias", false);
-    geometry.key_bias = geometry.value_bias = geometry.output_bias = geometry.query_bias;
-    expect_layer_types(config, geometry.layers, "full_attention");
-    geometry.mlp_bias = config.boolean_or("mlp_bias", false);
-    return geometry;
+  UniformModel read(ConfigReader& config) const override {
+    UniformModel model = read_common_config(config, {.max_positions = 2048});
+    HeadFields& heads = model.heads;
+    heads.query_bias = config.boolean_or("attention_bias", false);
+    heads.key_bias = heads.value_bias = heads.output_bias = heads.query_bias;
+    expect_layer_types(config, model.layers, "full_attention");
+    model.feed_forward.bias = config.boolean_or("mlp_bias", false);
+    return model;
+  }
+  void write(const UniformModel& model, Json& config) const override {
+    config["attention_bias"] = model.heads.query_bias;
+    config["mlp_bias"] = model.feed_forward.bias;
+    config.erase("layer_types");
   }
 };
 

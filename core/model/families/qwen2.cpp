@@ -7,12 +7,13 @@ namespace {
 class Qwen2 final : public Family {
  public:
   explicit Qwen2(Options) {}
-  Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config, {.max_positions = 32768, .kv_heads = 32});
-    geometry.query_bias = geometry.key_bias = geometry.value_bias = true;
-    geometry.windows = read_layer_windows(config, geometry.layers);
-    return geometry;
+  UniformModel read(ConfigReader& config) const override {
+    UniformModel model = read_common_config(config, {.max_positions = 32768, .kv_heads = 32});
+    model.heads.query_bias = model.heads.key_bias = model.heads.value_bias = true;
+    model.windows = read_layer_windows(config, model.layers);
+    return model;
   }
+  void write(const UniformModel& model, Json& config) const override { write_layer_windows(model, config); }
 };
 
 const Registration<Family, Qwen2> kQwen2("qwen2", "Qwen2, Qwen2.5: biases on queries, keys and values");

@@ -7,13 +7,18 @@ namespace {
 class Qwen3 final : public Family {
  public:
   explicit Qwen3(Options) {}
-  Geometry read(ConfigReader& config) const override {
-    Geometry geometry = read_common_geometry(config, {.max_positions = 32768, .kv_heads = 32, .head_dim = 128});
-    geometry.qk_norm = true;
-    geometry.query_bias = config.boolean_or("attention_bias", false);
-    geometry.key_bias = geometry.value_bias = geometry.output_bias = geometry.query_bias;
-    geometry.windows = read_layer_windows(config, geometry.layers);
-    return geometry;
+  UniformModel read(ConfigReader& config) const override {
+    UniformModel model = read_common_config(config, {.max_positions = 32768, .kv_heads = 32, .head_dim = 128});
+    HeadFields& heads = model.heads;
+    heads.qk_norm = true;
+    heads.query_bias = config.boolean_or("attention_bias", false);
+    heads.key_bias = heads.value_bias = heads.output_bias = heads.query_bias;
+    model.windows = read_layer_windows(config, model.layers);
+    return model;
+  }
+  void write(const UniformModel& model, Json& config) const override {
+    config["attention_bias"] = model.heads.query_bias;
+    write_layer_windows(model, config);
   }
 };
 

@@ -206,11 +206,11 @@ TEST_F(Recovery, AFinishedCellIsSavedLateOrToldHow) {
   const std::string untrained = "--quiet --set train=null --only d_kv=3 ";
   ASSERT_EQ(run_script(command(untrained)).exit_code, 0);
   ASSERT_EQ(run_script(saving(untrained)).exit_code, 0);
-  const auto late = load_checkpoint(models() / "d_kv=3").decoder.cached_elements();
+  const auto late = load_spec(models() / "d_kv=3").layers;
   EXPECT_EQ(read_file(models() / "d_kv=3/cell_hash"), hash_of("d_kv=3") + "\n");
   std::filesystem::remove_all(models());
   ASSERT_EQ(run_script(saving(untrained + "--force")).exit_code, 0);
-  EXPECT_EQ(load_checkpoint(models() / "d_kv=3").decoder.cached_elements(), late);
+  EXPECT_EQ(load_spec(models() / "d_kv=3").layers, late);
   folder_.write("models/d_kv=3/cell_hash", "another cell's\n");
   const auto written = std::filesystem::last_write_time(models() / "d_kv=3/model.safetensors");
   ASSERT_EQ(run_script(saving(untrained)).exit_code, 0);

@@ -82,8 +82,8 @@ TEST_F(PretrainTest, LowersTheLossAndWritesAModelThatLoads) {
   EXPECT_EQ(loaded.decoder.parameter_count(), report["parameters"].get<std::int64_t>());
   const auto tokenizer = load_tokenizer(model());
   ASSERT_TRUE(tokenizer->bos() && tokenizer->eos());
-  EXPECT_EQ(loaded.decoder.geometry.bos, *tokenizer->bos());
-  EXPECT_EQ(loaded.decoder.geometry.eos, *tokenizer->eos());
+  EXPECT_EQ(loaded.decoder.spec().bos, *tokenizer->bos());
+  EXPECT_EQ(loaded.decoder.spec().eos, *tokenizer->eos());
 }
 
 TEST_F(PretrainTest, BeginsWithTheAveragedHeadsOfAnotherModel) {
@@ -94,7 +94,7 @@ TEST_F(PretrainTest, BeginsWithTheAveragedHeadsOfAnotherModel) {
   const Outcome outcome = pretrain();
   ASSERT_EQ(outcome.code, ExitCode::kDone) << outcome.err;
   EXPECT_LT(parse_json(outcome.out, "stdout")["first_loss"].get<double>(), 0.8 * std::log(672.0));
-  EXPECT_EQ(load_checkpoint(folder_ / "sibling").decoder.geometry.kv_heads, 1);
+  EXPECT_EQ(load_checkpoint(folder_ / "sibling").decoder.spec().attention(0).heads()->kv_heads, 1);
   EXPECT_TRUE(read_record(folder_ / "sibling/training.h5").provenance.data_hashes.contains("from/model.safetensors"));
 
   config_["config"]["hidden_size"] = 32;

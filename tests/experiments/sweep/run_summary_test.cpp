@@ -17,15 +17,24 @@ ScoreRecord score(const std::string& stage, const std::string& task, const std::
   return record;
 }
 
+/// A layer that caches twice as many elements.
+ModelSpec one_layer(std::int64_t head_dim) {
+  UniformModel model;
+  model.heads.heads = model.heads.kv_heads = 1;
+  model.heads.head_dim = head_dim;
+  model.layers = 1;
+  return model.spec();
+}
+
 CellSummary summary_of(const std::string& name, double cache_ratio, const std::vector<ScoreRecord>& scores,
                        RunStatus status = RunStatus::kComplete) {
   CellPlan cell;
   cell.name = name;
+  cell.spec = one_layer(400);
   if (cache_ratio != 1) {
-    cell.compression.emplace();
-    cell.compression->source_cached_elements = 100;
-    cell.compression->layers.resize(1);
-    cell.compression->layers[0].cached_elements = static_cast<std::int64_t>(100 * cache_ratio);
+    PlannedPass pass;
+    pass.after = one_layer(static_cast<std::int64_t>(400 * cache_ratio));
+    cell.passes.push_back(std::move(pass));
   }
   RunRecord record;
   record.head.status = status;

@@ -7,7 +7,7 @@
 #include "core/base/file.h"
 #include "core/model/checkpoint.h"
 #include "core/model/family.h"
-#include "core/model/latent_config.h"
+#include "core/model/model_config.h"
 #include "core/model/safetensors.h"
 #include "tests/fuzz/support/input_files.h"
 #include "tests/fuzz/support/target.h"
@@ -144,12 +144,11 @@ const std::vector<std::string>& model_config_words() {
 /// The shapes of attention that config.json describes, without weights.
 void run_model_config(std::string_view input) {
   const auto path = input_file("config_json/config.json", input);
-  const Geometry geometry = load_geometry(path.parent_path());
-  promise(geometry.layers > 0 && geometry.hidden > 0 && geometry.head_dim > 0 && geometry.vocabulary > 0,
-          "an empty model");
-  constexpr std::int64_t kMostLayers = 1 << 20;
-  if (geometry.layers > kMostLayers) return;  // read_latent_config makes a list of them
-  read_latent_config(read_json(path), geometry, "config.json");
+  const ModelSpec spec = load_spec(path.parent_path());
+  promise(spec.layer_count() > 0 && spec.hidden > 0 && spec.rope_dim > 0 && spec.vocabulary > 0, "an empty model");
+  promise(count_parameters(spec).total() > 0 && cached_elements(spec) >= 0, "sizes that wrap");
+  const Json written = write_model_config(spec, read_json(path), "config.json");
+  promise(read_model_config(written, "config.json").layers == spec.layers, "a config that says something else");
 }
 
 const Registration kModelConfig({"config_json", run_model_config, model_config_seeds, model_config_words()});

@@ -1,0 +1,20 @@
+// Attention in two steps, for layers whose attention weights others use: slower than in one, and in memory of queries
+// times keys.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "core/attention/forward_context.h"
+
+namespace mla {
+
+/// softmax(scale q k^T + causal mask), [batch, heads, queries, keys], the softmax in float32 or better. q [batch,
+/// heads, queries, width] and k [batch, kv_heads, keys, width]: the queries are the last positions of the keys, or with
+/// a cache stand behind context.before tokens. `window` as in causal_attention(); documents are those of the context.
+at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k, double scale, std::int64_t window,
+                             const ForwardContext& context);
+
+/// weights v: [batch, heads, queries, value width], with v [batch, kv_heads, keys, value width].
+at::Tensor weighted_values(const at::Tensor& weights, const at::Tensor& v);
+
+}  // namespace mla

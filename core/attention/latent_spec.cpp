@@ -1,0 +1,143 @@
+// What a latent attention layer is, apart from its weights.
+#include <functional>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "core/attention/latent.h"
+#include "core/attention/limits.h"
+#include "core/base/error.h"
+#include "core/base/registry.h"
+
+namespace mla {
+namespace {
+
+using Refuse = std::function<void(const std::string&)>;
+
+void check_pairs(const LatentLayout& layout, const HeadFields& heads, const ModelFrame& frame, const Refuse& refuse) {
+  if (layout.rope_heads() != 1 && layout.rope_heads() != heads.kv_heads) {
+    refuse(cat("kept_pairs has ", layout.rope_heads(), " entries; expected 1 or ", heads.kv_heads));
+  }
+  for (const auto& pairs : layout.kept) {
+    if (pairs.size() != layout.kept.front().size()) refuse("kept_pairs: every head needs the same number of pairs");
+    for (const std::int64_t pair : pairs) {
+      if (pair < 0 || pair >= frame.rope_dim / 2)
+        refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", frame.rope_dim));
+    }
+    if (std::set<std::int64_t>(pairs.begin(), pairs.end()).size() != pairs.size())
+      refuse("kept_pairs: a head has a pair twice");
+  }
+}
+
+void check_slice(const char* name, const LatentSlice& slice, std::int64_t latent_width, const Refuse& refuse) {
+  if (slice.begin < 0 || slice.width < 0 || slice.begin > latent_width || slice.width > latent_width - slice.begin) {
+    refuse(cat(name, ": expected [begin, width] within the latent of ", latent_width, " elements"));
+  }
+}
+
+/// Bounds under which products of these widths stay far below 2^63; weights of other shapes are refused later.
+void check_widths(const LatentLayout& layout, const Refuse& refuse) {
+  for (const auto& [name, width, least, most] :
+       {std::tuple{"content_width", layout.content_width, std::int64_t{0}, kMostHeadDim},
+        {"value_width", layout.value_width, std::int64_t{1}, kMostHeadDim},
+        {"latent_width", layout.latent_width, std::int64_t{1}, 2 * kMostHeadRows}}) {
+    if (width < least || width > most) refuse(cat(name, " = ", width, ": must be from ", least, " to ", most));
+  }
+  if (layout.rope_width() == 0 && layout.content_width == 0) refuse("keys have neither rotated nor other dims");
+  check_slice("key_slice", layout.key, layout.latent_width, refuse);
+  check_slice("value_slice", layout.value, layout.latent_width, refuse);
+}
+
+const Registration<AttentionSpec, LatentSpec> kLatent(
+    "latent", "latent attention: keys and values are rebuilt from a cached latent, beside a few rotated key dims");
+
+}  // namespace
+
+Json LatentSpec::fields() const { return write_fields(options_); }
+
+void LatentSpec::check(const ModelFrame& frame, const std::string& where) const {
+  const LatentLayout& layout = options_.layout;
+  const HeadFields& heads = options_.heads;
+  const auto refuse = [&](const std::string& what) { throw ConfigError(cat(where, ": ", what)); };
+  check_heads(heads, frame, where);
+  check_pairs(layout, heads, frame, refuse);
+  check_widths(layout, refuse);
+  if (!layout.key_up && layout.key.width != heads.kv_heads * layout.content_width)
+    refuse("key_slice has another width than the keys");
+  if (!layout.value_up && layout.value.width != heads.kv_heads * layout.value_width)
+    refuse("value_slice has another width than the values");
+  if (heads.qk_norm && (layout.key_up || layout.rope_heads() != heads.kv_heads))
+    refuse("a model with QK-norm needs key_up = false and kept_pairs for each KV head");
+}
+
+std::vector<Parameter> LatentSpec::parameters(const ModelFrame& frame) const {
+  const LatentLayout& layout = options_.layout;
+  const HeadFields& heads = options_.heads;
+  const std::int64_t query_width = layout.rope_width() + layout.content_width;
+  const std::int64_t key_rows = heads.kv_heads * layout.content_width, value_rows = heads.kv_heads * layout.value_width;
+  std::vector<Parameter> all;
+  const auto up = [&](const std::string& name, bool has_weight, bool has_bias, std::int64_t rows,
+                      std::int64_t columns) {
+    if (has_weight) all.push_back({name + ".weight", {rows, columns}, ParameterRole::kWeight});
+    if (has_bias) all.push_back({name + ".bias", {rows}, ParameterRole::kBias});
+  };
+  add_projection(all, "q_proj", heads.heads * query_width, frame.hidden, heads.query_bias);
+  add_projection(all, "k_rope_proj", layout.rope_heads() * layout.rope_width(), frame.hidden, heads.key_bias);
+  add_projection(all, "kv_down_proj", layout.latent_width, frame.hidden, false);
+  up("k_up_proj", layout.key_up, heads.key_bias, key_rows, layout.key.width);
+  up("v_up_proj", layout.value_up, heads.value_bias, value_rows, layout.value.width);
+  add_projection(all, "o_proj", frame.hidden, heads.heads * layout.value_width, heads.output_bias,
+                 ParameterRole::kResidual);
+  if (heads.qk_norm) {
+    const auto norm = [&](const char* name, std::int64_t count) {
+      const std::vector<std::int64_t> shape =
+          layout.norms_per_head ? std::vector{count, query_width} : std::vector{query_width};
+      all.push_back({name, shape, ParameterRole::kNorm});
+    };
+    norm("q_norm.weight", heads.heads);
+    norm("k_norm.weight", heads.kv_heads);
+  }
+  return all;
+}
+
+std::vector<StreamShape> LatentSpec::streams() const {
+  const LatentLayout& layout = options_.layout;
+  return {{"rope_key", layout.rope_heads(), layout.rope_width()}, {"latent", 1, layout.latent_width}};
+}
+
+double LatentSpec::cached_operations() const {
+  const LatentLayout& layout = options_.layout;
+  const std::int64_t key = layout.key_up ? layout.key.width : layout.content_width;
+  const std::int64_t value = layout.value_up ? layout.value.width : layout.value_width;
+  return 2 * static_cast<double>(options_.heads.heads * (layout.rope_width() + key + value));
+}
+
+double LatentSpec::expanded_operations() const {
+  const LatentLayout& layout = options_.layout;
+  return 2 *
+         static_cast<double>(options_.heads.heads * (layout.rope_width() + layout.content_width + layout.value_width));
+}
+
+/// Factors have a basis of their own in every layer; rows of partial RoPE alone are those of the source.
+bool LatentSpec::can_be_averaged(const AttentionSpec& other) const {
+  return options_.layout.is_partial_rope() && *this == other;
+}
+
+std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, TensorMap tensors) const {
+  LatentAttention::Weights weights{take_projection(tensors, "q_proj"),
+                                   take_projection(tensors, "k_rope_proj"),
+                                   take_projection(tensors, "kv_down_proj"),
+                                   take_projection(tensors, "k_up_proj"),
+                                   take_projection(tensors, "v_up_proj"),
+                                   take_projection(tensors, "o_proj"),
+                                   tensors["q_norm.weight"],
+                                   tensors["k_norm.weight"]};
+  return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(weights));
+}
+
+const LatentLayout* latent_layout(const AttentionSpec& spec) {
+  const auto* latent = dynamic_cast<const LatentSpec*>(&spec);
+  return latent ? &latent->layout() : nullptr;
+}
+
+}  // namespace mla

@@ -1,0 +1,170 @@
+#include "core/compress/latent_steps.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "core/base/registry.h"
+#include "core/compress/latent_assembly.h"
+
+namespace mla {
+namespace {
+
+HeadGeometry head_geometry(const ModelSpec& spec, const HeadFields& heads) {
+  return {spec.layer_count(), heads.heads, heads.kv_heads, heads.head_dim};
+}
+
+/// What a factorizer is told of a layer with partial RoPE: the other layers are as if they were like it.
+FactorGeometry factor_geometry(const ModelSpec& partial, std::int64_t layer) {
+  const AttentionSpec& attention = partial.attention(layer);
+  const HeadFields heads = *attention.heads();
+  return {partial.layer_count(), partial.hidden, heads.kv_heads, heads.head_dim,
+          std::vector<std::int64_t>(partial.layers.size(), attention.rotated_pairs())};
+}
+
+bool has_partial_rope(const AttentionSpec& attention) {
+  const LatentLayout* layout = latent_layout(attention);
+  return layout && layout->is_partial_rope();
+}
+
+/// As many pairs for each KV head as will be chosen; which ones is not known yet.
+KeptPairs some_pairs(std::int64_t count, std::int64_t kv_heads) {
+  std::vector<std::int64_t> pairs(static_cast<std::size_t>(count));
+  std::iota(pairs.begin(), pairs.end(), 0);
+  return KeptPairs(static_cast<std::size_t>(kv_heads), pairs);
+}
+
+bool differ_by_head(const KeptPairs& kept) {
+  return std::any_of(kept.begin(), kept.end(), [&](const auto& pairs) { return pairs != kept.front(); });
+}
+
+}  // namespace
+
+RopeStep::RopeStep(const Json& options, std::string path)
+    : path_(std::move(path)), selector_(Registry<RopeSelector>::instance().make(options, path_)) {}
+
+void RopeStep::check(const ModelSpec& spec) const {
+  std::optional<HeadFields> last;
+  for (const LayerSpec& layer : spec.layers) {
+    const std::optional<HeadFields> heads = grouped_query_heads(*layer.attention);
+    if (heads && heads != last) selector_->check(head_geometry(spec, *heads), path_);
+    if (heads) last = heads;
+  }
+}
+
+LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
+  const HeadFields heads = *grouped_query_heads(spec.attention(layer));
+  const HeadGeometry geometry = head_geometry(spec, heads);
+  if (needs_norms()) {
+    // Heads that may keep different pairs need QK-norm weights of their own; decided without looking at data.
+    return partial_rope_layout(heads, some_pairs(selector_->pairs(layer, geometry), heads.kv_heads), true);
+  }
+  const KeptPairs kept = selector_->select(layer, geometry, nullptr);
+  return partial_rope_layout(heads, kept, differ_by_head(kept));
+}
+
+std::unique_ptr<LatentAttention> RopeStep::apply(const ModelSpec& spec, const GroupedQueryAttention& source,
+                                                 std::int64_t layer, const CalibrationStatistics* statistics) const {
+  const PairNorms* norms = needs_norms() ? &statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
+  const KeptPairs kept = selector_->select(layer, head_geometry(spec, source.heads()), norms);
+  return assemble_partial_rope(source, kept, needs_norms() || differ_by_head(kept));
+}
+
+LowRankStep::LowRankStep(const Json& options, std::string path)
+    : path_(std::move(path)), factorizer_(Registry<Factorizer>::instance().make(options, path_)) {
+  name_ = options.at("name").get<std::string>();
+}
+
+void LowRankStep::check(const ModelSpec& partial) const {
+  std::optional<FactorGeometry> last;
+  for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
+    if (!has_partial_rope(partial.attention(layer))) continue;
+    if (partial.attention(layer).heads()->qk_norm && factorizer_->compresses_keys()) {
+      throw ConfigError(
+          cat(path_, ".name = ", name_, ": ", partial.family,
+              " normalises its keys (QK-norm), which is not linear in the hidden state, so that keys cannot be "
+              "rebuilt from a low-rank latent; exact here: none, value_svd"));
+    }
+    FactorGeometry geometry = factor_geometry(partial, layer);
+    if (!last || last->kv_heads != geometry.kv_heads || last->head_dim != geometry.head_dim) {
+      // Of layers with these heads each has its own pairs.
+      for (std::int64_t other = 0; other < partial.layer_count(); ++other) {
+        const AttentionSpec& attention = partial.attention(other);
+        if (has_partial_rope(attention))
+          geometry.pairs[static_cast<std::size_t>(other)] = std::min(attention.rotated_pairs(), geometry.head_dim / 2);
+      }
+      factorizer_->check(geometry, path_);
+      last = geometry;
+    }
+  }
+}
+
+LatentLayout LowRankStep::plan(const ModelSpec& partial, std::int64_t layer) const {
+  LatentLayout layout = *latent_layout(partial.attention(layer));
+  const LatentShape shape = factorizer_->shape(layer, factor_geometry(partial, layer));
+  layout.latent_width = shape.width;
+  layout.key = shape.key;
+  layout.value = shape.value;
+  layout.key_up = shape.key_up;
+  layout.value_up = shape.value_up;
+  return layout;
+}
+
+void LowRankStep::announce(const ModelSpec& partial, DecompositionStore& store) const {
+  if (!factorizer_->decomposes()) return;
+  for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
+    if (!has_partial_rope(partial.attention(layer))) continue;
+    store.announce(kind_of(partial.attention(layer).rotated_pairs()), layer,
+                   factorizer_->latent_width(layer, factor_geometry(partial, layer)));
+  }
+}
+
+std::string LowRankStep::kind_of(std::int64_t pairs) const { return Json{pairs, factorizer_->sharing_key()}.dump(); }
+
+std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, const LatentAttention& attention,
+                                                    std::int64_t layer, const PassInputs& inputs,
+                                                    LayerReport& report) const {
+  report.kept = attention.layout().kept;
+  const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(partial, layer));
+  const std::string selection = Json{report.kept, c10::toString(inputs.arithmetic)}.dump();
+  DecompositionStore own;
+  const Decomposition& decomposition =
+      (inputs.store ? *inputs.store : own)
+          .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
+            const FactorInputs matrices = factor_inputs(attention, inputs.arithmetic);
+            return factorizer_->decompose(matrices.key, matrices.value, largest);
+          });
+  Factorization factors = decomposition.truncate(width);
+  report.singular_values = std::move(factors.singular_values);
+  report.value_singular_values = std::move(factors.value_singular_values);
+  report.error = factors.error;
+  return assemble_low_rank(attention, factors, inputs.weights);
+}
+
+bool is_to_convert(const AttentionSpec& attention, std::int64_t layer, const std::string& path) {
+  if (grouped_query_heads(attention)) return true;
+  if (attention.rotated_pairs() == 0 && !attention.latent_width()) return false;
+  throw ConfigError(cat(path, ": layer ", layer, " is converted already; convert the source model"));
+}
+
+void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {
+  auto& attention = spec.layers.at(static_cast<std::size_t>(layer)).attention;
+  attention = std::make_shared<LatentSpec>(LatentSpec::Options{std::move(layout), *attention->heads()});
+}
+
+std::vector<LayerReport> for_each_layer(const Decoder& decoder, const PassInputs& inputs,
+                                        const std::function<void(std::int64_t, LayerReport&)>& convert) {
+  const c10::InferenceMode off(false);  // new weights may be trained later
+  std::vector<LayerReport> reports;
+  for (std::int64_t layer = 0; layer < decoder.spec().layer_count(); ++layer) {
+    const auto start = std::chrono::steady_clock::now();
+    convert(layer, reports.emplace_back());
+    reports.back().seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (inputs.progress) inputs.progress(layer);
+  }
+  return reports;
+}
+
+}  // namespace mla

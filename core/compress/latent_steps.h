@@ -1,0 +1,67 @@
+// The two steps of MHA2MLA, each for one layer: partial RoPE, then low-rank factors of what is not rotated.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/attention/grouped_query.h"
+#include "core/attention/latent.h"
+#include "core/base/json.h"
+#include "core/compress/pass.h"
+#include "core/low_rank/factorizer.h"
+#include "core/partial_rope/selector.h"
+
+namespace mla {
+
+/// Chooses which pairs of a grouped-query layer stay rotated (MHA2MLA section 3.1).
+class RopeStep {
+ public:
+  /// `options`: {"name": …} of a registered RopeSelector. Throws ConfigError naming `path`.
+  RopeStep(const Json& options, std::string path);
+
+  bool needs_norms() const { return selector_->needs_norms(); }
+  /// Throws ConfigError for options that do not fit the heads of such layers.
+  void check(const ModelSpec& spec) const;
+  /// The layer with partial RoPE; pairs that data will choose stand for as many others.
+  LatentLayout plan(const ModelSpec& spec, std::int64_t layer) const;
+  std::unique_ptr<LatentAttention> apply(const ModelSpec& spec, const GroupedQueryAttention& source, std::int64_t layer,
+                                         const CalibrationStatistics* statistics) const;
+
+ private:
+  std::string path_;
+  std::unique_ptr<RopeSelector> selector_;
+};
+
+/// Factors position-free keys and values of a layer with partial RoPE (MHA2MLA section 3.2).
+class LowRankStep {
+ public:
+  /// `options`: {"name": …} of a registered Factorizer. Throws ConfigError naming `path`.
+  LowRankStep(const Json& options, std::string path);
+
+  /// `partial`: the model with partial RoPE. Throws ConfigError for widths that do not fit.
+  void check(const ModelSpec& partial) const;
+  LatentLayout plan(const ModelSpec& partial, std::int64_t layer) const;
+  void announce(const ModelSpec& partial, DecompositionStore& store) const;
+  /// The layer with factors, and what they lose.
+  std::unique_ptr<LatentAttention> apply(const ModelSpec& partial, const LatentAttention& attention, std::int64_t layer,
+                                         const PassInputs& inputs, LayerReport& report) const;
+
+ private:
+  std::string kind_of(std::int64_t pairs) const;
+
+  std::string path_, name_;
+  std::unique_ptr<Factorizer> factorizer_;
+};
+
+/// Whether a pass that converts grouped-query layers has this one to convert: false for layers without keys, which it
+/// leaves as they are. Throws ConfigError naming `path` for one that is converted already.
+bool is_to_convert(const AttentionSpec& attention, std::int64_t layer, const std::string& path);
+
+/// `spec` with another latent layout in one layer.
+void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout);
+
+/// Runs `convert(layer, report)` for each layer, with its seconds in the report and its end told to the inputs.
+std::vector<LayerReport> for_each_layer(const Decoder& decoder, const PassInputs& inputs,
+                                        const std::function<void(std::int64_t, LayerReport&)>& convert);
+
+}  // namespace mla

@@ -1,0 +1,30 @@
+#include "core/compress/pass.h"
+
+#include "core/base/error.h"
+
+namespace mla {
+
+void expect_as_planned(const ModelSpec& planned, const Decoder& decoder) {
+  const ModelSpec& spec = decoder.spec();
+  expects(planned.layers.size() == spec.layers.size(), "the model has as many layers as planned");
+  for (std::int64_t i = 0; i < spec.layer_count(); ++i) {
+    const auto where = [&](const char* what) { return cat("layer ", i, ": ", what, " as planned"); };
+    expects(planned.attention(i).kind() == spec.attention(i).kind(), where("a kind of attention"));
+    expects(planned.attention(i).streams() == spec.attention(i).streams(), where("cached streams"));
+    expects(planned.attention(i).parameters(planned) == spec.attention(i).parameters(spec), where("tensors"));
+  }
+  expects(decoder.parameter_count() == count_parameters(planned).total(), "the model's tensors hold what was planned");
+}
+
+PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs) {
+  expects(!pass.needs_statistics() || inputs.statistics, "this pass needs calibration statistics");
+  PassReport report{name, decoder.spec(), {}, {}};
+  const ModelSpec planned = pass.plan(decoder.spec());
+  report.layers = pass.apply(decoder, inputs);
+  report.after = decoder.spec();
+  expects(report.layers.size() == decoder.layers.size(), "a pass reports on every layer that it leaves");
+  expect_as_planned(planned, decoder);
+  return report;
+}
+
+}  // namespace mla

@@ -1,0 +1,66 @@
+#include "core/base/registry.h"
+#include "core/compress/latent_steps.h"
+#include "core/compress/pass.h"
+
+namespace mla {
+namespace {
+
+/// The second step of MHA2MLA alone (arXiv 2502.14837, section 3.2): a low-rank latent for the position-free keys and
+/// the values of layers that have partial RoPE already, from the weights that they have now.
+class LowRank final : public Pass {
+ public:
+  struct Options {
+    Json low_rank = {{"name", "joint_svd"}};
+    static StrategyFields strategies() { return {{"low_rank", strategy_identity<Factorizer>}}; }
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      visit("low_rank", self.low_rank, "low-rank strategy and its options: {\"name\": …}");
+    }
+  };
+
+  LowRank(Options options, const std::string& path) : path_(path), low_rank_(options.low_rank, path + ".low_rank") {}
+
+  ModelSpec plan(const ModelSpec& spec) const override {
+    ModelSpec planned = spec;
+    bool any = false;
+    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) any = converts(spec, layer) || any;
+    if (!any) throw ConfigError(cat(path_, ": no layer has partial RoPE; let partial_rope come first"));
+    low_rank_.check(spec);
+    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+      if (converts(spec, layer)) set_latent(planned, layer, low_rank_.plan(spec, layer));
+    }
+    return planned;
+  }
+
+  void announce(const ModelSpec& spec, DecompositionStore& store) const override { low_rank_.announce(spec, store); }
+
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
+    const ModelSpec source = decoder.spec();
+    return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
+      if (!converts(source, layer)) return;
+      const auto index = static_cast<std::size_t>(layer);
+      const LatentAttention& attention = *as_latent(*decoder.layers[index].attention);
+      decoder.replace_attention(index, low_rank_.apply(source, attention, layer, inputs, report));
+    });
+  }
+
+ private:
+  /// False for layers without keys of their own.
+  bool converts(const ModelSpec& spec, std::int64_t layer) const {
+    const AttentionSpec& attention = spec.attention(layer);
+    const LatentLayout* layout = latent_layout(attention);
+    if (layout && layout->is_partial_rope()) return true;
+    if (attention.rotated_pairs() == 0 && !attention.latent_width()) return false;
+    throw ConfigError(cat(path_, ": layer ", layer, " is of kind ", attention.kind(),
+                          layout ? " and has factors already" : "", "; expected partial RoPE without a low-rank step"));
+  }
+
+  std::string path_;
+  LowRankStep low_rank_;
+};
+
+const Registration<Pass, LowRank> kLowRank(
+    "low_rank", "a low-rank latent for layers with partial RoPE, the second step of MHA2MLA");
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,54 @@
+#include "core/base/registry.h"
+#include "core/compress/latent_steps.h"
+#include "core/compress/pass.h"
+
+namespace mla {
+namespace {
+
+/// The first step of MHA2MLA alone (arXiv 2502.14837, section 3.1): few pairs of each key head stay rotated, nothing is
+/// approximated otherwise, and as much is cached as before.
+class PartialRope final : public Pass {
+ public:
+  struct Options {
+    Json rope = {{"name", "two_norm"}};
+    static StrategyFields strategies() { return {{"rope", strategy_identity<RopeSelector>}}; }
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      visit("rope", self.rope, "partial-RoPE strategy and its options: {\"name\": …}");
+    }
+  };
+
+  PartialRope(Options options, const std::string& path) : path_(path), rope_(options.rope, path + ".rope") {}
+
+  bool needs_statistics() const override { return rope_.needs_norms(); }
+
+  ModelSpec plan(const ModelSpec& spec) const override {
+    rope_.check(spec);
+    ModelSpec planned = spec;
+    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+      if (is_to_convert(spec.attention(layer), layer, path_)) set_latent(planned, layer, rope_.plan(spec, layer));
+    }
+    return planned;
+  }
+
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
+    const ModelSpec source = decoder.spec();
+    return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
+      if (!is_to_convert(source.attention(layer), layer, path_)) return;
+      const auto index = static_cast<std::size_t>(layer);
+      const GroupedQueryAttention& attention = *as_grouped_query(*decoder.layers[index].attention);
+      auto rotated = rope_.apply(source, attention, layer, inputs.statistics);
+      report.kept = rotated->layout().kept;
+      decoder.replace_attention(index, std::move(rotated));
+    });
+  }
+
+ private:
+  std::string path_;
+  RopeStep rope_;
+};
+
+const Registration<Pass, PartialRope> kPartialRope("partial_rope", "partial RoPE alone, the first step of MHA2MLA");
+
+}  // namespace
+}  // namespace mla

@@ -1,0 +1,202 @@
+#include "core/model/model_config.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/base/fields.h"
+#include "core/base/registry.h"
+#include "core/model/family.h"
+
+namespace mla {
+namespace {
+
+constexpr const char* kSection = "latent_attention";
+constexpr const char* kConvertedType = "mlaforge";
+constexpr const char* kDefaultKind = "latent";
+/// Format 1 is what a model of latent and unconverted layers alone is written in, so that older programs read it.
+constexpr std::int64_t kFirstFormat = 1, kFormat = 2;
+
+/// What an entry says of a block beside its attention.
+struct BlockFields {
+  std::int64_t source_layer = 0, intermediate = 0;
+  bool mlp_bias = false;
+};
+
+/// The config of the model before conversion: model type restored, the section removed.
+Json published_part(Json config, const std::string& name) {
+  const auto type = config.find("model_type");
+  if (type == config.end() || *type != kConvertedType) return config;
+  const auto source = config.find("source_model_type");
+  if (source == config.end() || !source->is_string()) {
+    throw DataError(cat(name, ": source_model_type = ", source == config.end() ? "absent" : brief(*source),
+                        ": must be a string, the model type before the conversion"));
+  }
+  config["model_type"] = Json(*source);
+  config["architectures"] = config.value("source_architectures", Json::array());
+  for (const char* key : {kSection, "source_model_type", "source_architectures"}) config.erase(key);
+  return config;
+}
+
+/// The list of layers, after checking what stands around it.
+const Json& entries_of(const Json& section, std::size_t layers, const std::string& where) {
+  if (!section.is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(section)));
+  for (const auto& [key, value] : section.items()) {
+    if (key != "format" && key != "layers") throw DataError(cat(where, ".", brief_text(key), ": unknown key"));
+  }
+  const Json format = section.value("format", Json());
+  if (format != kFirstFormat && format != kFormat) {
+    throw DataError(cat(where, ".format = ", brief(format), ": expected ", kFirstFormat, " or ", kFormat,
+                        "; this program reads no other"));
+  }
+  const auto list = section.find("layers");
+  if (list == section.end() || !list->is_array()) {
+    throw DataError(cat(where, ".layers: expected a list, found ", list == section.end() ? "nothing" : kind_of(*list)));
+  }
+  if (list->size() != layers) {
+    throw DataError(cat(where, ".layers: expected a list of ", layers, " entries, found ", list->size()));
+  }
+  return *list;
+}
+
+/// Takes an optional whole number out of an entry.
+std::int64_t take_size(Json& entry, const char* key, std::int64_t otherwise, std::int64_t least, std::int64_t most,
+                       const std::string& where) {
+  const auto found = entry.find(key);
+  if (found == entry.end()) return otherwise;
+  const Json value = *found;
+  entry.erase(key);
+  if (!value.is_number_integer() || value < least || value > most) {
+    throw DataError(cat(where, ".", key, " = ", brief(value), ": expected a whole number from ", least, " to ", most));
+  }
+  return value.get<std::int64_t>();
+}
+
+BlockFields take_block(Json& entry, const LayerSpec& family, const std::string& where) {
+  BlockFields block{family.source_layer, family.feed_forward.width, family.feed_forward.bias};
+  block.source_layer = take_size(entry, "source_layer", block.source_layer, 0, kMostLayers, where);
+  block.intermediate = take_size(entry, "intermediate", block.intermediate, 1, kMostIntermediate, where);
+  if (const auto bias = entry.find("mlp_bias"); bias != entry.end()) {
+    if (!bias->is_boolean()) throw DataError(cat(where, ".mlp_bias: expected true or false, found ", kind_of(*bias)));
+    block.mlp_bias = bias->get<bool>();
+    entry.erase("mlp_bias");
+  }
+  return block;
+}
+
+std::string take_kind(Json& entry, const std::string& otherwise, const std::string& where) {
+  const auto found = entry.find("kind");
+  if (found == entry.end()) return otherwise;
+  if (!found->is_string()) throw DataError(cat(where, ".kind: expected a string, found ", kind_of(*found)));
+  const std::string kind = found->get<std::string>();
+  entry.erase("kind");
+  return kind;
+}
+
+/// An entry's layer: what it does not state of its kind's fields is as in the family's layer.
+LayerSpec read_entry(Json entry, const LayerSpec& family, const std::string& where) {
+  const bool only_block = std::all_of(entry.items().begin(), entry.items().end(), [](const auto& item) {
+    return item.key() == "source_layer" || item.key() == "intermediate" || item.key() == "mlp_bias";
+  });
+  const BlockFields block = take_block(entry, family, where);
+  LayerSpec layer{family.attention, {block.intermediate, block.mlp_bias}, block.source_layer};
+  if (only_block) return layer;
+  const std::string kind = take_kind(entry, kDefaultKind, where);
+  const auto& known = Registry<AttentionSpec>::instance().find(kind, where + ".kind");
+  const Json inherited = family.attention->fields();
+  for (const auto& [key, value] : inherited.items()) {
+    if (known.defaults.contains(key) && !entry.contains(key)) entry[key] = value;
+  }
+  layer.attention = known.make(entry, where);
+  return layer;
+}
+
+/// What format 1 leaves to the weights.
+void add_stored(Json& entry, std::size_t layer, const StoredDimensions& stored) {
+  const std::string norm = cat("model.layers.", layer, ".self_attn.q_norm.weight");
+  if (stored && !entry.contains("kind") && !entry.contains("norms_per_head") && stored(norm) == 2)
+    entry["norms_per_head"] = true;
+}
+
+/// The entry of a layer; null where it is the family's. Fields that are as in the family's layer are left out, and so
+/// is what goes without saying: no, where that is the default.
+Json write_entry(const LayerSpec& layer, const LayerSpec& family) {
+  Json entry = Json::object();
+  if (!(*layer.attention == *family.attention)) {
+    const std::string kind = layer.attention->kind();
+    if (kind != kDefaultKind) entry["kind"] = kind;
+    const Json inherited = family.attention->fields();
+    const Json& defaults = Registry<AttentionSpec>::instance().find(kind, "kind").defaults;
+    const Json fields = layer.attention->fields();
+    for (const auto& [key, value] : fields.items()) {
+      const auto from = inherited.find(key);
+      if (from != inherited.end() ? *from == value : (value == Json(false) && defaults.at(key) == value)) continue;
+      entry[key] = value;
+    }
+  }
+  if (layer.source_layer != family.source_layer) entry["source_layer"] = layer.source_layer;
+  if (layer.feed_forward.width != family.feed_forward.width) entry["intermediate"] = layer.feed_forward.width;
+  if (layer.feed_forward.bias != family.feed_forward.bias) entry["mlp_bias"] = layer.feed_forward.bias;
+  return entry.empty() ? Json() : entry;
+}
+
+/// Whether the first format, which knew latent layers with the family's heads alone, can say this.
+bool is_of_first_format(const Json& entry) {
+  static const std::vector<std::string> known = {"kept_pairs", "content_width", "value_width", "latent_width",
+                                                 "key_slice",  "value_slice",   "key_up",      "value_up"};
+  return entry.is_null() || std::all_of(entry.items().begin(), entry.items().end(), [](const auto& item) {
+           return std::find(known.begin(), known.end(), item.key()) != known.end();
+         });
+}
+
+}  // namespace
+
+ModelSpec read_model_config(const Json& config, const std::string& name, const StoredDimensions& stored) {
+  ModelSpec spec = read_published_config(published_part(config, name), name);
+  const auto section = config.find(kSection);
+  if (section == config.end()) return spec;
+  const std::string where = cat(name, ": ", kSection);
+  const Json& list = entries_of(*section, spec.layers.size(), where);
+  try {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const std::string layer = cat(where, ".layers[", i, "]");
+      if (list[i].is_null()) continue;
+      if (!list[i].is_object()) throw DataError(cat(layer, ": expected an object, found ", kind_of(list[i])));
+      Json entry = list[i];
+      add_stored(entry, i, stored);
+      spec.layers[i] = read_entry(std::move(entry), spec.layers[i], layer);
+    }
+    check_spec(spec, where + ".layers");
+  } catch (const ConfigError& error) {
+    throw DataError(error.what());  // the config of a checkpoint is data
+  }
+  return spec;
+}
+
+Json write_model_config(const ModelSpec& spec, Json config, const std::string& name) {
+  config = write_published_config(spec, published_part(std::move(config), name), name);
+  const ModelSpec published = read_published_config(config, name);
+  Json entries = Json::array();
+  bool converted = false, first_format = true;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    entries.push_back(write_entry(spec.layers[i], published.layers[i]));
+    converted = converted || !entries.back().is_null();
+    first_format = first_format && is_of_first_format(entries.back());
+  }
+  if (converted) {
+    config["source_model_type"] = config.at("model_type");
+    config["source_architectures"] = config.value("architectures", Json::array());
+    config["model_type"] = kConvertedType;
+    config["architectures"] = {"MlaforgeForCausalLM"};
+    config[kSection] = {{"format", first_format ? kFirstFormat : kFormat}, {"layers", std::move(entries)}};
+  }
+  ModelSpec written = read_model_config(config, name);
+  written.ends = spec.ends;  // of the generation config
+  expects(written == spec, "a written config.json states the model");
+  return config;
+}
+
+std::vector<std::pair<std::string, std::string>> passed_over_model_keys(const Json& config, const std::string& name) {
+  return passed_over_keys(published_part(config, name), name);
+}
+
+}  // namespace mla

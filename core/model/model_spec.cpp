@@ -1,0 +1,162 @@
+#include "core/model/model_spec.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/attention/grouped_query.h"
+#include "core/base/error.h"
+
+namespace mla {
+namespace {
+
+/// The nearest layer before `reader` that provides `slot`, or nothing.
+std::optional<std::size_t> provider_of(const ModelSpec& spec, std::size_t reader, const std::string& slot) {
+  for (std::size_t i = reader; i-- > 0;) {
+    const std::vector<std::string> provided = spec.layers[i].attention->provides();
+    if (std::find(provided.begin(), provided.end(), slot) != provided.end()) return i;
+  }
+  return {};
+}
+
+}  // namespace
+
+bool LayerSpec::operator==(const LayerSpec& other) const {
+  return feed_forward == other.feed_forward && source_layer == other.source_layer && *attention == *other.attention;
+}
+
+ModelSpec UniformModel::spec() const {
+  ModelSpec spec = model;
+  std::shared_ptr<const AttentionSpec> attention;
+  std::int64_t last_window = -1;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    const std::int64_t window = windows.empty() ? 0 : windows.at(static_cast<std::size_t>(layer));
+    if (window != last_window) {
+      HeadFields own = heads;
+      own.window = last_window = window;
+      attention = std::make_shared<GroupedQuerySpec>(own);
+    }
+    spec.layers.push_back({attention, feed_forward, layer});
+  }
+  return spec;
+}
+
+UniformModel as_uniform(const ModelSpec& spec) {
+  expects(!spec.layers.empty(), "a model has layers");
+  UniformModel uniform{spec, {}, spec.layers.front().feed_forward, spec.layer_count(), {}};
+  uniform.model.layers.clear();
+  bool any = false;
+  for (const LayerSpec& layer : spec.layers) {
+    const std::optional<HeadFields> heads = layer.attention->heads();
+    if (heads && uniform.heads.heads == 0) uniform.heads = *heads;
+    uniform.windows.push_back(heads ? heads->window : 0);
+    any = any || uniform.windows.back() > 0;
+  }
+  uniform.heads.window = 0;
+  if (!any) uniform.windows.clear();
+  return uniform;
+}
+
+std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t layer) {
+  const LayerSpec& block = spec.layers.at(static_cast<std::size_t>(layer));
+  const std::string prefix = cat("model.layers.", layer, ".");
+  std::vector<ModelParameter> all;
+  const auto norm = [&](const char* name) {
+    all.push_back({{prefix + name + ".weight", {spec.hidden}, ParameterRole::kNorm}, ParameterGroup::kNorms});
+  };
+  norm("input_layernorm");
+  for (Parameter& parameter : block.attention->parameters(spec)) {
+    const bool is_norm = parameter.role == ParameterRole::kNorm;
+    parameter.name = prefix + "self_attn." + parameter.name;
+    all.push_back({std::move(parameter), is_norm ? ParameterGroup::kNorms : ParameterGroup::kAttention});
+  }
+  norm("post_attention_layernorm");
+  std::vector<Parameter> mlp;
+  const FeedForwardSpec& feed = block.feed_forward;
+  add_projection(mlp, prefix + "mlp.gate_proj", feed.width, spec.hidden, feed.bias);
+  add_projection(mlp, prefix + "mlp.up_proj", feed.width, spec.hidden, feed.bias);
+  add_projection(mlp, prefix + "mlp.down_proj", spec.hidden, feed.width, feed.bias, ParameterRole::kResidual);
+  for (Parameter& parameter : mlp) all.push_back({std::move(parameter), ParameterGroup::kFeedForward});
+  return all;
+}
+
+std::vector<ModelParameter> model_parameters(const ModelSpec& spec) {
+  const std::vector<std::int64_t> table = {spec.vocabulary, spec.hidden};
+  std::vector<ModelParameter> all = {
+      {{"model.embed_tokens.weight", table, ParameterRole::kWeight}, ParameterGroup::kEmbedding}};
+  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+    for (ModelParameter& parameter : layer_parameters(spec, layer)) all.push_back(std::move(parameter));
+  }
+  all.push_back({{"model.norm.weight", {spec.hidden}, ParameterRole::kNorm}, ParameterGroup::kNorms});
+  if (!spec.tied_embeddings)
+    all.push_back({{"lm_head.weight", table, ParameterRole::kWeight}, ParameterGroup::kOutput});
+  return all;
+}
+
+ParameterCount count_parameters(const ModelSpec& spec) {
+  ParameterCount count;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    std::int64_t& sum = parameter.group == ParameterGroup::kEmbedding     ? count.embedding
+                        : parameter.group == ParameterGroup::kAttention   ? count.attention
+                        : parameter.group == ParameterGroup::kFeedForward ? count.mlp
+                        : parameter.group == ParameterGroup::kNorms       ? count.norms
+                                                                          : count.output;
+    sum += parameter.count();
+  }
+  return count;
+}
+
+std::int64_t cached_elements(const AttentionSpec& attention) { return elements_per_token(attention.streams()); }
+
+std::int64_t cached_elements(const ModelSpec& spec) {
+  std::int64_t total = 0;
+  for (const LayerSpec& layer : spec.layers) total += cached_elements(*layer.attention);
+  return total;
+}
+
+void check_spec(const ModelSpec& spec, const std::string& where) {
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const AttentionSpec& attention = *spec.layers[i].attention;
+    const std::string layer = cat(where, "[", i, "]");
+    attention.check(spec, layer);
+    for (const std::string& slot : attention.reads()) {
+      const auto provider = provider_of(spec, i, slot);
+      if (!provider) throw ConfigError(cat(layer, ": reads the ", slot, " of a layer before it, and none has any"));
+      const auto own = attention.heads(), theirs = spec.layers[*provider].attention->heads();
+      if (own && theirs && own->heads != theirs->heads) {
+        throw ConfigError(cat(layer, ".heads = ", own->heads, ": layer ", *provider, ", whose ", slot,
+                              " it reads, has ", theirs->heads));
+      }
+    }
+  }
+}
+
+std::vector<std::vector<std::string>> wanted_slots(const ModelSpec& spec) {
+  std::vector<std::vector<std::string>> wanted(spec.layers.size());
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    for (const std::string& slot : spec.layers[i].attention->reads()) {
+      const auto provider = provider_of(spec, i, slot);
+      if (!provider) continue;
+      std::vector<std::string>& slots = wanted[*provider];
+      if (std::find(slots.begin(), slots.end(), slot) == slots.end()) slots.push_back(slot);
+    }
+  }
+  return wanted;
+}
+
+std::vector<std::size_t> group_boundaries(const ModelSpec& spec) {
+  std::vector<bool> begins(spec.layers.size(), true);
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    for (const std::string& slot : spec.layers[i].attention->reads()) {
+      const std::size_t first = provider_of(spec, i, slot).value_or(i);
+      for (std::size_t k = first + 1; k <= i; ++k) begins[k] = false;
+    }
+  }
+  std::vector<std::size_t> boundaries;
+  for (std::size_t i = 0; i < begins.size(); ++i) {
+    if (begins[i]) boundaries.push_back(i);
+  }
+  boundaries.push_back(spec.layers.size());
+  return boundaries;
+}
+
+}  // namespace mla

@@ -1,0 +1,98 @@
+// The one description of a model: every shape that it has, layer by layer. All else is read from it: config.json,
+// weights' shapes, counts of parameters, of cached bytes and of operations.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/attention/limits.h"
+#include "core/attention/spec.h"
+
+namespace mla {
+
+/// down(silu(gate(x)) * up(x)), with gate and up [width, hidden] and down [hidden, width].
+struct FeedForwardSpec {
+  std::int64_t width = 0;
+  bool bias = false;
+  bool operator==(const FeedForwardSpec&) const = default;
+};
+
+/// One transformer block.
+struct LayerSpec {
+  std::shared_ptr<const AttentionSpec> attention;  ///< never null in a complete description
+  FeedForwardSpec feed_forward;
+  std::int64_t source_layer = 0;  ///< the layer of the published model that it comes from
+
+  bool operator==(const LayerSpec& other) const;
+};
+
+/// Everything that decides the function of a model besides its weights.
+struct ModelSpec : ModelFrame {
+  std::string family;  ///< registered family name, for example "llama"
+  std::int64_t vocabulary = 0;
+  bool tied_embeddings = false;  ///< the output matrix is the embedding matrix
+  std::optional<std::int64_t> bos, eos;
+  /// Ids that end a text, as transformers' generate() takes them: eos_token_id of generation_config.json, or else of
+  /// config.json. Empty: neither names one, and the tokenizer's counts.
+  std::vector<std::int64_t> ends;
+  std::vector<LayerSpec> layers;
+
+  std::int64_t layer_count() const { return static_cast<std::int64_t>(layers.size()); }
+  const AttentionSpec& attention(std::int64_t layer) const {
+    return *layers.at(static_cast<std::size_t>(layer)).attention;
+  }
+  bool operator==(const ModelSpec&) const = default;
+};
+
+/// A model whose layers are alike but for their windows, as published configs state it and a new model is asked for.
+struct UniformModel {
+  ModelSpec model;  ///< without layers
+  HeadFields heads;
+  FeedForwardSpec feed_forward;
+  std::int64_t layers = 0;
+  std::vector<std::int64_t> windows;  ///< by layer, 0: none; empty: none anywhere
+
+  /// Grouped-query attention in every layer.
+  ModelSpec spec() const;
+};
+
+/// `spec` as if its layers were alike: heads and feed-forward width of the first, every layer's window.
+UniformModel as_uniform(const ModelSpec& spec);
+
+/// The part of the model that a tensor belongs to.
+enum class ParameterGroup { kEmbedding, kAttention, kFeedForward, kNorms, kOutput };
+struct ModelParameter : Parameter {
+  ParameterGroup group = ParameterGroup::kEmbedding;
+};
+
+/// Every tensor of the model by its Hugging Face name, in file order. A tied output matrix is not one.
+std::vector<ModelParameter> model_parameters(const ModelSpec& spec);
+/// Those of a block, named relative to the model: "model.layers.3.mlp.up_proj.weight".
+std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t layer);
+
+/// Parameters by group; a tied output matrix is counted once, in the embedding.
+struct ParameterCount {
+  std::int64_t embedding = 0, attention = 0, mlp = 0, norms = 0, output = 0;
+  std::int64_t total() const { return embedding + attention + mlp + norms + output; }
+};
+ParameterCount count_parameters(const ModelSpec& spec);
+
+/// Elements that a layer, or all of them, cache per token.
+std::int64_t cached_elements(const AttentionSpec& attention);
+std::int64_t cached_elements(const ModelSpec& spec);
+
+/// Throws ConfigError, "WHERE…: what is wrong", for a description that no model can have: a layer that reads what no
+/// layer before it provides, or heads that do not fit.
+void check_spec(const ModelSpec& spec, const std::string& where);
+
+/// For each layer the slots (forward_context.h) that it is to fill, since a later one reads them.
+std::vector<std::vector<std::string>> wanted_slots(const ModelSpec& spec);
+
+/// The first layers of groups that hand nothing on to each other, then the number of layers: {0, 1, 2, …} where no
+/// layer reads from another.
+std::vector<std::size_t> group_boundaries(const ModelSpec& spec);
+
+}  // namespace mla

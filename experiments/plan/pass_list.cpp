@@ -1,0 +1,47 @@
+#include "experiments/plan/pass_list.h"
+
+#include <map>
+
+#include "core/base/error.h"
+#include "core/base/registry.h"
+
+namespace mla {
+
+std::vector<PlannedPass> plan_passes(const Json& list, const std::string& path, const ModelSpec& spec) {
+  std::vector<PlannedPass> passes;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    PlannedPass planned;
+    planned.config = list[i];
+    planned.pass = Registry<Pass>::instance().make(planned.config, cat(path, "[", i, "]"));
+    planned.name = planned.config.at("name").get<std::string>();
+    planned.before = planned_spec(passes, spec);
+    planned.after = planned.pass->plan(planned.before);
+    passes.push_back(std::move(planned));
+  }
+  return passes;
+}
+
+const ModelSpec& planned_spec(const std::vector<PlannedPass>& passes, const ModelSpec& spec) {
+  return passes.empty() ? spec : passes.back().after;
+}
+
+std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports) {
+  std::map<std::int64_t, LayerReport> found;  // by layer of the published model, which passes keep track of
+  for (const PassReport& report : reports) {
+    for (std::size_t i = 0; i < report.layers.size(); ++i) {
+      const LayerReport& from = report.layers[i];
+      LayerReport& to = found[report.after.layers[i].source_layer];
+      to.seconds += from.seconds;
+      if (!from.kept.empty()) to.kept = from.kept;
+      if (from.singular_values.empty() && from.value_singular_values.empty()) continue;
+      to.singular_values = from.singular_values;
+      to.value_singular_values = from.value_singular_values;
+      to.error = from.error;
+    }
+  }
+  std::vector<LayerReport> combined;
+  for (const LayerSpec& layer : reports.back().after.layers) combined.push_back(found[layer.source_layer]);
+  return combined;
+}
+
+}  // namespace mla

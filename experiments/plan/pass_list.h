@@ -1,0 +1,32 @@
+// The passes that a config lists, each planned on what those before it leave.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+#include "core/compress/pass.h"
+
+namespace mla {
+
+/// One pass in its place.
+struct PlannedPass {
+  std::string name;  ///< registered
+  Json config;       ///< {"name": …, options}
+  std::unique_ptr<Pass> pass;
+  ModelSpec before, after;
+};
+
+/// Constructs the passes of a list [{"name": …}, …] and plans them one after another on a model of `spec`.
+/// Throws ConfigError naming `path` and the pass for anything that does not fit.
+std::vector<PlannedPass> plan_passes(const Json& list, const std::string& path, const ModelSpec& spec);
+
+/// The model after all of them.
+const ModelSpec& planned_spec(const std::vector<PlannedPass>& passes, const ModelSpec& spec);
+
+/// What all passes together did to each layer of `after` that comes from one of the published model: of each kind of
+/// finding the last pass's that has it.
+std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports);
+
+}  // namespace mla
