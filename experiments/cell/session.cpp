@@ -276,9 +276,8 @@ Json Session::data_hashes(const ExperimentConfig& config) {
     for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };
   if (config.calibration) add("calibration", config.calibration->files);
-  if (config.train) {
-    for (const auto& [role, data] : config.train->sources("train"))
-      add(role == "train.data" ? "train" : role, data->files);
+  for (const auto& [path, train] : config.trainings()) {
+    for (const auto& [role, data] : train->sources(path)) add(role == "train.data" ? "train" : role, data->files);
   }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;

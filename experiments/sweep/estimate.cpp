@@ -40,7 +40,8 @@ class Counter {
     const ExperimentConfig& options = cell.options;
     double evaluation = 0;
     for (const EvaluationConfig& task : options.evaluate) evaluation += evaluated(options.model, task);
-    const std::int64_t stages = !cell.passes.empty() + options.train.has_value();
+    const std::int64_t stages = std::count_if(cell.stages.begin(), cell.stages.end(),
+                                              [](const StagePlan& stage) { return !stage.label.empty(); });
     double tokens = evaluation * static_cast<double>(stages);
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
@@ -48,8 +49,9 @@ class Counter {
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
-    if (options.train) {
-      const TrainOptions& train = options.train->options;
+    for (const StagePlan& stage : cell.stages) {
+      if (!stage.train) continue;
+      const TrainOptions& train = stage.train->options;
       tokens += (kTrainingFactor + (train.loss.needs_teacher() ? 1 : 0)) *
                 static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
     }

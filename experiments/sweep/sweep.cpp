@@ -160,7 +160,7 @@ class Sweep {
     const CellPlan& cell = *outcome.cell;
     if (outcome.failed() || !lacks_model(cell, hash)) return;
     outcome.lacks_model = true;
-    if (cell.options.train) {
+    if (cell.trains()) {
       log_warning(cat(cell.name, ": complete already, but its model is not in ", model_folder(cell).string(),
                       " and its training state is gone; to train it again and save it: --force --only ",
                       shell_quoted(cell.name)));

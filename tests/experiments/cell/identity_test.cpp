@@ -183,6 +183,7 @@ TEST(Identity, EveryFieldOfAPretrainingCountsUnlessItIsOnTheList) { expect_that_
 const std::vector<Json> kOthers = {{{"name", "low"}},
                                    {{"name", "split_svd"}},
                                    {{"seed", 1}},
+                                   Json::array({{{"layers", {0, 1}}}}),
                                    "0.2.2",
                                    "K",
                                    "float16",
