@@ -61,8 +61,8 @@ struct Job {
 class Convert final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.add("model", model_, "DIR", "the source model: a Hugging Face folder, or a llama2.c .bin file");
-    options.require("output", output_, "DIR", "folder for the converted model");
+    options.add("model", model_, "MODEL", "the source model: a Hugging Face folder, or a llama2.c .bin file");
+    options.require("output,o", output_, "FOLDER", "folder for the converted model");
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
