@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "analysis/records/mixed_programs.h"
+#include "analysis/records/passes.h"
 #include "analysis/records/portable_config.h"
 #include "core/base/config_path.h"
 #include "core/base/error.h"
@@ -16,36 +17,6 @@ namespace mla {
 namespace {
 
 const Json kNone;
-
-/// The pass of `record` that compresses the cache: the last one.
-const Json& pass_of(const Observation& observation) {
-  if (observation.as_source) return kNone;
-  const Json* passes = find_at(observation.record->outline.config, "compress");
-  return passes && passes->is_array() && !passes->empty() ? passes->back() : kNone;
-}
-
-Json text_at(const Json& value, const char* part, const char* key) {
-  const Json* found = value.is_object() ? find_at(value, cat(part, ".", key)) : nullptr;
-  return found ? *found : Json();
-}
-
-/// The text "name" of an object; empty for whatever else a config may have in its place.
-std::string name_in(const Json& value) {
-  const auto found = value.is_object() ? value.find("name") : value.end();
-  return found != value.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
-/// "two_norm r=2" and "joint_svd d_kv=8": a strategy's name and what sizes it.
-Json strategy(const Json& pass, const char* part, const char* size, const char* label) {
-  const Json name = text_at(pass, part, "name");
-  if (!name.is_string()) return "";
-  if (name == "none") return name;
-  const Json width = text_at(pass, part, size);
-  if (const Json latent = text_at(pass, part, "latent"); width.is_null() && latent.is_number()) {
-    return cat(name.get<std::string>(), " latent=", latent.dump());
-  }
-  return width.is_null() ? name : Json(cat(name.get<std::string>(), " ", label, "=", width.dump()));
-}
 
 /// Whether `path` of a config says something of its part `name`.
 bool is_of(const std::string& path, const std::string& name) {
@@ -284,17 +255,18 @@ const std::vector<DimensionName>& dimension_names() {
 
 Json dimension(const Observation& observation, const std::string& name) {
   const RecordOutline& record = observation.record->outline;
-  const Json& pass = pass_of(observation);
+  Json room;
+  const Json& pass = observation.as_source ? kNone : pass_of(observation.record->outline.config, room);
   if (name == "experiment") return record.head.experiment;
   if (name == "cell") return record.head.cell;
   if (name == "status") return status_name(record);
   if (name == "stage") return observation.stage;
   if (name == "model") return model_name(record.config);
   if (name == "method") return pass.is_null() ? Json("none") : Json(name_in(pass));
-  if (name == "rope") return pass.is_null() ? Json("all") : strategy(pass, "rope", "pairs", "r");
+  if (name == "rope") return pass.is_null() ? Json("all") : strategy_text(pass, "rope", "pairs", "r");
   if (name == "rope_name") return pass.is_null() ? Json("all") : text_at(pass, "rope", "name");
   if (name == "pairs") return text_at(pass, "rope", "pairs");
-  if (name == "low_rank") return strategy(pass, "low_rank", "d_kv", "d_kv");
+  if (name == "low_rank") return strategy_text(pass, "low_rank", "d_kv", "d_kv");
   if (name == "low_rank_name") return pass.is_null() ? Json() : text_at(pass, "low_rank", "name");
   if (name == "d_kv") return text_at(pass, "low_rank", "name") == "none" ? Json() : text_at(pass, "low_rank", "d_kv");
   if (name == "cache") return cache_text(observation);

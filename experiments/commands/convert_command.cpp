@@ -141,18 +141,18 @@ class Convert final : public Command {
   }
 
   Json compress_from_flags(const ModelSpec& spec, const std::string& width) const {
-    Registry<RopeSelector>::instance().find(rope_, "--rope");
+    const Json& rope_options = Registry<RopeSelector>::instance().find(rope_, "--rope").defaults;
     Json rope = {{"name", rope_}};
-    if (rope_ != "all") rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
-    if (rope_ == "two_norm") rope["score"] = norm_score_;
+    if (rope_options.contains("pairs")) rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
+    if (rope_options.contains("score")) rope["score"] = norm_score_;
     Json low_rank = {{"name", low_rank_}};
-    Registry<Factorizer>::instance().find(low_rank_, "--low-rank");
-    if (low_rank_ != "none") {
+    const Json& low_rank_options = Registry<Factorizer>::instance().find(low_rank_, "--low-rank").defaults;
+    if (low_rank_options.contains("d_kv")) {
       if (width.empty()) throw ConfigError(cat("--d-kv: ", low_rank_, " needs the latent elements per KV head"));
       low_rank["d_kv"] = parse_widths(width).front();
       low_rank["svd"] = {{"method", svd_}};
       low_rank["placement"] = placement_;
-      if (low_rank_ == "split_svd") low_rank["split_budget"] = split_budget_;
+      if (low_rank_options.contains("split_budget")) low_rank["split_budget"] = split_budget_;
     }
     return Json::array({{{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}});
   }
