@@ -11,6 +11,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/ops/kernels.h"
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define MLA_GCC_ON_X86 1
 #else
@@ -68,11 +70,6 @@ MLA_INLINE double vector_exp_to_88(double x) { return std::exp(x); }
 /// The same for all numbers: above 88 it stays at its value.
 MLA_INLINE float vector_exp(float x) { return vector_exp_to_88(x > 88.0F ? 88.0F : x); }
 MLA_INLINE double vector_exp(double x) { return std::exp(x); }
-
-/// Whether the kernels of this folder serve the tensor; others are left to ATen.
-inline bool has_kernels(const at::Tensor& x) {
-  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble);
-}
 
 /// Calls work(begin, end) for parts of `rows` rows, each of about `operations` operations, on all threads.
 template <class Work>

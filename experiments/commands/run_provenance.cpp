@@ -26,6 +26,7 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 
 /// The instruction sets that kernels of this program run in (core/ops/vector_math.h).
 std::string kernels_instruction_set() {
+  if (!kernels_are_on()) return "none: MLA_KERNELS=off";
 #if MLA_GCC_ON_X86
 #if defined(__SANITIZE_ADDRESS__)
   const std::string clones = "the compiler's default";
