@@ -95,6 +95,7 @@ void write_file_in_turn(const std::filesystem::path& path, std::string_view byte
 }
 
 std::filesystem::file_time_type file_system_time(const std::filesystem::path& folder) {
+  remove_leftovers(folder, temporary_prefix(folder / "time"));  // of a process that was killed in here
   const std::filesystem::path probe = temporary_name(folder / "time");
   const Descriptor file{::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0) throw DataError(cat(folder.string(), ": cannot be written: ", std::strerror(errno)));
