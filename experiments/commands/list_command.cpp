@@ -83,7 +83,7 @@ std::vector<Kind> all_kinds() {
 /// A default as a table shows it: nested options have descriptions of their own elsewhere.
 std::string in_brief(const std::string& value) {
   constexpr std::size_t kLongest = 100;
-  return value.size() > kLongest && value.starts_with('{') ? "{…}" : value;
+  return value.size() > kLongest && value.starts_with('{') ? "{...}" : value;
 }
 
 void print(const Kind& kind, std::ostream& out) {

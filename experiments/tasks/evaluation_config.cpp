@@ -4,7 +4,9 @@
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
+#include "core/base/suggest.h"
 #include "core/evaluate/position_buckets.h"
+#include "core/text/benchmark_question.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
@@ -12,6 +14,13 @@ namespace mla {
 namespace {
 
 const Registry<EvaluationTask>& known_tasks() { return Registry<EvaluationTask>::instance(); }
+
+void check_form(const std::string& form, const std::string& path) {
+  std::vector<std::string> forms = {"auto"};
+  for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
+  if (std::find(forms.begin(), forms.end(), form) == forms.end())
+    throw ConfigError(cat(path, ": ", unknown_name(form, forms)));
+}
 
 }  // namespace
 
@@ -47,6 +56,10 @@ void EvaluationConfig::validate(const std::string& path) const {
   if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
   if (buckets) check_buckets(path + ".buckets", *buckets, options.context);
   make_task(path)->validate(*this, path);
+  // What other tasks would read has to make sense all the same.
+  prompt.validate(path + ".prompt");
+  check_form(form, path + ".form");
+  for (const OwnTaskOptions& one : own) known_tasks().find(one.task(), path).make(one.write(), path + "." + one.task());
 }
 
 }  // namespace mla

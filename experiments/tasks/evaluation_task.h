@@ -84,7 +84,8 @@ class EvaluationTask {
   /// The keys of EvaluationConfig that it reads, `task`, `name` and its own options apart.
   virtual std::vector<std::string> reads() const = 0;
   virtual Asks asks() const = 0;
-  /// Throws ConfigError naming a key below `path` that it cannot use; sizes and its own options are checked already.
+  /// Throws ConfigError naming a key below `path` that it lacks or cannot use; what makes sense or not by itself, its
+  /// own options among it, is checked apart.
   virtual void validate(const EvaluationConfig& config, const std::string& path) const = 0;
   /// The data files that it reads, whose contents its numbers depend on. Throws DataError where there are none.
   virtual std::vector<std::string> files(const EvaluationConfig&) const { return {}; }

@@ -6,7 +6,6 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
-#include "core/base/suggest.h"
 #include "core/evaluate/likelihood_journal.h"
 #include "experiments/tasks/benchmark_items.h"
 #include "experiments/tasks/evaluation_task.h"
@@ -42,14 +41,7 @@ class MultipleChoiceEvaluation final : public EvaluationTask {
   }
   Asks asks() const override { return Asks::kLogLikelihoods; }
 
-  void validate(const EvaluationConfig& config, const std::string& path) const override {
-    expect_items(config, path);
-    config.prompt.validate(path + ".prompt");
-    std::vector<std::string> forms = {"auto"};
-    for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
-    if (std::find(forms.begin(), forms.end(), config.form) == forms.end())
-      throw ConfigError(cat(path, ".form: ", unknown_name(config.form, forms)));
-  }
+  void validate(const EvaluationConfig& config, const std::string& path) const override { expect_items(config, path); }
   std::vector<std::string> files(const EvaluationConfig& config) const override { return files_of_items(config); }
 
   TaskCost cost(const TaskCall& call) const override {

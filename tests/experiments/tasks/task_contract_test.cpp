@@ -202,6 +202,20 @@ TEST(EvaluationConfigs, OwnOptionsAreReadWrittenAndIdentifiedAsAnyOther) {
       << "a task without options of its own";
 }
 
+TEST(EvaluationConfigs, WhatTheTaskDoesNotReadMustMakeSenseAllTheSame) {
+  const auto refused = [](const char* text) {
+    EvaluationConfig config;
+    read_fields(parse_json(text, "test"), "evaluate[0]", config);
+    config.data.files = {"text.txt"};
+    return test::message_of<ConfigError>([&] { config.validate("evaluate[0]"); });
+  };
+  EXPECT_THAT(refused(R"({"prompt": {"name": "ark"}})"), StartsWith("evaluate[0].prompt.name: no 'ark'"));
+  EXPECT_THAT(refused(R"({"form": "chioces"})"), StartsWith("evaluate[0].form: no 'chioces'"));
+  EXPECT_THAT(refused(R"({"longbench": {"max_tokens": 1}})"), StartsWith("evaluate[0].longbench.max_tokens = 1"));
+  EXPECT_THAT(refused(R"({"recall": {"choices": 1}})"), StartsWith("evaluate[0].recall.choices"));
+  EXPECT_EQ(refused("{}"), "no error");
+}
+
 TEST(EvaluationConfigs, UnknownTasksAreNamed) {
   EvaluationConfig config;
   config.task = "perplexty";
