@@ -7,6 +7,7 @@
 namespace mla {
 namespace {
 
+constexpr const char* kReportProgram = "mlaforge-report";
 constexpr const char* kIntroduction =
     "mlaforge-report reads records (results/<experiment>/<cell>.h5) and never writes into them.\n\n"
     "usage: mlaforge-report COMMAND [ARGUMENTS]    (mlaforge-report COMMAND --help explains one)\n\n";
@@ -37,24 +38,21 @@ ExitCode dispatch(const std::vector<std::string>& arguments, const ReportStreams
 
 }  // namespace
 
-ReportArguments parse_arguments(const ReportCommand& command, po::options_description options,
-                                const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  options.add_options()("help", "show this text");
-  po::options_description all;
-  all.add(options).add_options()("words", po::value<std::vector<std::string>>());
-  po::positional_options_description positions;
-  positions.add("words", -1);
-  ReportArguments result;
+bool parse_arguments(const ReportCommand& command, OptionList& options, const std::vector<std::string>& arguments,
+                     const ReportStreams& streams) {
+  bool help = false;
+  options.flag("help,h", help, "show this text");
   try {
-    po::store(po::command_line_parser(arguments).options(all).positional(positions).run(), result.given);
-    po::notify(result.given);
-  } catch (const po::error& error) {
+    if (!options.parse(arguments)) {
+      streams.out << command.summary << "\n\n" << command.usage << "\n" << options.help();
+      return false;
+    }
+  } catch (const ConfigError& error) {
     throw ConfigError(cat(command.name, ": ", error.what()));
   }
-  result.words = result.texts("words");
-  result.help = result.has("help");
-  if (result.help) streams.out << command.summary << "\n\n" << command.usage << "\n" << options;
-  return result;
+  for (const std::string& note : options.notes())
+    streams.err << kReportProgram << ": " << command.name << ": " << note << "\n";
+  return true;
 }
 
 std::vector<std::filesystem::path> result_paths(const ReportCommand& command, const std::vector<std::string>& words) {
@@ -64,7 +62,7 @@ std::vector<std::filesystem::path> result_paths(const ReportCommand& command, co
 
 ExitCode run_report(const std::vector<std::string>& arguments, const ReportStreams& streams) {
   const auto fail = [&](const std::exception& error, ExitCode code) {
-    streams.err << "mlaforge-report: " << error.what() << "\n";
+    streams.err << kReportProgram << ": " << error.what() << "\n";
     return code;
   };
   try {

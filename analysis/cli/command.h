@@ -1,17 +1,15 @@
 // The commands of mlaforge-report.
 #pragma once
 
-#include <boost/program_options.hpp>
 #include <filesystem>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/cli/options.h"
 
 namespace mla {
-
-namespace po = boost::program_options;
 
 /// Where a command's output goes: its result to `out`, everything else to `err`.
 struct ReportStreams {
@@ -31,22 +29,10 @@ struct ReportCommand {
 /// All commands, in the order of --help.
 const std::vector<ReportCommand>& report_commands();
 
-/// What a command line held: options by name, and the words without one.
-struct ReportArguments {
-  po::variables_map given;
-  std::vector<std::string> words;
-  bool help = false;  ///< the help was shown, nothing is left to do
-
-  bool has(const char* name) const { return given.count(name) > 0; }
-  std::string text(const char* name) const { return has(name) ? given[name].as<std::string>() : ""; }
-  std::vector<std::string> texts(const char* name) const {
-    return has(name) ? given[name].as<std::vector<std::string>>() : std::vector<std::string>();
-  }
-};
-
-/// Reads `arguments`; shows help for --help. Throws ConfigError for what is unknown or malformed.
-ReportArguments parse_arguments(const ReportCommand& command, po::options_description options,
-                                const std::vector<std::string>& arguments, const ReportStreams& streams);
+/// Reads `arguments` into the variables of `options`, to which --help is added. Returns false, with the help shown, for
+/// --help. Throws ConfigError for what is unknown or malformed.
+bool parse_arguments(const ReportCommand& command, OptionList& options, const std::vector<std::string>& arguments,
+                     const ReportStreams& streams);
 
 /// The words as paths; throws ConfigError when there is none.
 std::vector<std::filesystem::path> result_paths(const ReportCommand& command, const std::vector<std::string>& words);

@@ -30,44 +30,45 @@ RecordSet of_commit(const RecordSet& set, const std::string& commit) {
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   CompareOptions compare;
-  std::size_t limit = 40;
-  po::options_description options("options");
-  options.add_options()("commits", po::value<std::vector<std::string>>()->multitoken(),
-                        "two commits whose records of one folder are compared")(
-      "confidence", po::value(&compare.confidence)->default_value(0.95, "0.95"), "of the intervals")(
-      "resamples", po::value(&compare.resamples)->default_value(10'000), "of the bootstrap")(
-      "seed", po::value(&compare.seed)->default_value(0), "of the bootstrap")(
-      "limit", po::value(&limit)->default_value(40), "lines shown")(
-      "fail-on-worse", "exit code 1 when a score became worse, after Holm's correction for the number of tests")(
-      "json", "print one JSON object on stdout");
-  ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
+  std::vector<std::string> words, commits;
+  std::int64_t max_lines = 40;
+  bool fail_on_worse = false, json = false;
+  OptionList options;
+  options.words(words);
+  options.add_several("commits", commits, "HASH HASH", "two commits whose records of one folder are compared");
+  options.add("confidence", compare.confidence, "SHARE", "of the intervals");
+  options.add("resamples", compare.resamples, "N", "of the bootstrap");
+  options.add("seed", compare.seed, "S", "of the bootstrap");
+  options.add_count("max-lines", max_lines, 0, "lines shown");
+  options.renamed("limit", "max-lines");
+  options.flag("fail-on-worse", fail_on_worse,
+               "exit code 1 when a score became worse, after Holm's correction for the number of tests");
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   if (!(compare.confidence > 0 && compare.confidence < 1))
     throw ConfigError(cat("--confidence = ", compare.confidence, ": must lie between 0 and 1"));
   if (compare.resamples < 2) throw ConfigError(cat("--resamples = ", compare.resamples, ": must be 2 or more"));
   RecordSet before, after;
-  if (parsed.has("commits")) {
-    std::vector<std::string> commits = parsed.texts("commits");
-    if (commits.size() != 2 || parsed.words.empty()) throw ConfigError("compare: name results and two --commits");
-    const RecordSet all = read_records(result_paths(self, parsed.words));
+  if (!commits.empty()) {
+    if (commits.size() != 2 || words.empty()) throw ConfigError("compare: name results and two --commits");
+    const RecordSet all = read_records(result_paths(self, words));
     before = of_commit(all, commits[0]);
     after = of_commit(all, commits[1]);
     before.skipped = all.skipped;
   } else {
-    if (parsed.words.size() != 2)
-      throw ConfigError(cat("compare: name two results folders, not ", parsed.words.size()));
-    before = read_records({parsed.words[0]});
-    after = read_records({parsed.words[1]});
+    if (words.size() != 2) throw ConfigError(cat("compare: name two results folders, not ", words.size()));
+    before = read_records({words[0]});
+    after = read_records({words[1]});
   }
   const ComparisonReport report = compare_results(before, after, compare);
   if (report.cells.empty()) throw DataError("compare: the two have no cell in common, by config or by name");
-  if (parsed.has("json")) {
+  if (json) {
     streams.out << comparison_json(report, compare).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
-    print_comparison(report, compare, limit, streams.out);
+    print_comparison(report, compare, static_cast<std::size_t>(max_lines), streams.out);
   }
   const bool worse = report.surely(Verdict::kWorse, compare.confidence) > 0;
-  return worse && parsed.has("fail-on-worse") ? ExitCode::kCellsFailed : ExitCode::kDone;
+  return worse && fail_on_worse ? ExitCode::kCellsFailed : ExitCode::kDone;
 }
 
 }  // namespace

@@ -48,26 +48,30 @@ std::vector<FigureKind> chosen_kinds(std::vector<std::string>& words) {
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   FigureOptions figure;
-  po::options_description options("options");
-  options.add_options()("output", po::value<std::string>()->default_value("figures"), "folder to write to")(
-      "format", po::value<std::string>()->default_value("svg"), "svg, png, pdf, terminal; several with commas")(
-      "task", po::value(&figure.task), "task of the quality shown")(
-      "metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
-      "stage", po::value(&figure.stage), "by default the last of each record")("list", "list the kinds");
-  ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  if (parsed.has("list")) {
+  std::vector<std::string> words;
+  std::filesystem::path folder = "figures";
+  std::string format_list = "svg";
+  bool list = false;
+  OptionList options;
+  options.words(words);
+  options.add("output,o", folder, "FOLDER", "folder to write to");
+  options.add("format", format_list, "FORMAT,…", "svg, png, pdf, terminal; several with commas");
+  options.add("task", figure.task, "TASK", "task of the quality shown");
+  options.add("metric", figure.metric, "METRIC", "its metric; by default perplexity, or the mean accuracy");
+  options.add("stage", figure.stage, "STAGE", "by default the last of each record");
+  options.flag("list", list, "list the kinds");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  if (list) {
     for (const FigureKind& kind : figure_kinds())
       streams.out << kind.name << std::string(13 - std::string(kind.name).size(), ' ') << kind.summary << "\n";
     return ExitCode::kDone;
   }
-  std::vector<FigureKind> kinds = chosen_kinds(parsed.words);
+  std::vector<FigureKind> kinds = chosen_kinds(words);
   const bool all = kinds.empty();
   if (all) kinds = figure_kinds();
-  const RecordSet set = read_records(result_paths(self, parsed.words));
+  const RecordSet set = read_records(result_paths(self, words));
   const FigureInput input = figure_input(set, figure);
-  const std::vector<std::string> formats = split(parsed.text("format"));
-  const std::filesystem::path folder = parsed.text("output");
+  const std::vector<std::string> formats = split(format_list);
   std::size_t drawn = 0;
   for (const FigureKind& kind : kinds) {
     auto made = kind.draw(input);
@@ -82,8 +86,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
       if (format == "terminal")
         streams.out << made->title << "\n" << read_file(folder / (made->name + ".txt")) << made->caption << "\n\n";
     }
-    streams.err << (folder / made->name).string() << ".{dat,gp," << parsed.text("format") << "}: " << made->caption
-                << "\n";
+    streams.err << (folder / made->name).string() << ".{dat,gp," << format_list << "}: " << made->caption << "\n";
   }
   if (!input.mixed.empty()) streams.err << input.mixed << "\n";
   for (const std::string& note : input.left_out) streams.err << "skipped: " << note << "\n";

@@ -6,15 +6,18 @@ namespace mla {
 namespace {
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("output", po::value<std::string>()->default_value("report.html"), "the file to write")(
-      "title", po::value<std::string>()->default_value("Results"), "of the page");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  const HtmlReport report = make_html_report(result_paths(self, parsed.words), parsed.text("title"));
-  write_file_atomically(parsed.text("output"), report.html);
+  std::vector<std::string> words;
+  std::filesystem::path output = "report.html";
+  std::string title = "Results";
+  OptionList options;
+  options.words(words);
+  options.add("output,o", output, "FILE", "the file to write");
+  options.add("title", title, "TEXT", "of the page");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  const HtmlReport report = make_html_report(result_paths(self, words), title);
+  write_file_atomically(output, report.html);
   for (const std::string& note : report.notes) streams.err << note << "\n";
-  streams.err << parsed.text("output") << ": " << report.html.size() / 1000 << " kB\n";
+  streams.err << output.string() << ": " << report.html.size() / 1000 << " kB\n";
   return ExitCode::kDone;
 }
 

@@ -34,6 +34,31 @@ double number_of(const std::string& text, const char* option) {
   return value;
 }
 
+/// What is asked, as it was written.
+struct PlannerLimits {
+  std::optional<std::string> bytes_per_token, saved, tolerance, energy;
+
+  void declare(OptionList& options) {
+    options.add("bytes-per-token", bytes_per_token, "N", "the cache may hold at most these");
+    options.add("saved", saved, "PERCENT", "percent of the cache that are to be saved");
+    options.add("tolerance", tolerance, "LOSS", "loss of quality, or 5% of it");
+    options.add("energy", energy, "SHARE", "share of the squared norm that each layer keeps, from spectra alone");
+  }
+
+  PlannerQuestion question() const {
+    PlannerQuestion asked;
+    if (bytes_per_token) asked.bytes_per_token = number_of(*bytes_per_token, "--bytes-per-token");
+    if (saved) asked.saved_percent = number_of(*saved, "--saved");
+    if (energy) asked.energy = number_of(*energy, "--energy");
+    if (!tolerance) return asked;
+    std::string text = *tolerance;
+    asked.tolerance_is_relative = text.ends_with("%");
+    if (asked.tolerance_is_relative) text.pop_back();
+    asked.tolerance = number_of(text, "--tolerance") / (asked.tolerance_is_relative ? 100 : 1);
+    return asked;
+  }
+};
+
 /// Losses of one model say nothing of another's.
 void keep_one_model(RecordSet& set, const std::string& wanted) {
   std::vector<std::string> models;
@@ -54,34 +79,25 @@ void keep_one_model(RecordSet& set, const std::string& wanted) {
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
   FigureOptions figure;
-  po::options_description options("options");
-  options.add_options()("bytes-per-token", po::value<std::string>(), "the cache may hold at most these")(
-      "saved", po::value<std::string>(), "percent of the cache that are to be saved")(
-      "tolerance", po::value<std::string>(), "loss of quality, or 5% of it")(
-      "energy", po::value<std::string>(), "share of the squared norm that each layer keeps, from spectra alone")(
-      "task", po::value(&figure.task), "task of the quality")(
-      "metric", po::value(&figure.metric), "its metric; by default perplexity, or the mean accuracy")(
-      "stage", po::value(&figure.stage), "by default the last of each record")(
-      "model", po::value<std::string>(), "the source model, where there are several")(
-      "json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  PlannerQuestion question;
-  if (parsed.has("bytes-per-token"))
-    question.bytes_per_token = number_of(parsed.text("bytes-per-token"), "--bytes-per-token");
-  if (parsed.has("saved")) question.saved_percent = number_of(parsed.text("saved"), "--saved");
-  if (parsed.has("energy")) question.energy = number_of(parsed.text("energy"), "--energy");
-  if (parsed.has("tolerance")) {
-    std::string text = parsed.text("tolerance");
-    question.tolerance_is_relative = text.ends_with("%");
-    if (question.tolerance_is_relative) text.pop_back();
-    question.tolerance = number_of(text, "--tolerance") / (question.tolerance_is_relative ? 100 : 1);
-  }
-  RecordSet set = read_records(result_paths(self, parsed.words));
-  keep_one_model(set, parsed.text("model"));
+  PlannerLimits limits;
+  std::vector<std::string> words;
+  std::string model;
+  bool json = false;
+  OptionList options;
+  options.words(words);
+  limits.declare(options);
+  options.add("task", figure.task, "TASK", "task of the quality");
+  options.add("metric", figure.metric, "METRIC", "its metric; by default perplexity, or the mean accuracy");
+  options.add("stage", figure.stage, "STAGE", "by default the last of each record");
+  options.add("model", model, "MODEL", "the source model, where there are several");
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  const PlannerQuestion question = limits.question();
+  RecordSet set = read_records(result_paths(self, words));
+  keep_one_model(set, model);
   const FigureInput input = figure_input(set, figure);
   const PlannerAnswer answer = plan(input, question);
-  if (parsed.has("json")) {
+  if (json) {
     streams.out << plan_json(input, answer).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
     print_plan(input, answer, streams.out);

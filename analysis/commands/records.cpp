@@ -22,12 +22,14 @@ Json findings_json(const std::vector<Finding>& findings) {
 }
 
 ExitCode verify(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  const Verification found = verify_results(result_paths(self, parsed.words));
-  if (parsed.has("json")) {
+  std::vector<std::string> words;
+  bool json = false;
+  OptionList options;
+  options.words(words);
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  const Verification found = verify_results(result_paths(self, words));
+  if (json) {
     streams.out << Json{{"records", found.records},
                         {"problems", findings_json(found.problems)},
                         {"incomplete", findings_json(found.incomplete)},
@@ -50,15 +52,18 @@ ExitCode verify(const ReportCommand& self, const std::vector<std::string>& argum
 }
 
 ExitCode merge(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("output", po::value<std::string>(), "the results folder to make or to add to")(
-      "rename", "keep two runs of one name, the second as <cell>@<hash>.h5")("json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  if (!parsed.has("output")) throw ConfigError("merge: --output names the results folder to make");
-  const MergeReport report =
-      merge_results(result_paths(self, parsed.words), parsed.text("output"), parsed.has("rename"));
-  if (parsed.has("json")) {
+  std::vector<std::string> words;
+  std::filesystem::path output;
+  bool rename = false, json = false;
+  OptionList options;
+  options.words(words);
+  options.add("output,o", output, "FOLDER", "the results folder to make or to add to");
+  options.flag("rename", rename, "keep two runs of one name, the second as <cell>@<hash>.h5");
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  if (output.empty()) throw ConfigError("merge: --output names the results folder to make");
+  const MergeReport report = merge_results(result_paths(self, words), output, rename);
+  if (json) {
     streams.out
         << Json{{"copied", report.copied}, {"already_there", report.already_there}, {"skipped", report.skipped}}.dump()
         << "\n";
@@ -72,21 +77,22 @@ ExitCode merge(const ReportCommand& self, const std::vector<std::string>& argume
 
 ExitCode export_command_run(const ReportCommand& self, const std::vector<std::string>& arguments,
                             const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("what", po::value<std::string>()->default_value("scores"),
-                        "scores, samples, training, layers, spectra or numbers")(
-      "format", po::value<std::string>()->default_value("csv"), "csv, json or jsonl")(
-      "output", po::value<std::string>(), "a file to write instead of stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  const ExportOptions what{parsed.text("what"), parsed.text("format")};
+  std::vector<std::string> words;
+  ExportOptions what;
+  std::filesystem::path target;
+  OptionList options;
+  options.words(words);
+  options.add("what", what.what, "WHAT", "scores, samples, training, layers, spectra or numbers");
+  options.add("format", what.format, "FORMAT", "csv, json or jsonl");
+  options.add("output,o", target, "FILE", "a file to write instead of stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   std::vector<std::string> notes;
-  if (parsed.has("output")) {
-    const std::filesystem::path target = parsed.text("output"), temporary = temporary_name(target);
+  if (!target.empty()) {
+    const std::filesystem::path temporary = temporary_name(target);
     std::ofstream file(temporary, std::ios::binary);
     if (!file) throw DataError(cat(target.string(), ": cannot be written"));
     try {
-      notes = export_records(result_paths(self, parsed.words), what, file);
+      notes = export_records(result_paths(self, words), what, file);
       if (!file.flush()) throw DataError(cat(target.string(), ": cannot be written to its end"));
     } catch (...) {
       std::error_code ignored;
@@ -95,29 +101,31 @@ ExitCode export_command_run(const ReportCommand& self, const std::vector<std::st
     }
     std::filesystem::rename(temporary, target);
   } else {
-    notes = export_records(result_paths(self, parsed.words), what, streams.out);
+    notes = export_records(result_paths(self, words), what, streams.out);
   }
   for (const std::string& note : notes) streams.err << "skipped: " << note << "\n";
   return ExitCode::kDone;
 }
 
 ExitCode repair(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("dry-run", "tell what would be done")("json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
+  std::vector<std::string> words;
+  bool dry_run = false, json = false;
+  OptionList options;
+  options.words(words);
+  options.flag("dry-run", dry_run, "tell what would be done");
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   constexpr const char* kNames[] = {"whole", "repaired", "salvaged", "hopeless"};
   std::size_t counts[4] = {};
   Json files = Json::array();
-  for (const RepairResult& result : repair_records(result_paths(self, parsed.words), parsed.has("dry-run"))) {
+  for (const RepairResult& result : repair_records(result_paths(self, words), dry_run)) {
     const auto outcome = static_cast<std::size_t>(result.outcome);
     ++counts[outcome];
     if (result.outcome == RepairOutcome::kWhole && result.note.empty()) continue;
     files.push_back({{"path", result.path.string()}, {"outcome", kNames[outcome]}, {"note", result.note}});
-    if (!parsed.has("json"))
-      streams.out << kNames[outcome] << ": " << result.path.string() << ": " << result.note << "\n";
+    if (!json) streams.out << kNames[outcome] << ": " << result.path.string() << ": " << result.note << "\n";
   }
-  if (parsed.has("json")) {
+  if (json) {
     streams.out << Json{{"whole", counts[0]},
                         {"repaired", counts[1]},
                         {"salvaged", counts[2]},
@@ -127,31 +135,32 @@ ExitCode repair(const ReportCommand& self, const std::vector<std::string>& argum
                 << "\n";
   } else {
     streams.out << counts[0] << " whole, " << counts[1] << " repaired, " << counts[2] << " salvaged in part, "
-                << counts[3] << " hopeless" << (parsed.has("dry-run") ? " (nothing was changed)" : "") << "\n";
+                << counts[3] << " hopeless" << (dry_run ? " (nothing was changed)" : "") << "\n";
   }
   return counts[3] > 0 ? ExitCode::kData : ExitCode::kDone;
 }
 
 ExitCode gc(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("dry-run", "tell what would be removed")(
-      "older-than", po::value<double>()->default_value(3600),
-      "seconds after which a process of another host counts as gone")("json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  const GarbageReport report =
-      collect_garbage(result_paths(self, parsed.words), parsed.given["older-than"].as<double>(), parsed.has("dry-run"));
+  std::vector<std::string> words;
+  bool dry_run = false, json = false;
+  double older_than = 3600;
+  OptionList options;
+  options.words(words);
+  options.flag("dry-run", dry_run, "tell what would be removed");
+  options.add("older-than", older_than, "SECONDS", "seconds after which a process of another host counts as gone");
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  const GarbageReport report = collect_garbage(result_paths(self, words), older_than, dry_run);
   Json removed = Json::array();
   for (const auto& path : report.removed) {
     removed.push_back(path.string());
-    if (!parsed.has("json")) streams.out << path.string() << "\n";
+    if (!json) streams.out << path.string() << "\n";
   }
-  if (parsed.has("json")) {
+  if (json) {
     streams.out << Json{{"removed", removed}, {"bytes", report.bytes}, {"kept", report.kept}}.dump() << "\n";
   } else {
     streams.out << fmt::format("{} files, {:.1f} MB {}; {} kept, whose processes may live\n", report.removed.size(),
-                               static_cast<double>(report.bytes) / 1e6, parsed.has("dry-run") ? "to remove" : "removed",
-                               report.kept);
+                               static_cast<double>(report.bytes) / 1e6, dry_run ? "to remove" : "removed", report.kept);
   }
   return ExitCode::kDone;
 }

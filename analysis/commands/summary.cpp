@@ -6,12 +6,14 @@ namespace mla {
 namespace {
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  po::options_description options("options");
-  options.add_options()("json", "print one JSON object on stdout");
-  const ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  const RecordSet set = read_records(result_paths(self, parsed.words));
-  if (parsed.has("json")) {
+  std::vector<std::string> words;
+  bool json = false;
+  OptionList options;
+  options.words(words);
+  options.flag("json", json, "print one JSON object on stdout");
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  const RecordSet set = read_records(result_paths(self, words));
+  if (json) {
     streams.out << summary_json(set).dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
   } else {
     print_summary(set, streams.out);

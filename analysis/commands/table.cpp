@@ -60,26 +60,51 @@ TableSpec base_spec(std::vector<std::string>& words) {
   return spec;
 }
 
-void override_spec(const ReportArguments& parsed, TableSpec& spec) {
-  if (parsed.has("row") || parsed.has("column")) {  // a free pivot: nothing of the preset's shape stays
-    spec.rows = parsed.texts("row");
-    spec.columns = parsed.texts("column");
+struct TableFlags {
+  std::vector<std::string> words, rows, columns, metrics, where;
+  std::optional<std::string> stage, errors, sort, title;
+  std::optional<std::filesystem::path> output;
+  std::string format = "terminal";
+  bool json = false, keys = false;
+
+  void declare(OptionList& options) {
+    options.words(words);
+    options.add("row", rows, "KEY", "key of the rows; several make nested rows");
+    options.add("column", columns, "KEY", "key of the columns, beside the metrics");
+    options.add("metric", metrics, "METRIC", "METRIC of all tasks, TASK/METRIC, or a number of the run");
+    options.add("where", where, "FILTER", "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values");
+    options.add("stage", stage, "STAGE", "source, converted, fine_tuned, … or all; by default the last of each record");
+    options.add("errors", errors, "WHICH", "runs: over seeds; both: over seeds and samples, which are read");
+    options.add("sort", sort, "NAME", "key or column to sort by; NAME:desc for falling order");
+    options.add("title", title, "TEXT", "stands above the table");
+    options.add("format", format, "FORMAT", "terminal, markdown, csv, latex or json");
+    options.flag("json", json, "the same as --format json");
+    options.add("output,o", output, "FILE", "a file to write instead of stdout");
+    options.flag("keys", keys, "list what rows, columns, filters and metrics can name");
+  }
+};
+
+void override_spec(const TableFlags& given, TableSpec& spec) {
+  const bool pivot = !given.rows.empty() || !given.columns.empty();
+  if (pivot) {  // a free pivot: nothing of the preset's shape stays
+    spec.rows = given.rows;
+    spec.columns = given.columns;
     spec.source = spec.separate_configs = spec.average = false;
     spec.paper.clear();
     spec.title.clear();
     if (spec.rows.empty()) throw ConfigError("--column: a table needs --row too");
   }
-  if (parsed.has("metric")) {
-    const bool one = parsed.texts("metric").size() == 1 && !parsed.has("row") && parsed.text("stage") != "all";
-    spec.metrics = parsed.texts("metric");
+  if (!given.metrics.empty()) {
+    const bool one = given.metrics.size() == 1 && given.rows.empty() && given.stage != "all";
+    spec.metrics = given.metrics;
     if (one) spec.metrics.emplace_back("perplexity");
     if (one && spec.metrics.front() == "perplexity") spec.metrics.pop_back();
   }
-  if (parsed.has("stage")) spec.stage = parsed.text("stage");
-  if (parsed.has("errors")) spec.errors = parsed.text("errors");
-  if (parsed.has("sort")) spec.sort = parsed.text("sort");
-  if (parsed.has("title")) spec.title = parsed.text("title");
-  for (const std::string& filter : parsed.texts("where")) spec.where.push_back(filter);
+  spec.stage = given.stage.value_or(spec.stage);
+  spec.errors = given.errors.value_or(spec.errors);
+  spec.sort = given.sort.value_or(spec.sort);
+  spec.title = given.title.value_or(spec.title);
+  spec.where.insert(spec.where.end(), given.where.begin(), given.where.end());
 }
 
 void show_keys(std::ostream& out) {
@@ -92,40 +117,28 @@ void show_keys(std::ostream& out) {
 }
 
 ExitCode run(const ReportCommand& self, const std::vector<std::string>& arguments, const ReportStreams& streams) {
-  using Texts = std::vector<std::string>;
-  po::options_description options("options");
-  options.add_options()("row", po::value<Texts>()->composing(), "key of the rows; several make nested rows")(
-      "column", po::value<Texts>()->composing(), "key of the columns, beside the metrics")(
-      "metric", po::value<Texts>()->composing(), "METRIC of all tasks, TASK/METRIC, or a number of the run")(
-      "where", po::value<Texts>()->composing(),
-      "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values")(
-      "stage", po::value<std::string>(), "source, converted, fine_tuned, … or all; by default the last of each record")(
-      "errors", po::value<std::string>(), "runs: over seeds; both: over seeds and samples, which are read")(
-      "sort", po::value<std::string>(), "key or column to sort by; NAME:desc for falling order")(
-      "title", po::value<std::string>(), "stands above the table")(
-      "format", po::value<std::string>()->default_value("terminal"), "terminal, markdown, csv, latex or json")(
-      "json", "the same as --format json")("output", po::value<std::string>(), "a file to write instead of stdout")(
-      "keys", "list what rows, columns, filters and metrics can name");
-  ReportArguments parsed = parse_arguments(self, options, arguments, streams);
-  if (parsed.help) return ExitCode::kDone;
-  if (parsed.has("keys")) {
+  TableFlags given;
+  OptionList options;
+  given.declare(options);
+  if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
+  if (given.keys) {
     show_keys(streams.out);
     return ExitCode::kDone;
   }
-  const std::string format = parsed.has("json") ? "json" : parsed.text("format");
+  const std::string format = given.json ? "json" : given.format;
   if (std::find(table_formats().begin(), table_formats().end(), format) == table_formats().end()) {
     throw ConfigError(cat("--format: ", unknown_name(format, table_formats())));
   }
-  TableSpec spec = base_spec(parsed.words);
-  override_spec(parsed, spec);
-  const Table table = make_pivot(read_records(result_paths(self, parsed.words)), spec);
-  if (!parsed.has("output")) {
+  TableSpec spec = base_spec(given.words);
+  override_spec(given, spec);
+  const Table table = make_pivot(read_records(result_paths(self, given.words)), spec);
+  if (!given.output) {
     write_table(table, format, streams.bold, streams.out);
     return ExitCode::kDone;
   }
   std::ostringstream text;
   write_table(table, format, false, text);
-  write_file_atomically(parsed.text("output"), text.str());
+  write_file_atomically(*given.output, text.str());
   return ExitCode::kDone;
 }
 

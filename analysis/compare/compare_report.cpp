@@ -68,7 +68,7 @@ void print_comparison(const ComparisonReport& report, const CompareOptions& opti
   }
   print_text_table(lines, 5, out);
   if (report.comparisons.size() > limit)
-    out << "… " << report.comparisons.size() - limit << " more; --limit shows more, --json all\n";
+    out << "… " << report.comparisons.size() - limit << " more; --max-lines shows more, --json all\n";
   out << report.cells.size() << " cells in both: " << count_of(report, Verdict::kWorse) << " scores worse, "
       << count_of(report, Verdict::kBetter) << " better, " << count_of(report, Verdict::kUnclear) << " unclear, "
       << count_of(report, Verdict::kSame) << " the same\n";

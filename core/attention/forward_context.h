@@ -41,6 +41,19 @@ enum class Tap {
   kLayerOutput,        ///< the residual stream after the layer
 };
 
+inline std::vector<std::pair<std::string, Tap>> enum_names(Tap) {
+  return {{"layer_input", Tap::kLayerInput},
+          {"attention_input", Tap::kAttentionInput},
+          {"query", Tap::kQuery},
+          {"key", Tap::kKey},
+          {"value", Tap::kValue},
+          {"attention_context", Tap::kAttentionContext},
+          {"attention_output", Tap::kAttentionOutput},
+          {"feed_forward_input", Tap::kFeedForwardInput},
+          {"feed_forward_output", Tap::kFeedForwardOutput},
+          {"layer_output", Tap::kLayerOutput}};
+}
+
 /// Watches a forward pass: called with what passes at the taps it asks for. Kinds of attention that do not make a
 /// tensor (keys of a layer that reuses another's weights) do not show it.
 struct Observer {

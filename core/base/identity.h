@@ -14,7 +14,7 @@ namespace mla {
 
 // Fields at their default are left out, so that a field that is added later, with a default that does what the program
 // did before, changes no identity. The other side of this: a default must never change, or the identity of an old
-// result would stand for something else (tests/experiments/identity_test.cpp holds the defaults).
+// result would stand for something else (tests/experiments/cell/identity_test.cpp holds the defaults).
 //
 // A struct lists the fields that can change no number:
 //

@@ -93,12 +93,12 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
   return std::make_unique<LatentAttention>(source.frame(), heads, std::move(layout), std::move(parts));
 }
 
-FactorInputs factor_inputs(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
+LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
   expects(partial_rope.layout().is_partial_rope(), "keys and values have factors already");
   const auto rows = [&](const LatentSlice& slice) {
     return partial_rope.weights().down.weight.detach().narrow(0, slice.begin, slice.width).to(arithmetic);
   };
-  return {rows(partial_rope.layout().key), rows(partial_rope.layout().value)};
+  return {rows(partial_rope.layout().key), rows(partial_rope.layout().value), {}};
 }
 
 std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partial_rope, const Factorization& factors,

@@ -18,13 +18,9 @@ LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool n
 std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
                                                        bool norms_per_head);
 
-/// Rows of a layer's keys and values that a factorization replaces, in the arithmetic's dtype.
-struct FactorInputs {
-  at::Tensor key;    ///< position-free key rows, head by head, [kv_heads * nope, hidden]
-  at::Tensor value;  ///< [kv_heads * head_dim, hidden]
-};
-/// Those of a layer with partial RoPE alone.
-FactorInputs factor_inputs(const LatentAttention& partial_rope, at::ScalarType arithmetic);
+/// What a factorization of a layer with partial RoPE alone replaces: its position-free keys and its values, head by
+/// head, in the arithmetic's dtype.
+LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic);
 
 /// The same layer with keys and values rebuilt from the factors' latent, up to the factorization's error. New factors
 /// take dtype `weights`, absent: the dtype of what they replace; everything else is shared with `partial_rope`.

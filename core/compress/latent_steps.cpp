@@ -45,6 +45,10 @@ bool differ_by_head(const KeptPairs& kept) {
 RopeStep::RopeStep(const Json& options, std::string path)
     : path_(std::move(path)), selector_(Registry<RopeSelector>::instance().make(options, path_)) {}
 
+Requirements RopeStep::requirements() const {
+  return selector_->needs_norms() ? Requirements{kQueryPairNorms, kKeyPairNorms} : Requirements{};
+}
+
 void RopeStep::check(const ModelSpec& spec) const {
   std::optional<HeadFields> last;
   for (const LayerSpec& layer : spec.layers) {
@@ -57,7 +61,7 @@ void RopeStep::check(const ModelSpec& spec) const {
 LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const HeadGeometry geometry = head_geometry(spec, heads);
-  if (needs_norms()) {
+  if (selector_->needs_norms()) {
     // Heads that may keep different pairs need QK-norm weights of their own; decided without looking at data.
     return partial_rope_layout(heads, some_pairs(selector_->pairs(layer, geometry), heads.kv_heads), true);
   }
@@ -66,15 +70,20 @@ LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
 }
 
 std::unique_ptr<LatentAttention> RopeStep::apply(const ModelSpec& spec, const GroupedQueryAttention& source,
-                                                 std::int64_t layer, const CalibrationStatistics* statistics) const {
-  const PairNorms* norms = needs_norms() ? &statistics->layers.at(static_cast<std::size_t>(layer)) : nullptr;
-  const KeptPairs kept = selector_->select(layer, head_geometry(spec, source.heads()), norms);
-  return assemble_partial_rope(source, kept, needs_norms() || differ_by_head(kept));
+                                                 std::int64_t layer, const Statistics* statistics) const {
+  const bool measured = selector_->needs_norms();
+  const PairNorms norms = measured ? statistics->pair_norms(layer) : PairNorms{};
+  const KeptPairs kept = selector_->select(layer, head_geometry(spec, source.heads()), measured ? &norms : nullptr);
+  return assemble_partial_rope(source, kept, measured || differ_by_head(kept));
 }
 
 LowRankStep::LowRankStep(const Json& options, std::string path)
     : path_(std::move(path)), factorizer_(Registry<Factorizer>::instance().make(options, path_)) {
   name_ = options.at("name").get<std::string>();
+}
+
+Requirements LowRankStep::requirements() const {
+  return factorizer_->needs_input_moment() ? Requirements{kInputMoment} : Requirements{};
 }
 
 void LowRankStep::check(const ModelSpec& partial) const {
@@ -128,13 +137,17 @@ std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, co
                                                     LayerReport& report) const {
   report.kept = attention.layout().kept;
   const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(partial, layer));
-  const std::string selection = Json{report.kept, c10::toString(inputs.arithmetic)}.dump();
+  const bool measured = factorizer_->needs_input_moment();
+  const std::string selection =
+      Json{report.kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()}
+          .dump();
   DecompositionStore own;
   const Decomposition& decomposition =
       (inputs.store ? *inputs.store : own)
           .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
-            const FactorInputs matrices = factor_inputs(attention, inputs.arithmetic);
-            return factorizer_->decompose(matrices.key, matrices.value, largest);
+            LayerProblem problem = factor_problem(attention, inputs.arithmetic);
+            if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);
+            return factorizer_->decompose(problem, largest);
           });
   Factorization factors = decomposition.truncate(width);
   report.singular_values = std::move(factors.singular_values);

@@ -19,13 +19,13 @@ class RopeStep {
   /// `options`: {"name": …} of a registered RopeSelector. Throws ConfigError naming `path`.
   RopeStep(const Json& options, std::string path);
 
-  bool needs_norms() const { return selector_->needs_norms(); }
+  Requirements requirements() const;
   /// Throws ConfigError for options that do not fit the heads of such layers.
   void check(const ModelSpec& spec) const;
   /// The layer with partial RoPE; pairs that data will choose stand for as many others.
   LatentLayout plan(const ModelSpec& spec, std::int64_t layer) const;
   std::unique_ptr<LatentAttention> apply(const ModelSpec& spec, const GroupedQueryAttention& source, std::int64_t layer,
-                                         const CalibrationStatistics* statistics) const;
+                                         const Statistics* statistics) const;
 
  private:
   std::string path_;
@@ -37,6 +37,8 @@ class LowRankStep {
  public:
   /// `options`: {"name": …} of a registered Factorizer. Throws ConfigError naming `path`.
   LowRankStep(const Json& options, std::string path);
+
+  Requirements requirements() const;
 
   /// `partial`: the model with partial RoPE. Throws ConfigError for widths that do not fit.
   void check(const ModelSpec& partial) const;

@@ -17,7 +17,9 @@ void expect_as_planned(const ModelSpec& planned, const Decoder& decoder) {
 }
 
 PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs) {
-  expects(!pass.needs_statistics() || inputs.statistics, "this pass needs calibration statistics");
+  const Requirements required = pass.requirements();
+  expects(required.empty() || (inputs.statistics && inputs.statistics->covers(required)),
+          "this pass needs calibration statistics");
   PassReport report{name, decoder.spec(), {}, {}};
   const ModelSpec planned = pass.plan(decoder.spec());
   report.layers = pass.apply(decoder, inputs);

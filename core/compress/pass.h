@@ -7,16 +7,16 @@
 #include <vector>
 
 #include "core/base/json.h"
-#include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
 #include "core/compress/report.h"
+#include "core/compress/statistics.h"
 #include "core/model/decoder.h"
 
 namespace mla {
 
 /// What a pass is given besides the model.
 struct PassInputs {
-  const CalibrationStatistics* statistics = nullptr;  ///< of the model as it stands; needed when needs_statistics()
+  const Statistics* statistics = nullptr;  ///< of the model as it stands; needed where there are requirements()
   DecompositionStore* store = nullptr;     ///< decompositions of the model as it stands, for other cells; may be null
   at::ScalarType arithmetic = at::kFloat;  ///< precision of decompositions: float32 or float64
   std::optional<at::ScalarType> weights;   ///< dtype of new weights; absent: that of the weights they replace
@@ -30,8 +30,8 @@ class Pass {
   static constexpr const char* kKind = "pass";
   virtual ~Pass() = default;
 
-  /// Whether apply() needs statistics measured on data.
-  virtual bool needs_statistics() const { return false; }
+  /// The statistics of the model as it stands that apply() needs.
+  virtual Requirements requirements() const { return {}; }
 
   /// The model after the pass: every shape; what is measured on data (which pairs are kept) stands for as many others.
   /// Throws ConfigError for options that do not fit the model, naming the path the pass was read from.

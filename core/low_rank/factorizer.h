@@ -62,6 +62,14 @@ struct FactorGeometry {
   std::int64_t value_rows() const { return kv_heads * head_dim; }
 };
 
+/// What a factorization is to approximate: the position-free keys and the values of one layer, and what counts as
+/// close.
+struct LayerProblem {
+  at::Tensor key;           ///< [nope rows, hidden]
+  at::Tensor value;         ///< [value rows, hidden], both float32 or float64 (the arithmetic's precision)
+  at::Tensor input_moment;  ///< E[x x^T] of their inputs, float64 [hidden, hidden]; undefined: not asked for
+};
+
 /// One layer's decomposition, from which a factorization of any width up to the largest asked for can be cut.
 class Decomposition {
  public:
@@ -69,6 +77,10 @@ class Decomposition {
   /// `width`: latent elements per token, up to the largest asked for. The latent of split_svd is divided between keys
   /// and values. The factors may be views of the decomposition's storage.
   virtual Factorization truncate(std::int64_t width) const = 0;
+
+  /// What a latent of `width` loses by the decomposition's own measure (of weights, or of outputs), relative to the
+  /// whole: sqrt of the squared error over the squared norm.
+  virtual double error(std::int64_t width) const = 0;
 };
 
 /// A low-rank strategy (MHA2MLA section 3.2). Widths are stated as d_kv, latent elements per KV head: joint_svd and
@@ -103,10 +115,11 @@ class Factorizer {
   /// Parameters of the factors of `layer`, biases not counted.
   std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const;
 
-  /// Decomposes key [nope rows, hidden] and value [value rows, hidden], both float32 or float64 (the arithmetic's
-  /// precision), once for all widths up to `largest_width`.
-  virtual std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
-                                                   std::int64_t largest_width) const = 0;
+  /// Whether decompose() needs the second moment of the layer's inputs, measured on data.
+  virtual bool needs_input_moment() const { return false; }
+
+  /// Decomposes the layer's keys and values once for all widths up to `largest_width`.
+  virtual std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const = 0;
 };
 
 }  // namespace mla

@@ -10,8 +10,10 @@ namespace {
 
 class JointDecomposition : public Decomposition {
  public:
-  JointDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
-      : key_(std::move(key)), value_(std::move(value)), factor_({key_, value_}, largest_width, options) {}
+  JointDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(problem.key),
+        value_(problem.value),
+        factor_({key_, value_}, problem.input_moment, largest_width, options) {}
 
   Factorization truncate(std::int64_t width) const override {
     Factorization result;
@@ -23,6 +25,8 @@ class JointDecomposition : public Decomposition {
     result.error = relative_error(key_, factor_.squared_error(0, width), value_, factor_.squared_error(1, width));
     return result;
   }
+
+  double error(std::int64_t width) const override { return relative(factor_.energy_left(width), factor_.energy()); }
 
  private:
   at::Tensor key_, value_;
@@ -57,9 +61,10 @@ class JointSvd : public Factorizer {
     }
   }
 
-  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
-                                           std::int64_t largest_width) const override {
-    return std::make_unique<JointDecomposition>(key, value, largest_width, options_.factor);
+  bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+
+  std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
+    return std::make_unique<JointDecomposition>(problem, largest_width, options_.factor);
   }
 
  private:

@@ -20,6 +20,8 @@ class Uncompressed : public Decomposition {
     return result;
   }
 
+  double error(std::int64_t) const override { return 0; }
+
  private:
   at::Tensor key_, value_;
 };
@@ -45,9 +47,8 @@ class None : public Factorizer {
 
   void check(const FactorGeometry&, const std::string&) const override {}
 
-  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
-                                           std::int64_t) const override {
-    return std::make_unique<Uncompressed>(key, value);
+  std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t) const override {
+    return std::make_unique<Uncompressed>(problem.key, problem.value);
   }
 };
 

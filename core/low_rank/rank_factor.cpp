@@ -29,7 +29,13 @@ std::vector<double> leading_energies(const at::Tensor& columns) {
   return sums;
 }
 
-double ratio(double error, double energy) { return energy > 0 ? std::sqrt(error / energy) : 0; }
+/// A symmetric root of the damped second moment, in float64.
+at::Tensor damped_root(const at::Tensor& moment, double damping) {
+  const at::Tensor wide = moment.to(at::kDouble);
+  const double mean = wide.diagonal().mean().item<double>();
+  const auto [values, vectors] = at::linalg_eigh(wide + at::eye(wide.size(0), wide.options()) * (damping * mean));
+  return at::mm(vectors * values.clamp_min(0).sqrt(), vectors.t());
+}
 
 }  // namespace
 
@@ -38,15 +44,32 @@ void RankFactorOptions::validate(const std::string& path) const {
   if (std::find(known.begin(), known.end(), placement) == known.end()) {
     throw ConfigError(cat(path, ".placement: ", unknown_name(placement, known)));
   }
+  const std::vector<std::string> metrics{"weights", "outputs"};
+  if (std::find(metrics.begin(), metrics.end(), metric) == metrics.end()) {
+    throw ConfigError(cat(path, ".metric: ", unknown_name(metric, metrics)));
+  }
+  if (!(damping >= 0)) throw ConfigError(cat(path, ".damping = ", damping, ": must not be negative"));
   svd.validate(path + ".svd");
 }
 
-RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, std::int64_t largest_rank,
+RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, const at::Tensor& input_moment, std::int64_t largest_rank,
                        const RankFactorOptions& options)
-    : placement_(options.placement) {
-  const RowProjection projection = project_rows(at::cat(blocks), largest_rank, options.svd);
-  right_ = projection.right;
+    : placement_(options.placement), orthonormal_(!options.needs_input_moment()) {
+  const at::Tensor all = at::cat(blocks);
+  expects(orthonormal_ || input_moment.defined(), "the metric `outputs` needs the second moment of inputs");
+  const at::Tensor measured =
+      orthonormal_ ? all
+                   : at::mm(all.to(at::kDouble), damped_root(input_moment, options.damping)).to(all.scalar_type());
+  const RowProjection projection = project_rows(measured, largest_rank, options.svd);
   values_ = projection.values;
+  energy_ = squared_norm(measured);
+  if (orthonormal_) {
+    right_ = projection.right;
+  } else {
+    // diag(1/s) U^T W, of image = U diag(s); a direction without energy keeps nothing.
+    const at::Tensor squares = values_.square();
+    right_ = at::mm(projection.image.t(), all) * at::where(squares > 0, squares.reciprocal(), 0).unsqueeze(1);
+  }
   std::int64_t row = 0;
   for (const at::Tensor& matrix : blocks) {
     const at::Tensor image = projection.image.narrow(0, row, matrix.size(0));
@@ -77,19 +100,29 @@ std::vector<double> RankFactor::value_list(std::int64_t rank) const { return to_
 
 double RankFactor::squared_error(std::size_t index, std::int64_t rank) const {
   const Block& block = blocks_.at(index);
+  const auto product = [&] { return at::mm(block.image.narrow(1, 0, rank), right_.narrow(0, 0, rank)); };
+  if (!orthonormal_) return squared_norm(block.matrix - product());
   // W down^T down is an orthogonal projection of W's rows, so that energies subtract, in each row alone.
   const double left = block.energy - block.kept.at(static_cast<std::size_t>(rank));
   if (left >= kDirectBelow * block.energy) return left;
-  return squared_norm(block.matrix - at::mm(block.image.narrow(1, 0, rank), right_.narrow(0, 0, rank)));
+  return squared_norm(block.matrix - product());
 }
+
+double RankFactor::energy_left(std::int64_t rank) const {
+  double kept = 0;
+  for (const double value : value_list(rank)) kept += value * value;
+  return std::max(energy_ - kept, 0.0);
+}
+
+double relative(double error, double energy) { return energy > 0 ? std::sqrt(error / energy) : 0; }
 
 double squared_norm(const at::Tensor& matrix) { return at::sum(matrix.square(), at::kDouble).item<double>(); }
 
 FactorizationError relative_error(const at::Tensor& key, double key_error, const at::Tensor& value,
                                   double value_error) {
   const double key_energy = squared_norm(key), value_energy = squared_norm(value);
-  return {ratio(key_error + value_error, key_energy + value_energy), ratio(key_error, key_energy),
-          ratio(value_error, value_energy)};
+  return {relative(key_error + value_error, key_energy + value_energy), relative(key_error, key_energy),
+          relative(value_error, value_energy)};
 }
 
 }  // namespace mla

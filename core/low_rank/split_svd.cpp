@@ -23,11 +23,11 @@ Shares divide(std::int64_t width, std::int64_t key_rank, std::int64_t value_rank
 
 class SplitDecomposition : public Decomposition {
  public:
-  SplitDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
-      : key_(std::move(key)),
-        value_(std::move(value)),
-        key_factor_({key_}, shares(largest_width).key, options),
-        value_factor_({value_}, shares(largest_width).value, options) {}
+  SplitDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(problem.key),
+        value_(problem.value),
+        key_factor_({key_}, problem.input_moment, shares(largest_width).key, options),
+        value_factor_({value_}, problem.input_moment, shares(largest_width).value, options) {}
 
   Factorization truncate(std::int64_t width) const override {
     const Shares share = shares(width);
@@ -42,6 +42,12 @@ class SplitDecomposition : public Decomposition {
     result.error = relative_error(key_, key_factor_.squared_error(0, share.key), value_,
                                   value_factor_.squared_error(0, share.value));
     return result;
+  }
+
+  double error(std::int64_t width) const override {
+    const Shares share = shares(width);
+    return relative(key_factor_.energy_left(share.key) + value_factor_.energy_left(share.value),
+                    key_factor_.energy() + value_factor_.energy());
   }
 
  private:
@@ -101,9 +107,10 @@ class SplitSvd : public Factorizer {
     }
   }
 
-  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
-                                           std::int64_t largest_width) const override {
-    return std::make_unique<SplitDecomposition>(key, value, largest_width, options_.factor);
+  bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+
+  std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
+    return std::make_unique<SplitDecomposition>(problem, largest_width, options_.factor);
   }
 
  private:

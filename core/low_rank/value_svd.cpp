@@ -10,8 +10,10 @@ namespace {
 
 class ValueDecomposition : public Decomposition {
  public:
-  ValueDecomposition(at::Tensor key, at::Tensor value, std::int64_t largest_width, const RankFactorOptions& options)
-      : key_(std::move(key)), value_(std::move(value)), factor_({value_}, largest_width - key_.size(0), options) {}
+  ValueDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
+      : key_(problem.key),
+        value_(problem.value),
+        factor_({value_}, problem.input_moment, largest_width - key_.size(0), options) {}
 
   Factorization truncate(std::int64_t width) const override {
     const std::int64_t keys = key_.size(0), rank = width - keys;
@@ -23,6 +25,10 @@ class ValueDecomposition : public Decomposition {
     result.value_singular_values = factor_.value_list(rank);
     result.error = relative_error(key_, 0, value_, factor_.squared_error(0, rank));
     return result;
+  }
+
+  double error(std::int64_t width) const override {
+    return relative(factor_.energy_left(width - key_.size(0)), factor_.energy());
   }
 
  private:
@@ -59,9 +65,10 @@ class ValueSvd : public Factorizer {
     }
   }
 
-  std::unique_ptr<Decomposition> decompose(const at::Tensor& key, const at::Tensor& value,
-                                           std::int64_t largest_width) const override {
-    return std::make_unique<ValueDecomposition>(key, value, largest_width, options_.factor);
+  bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+
+  std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
+    return std::make_unique<ValueDecomposition>(problem, largest_width, options_.factor);
   }
 
  private:

@@ -9,11 +9,12 @@ void apply_passes(AttributionState& state, const std::vector<PlannedPass>& passe
   const ExperimentConfig& options = state.cell.options;
   for (const PlannedPass& planned : passes) {
     PassInputs inputs;
-    CalibrationStatistics own;
-    if (planned.pass->needs_statistics() && from_source) {
+    Statistics own;
+    const Requirements requirements = planned.pass->requirements();
+    if (!requirements.empty() && from_source) {
       inputs.statistics = &state.session.statistics(options.model, *options.calibration);
-    } else if (planned.pass->needs_statistics()) {
-      own = state.session.statistics_of(state.decoder, options.model, *options.calibration);
+    } else if (!requirements.empty()) {
+      own = state.session.statistics_of(state.decoder, options.model, *options.calibration, requirements);
       inputs.statistics = &own;
     }
     inputs.arithmetic = parse_dtype(options.arithmetic, "arithmetic");

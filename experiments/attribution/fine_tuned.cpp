@@ -14,6 +14,8 @@ class FineTuned final : public AttributionStep {
 
   int place() const override { return 40; }
   bool is_stated(const CellPlan& cell) const override {
+    if (!cell.options.stages.empty())
+      throw ConfigError("stages: the walk converts first and trains once; state `compress` and `train` instead");
     if (!cell.options.train) return false;
     if (cell.options.train->partial_rope_steps > 0) {
       throw ConfigError("train.partial_rope_steps: the walk converts first and trains once; set it to 0");

@@ -16,13 +16,18 @@ namespace {
 
 constexpr const char* kRecord = "record";
 constexpr const char* kPartial = "partial.h5";
-constexpr const char* kPartialRopeTraining = "partial_rope_training.safetensors";
-constexpr const char* kTraining = "training.safetensors";
-constexpr const char* kProgress[] = {kPartial, kPartialRopeTraining, kTraining};  ///< what a run goes on from
+constexpr const char* kStateEnding = ".safetensors";
 constexpr const char* kActivity = "activity";
 constexpr const char* kDamaged = ".damaged";
 
-const char* state_file(TrainingStage stage) { return stage == TrainingStage::kLast ? kTraining : kPartialRopeTraining; }
+std::string state_file(const std::string& stage) { return stage + kStateEnding; }
+
+/// Whether a file is a training state: of the last stage, or of another one (StagePlan::state).
+bool is_training_state(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  return file.extension() == kStateEnding &&
+         (name.starts_with("training_") || name.ends_with(std::string("training") + kStateEnding));
+}
 
 /// Whether something of that name is there; what cannot be looked at is.
 bool is_there(const std::filesystem::path& file) {
@@ -51,8 +56,7 @@ std::vector<std::filesystem::path> progress_files(const std::filesystem::path& f
   std::error_code missing;
   for (std::filesystem::directory_iterator it(folder, missing), end; !missing && it != end; it.increment(missing)) {
     const std::filesystem::path& file = it->path();
-    const bool named = std::any_of(std::begin(kProgress), std::end(kProgress),
-                                   [&](const char* name) { return file.filename() == name; });
+    const bool named = file.filename() == kPartial || is_training_state(file);
     if (named || file.extension() == ".journal" || file.extension() == kDamaged) files.push_back(file);
   }
   return files;
@@ -80,7 +84,7 @@ void CellFolder::keep_partial_record(RunRecord record) const {
   write_record(path_ / kPartial, record);
 }
 
-std::optional<TrainingState> CellFolder::training_state(TrainingStage stage) const {
+std::optional<TrainingState> CellFolder::training_state(const std::string& stage) const {
   const std::filesystem::path file = path_ / state_file(stage);
   auto state = read_if_there(file, read_training_state);
   if (!state && world().first() && is_there(file)) {
@@ -90,7 +94,7 @@ std::optional<TrainingState> CellFolder::training_state(TrainingStage stage) con
   }
   return state;
 }
-void CellFolder::keep_training_state(TrainingStage stage, const TrainingState& state) const {
+void CellFolder::keep_training_state(const std::string& stage, const TrainingState& state) const {
   check_held();
   std::filesystem::create_directories(path_);
   write_training_state(path_ / state_file(stage), state);
@@ -108,7 +112,7 @@ KeptProgress CellFolder::kept() const {
     std::error_code gone;
     const std::uintmax_t bytes = std::filesystem::file_size(file, gone);
     if (!gone) kept.bytes += bytes;
-    if (file.filename() != kTraining && file.filename() != kPartialRopeTraining) continue;
+    if (!is_training_state(file)) continue;
     try {
       kept.steps += read_training_state(file).report.step.back() + 1;
     } catch (const std::exception&) {

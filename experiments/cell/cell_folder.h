@@ -11,9 +11,6 @@
 
 namespace mla {
 
-/// Training before the low-rank step, which has an end that the next stage begins with, and the last training.
-enum class TrainingStage { kPartialRope, kLast };
-
 /// What a cell's folder holds to go on from.
 struct KeptProgress {
   std::int64_t steps = 0;   ///< of training, all stages
@@ -43,9 +40,9 @@ class CellFolder {
   std::optional<RunRecord> partial_record() const;
   void keep_partial_record(RunRecord record) const;
 
-  /// A stage's training state; absent when there is none that can be read.
-  std::optional<TrainingState> training_state(TrainingStage stage) const;
-  void keep_training_state(TrainingStage stage, const TrainingState& state) const;
+  /// A stage's training state, by the stage's name (StagePlan::state); absent when there is none that can be read.
+  std::optional<TrainingState> training_state(const std::string& stage) const;
+  void keep_training_state(const std::string& stage, const TrainingState& state) const;
 
   /// Whether an earlier run left something to go on from.
   bool has_progress() const;
@@ -73,8 +70,8 @@ class CellFolder {
 /// Keeps the state of a stage of training in a cell's folder, the last one too: what follows may fail.
 class CellTraining final : public TrainingKeeper {
  public:
-  CellTraining(const CellFolder& folder, TrainingStage stage, double interval)
-      : folder_(folder), stage_(stage), interval_(interval) {}
+  CellTraining(const CellFolder& folder, std::string stage, double interval)
+      : folder_(folder), stage_(std::move(stage)), interval_(interval) {}
   std::optional<TrainingState> load() override { return folder_.training_state(stage_); }
   void save(const TrainingState& state) override { folder_.keep_training_state(stage_, state); }
   double interval() const override { return interval_; }
@@ -82,7 +79,7 @@ class CellTraining final : public TrainingKeeper {
 
  private:
   const CellFolder& folder_;
-  TrainingStage stage_;
+  std::string stage_;
   double interval_;
 };
 

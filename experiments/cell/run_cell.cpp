@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/base/error.h"
@@ -74,22 +75,23 @@ std::vector<LayerRecord> to_records(const std::vector<PassReport>& reports, cons
   return layers;
 }
 
-/// Applies the cell's `passes` in order, the first of them to the source model where `from_source`; weights that were
-/// trained since are this cell's alone, and so is what is measured and decomposed of them.
-std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, const std::vector<PlannedPass>& passes,
-                                     bool from_source, Decoder& decoder) {
+/// Applies a stage's passes in order, at first to the source model; weights that were `trained` since are this cell's
+/// alone, and so is what is measured and decomposed of them.
+std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, const StagePlan& stage, bool trained,
+                                     Decoder& decoder) {
   std::vector<PassReport> reports;
-  for (std::size_t i = 0; i < passes.size(); ++i) {
-    const PlannedPass& planned = passes[i];
+  for (std::size_t i = stage.first_pass; i < stage.first_pass + stage.passes; ++i) {
+    const PlannedPass& planned = cell.passes[i];
     PassInputs inputs;
-    CalibrationStatistics own;
-    if (planned.pass->needs_statistics() && from_source && i == 0) {
+    Statistics own;
+    const Requirements requirements = planned.pass->requirements();
+    if (!requirements.empty() && i == 0 && !trained) {
       inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    } else if (planned.pass->needs_statistics()) {
-      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration);
+    } else if (!requirements.empty()) {
+      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration, requirements);
       inputs.statistics = &own;
     }
-    if (from_source) inputs.store = &session.decompositions(cell, i);
+    if (!trained) inputs.store = &session.decompositions(cell, i);
     inputs.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
     Progress bar("compress", planned.after.layer_count(), "layers");
     inputs.progress = [&](std::int64_t) {
@@ -101,21 +103,26 @@ std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, con
   return reports;
 }
 
-void compress(const CellPlan& cell, Session& session, Decoder& decoder, RunRecord& record) {
-  const StageTimer timer(record, "compress");
-  record.compression = to_records(apply_passes(cell, session, cell.passes, true, decoder), cell.spec);
+/// A stage that goes on counts its seconds from its beginning; it keeps its place.
+void set_seconds(RunRecord& record, const std::string& stage, double seconds) {
+  const auto found = std::find_if(record.seconds.begin(), record.seconds.end(),
+                                  [&](const auto& entry) { return entry.first == stage; });
+  if (found != record.seconds.end()) {
+    found->second = seconds;
+  } else {
+    record.seconds.emplace_back(stage, seconds);
+  }
 }
 
 /// One stage of training, from where an earlier run left it. Divergence ends up in the record's head.
 void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
-               TrainingStage stage, Decoder& decoder, RunRecord& record) {
-  const bool last = stage == TrainingStage::kLast;
-  const TrainConfig train = last ? cell.options.train->last_stage() : cell.options.train->first_stage();
-  CellTraining keeper(folder, stage, cell.options.checkpoint_seconds);
-  const TrainingReport report = train_on(batches, train, decoder, last ? "fine-tune" : "fine-tune partial RoPE",
-                                         &keeper, &session.source(cell.options.model).decoder);
+               const StagePlan& stage, Decoder& decoder, RunRecord& record) {
+  const bool last = stage.label == "fine_tuned";
+  CellTraining keeper(folder, stage.state, cell.options.checkpoint_seconds);
+  const TrainingReport report =
+      train_on(batches, *stage.train, decoder, stage.title, &keeper, &session.source(cell.options.model).decoder);
   if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
-  record.seconds.emplace_back(last ? "train" : "train_partial_rope", report.seconds);
+  set_seconds(record, last ? "train" : "train_" + stage.label, report.seconds);
   append_series(report, record.training);
   if (report.status == TrainingStatus::kDiverged) {
     record.head.status = RunStatus::kDiverged;
@@ -185,23 +192,6 @@ void measure_source(const CellPlan& cell, Session& session, const CellFolder& fo
   decode_through_cache(cell, session, folder, source, "source", record);
 }
 
-/// The first of two stages: partial RoPE, trained; then the low-rank step. Measures both unless `measured`.
-/// Returns false when training has diverged; then the low-rank step is not made.
-bool convert_in_two_stages(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
-                           bool measured, Decoder& decoder, RunRecord& record) {
-  std::vector<PlannedPass> first = cell.steps(), second;
-  second.push_back(std::move(first.back()));
-  first.pop_back();
-  std::vector<PassReport> reports = apply_passes(cell, session, first, true, decoder);
-  fine_tune(cell, session, folder, batches, TrainingStage::kPartialRope, decoder, record);
-  if (!measured) evaluate(cell, session, folder, decoder, "partial_rope", record);
-  if (record.head.status == RunStatus::kDiverged) return false;
-  const StageTimer timer(record, "compress");
-  for (PassReport& report : apply_passes(cell, session, second, false, decoder)) reports.push_back(std::move(report));
-  record.compression = to_records(reports, cell.spec);
-  return true;
-}
-
 /// In a model's folder: the content hash of the cell that it is the model of.
 constexpr const char* kCellHash = "cell_hash";
 
@@ -224,39 +214,76 @@ void take_over(RunRecord earlier, RunRecord& record) {
   record.cached_decoding = std::move(earlier.cached_decoding);
 }
 
+/// A cell's run, stage by stage.
+class CellRun {
+ public:
+  CellRun(const CellPlan& cell, Session& session, const Provenance& provenance, const CellFolder& folder)
+      : cell_(cell),
+        session_(session),
+        folder_(folder),
+        record_(new_record(cell, session, provenance)),
+        model_(copy_of(session.source(cell.options.model))) {}
+
+  RunRecord run() {
+    if (auto earlier = folder_.partial_record()) take_over(std::move(*earlier), record_);
+    if (!is_measured("source")) {
+      measure_source(cell_, session_, folder_, record_);
+      new_measures_ = true;
+    }
+    if (cell_.stages.empty()) save_model(cell_, folder_, record_.head.content_hash, model_);
+    for (const StagePlan& stage : cell_.stages) {
+      stage.train ? train(stage) : compress(stage);
+      // The weights first, then what is measured of them: days of work are not lost to the last evaluation.
+      if (&stage == &cell_.stages.back()) save_model(cell_, folder_, record_.head.content_hash, model_);
+      if (!stage.label.empty() && !is_measured(stage.label)) {
+        evaluate(cell_, session_, folder_, model_.decoder, stage.label, record_);
+        new_measures_ = true;
+      }
+      if (record_.head.status == RunStatus::kDiverged) break;
+    }
+    return std::move(record_);
+  }
+
+ private:
+  bool is_measured(const std::string& label) const {
+    return std::any_of(record_.cache.begin(), record_.cache.end(),
+                       [&](const CacheRecord& cache) { return cache.stage == label; });
+  }
+
+  void compress(const StagePlan& stage) {
+    RunRecord again;  // the time of a stage that an earlier run has measured stands in the record already
+    const StageTimer timer(is_measured(stage.label) || stage.label.empty() ? again : record_,
+                           stage.label == "converted" ? "compress" : "compress_" + stage.label);
+    for (PassReport& report : apply_passes(cell_, session_, stage, trained_, model_.decoder))
+      reports_.push_back(std::move(report));
+    record_.compression = to_records(reports_, cell_.spec);
+  }
+
+  void train(const StagePlan& stage) {
+    if (new_measures_ && world().first()) folder_.keep_partial_record(record_);
+    new_measures_ = false;
+    if (!batches_ || !stage.continues_batches) {
+      batches_ = make_batches(*stage.train,
+                              [&](const DataOptions& data) { return session_.tokens(cell_.options.model, data); });
+    }
+    fine_tune(cell_, session_, folder_, *batches_, stage, model_.decoder, record_);
+    trained_ = true;
+  }
+
+  const CellPlan& cell_;
+  Session& session_;
+  const CellFolder& folder_;
+  RunRecord record_;
+  Checkpoint model_;
+  std::unique_ptr<BatchSource> batches_;
+  std::vector<PassReport> reports_;
+  bool trained_ = false, new_measures_ = false;
+};
+
 }  // namespace
 
 RunRecord run_cell(const CellPlan& cell, Session& session, const Provenance& provenance, const CellFolder& folder) {
-  const ExperimentConfig& options = cell.options;
-  RunRecord record = new_record(cell, session, provenance);
-  Checkpoint model = copy_of(session.source(options.model));
-  auto earlier = folder.partial_record();
-  if (!earlier) measure_source(cell, session, folder, record);
-
-  std::unique_ptr<BatchSource> batches;
-  if (options.train)
-    batches =
-        make_batches(*options.train, [&](const DataOptions& data) { return session.tokens(options.model, data); });
-  if (options.train && options.train->partial_rope_steps > 0) {
-    if (!convert_in_two_stages(cell, session, folder, *batches, earlier.has_value(), model.decoder, record))
-      return record;
-  } else if (!cell.passes.empty()) {
-    compress(cell, session, model.decoder, record);
-  }
-  // The weights first, then what is measured of them: days of work are not lost to the last evaluation.
-  if (!options.train) save_model(cell, folder, record.head.content_hash, model);
-  if (earlier) {
-    take_over(std::move(*earlier), record);
-  } else {
-    if (!cell.passes.empty()) evaluate(cell, session, folder, model.decoder, "converted", record);
-    if (options.train && world().first()) folder.keep_partial_record(record);
-  }
-  if (options.train) {
-    fine_tune(cell, session, folder, *batches, TrainingStage::kLast, model.decoder, record);
-    save_model(cell, folder, record.head.content_hash, model);
-    evaluate(cell, session, folder, model.decoder, "fine_tuned", record);
-  }
-  return record;
+  return CellRun(cell, session, provenance, folder).run();
 }
 
 std::filesystem::path model_folder(const CellPlan& cell) {
@@ -272,10 +299,9 @@ bool lacks_model(const CellPlan& cell, const std::string& hash) {
 }
 
 void save_converted_model(const CellPlan& cell, Session& session, const CellFolder& folder) {
-  expects(!cell.options.train, "weights that were trained cannot be converted anew");
-  RunRecord record;
+  expects(!cell.trains(), "weights that were trained cannot be converted anew");
   Checkpoint model = copy_of(session.source(cell.options.model));
-  if (!cell.passes.empty()) compress(cell, session, model.decoder, record);
+  for (const StagePlan& stage : cell.stages) apply_passes(cell, session, stage, false, model.decoder);
   save_model(cell, folder, identify(cell, session).hash, model);
 }
 

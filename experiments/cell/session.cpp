@@ -96,25 +96,35 @@ std::unique_ptr<TaskSurroundings> Session::surroundings(const ModelConfig& model
   return std::make_unique<SessionSurroundings>(*this, model, prepared_);
 }
 
-CalibrationStatistics Session::statistics_of(const Decoder& decoder, const ModelConfig& model,
-                                             const DataOptions& data) {
+Statistics Session::statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data,
+                                  const Requirements& requirements) {
   const TokenRows& tokens = rows(model, data);
   Progress bar("calibrate", tokens.tokens(), "tokens");
-  return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
+  return calibrate(decoder, tokens.rows, requirements, {}, [&](std::int64_t count) {
     bar.advance(count);
     check_interrupt();
   });
 }
 
-const CalibrationStatistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
-  const std::string key = key_of(model, data);
+const Statistics& Session::statistics(const ModelConfig& model, const DataOptions& data) {
+  const std::string inputs_key = key_of(model, data);
+  Requirements requirements;
+  for (const CellPlan& cell : cells_) {
+    const ExperimentConfig& options = cell.options;
+    if (cell.passes.empty() || !options.calibration || key_of(options.model, *options.calibration) != inputs_key)
+      continue;
+    requirements.merge(cell.passes.front().pass->requirements());
+  }
+  Json names = Json::array();
+  for (const Requirement& requirement : requirements) names.push_back(requirement.name());
+  const std::string key = hash_json({inputs_key, names});
   auto found = statistics_.find(key);
   if (found == statistics_.end()) {
     ExperimentConfig inputs;
     inputs.model = model;
     inputs.calibration = data;
     const auto make = [&](const std::filesystem::path& file) {
-      CalibrationStatistics statistics = statistics_of(source(model).decoder, model, data);
+      Statistics statistics = statistics_of(source(model).decoder, model, data, requirements);
       write_statistics(file, statistics);
       return statistics;
     };
@@ -199,9 +209,8 @@ Json Session::data_hashes(const ExperimentConfig& config) {
     for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
   };
   if (config.calibration) add("calibration", config.calibration->files);
-  if (config.train) {
-    for (const auto& [role, data] : config.train->sources("train"))
-      add(role == "train.data" ? "train" : role, data->files);
+  for (const auto& [path, train] : config.trainings()) {
+    for (const auto& [role, data] : train->sources(path)) add(role == "train.data" ? "train" : role, data->files);
   }
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;

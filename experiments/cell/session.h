@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/compress/calibrate.h"
 #include "core/compress/decomposition_store.h"
+#include "core/compress/statistics.h"
 #include "core/model/checkpoint.h"
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"
@@ -35,9 +35,11 @@ class Session {
   /// The same for evaluations of models that derive from `model`; not to outlive this session.
   std::unique_ptr<TaskSurroundings> surroundings(const ModelConfig& model);
 
-  const CalibrationStatistics& statistics(const ModelConfig& model, const DataOptions& data);
-  /// Statistics of another model on the same data; kept nowhere.
-  CalibrationStatistics statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data);
+  /// What the first passes of all cells require of the source model on this data, gathered at once.
+  const Statistics& statistics(const ModelConfig& model, const DataOptions& data);
+  /// What one pass requires of another model on the same data; kept nowhere.
+  Statistics statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data,
+                           const Requirements& requirements);
   /// Decompositions of the source model as its first `passes` of `cell` leave it, for all cells in which the same come
   /// first.
   DecompositionStore& decompositions(const CellPlan& cell, std::size_t passes);
@@ -66,7 +68,7 @@ class Session {
   std::map<std::string, TokenRows> rows_;
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
   std::map<std::string, std::shared_ptr<const void>> prepared_;  ///< what tasks keep
-  std::map<std::string, CalibrationStatistics> statistics_;
+  std::map<std::string, Statistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;
   std::map<std::string, std::string> file_hashes_;

@@ -2,57 +2,64 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <charconv>
+
 #include "core/base/error.h"
+#include "core/base/fields.h"
 #include "core/model/safetensors.h"
 
 namespace mla {
 namespace {
 
-using Norms = std::vector<std::vector<double>>;
+constexpr const char* kTokens = "tokens";
+constexpr const char* kRows = "rows_hash";
 
-at::Tensor to_tensor(const CalibrationStatistics& statistics, Norms PairNorms::*part) {
-  std::vector<at::Tensor> layers;
-  for (const PairNorms& layer : statistics.layers) {
-    std::vector<at::Tensor> heads;
-    for (const auto& head : layer.*part) heads.push_back(at::tensor(head, at::kDouble));
-    layers.push_back(at::stack(heads));
+/// "3.key.pair_norms" as a layer and a requirement.
+std::pair<Requirement, std::int64_t> parse_name(const std::string& name, const std::string& file) {
+  const std::size_t first = name.find('.'), second = name.find('.', first + 1);
+  std::int64_t layer = -1;
+  if (second != std::string::npos) std::from_chars(name.data(), name.data() + first, layer);
+  if (layer >= 0) {
+    const std::string tap = name.substr(first + 1, second - first - 1);
+    for (const auto& [known, value] : enum_names(Tap{})) {
+      if (known == tap) return {{value, name.substr(second + 1)}, layer};
+    }
   }
-  return at::stack(layers);
-}
-
-Norms to_norms(const at::Tensor& layer) {
-  Norms norms;
-  const double* values = layer.const_data_ptr<double>();
-  for (std::int64_t head = 0; head < layer.size(0); ++head, values += layer.size(1)) {
-    norms.emplace_back(values, values + layer.size(1));
-  }
-  return norms;
+  throw DataError(cat(file, ": no calibration statistics: tensor ", brief_text(name)));
 }
 
 }  // namespace
 
-void write_statistics(const std::filesystem::path& path, const CalibrationStatistics& statistics) {
-  write_safetensors(path, {{"query", to_tensor(statistics, &PairNorms::query)},
-                           {"key", to_tensor(statistics, &PairNorms::key)},
-                           {"tokens", at::tensor({statistics.tokens}, at::kLong)}});
+void write_statistics(const std::filesystem::path& path, const Statistics& statistics) {
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& [key, value] : statistics.values)
+    tensors.emplace_back(cat(key.second, ".", key.first.name()), value.contiguous());
+  tensors.emplace_back(kTokens, at::tensor({statistics.tokens}, at::kLong));
+  const std::vector<std::int64_t> letters(statistics.rows_hash.begin(), statistics.rows_hash.end());
+  tensors.emplace_back(kRows, at::tensor(letters, at::kLong));
+  write_safetensors(path, tensors);
 }
 
-CalibrationStatistics read_statistics(const std::filesystem::path& path) {
-  const WeightMap tensors = read_safetensors(path);
-  const auto get = [&](const char* name, std::int64_t dimensions, at::ScalarType dtype) {
-    const auto found = tensors.find(name);
-    const bool fits =
-        found != tensors.end() && found->second.dim() == dimensions && found->second.scalar_type() == dtype;
-    if (!fits) throw DataError(cat(path.string(), ": no calibration statistics: tensor ", name));
-    return found->second.contiguous();
-  };
-  const at::Tensor query = get("query", 3, at::kDouble), key = get("key", 3, at::kDouble);
-  CalibrationStatistics statistics;
-  statistics.tokens = get("tokens", 1, at::kLong)[0].item<std::int64_t>();
-  if (query.size(0) != key.size(0)) throw DataError(cat(path.string(), ": queries and keys of different layers"));
-  for (std::int64_t layer = 0; layer < query.size(0); ++layer) {
-    statistics.layers.push_back({to_norms(query[layer]), to_norms(key[layer])});
+Statistics read_statistics(const std::filesystem::path& path) {
+  Statistics statistics;
+  for (const auto& [name, stored] : read_safetensors(path)) {
+    const at::Tensor tensor = stored.contiguous().clone();
+    const bool whole = name == kTokens || name == kRows;
+    if (tensor.scalar_type() != (whole ? at::kLong : at::kDouble) || tensor.numel() == 0)
+      throw DataError(cat(path.string(), ": no calibration statistics: tensor ", brief_text(name)));
+    if (name == kTokens) {
+      statistics.tokens = tensor.flatten()[0].item<std::int64_t>();
+    } else if (name == kRows) {
+      const std::int64_t* letters = tensor.const_data_ptr<std::int64_t>();
+      std::transform(letters, letters + tensor.numel(), std::back_inserter(statistics.rows_hash),
+                     [](std::int64_t letter) { return static_cast<char>(letter); });
+    } else {
+      statistics.values[parse_name(name, path.string())] = tensor;
+    }
   }
+  if (statistics.tokens < 1 || statistics.rows_hash.empty())
+    throw DataError(cat(path.string(), ": no calibration statistics: tensor ", kTokens, " or ", kRows));
   return statistics;
 }
 

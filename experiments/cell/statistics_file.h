@@ -3,14 +3,15 @@
 
 #include <filesystem>
 
-#include "core/compress/calibrate.h"
+#include "core/compress/statistics.h"
 
 namespace mla {
 
-/// Writes the pair norms of queries [layers, heads, head_dim / 2] and keys [layers, kv_heads, head_dim / 2], float64.
-void write_statistics(const std::filesystem::path& path, const CalibrationStatistics& statistics);
+/// Writes each statistic as a float64 tensor "LAYER.TAP.REDUCER" ("3.key.pair_norms"), beside the number of tokens and
+/// the hash of the rows.
+void write_statistics(const std::filesystem::path& path, const Statistics& statistics);
 
 /// Throws DataError for a file that is missing, damaged, or holds something else.
-CalibrationStatistics read_statistics(const std::filesystem::path& path);
+Statistics read_statistics(const std::filesystem::path& path);
 
 }  // namespace mla

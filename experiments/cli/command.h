@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/cli/options.h"
 #include "experiments/cli/console.h"
-#include "experiments/cli/options.h"
 
 namespace mla {
 

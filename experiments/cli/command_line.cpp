@@ -75,16 +75,18 @@ class ProcessSettings {
 };
 
 ExitCode run_command(const CommandInfo& info, const std::vector<std::string>& arguments, Console& console,
-                     std::ostream& out, const Collective& processes) {
+                     const Streams& shown, const Collective& processes) {
   const std::unique_ptr<Command> command = info.make();
   OptionList options;
   bool help = false;
   command->declare(options);
   declare_common(options, console, help);
   if (!options.parse(arguments)) {
-    print_help(info, options, out);
+    print_help(info, options, shown.out);
     return ExitCode::kDone;
   }
+  for (const std::string& note : options.notes())
+    shown.err << kProgram << ' ' << info.name << ": " << note << std::endl;
   prepare_process(processes, info, *command, console);
   const ProcessSettings settings(console);
   return command->run(console);
@@ -159,7 +161,7 @@ ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
     const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
     const CommandInfo& info = present_command(named, rest, shown.err);
     who = cat(kProgram, " ", info.name);
-    const ExitCode code = run_command(info, rest, console, shown.out, *processes);
+    const ExitCode code = run_command(info, rest, console, shown, *processes);
     processes->any(false);  // none of the others has failed
     return code;
   } catch (...) {

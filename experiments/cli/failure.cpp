@@ -3,7 +3,6 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <boost/program_options/errors.hpp>
 #include <filesystem>
 #include <new>
 
@@ -24,8 +23,6 @@ Failure current_failure() {
   try {
     throw;
   } catch (const ConfigError& error) {
-    return {ExitCode::kConfig, one_line(error)};
-  } catch (const boost::program_options::error& error) {
     return {ExitCode::kConfig, one_line(error)};
   } catch (const DataError& error) {
     return {ExitCode::kData, one_line(error)};

@@ -31,7 +31,8 @@ class Attribute final : public Command {
     options.add("only", only_, "PATTERN", "the cell of a grid whose name matches the shell pattern, or contains it");
     options.flag("by-layer", by_layer_, "convert one layer at a time, too");
     options.flag("no-training", no_training_, "leave fine-tuning out");
-    options.add("record", record_, "FILE", "write every step's scores with their samples to this .h5 record");
+    options.add("output,o", record_, "FILE", "write every step's scores with their samples to this .h5 record");
+    options.renamed("record", "output");
   }
 
   ExitCode run(Console& console) override {
@@ -194,7 +195,7 @@ class Attribute final : public Command {
 const CommandRegistration<Attribute> kAttribute(
     "attribute", "what each step of a conversion costs: partial RoPE, low rank, fine-tuning; layer by layer",
     {"mlaforge attribute configs/experiments/attribution_tinystories-656k.json --by-layer",
-     "mlaforge attribute CONFIG --only d_kv=8 --no-training --record results/attribution.h5"});
+     "mlaforge attribute CONFIG --only d_kv=8 --no-training --output results/attribution.h5"});
 
 }  // namespace
 }  // namespace mla

@@ -120,12 +120,13 @@ class CodecCommand final : public Command {
  public:
   void declare(OptionList& options) override {
     options.add("input", input_, "FILE", "safetensors: [..., tokens, width], or [batch, heads, tokens, width]");
-    options.add("output", output_, "FILE",
+    options.add("output,o", output_, "FILE",
                 "safetensors: each tensor after the round trip under its own name, and NAME.codes, NAME.scale, …");
-    options.add("select", select_, "TENSOR",
+    options.add("only", only_, "TENSOR",
                 "only this tensor of the input; may be repeated; default: all that are numbers");
     codec_.declare(options);
     calibration_.declare(options);
+    options.renamed("select", "only");
   }
 
   ExitCode run(Console& console) override {
@@ -175,14 +176,14 @@ class CodecCommand final : public Command {
   NamedTensors chosen() const {
     const WeightMap tensors = read_safetensors(*input_);
     NamedTensors result;
-    for (const std::string& name : select_) {
+    for (const std::string& name : only_) {
       const auto found = tensors.find(name);
       std::vector<std::string> known;
       for (const auto& [other, tensor] : tensors) known.push_back(other);
       if (found == tensors.end()) throw DataError(cat(input_->string(), ": ", unknown_name(name, known)));
       result.emplace_back(*found);
     }
-    if (select_.empty()) {
+    if (only_.empty()) {
       for (const auto& [name, tensor] : tensors) {
         if (tensor.is_floating_point() && tensor.dim() >= 2) result.emplace_back(name, tensor);
       }
@@ -228,7 +229,7 @@ class CodecCommand final : public Command {
   }
 
   std::optional<std::filesystem::path> input_, output_;
-  std::vector<std::string> select_;
+  std::vector<std::string> only_;
   CodecFlags codec_;
   CalibrationFlags calibration_;
 };
@@ -238,7 +239,7 @@ const CommandRegistration<CodecCommand> kCodec(
     {"mlaforge codec --name hqq --bits 4 --group-size 64 --axis 0 --input x.safetensors --output y.safetensors",
      "mlaforge codec --name rtn --bits 3 --per channel --input x.safetensors --json",
      "mlaforge codec --name kivi --bits 2 --tensor K --group-size 32 --input keys.safetensors",
-     "mlaforge codec --name kvquant --bits 3 --variant nuq1 --tensor K --input x.safetensors --select test_k "
+     "mlaforge codec --name kvquant --bits 3 --variant nuq1 --tensor K --input x.safetensors --only test_k "
      "--calib calib_k --fisher fisher_k"});
 
 }  // namespace

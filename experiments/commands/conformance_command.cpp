@@ -16,13 +16,16 @@ class ConformanceCommand final : public Command {
     options.section("codecs: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}");
     options.add("cases", cases_, "FILE", "run each case of this .json");
     options.add("input", input_, "FILE", "safetensors: the cases' tensors; default: inputs.safetensors beside them");
-    options.add("output", output_, "FILE", "safetensors: each case's tensor after the round trip, codes, scales, …");
-    options.add("case", only_case_, "ID", "only this case");
+    options.add("output,o", output_, "FILE", "safetensors: each case's tensor after the round trip, codes, scales, …");
     options.section("caches: decoding through a quantized one, as {ids, prompt, runs: {name: {cache, nll}}}");
     options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
     options.add("model", model_, "MODEL", "the model of the trace: a folder, or a llama2.c .bin file");
-    options.add("run", only_run_, "NAME", "only this run of the trace");
-    options.add("arithmetic", arithmetic_, "TYPE", "number type of the model's arithmetic: " + dtype_choices());
+    options.add("dtype", dtype_, "TYPE", "number type of the model's arithmetic: " + dtype_choices());
+    options.section("both");
+    options.add("only", only_, "NAME", "only the case of this id, or the run of this name");
+    options.renamed("case", "only");
+    options.renamed("run", "only");
+    options.renamed("arithmetic", "dtype");
   }
 
   ExitCode run(Console& console) override {
@@ -32,7 +35,7 @@ class ConformanceCommand final : public Command {
 
  private:
   ExitCode run_cases(Console& console) {
-    const CodecCaseFile file = read_codec_cases(*cases_, input_, only_case_);
+    const CodecCaseFile file = read_codec_cases(*cases_, input_, only_);
     Json reports = Json::array();
     NamedTensors written;
     Table failures({"case", "check", "difference", "limit"});
@@ -65,8 +68,7 @@ class ConformanceCommand final : public Command {
 
   ExitCode run_traces(Console& console) {
     if (!model_) throw ConfigError("--model is missing: the model of the trace");
-    const std::vector<TraceResult> results =
-        replay_traces(*trace_, *model_, only_run_, parse_dtype(arithmetic_, "--arithmetic"));
+    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_, parse_dtype(dtype_, "--dtype"));
     Table table({"run", "mean NLL", "expected", "largest difference", "encoded anew", "passed"});
     Json reports = Json::object();
     bool passed = true;
@@ -83,7 +85,7 @@ class ConformanceCommand final : public Command {
   }
 
   std::optional<std::filesystem::path> cases_, input_, output_, trace_, model_;
-  std::string only_case_, only_run_, arithmetic_ = "float32";
+  std::string only_, dtype_ = "float32";
 };
 
 const CommandRegistration<ConformanceCommand> kConformance(

@@ -61,8 +61,8 @@ struct Job {
 class Convert final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.add("model", model_, "DIR", "the source model: a Hugging Face folder, or a llama2.c .bin file");
-    options.require("output", output_, "DIR", "folder for the converted model");
+    options.add("model", model_, "MODEL", "the source model: a Hugging Face folder, or a llama2.c .bin file");
+    options.require("output,o", output_, "FOLDER", "folder for the converted model");
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
@@ -107,8 +107,10 @@ class Convert final : public Command {
     mapped.dtype.reset();
     Checkpoint source = load_checkpoint(config.model.path, mapped);
     source.decoder.compute_dtype = parse_dtype(config.arithmetic, "--dtype");
-    const CalibrationStatistics statistics =
-        first_needs_statistics(jobs) ? calibrate_on(config, source.decoder) : CalibrationStatistics{};
+    Requirements requirements;
+    for (const Job& job : jobs) requirements.merge(job.passes.front().pass->requirements());
+    const Statistics statistics =
+        requirements.empty() ? Statistics{} : calibrate_on(config, source.decoder, requirements);
     DecompositionStore store;
     for (const Job& job : jobs) job.passes.front().pass->announce(spec, store);
     Json reports = Json::array();
@@ -178,15 +180,11 @@ class Convert final : public Command {
   static bool needs_statistics(const std::vector<Job>& jobs) {
     return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) {
       return std::any_of(job.passes.begin(), job.passes.end(),
-                         [](const PlannedPass& one) { return one.pass->needs_statistics(); });
+                         [](const PlannedPass& one) { return !one.pass->requirements().empty(); });
     });
   }
-  static bool first_needs_statistics(const std::vector<Job>& jobs) {
-    return std::any_of(jobs.begin(), jobs.end(),
-                       [](const Job& job) { return job.passes.front().pass->needs_statistics(); });
-  }
-
-  CalibrationStatistics calibrate_on(const ExperimentConfig& config, const Decoder& decoder) const {
+  Statistics calibrate_on(const ExperimentConfig& config, const Decoder& decoder,
+                          const Requirements& requirements) const {
     DataOptions data = config.calibration.value_or(DataOptions{});
     if (calibration_) {
       data.files = {calibration_->string()};
@@ -205,21 +203,22 @@ class Convert final : public Command {
     }
     const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
     Progress bar("calibrate", tokens.tokens(), "tokens");
-    return calibrate(decoder, tokens.rows, {}, [&](std::int64_t count) {
+    return calibrate(decoder, tokens.rows, requirements, {}, [&](std::int64_t count) {
       bar.advance(count);
       check_interrupt();
     });
   }
 
   /// The first pass sees the source model, whose statistics and decompositions jobs share; later ones what it left.
-  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint,
-               const CalibrationStatistics& of_source, DecompositionStore* store, Console& console) const {
+  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint, const Statistics& of_source,
+               DecompositionStore* store, Console& console) const {
     const ModelSpec source = checkpoint.decoder.spec();
     std::vector<PassReport> reports;
     for (const PlannedPass& planned : job.passes) {
       PassInputs inputs;
-      CalibrationStatistics own;
-      if (!reports.empty() && planned.pass->needs_statistics()) own = calibrate_on(config, checkpoint.decoder);
+      Statistics own;
+      const Requirements requirements = planned.pass->requirements();
+      if (!reports.empty() && !requirements.empty()) own = calibrate_on(config, checkpoint.decoder, requirements);
       inputs.statistics = reports.empty() ? &of_source : &own;
       inputs.store = reports.empty() ? store : nullptr;
       inputs.arithmetic = checkpoint.decoder.compute_dtype;

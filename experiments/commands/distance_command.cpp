@@ -35,13 +35,15 @@ class Distance final : public Command {
     options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
     options.add_count("batch-tokens", batch_tokens_, 1, "tokens of one forward pass, padding included");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the source model's folder");
-    options.add("documents", text_.documents.separator, "SEPARATOR", "compare each part between separators by itself");
+    options.add("separator", text_.documents.separator, "TEXT", "compare each part between separators by itself");
     options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
                  "strip lines, make runs of white space one space, drop empty lines");
     options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
                  "leave out, and count, JSON lines that cannot be read or lack the field");
-    options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
+    options.add_count("max-documents", text_.limit, 1, "only the first N documents");
+    options.renamed("documents", "separator");
+    options.renamed("limit-documents", "max-documents");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
     options.add("output,o", output_, "FILE", "write the report with every token's values to this .json file");
   }

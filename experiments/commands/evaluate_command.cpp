@@ -38,21 +38,24 @@ class Evaluate final : public Command {
                 "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
     options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");
     options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
-    options.add_count("limit", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
+    options.add_count("max-items", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
+    options.renamed("limit", "max-items");
     options.add("keep", tasks_request_.keep, "FOLDER", "of --tasks: a killed run goes on from what it left here");
     options.add("predictions", tasks_request_.predictions, "FOLDER",
                 "of --tasks: write what the model answered to LongBench's tasks here");
     options.add_count("context", context_, 2, "tokens of a window; default: the model's context, up to 2048");
     options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
-    options.add("documents", text_.documents.separator, "SEPARATOR",
+    options.add("separator", text_.documents.separator, "TEXT",
                 "score each part between separators by itself; default: the file is one stream");
     options.flag("normalize-whitespace", text_.documents.normalize_whitespace,
                  "strip lines, make runs of white space one space, drop empty lines");
     options.add("field", text_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", text_.documents.skip_bad_lines,
                  "leave out, and count, JSON lines that cannot be read or lack the field");
-    options.add_count("limit-documents", text_.limit, 1, "only the first N documents");
+    options.add_count("max-documents", text_.limit, 1, "only the first N documents");
+    options.renamed("documents", "separator");
+    options.renamed("limit-documents", "max-documents");
     options.add("buckets", buckets_, "N,M,…",
                 "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
     options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
@@ -246,7 +249,7 @@ const CommandRegistration<Evaluate> kEvaluate(
     "evaluate", "perplexity and bits per byte of a model on a text, or its scores on tasks",
     {"mlaforge evaluate --model ../shared/data/weights/stories260K/stories260K.bin "
      "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --stride 128",
-     "mlaforge evaluate --model MODEL --tasks configs/tasks/commonsense.json --limit 200",
+     "mlaforge evaluate --model MODEL --tasks configs/tasks/commonsense.json --max-items 200",
      "mlaforge evaluate --model ../shared/data/weights/tinystories-656k "
      "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --cache "
      "'{\"codec\": {\"name\": \"hqq\", \"bits\": 4}, \"update\": \"requantize\", \"residual\": 128, \"prompt\": "

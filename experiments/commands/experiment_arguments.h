@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/cli/options.h"
+#include "core/cli/options.h"
 #include "experiments/plan/plan.h"
 
 namespace mla {

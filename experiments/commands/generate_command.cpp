@@ -75,7 +75,8 @@ class Generate final : public Command {
     options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
     options.require("prompt", prompts_, "TEXT",
                     "the text to continue, may be empty where the tokenizer has a BOS token; repeat it for a batch");
-    options.add_count("tokens", options_.count, 1, "new tokens at most; the tokenizer's EOS ends the text earlier");
+    options.add_count("new-tokens", options_.count, 1, "at most; the tokenizer's EOS ends the text earlier");
+    options.renamed("tokens", "new-tokens");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add("temperature", options_.temperature, "T", "0: always the likeliest token");
     options.add_count("top-k", options_.top_k, 0, "sample among the K likeliest tokens; 0: all");
@@ -159,7 +160,7 @@ class Generate final : public Command {
  private:
   void check_room(const ModelSpec& spec, std::int64_t prompt) const {
     if (options_.count <= spec.max_positions - prompt || spec.rotary().depends_on_length()) return;
-    throw ConfigError(cat("--tokens: ", prompt, " tokens of the prompt and ", options_.count,
+    throw ConfigError(cat("--new-tokens: ", prompt, " tokens of the prompt and ", options_.count,
                           " new ones are more than the model's context of ", spec.max_positions));
   }
 
@@ -203,9 +204,10 @@ class Generate final : public Command {
 const CommandRegistration<Generate> kGenerate(
     "generate", "continue a prompt",
     {"mlaforge generate --model ../shared/data/weights/stories260K/stories260K.bin --prompt 'Once upon a time' "
-     "--tokens 100",
+     "--new-tokens 100",
      "mlaforge generate --model MODEL --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9 --seed 7 --json",
-     "mlaforge generate --model MODEL --prompt 'One' --prompt 'Two' --tokens 40 --stop '.' --repetition-penalty 1.1",
+     "mlaforge generate --model MODEL --prompt 'One' --prompt 'Two' --new-tokens 40 --stop '.' --repetition-penalty "
+     "1.1",
      "mlaforge generate --model MODEL --prompt 'Once' --cache hqq4"});
 
 }  // namespace

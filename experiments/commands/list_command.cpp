@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/attention/spec.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/factorizer.h"
@@ -70,6 +71,7 @@ Kind prompts() {
 /// Every kind of strategy that a config or checkpoint can name.
 std::vector<Kind> all_kinds() {
   return {kind_of_strategies<Family>("model_type of a model's config.json"),
+          kind_of_strategies<AttentionSpec>("\"kind\" of a layer in a converted model's config.json"),
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
           kind_of_strategies<RopeSelector>("which rotation pairs keep their position embedding"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),

@@ -26,7 +26,7 @@ class Pack final : public Command {
  public:
   void declare(OptionList& options) override {
     options.require("tokenizer", tokenizer_, "PATH", "a tokenizer file, or a folder that holds one");
-    options.require("output", output_, "FILE.mlat", "the shard");
+    options.require("output,o", output_, "FILE.mlat", "the shard");
     options.argument("files", files_, "FILES…",
                      "text, .jsonl or .json, also packed by gzip, zstd or xz, in this order");
     options.add("field", options_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");

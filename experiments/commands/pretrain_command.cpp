@@ -65,7 +65,7 @@ class Pretrain final : public Command {
     Checkpoint model{first_weights(config), config.config, std::filesystem::absolute(config.tokenizer)};
     const DataHashes hashes = data_hashes(config);
     const CellFolder folder(config.output, content_hash(config, hashes));
-    CellTraining keeper(folder, TrainingStage::kLast, config.checkpoint_seconds);
+    CellTraining keeper(folder, "training", config.checkpoint_seconds);
     const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper);
     if (report.status == TrainingStatus::kInterrupted) {
       throw Interrupted(cat(report.message, "; its state is kept, the same command goes on from there"));

@@ -31,7 +31,8 @@ class Requests final : public Command {
     options.add("choice", task_.prompt.choice, "TEMPLATE", "what follows it, such as ' {choice}'");
     options.add_count("few-shot", task_.prompt.few_shot, 0, "solved examples before each question");
     options.add("few-shot-items", task_.prompt.few_shot_items, "FILE", "where to take them from; default: FILE itself");
-    options.add_count("limit", task_.max_items, 0, "only the first N items; 0: all");
+    options.add_count("max-items", task_.max_items, 0, "only the first N items; 0: all");
+    options.renamed("limit", "max-items");
   }
 
   ExitCode run(Console& console) override {
@@ -85,7 +86,7 @@ const CommandRegistration<Requests> kRequests(
     "requests",
     "what a model is asked in a multiple-choice task, as texts and tokens; accuracies of told log-likelihoods",
     {"mlaforge requests ../shared/data/benchmarks/mc_simple/arc_easy_test.jsonl --prompt arc --tokenizer "
-     "../shared/data/tokenizers/smollm --limit 3",
+     "../shared/data/tokenizers/smollm --max-items 3",
      "mlaforge requests ../shared/data/conformance/smollm135m_lighteval/piqa.jsonl --tokenizer "
      "../shared/data/tokenizers/smollm --json"});
 

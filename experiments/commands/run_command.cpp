@@ -33,7 +33,9 @@ class Run final : public Command {
     experiment_.declare(options);
     options.flag("dry-run", dry_run_, "print the plan and stop");
     options.add("only", sweep_.only, "PATTERN", "only cells whose name matches the shell pattern, or contains it");
-    options.add_count("limit", sweep_.limit, 0, "run at most this many cells; finished ones are not counted; 0: all");
+    options.add_count("max-cells", sweep_.limit, 0,
+                      "run at most this many cells; finished ones are not counted; 0: all");
+    options.renamed("limit", "max-cells");
     options.add_count("jobs", jobs_, 1, "local processes to work with, which share the threads");
     options.flag("fail-fast", sweep_.fail_fast, "stop at the first cell that fails");
     options.flag("retry-failed", sweep_.retry_failed, "run cells again that failed before");
@@ -122,7 +124,8 @@ class Run final : public Command {
       throw ConfigError(
           "--jobs starts processes that work on different cells, mpirun ones that work on the same; take one of the "
           "two");
-    if (sweep_.limit > 0) throw ConfigError("--limit counts the cells of one process; it cannot be had with --jobs");
+    if (sweep_.limit > 0)
+      throw ConfigError("--max-cells counts the cells of one process; it cannot be had with --jobs");
     Progress bar("cells", static_cast<std::int64_t>(plan.cells.size()), "cells");
     auto shown = std::chrono::steady_clock::now();
     const auto show = [&] {

@@ -16,7 +16,7 @@ class Toy final : public Command {
  public:
   void declare(OptionList& options) override {
     options.require(
-        "output", output_, "DIR",
+        "output,o", output_, "FOLDER",
         "folder for train.txt, fine_tune.txt, held_out.txt, calibration.txt, tasks/NAME.jsonl and the tokenizer");
     options.add("seed", seed_, "S", "of stories and questions");
     options.add_count("stories", stories_, 1, "stories in train.txt, in the order of lessons");

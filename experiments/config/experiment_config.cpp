@@ -22,6 +22,24 @@ void check_weights(const std::vector<MixtureSource>& mixture, const std::string&
   MixtureSchedule::check_weights(weights, path);
 }
 
+void check_stages(const ExperimentConfig& config) {
+  if (config.stages.empty()) return;
+  if (!config.compress.empty() || config.train)
+    throw ConfigError("stages: give either these, or `compress` and `train`, which are short for two of them");
+  for (std::size_t i = 0; i < config.stages.size(); ++i) {
+    const StageConfig& stage = config.stages[i];
+    const std::string path = cat("stages[", i, "]");
+    if (!stage.compress.is_array())
+      throw ConfigError(cat(path, ".compress: expected a list of passes, found ", kind_of(stage.compress)));
+    if (stage.compress.empty() != stage.train.has_value())
+      throw ConfigError(cat(path, ": a stage has either `compress` or `train`"));
+    if (stage.train && stage.train->partial_rope_steps > 0) {
+      throw ConfigError(cat(path, ".train.partial_rope_steps: stages say this as {\"compress\": [partial_rope]}, ",
+                            "{\"train\": …}, {\"compress\": [low_rank]}, {\"train\": …}"));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(const std::string& path) const {
@@ -68,12 +86,22 @@ void TrainConfig::validate(const std::string& path) const {
   }
 }
 
+std::vector<std::pair<std::string, const TrainConfig*>> ExperimentConfig::trainings() const {
+  std::vector<std::pair<std::string, const TrainConfig*>> all;
+  if (train) all.emplace_back("train", &*train);
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    if (stages[i].train) all.emplace_back(cat("stages[", i, "].train"), &*stages[i].train);
+  }
+  return all;
+}
+
 void ExperimentConfig::validate() const {
   if (model.path.empty()) throw ConfigError("model.path: name a model folder or a llama2.c .bin file");
   check_choice("arithmetic", arithmetic, {"float32", "float64"});
   if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
   if (calibration) calibration->validate("calibration");
-  if (train) train->validate("train");
+  for (const auto& [path, one] : trainings()) one->validate(path);
+  check_stages(*this);
   if (!(checkpoint_seconds >= 0)) {
     throw ConfigError(cat("checkpoint_seconds = ", checkpoint_seconds, ": must not be negative"));
   }
@@ -98,6 +126,8 @@ void ExperimentConfig::validate() const {
     names.push_back(label);
   }
 }
+
+StrategyFields StageConfig::strategies() { return {{"compress", strategy_identity<Pass>}}; }
 
 StrategyFields ExperimentConfig::strategies() { return {{"compress", strategy_identity<Pass>}}; }
 

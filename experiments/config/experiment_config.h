@@ -81,6 +81,19 @@ struct TrainConfig {
   void validate(const std::string& path) const;
 };
 
+/// One stage of an experiment: passes, or training.
+struct StageConfig {
+  Json compress = Json::array();
+  std::optional<TrainConfig> train;
+
+  static StrategyFields strategies();
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("compress", self.compress, "passes in order, on the model as the stages before leave it");
+    visit("train", self.train, "fine-tuning of it");
+  }
+};
+
 struct ExperimentConfig {
   std::string name;
   std::string description;
@@ -89,6 +102,7 @@ struct ExperimentConfig {
   Json compress = Json::array();
   std::string arithmetic = "float32";
   std::optional<TrainConfig> train;
+  std::vector<StageConfig> stages;
   std::vector<EvaluationConfig> evaluate;
   std::optional<CachedDecodingConfig> cache;
   std::string results = "results";
@@ -110,6 +124,8 @@ struct ExperimentConfig {
     visit("compress", self.compress, "passes in order: [{\"name\": …}]; empty: the source model as it is");
     visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
     visit("train", self.train, "fine-tuning after compression; absent: none");
+    visit("stages", self.stages,
+          "instead of `compress` and `train`: [{\"compress\": […]}, {\"train\": {…}}, …] in order, each measured");
     visit("evaluate", self.evaluate, "what to measure, before compression, after it and after fine-tuning");
     visit("cache", self.cache, "also decode the texts of `evaluate` through a cache stored like this; absent: do not");
     visit("results", self.results, "folder of all records");
@@ -117,6 +133,9 @@ struct ExperimentConfig {
     visit("seed", self.seed, "of all random streams");
     visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
+
+  /// All that is trained on, with the config path of each.
+  std::vector<std::pair<std::string, const TrainConfig*>> trainings() const;
 
   /// Throws ConfigError for values that make no sense, whatever the model.
   void validate() const;

@@ -20,6 +20,7 @@ namespace {
 constexpr double kPlainTolerance = 1e-4;  // nats a token
 constexpr double kTokenTolerance = 1e-3;
 constexpr double kMeanTolerance = 1e-2;            // where single codes flip
+constexpr std::int64_t kMostResidual = 1 << 20;    // tokens: memory is kept for them
 constexpr std::size_t kLongestDescription = 1000;  // of a cache: it is looked through by regular expressions
 
 /// The value of "key=…" in a description, or "".
@@ -45,7 +46,8 @@ std::int64_t number_of(const std::string& text, const std::string& key, const st
 /// Tokens that stay as they are.
 std::int64_t residual_of(const std::string& text, const std::string& key, const std::string& where) {
   const std::int64_t residual = number_of(text, key, where);
-  if (residual < 0) throw DataError(cat(where, ": ", key, "=", residual, " in '", text, "': must be at least 0"));
+  if (residual < 0 || residual > kMostResidual)
+    throw DataError(cat(where, ": ", key, "=", residual, " in '", text, "': must be between 0 and ", kMostResidual));
   return residual;
 }
 

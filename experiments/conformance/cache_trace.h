@@ -42,8 +42,8 @@ TraceCache parse_trace_cache(const std::string& description, std::int64_t prompt
 
 /// Reads {"ids", "prompt", "runs": {name: {"cache", "nll", …}}} and decodes with each run's cache. A run passes when
 /// every token's NLL is within 1e-3 (1e-4 without a codec) or, where single codes flip, the mean within 1e-2; a run
-/// that "failed" passes when it is refused. `only` not empty: the run of that name. Throws DataError naming file, key and
-/// what stands there for a trace of another form.
+/// that "failed" passes when it is refused. `only` not empty: the run of that name. Throws DataError naming file, key
+/// and what stands there for a trace of another form.
 std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const std::filesystem::path& model,
                                        const std::string& only, at::ScalarType arithmetic = at::ScalarType::Float);
 

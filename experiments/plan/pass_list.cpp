@@ -12,7 +12,8 @@ std::vector<PlannedPass> plan_passes(const Json& list, const std::string& path, 
   for (std::size_t i = 0; i < list.size(); ++i) {
     PlannedPass planned;
     planned.config = list[i];
-    planned.pass = Registry<Pass>::instance().make(planned.config, cat(path, "[", i, "]"));
+    planned.path = cat(path, "[", i, "]");
+    planned.pass = Registry<Pass>::instance().make(planned.config, planned.path);
     planned.name = planned.config.at("name").get<std::string>();
     planned.before = planned_spec(passes, spec);
     planned.after = planned.pass->plan(planned.before);

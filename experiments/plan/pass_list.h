@@ -13,6 +13,7 @@ namespace mla {
 /// One pass in its place.
 struct PlannedPass {
   std::string name;  ///< registered
+  std::string path;  ///< where the config states it, "compress[0]"
   Json config;       ///< {"name": …, options}
   std::unique_ptr<Pass> pass;
   ModelSpec before, after;

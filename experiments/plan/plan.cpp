@@ -18,8 +18,9 @@ constexpr const char* kBaseline = "baseline";
 
 /// Whether a grid's path is about compression, or what only that uses: a baseline has none of it.
 bool is_about_compression(const std::string& path) {
-  return path.starts_with("compress") || path.starts_with("calibration") || path.starts_with("arithmetic") ||
-         path == "train.partial_rope_steps";
+  const bool of_stage = path.starts_with("stages") && path.find(".compress") != std::string::npos;
+  return of_stage || path.starts_with("compress") || path.starts_with("calibration") ||
+         path.starts_with("arithmetic") || path == "train.partial_rope_steps";
 }
 
 /// The cell that `cell` is compared with: the same fine-tuning and evaluation, nothing compressed.
@@ -27,6 +28,14 @@ Cell baseline_of(const Cell& cell) {
   Cell baseline{kBaseline, {{"compress", Json::array()}}, cell.config};
   baseline.config["compress"] = Json::array();
   baseline.config.erase("calibration");
+  if (baseline.config.contains("stages") && baseline.config["stages"].is_array()) {
+    Json training = Json::array();
+    for (const Json& stage : baseline.config["stages"]) {
+      if (stage.is_object() && stage.contains("train")) training.push_back(stage);
+    }
+    baseline.config["stages"] = std::move(training);
+    if (baseline.config["compress"].empty()) baseline.config.erase("compress");
+  }
   if (baseline.config.contains("train") && baseline.config["train"].is_object())
     baseline.config["train"].erase("partial_rope_steps");
   for (const auto& [path, value] : cell.overrides.items()) {
@@ -60,11 +69,65 @@ bool take_flag(Json& config, const char* key) {
   return value;
 }
 
-void check_stages(const CellPlan& plan) {
+/// The stages that `partial_rope_steps` stands for: partial RoPE, its training, the low-rank step, the rest of the
+/// steps.
+void plan_split_stages(CellPlan& plan) {
   const std::string path = "train.partial_rope_steps";
+  plan.passes = plan_passes(plan.options.compress, "compress", plan.spec);
   if (plan.passes.size() != 1)
     throw ConfigError(cat(path, ": two stages need one pass under `compress`, found ", plan.passes.size()));
-  if (plan.steps().size() != 2) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
+  std::vector<PlannedPass> steps = plan.steps();
+  if (steps.size() != 2) throw ConfigError(cat(path, ": compress[0] has no stage of partial RoPE"));
+  plan.passes = std::move(steps);
+  const TrainConfig& train = *plan.options.train;
+  plan.stages = {{"", 0, 1, {}, "", "", false},
+                 {"partial_rope", 0, 0, train.first_stage(), "fine-tune partial RoPE", "partial_rope_training", false},
+                 {"converted", 1, 1, {}, "", "", false},
+                 {"fine_tuned", 0, 0, train.last_stage(), "fine-tune", "training", true}};
+}
+
+/// Earlier stages of a kind are numbered, the last of each has the name that a config without stages has.
+void name_stages(std::vector<StagePlan>& stages) {
+  for (const bool training : {false, true}) {
+    const std::string name = training ? "fine_tuned" : "converted";
+    StagePlan* last = nullptr;
+    int count = 0;
+    for (StagePlan& stage : stages) {
+      if (stage.train.has_value() != training) continue;
+      ++count;
+      stage.label = cat(name, "_", count);
+      if (training) {
+        stage.title = cat("fine-tune, stage ", count);
+        stage.state = cat("training_", count);
+      }
+      last = &stage;
+    }
+    if (last == nullptr) continue;
+    last->label = name;
+    if (training) {
+      last->title = "fine-tune";
+      last->state = "training";
+    }
+  }
+}
+
+void plan_stages(CellPlan& plan) {
+  std::vector<StageConfig> stages = plan.options.stages;
+  if (stages.empty()) {
+    if (!plan.options.compress.empty()) stages.push_back({plan.options.compress, {}});
+    if (plan.options.train) stages.push_back({Json::array(), plan.options.train});
+  }
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const std::string path = plan.options.stages.empty() ? "compress" : cat("stages[", i, "].compress");
+    StagePlan stage;
+    stage.first_pass = plan.passes.size();
+    stage.train = stages[i].train;
+    for (PlannedPass& pass : plan_passes(stages[i].compress, path, plan.planned()))
+      plan.passes.push_back(std::move(pass));
+    stage.passes = plan.passes.size() - stage.first_pass;
+    plan.stages.push_back(std::move(stage));
+  }
+  name_stages(plan.stages);
 }
 
 CellPlan plan_cell(Cell cell, const std::string& experiment) {
@@ -78,13 +141,15 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   plan.options.name = experiment;
   plan.options.validate();
   plan.spec = load_spec(plan.options.model.path);
-  plan.passes = plan_passes(plan.options.compress, "compress", plan.spec);
-  for (std::size_t i = 0; i < plan.passes.size(); ++i) {
-    if (plan.passes[i].pass->needs_statistics() && !plan.options.calibration) {
-      throw ConfigError(cat("compress[", i, "]: this pass measures statistics on data; state it under `calibration`"));
-    }
+  if (plan.options.train && plan.options.train->partial_rope_steps > 0) {
+    plan_split_stages(plan);
+  } else {
+    plan_stages(plan);
   }
-  if (plan.options.train && plan.options.train->partial_rope_steps > 0) check_stages(plan);
+  for (const PlannedPass& pass : plan.passes) {
+    if (!pass.pass->requirements().empty() && !plan.options.calibration)
+      throw ConfigError(cat(pass.path, ": this pass measures statistics on data; state it under `calibration`"));
+  }
   if (plan.options.cache) {
     const CachedDecodingConfig& cache = *plan.options.cache;
     const CachedTokens tokens{cache.decoding.prompt, cache.decoding.context - 1};
@@ -100,6 +165,20 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
 std::vector<PlannedPass> CellPlan::steps() const {
   if (passes.size() != 1) return {};
   return plan_passes(passes.front().pass->steps(), "compress", spec);
+}
+
+bool CellPlan::trains() const {
+  return std::any_of(stages.begin(), stages.end(), [](const StagePlan& stage) { return stage.train.has_value(); });
+}
+
+std::int64_t CellPlan::training_tokens() const {
+  std::int64_t tokens = 0;
+  for (const StagePlan& stage : stages) {
+    if (!stage.train) continue;
+    const TrainOptions& train = stage.train->options;
+    tokens += train.steps * train.batch_rows * train.accumulation * train.sequence_length;
+  }
+  return tokens;
 }
 
 Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides& overrides) {

@@ -14,6 +14,18 @@
 
 namespace mla {
 
+/// One stage of a cell: some of its passes, or training.
+struct StagePlan {
+  /// Under which the model after it is measured, the last compression as "converted", the last training as
+  /// "fine_tuned"; empty: it is not.
+  std::string label;
+  std::size_t first_pass = 0, passes = 0;  ///< of CellPlan::passes
+  std::optional<TrainConfig> train;
+  std::string title;               ///< of training, for people
+  std::string state;               ///< name under which its training state is kept
+  bool continues_batches = false;  ///< training goes on in the text where the training before stopped
+};
+
 /// One cell of an experiment, ready to run.
 struct CellPlan {
   std::string name;
@@ -21,14 +33,18 @@ struct CellPlan {
   Json expanded;   ///< the same as it runs, which is what the record tells
   Json overrides;  ///< its place in the grid
   ExperimentConfig options;
-  ModelSpec spec;  ///< of the source model
-  std::vector<PlannedPass> passes;
-  std::filesystem::path record;  ///< where its record goes
+  ModelSpec spec;                   ///< of the source model
+  std::vector<PlannedPass> passes;  ///< of all stages
+  std::vector<StagePlan> stages;    ///< in order
+  std::filesystem::path record;     ///< where its record goes
 
   /// The model after all passes; that of the source where there are none.
   const ModelSpec& planned() const { return planned_spec(passes, spec); }
   /// The steps of a single pass that has some, planned; else none.
   std::vector<PlannedPass> steps() const;
+  bool trains() const;
+  /// At most: rows may be shorter than the sequence length.
+  std::int64_t training_tokens() const;
   double cache_ratio() const { return mla::cache_ratio(spec, planned()); }
 };
 

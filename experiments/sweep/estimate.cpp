@@ -40,16 +40,18 @@ class Counter {
     const ExperimentConfig& options = cell.options;
     double evaluation = 0;
     for (const EvaluationConfig& task : options.evaluate) evaluation += evaluated(options.model, task);
-    const std::int64_t stages = !cell.passes.empty() + options.train.has_value();
+    const std::int64_t stages = std::count_if(cell.stages.begin(), cell.stages.end(),
+                                              [](const StagePlan& stage) { return !stage.label.empty(); });
     double tokens = evaluation * static_cast<double>(stages);
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
-                                        [](const PlannedPass& one) { return one.pass->needs_statistics(); });
+                                        [](const PlannedPass& one) { return !one.pass->requirements().empty(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
-    if (options.train) {
-      const TrainOptions& train = options.train->options;
+    for (const StagePlan& stage : cell.stages) {
+      if (!stage.train) continue;
+      const TrainOptions& train = stage.train->options;
       tokens += (kTrainingFactor + (train.loss.needs_teacher() ? 1 : 0)) *
                 static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
     }
@@ -105,7 +107,7 @@ SharedWork shared_work(const ExperimentPlan& plan) {
   for (const CellPlan& cell : plan.cells) {
     const Json model = write_fields(cell.options.model);
     models.insert(cell.options.model.path);
-    const auto needs = [](const PlannedPass& one) { return one.pass->needs_statistics(); };
+    const auto needs = [](const PlannedPass& one) { return !one.pass->requirements().empty(); };
     if (std::any_of(cell.passes.begin(), cell.passes.end(), needs)) {
       calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
       ++work.calibrated;

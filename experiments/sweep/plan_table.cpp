@@ -14,13 +14,6 @@ std::int64_t cached_elements(const CellPlan& cell) { return mla::cached_elements
 
 std::int64_t parameters(const CellPlan& cell) { return count_parameters(cell.planned()).total(); }
 
-/// At most: rows may be shorter than the sequence length.
-std::int64_t training_tokens(const CellPlan& cell) {
-  if (!cell.options.train) return 0;
-  const TrainOptions& train = cell.options.train->options;
-  return train.steps * train.batch_rows * train.accumulation * train.sequence_length;
-}
-
 }  // namespace
 
 void print_plan(const ExperimentPlan& plan, std::ostream& out) {
@@ -30,7 +23,7 @@ void print_plan(const ExperimentPlan& plan, std::ostream& out) {
   for (const CellPlan& cell : plan.cells) {
     table.add({cell.name, grouped(cached_elements(cell)), grouped(kCacheBytes * cached_elements(cell)),
                cat(rounded(100 * cell.cache_ratio(), 4), " %"), grouped(parameters(cell)),
-               grouped(training_tokens(cell))});
+               grouped(cell.training_tokens())});
   }
   table.print(out);
   for (const InvalidCell& cell : plan.invalid) out << "left out: " << cell.name << ": " << cell.reason << "\n";
@@ -51,7 +44,7 @@ Json plan_to_json(const ExperimentPlan& plan) {
                      {"cached_bytes_per_token_bfloat16", kCacheBytes * cached_elements(cell)},
                      {"cache_ratio", cell.cache_ratio()},
                      {"parameters", parameters(cell)},
-                     {"training_tokens", training_tokens(cell)}});
+                     {"training_tokens", cell.training_tokens()}});
   }
   Json invalid = Json::array();
   for (const InvalidCell& cell : plan.invalid) invalid.push_back({{"cell", cell.name}, {"reason", cell.reason}});

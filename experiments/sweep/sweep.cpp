@@ -1,12 +1,9 @@
 #include "experiments/sweep/sweep.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <chrono>
-#include <fstream>
+#include <cmath>
 #include <list>
-#include <new>
 #include <set>
 #include <thread>
 
@@ -14,16 +11,14 @@
 #include "core/base/file.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
-#include "core/base/numerics_version.h"
 #include "core/base/progress.h"
 #include "core/base/shell.h"
-#include "core/store/record_contents.h"
-#include "core/store/record_file.h"
 #include "experiments/cell/claim.h"
 #include "experiments/cell/identity.h"
 #include "experiments/cli/failure.h"
 #include "experiments/cli/processes.h"
 #include "experiments/sweep/estimate.h"
+#include "experiments/sweep/finished_records.h"
 #include "experiments/sweep/run_summary.h"
 
 namespace mla {
@@ -32,10 +27,6 @@ namespace {
 using std::filesystem::path;
 
 constexpr auto kPoll = std::chrono::milliseconds(300);
-
-bool matches(const std::string& pattern, const std::string& name) {
-  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 || name.find(pattern) != std::string::npos;
-}
 
 /// While it lives, progress of any kind is shown in the cell's folder too.
 class ActivityShown {
@@ -48,44 +39,17 @@ class ActivityShown {
   ActivityShown& operator=(const ActivityShown&) = delete;
 };
 
-/// Whether `file` is a record of this content that need not be made again. Throws DataError for one that is damaged.
-bool holds_result(const path& file, const CellIdentity& identity, const SweepOptions& options) {
-  std::error_code error;
-  if (!std::filesystem::exists(file, error) && !error) return false;
-  const RecordHead head = read_record_head(file);
-  if (!identity.names(head.content_hash)) return false;
-  const bool redo = options.force || (options.retry_failed && head.status == RunStatus::kFailed);
-  return !redo || std::filesystem::last_write_time(file, error) >= options.started;
-}
-
-/// Whether `file` is the record of an attempt at this content that failed.
-bool holds_failure(const path& file, const CellIdentity& identity) {
-  try {
-    const RecordHead head = read_record_head(file);
-    return identity.names(head.content_hash) && head.status == RunStatus::kFailed;
-  } catch (const std::exception&) {
-    return false;  // missing, or damaged
-  }
-}
-
 /// Whether nothing can be renamed to a record's name.
 bool is_blocked(const path& record) {
   std::error_code error;
   return std::filesystem::is_directory(std::filesystem::symlink_status(record, error));
 }
 
-/// The record that a cell of this content has under whatever name.
-std::optional<path> record_of_content(const path& results, const CellIdentity& identity) {
-  auto record = CellFolder(results, identity.hash).record();
-  if (!record && !identity.earlier.empty()) record = CellFolder(results, identity.earlier).record();
-  return record;
-}
-
 class Sweep {
  public:
   Sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance, const SweepOptions& options,
         std::ostream& text)
-      : session_(session), provenance_(provenance), options_(options), text_(text) {
+      : session_(session), provenance_(provenance), options_(options), text_(text), finished_(options) {
     for (const CellPlan* cell : select_cells(plan, options.only)) outcomes_.push_back({cell, {}});
     for (CellOutcome& outcome : outcomes_) {
       open_.push_back({&outcome, identify(*outcome.cell, session), decomposition_key(*outcome.cell)});
@@ -196,7 +160,7 @@ class Sweep {
     const CellPlan& cell = *outcome.cell;
     if (outcome.failed() || !lacks_model(cell, hash)) return;
     outcome.lacks_model = true;
-    if (cell.options.train) {
+    if (cell.trains()) {
       log_warning(cat(cell.name, ": complete already, but its model is not in ", model_folder(cell).string(),
                       " and its training state is gone; to train it again and save it: --force --only ",
                       shell_quoted(cell.name)));
@@ -247,56 +211,15 @@ class Sweep {
     forget(folder, outcome.failed());
   }
 
-  /// A record of this content that need not be made again.
-  std::optional<RunRecord> record_at(const path& file, const CellIdentity& identity) {
-    try {
-      if (!holds_result(file, identity, options_)) return {};
-      return read_record(file);
-    } catch (const std::bad_alloc&) {
-      throw;  // says nothing of the file
-    } catch (const NewerRecord&) {
-      throw;  // a result that this program must not write over
-    } catch (const std::exception& error) {
-      if (damaged_.insert(file).second) log_warning(cat("made again: ", error.what()));
-      return {};
-    }
-  }
-
-  /// The finished record of a cell under its own name. One that another experiment made is copied and named anew.
-  std::optional<RunRecord> finished_record(const CellPlan& cell, const CellIdentity& identity) {
-    if (auto own = record_at(cell.record, identity)) return own;
-    const auto elsewhere = record_of_content(cell.options.results, identity);
-    auto record = elsewhere ? record_at(*elsewhere, identity) : std::nullopt;
-    if (!record) return {};
-    record->head.experiment = cell.options.name;
-    record->head.cell = cell.name;
-    record->config = cell.expanded;
-    record->overrides = cell.overrides;
-    write_record(cell.record, *record);
-    return record;
-  }
-
-  /// What a reader of a finished record should know.
-  static std::string remark(const CellOutcome& outcome) {
-    std::string text;
-    const std::int64_t version = outcome.record->provenance.numerics_version;
-    if (version != kNumericsVersion)
-      text = cat(", by a program of numerics version ", version, " (this one's is ", kNumericsVersion,
-                 "); --force runs it again");
-    if (check_record(outcome.cell->record).state == RecordState::kAnnotated)
-      text += "; another program has added to its record";
-    return text;
-  }
-
   bool found(CellOutcome& outcome, const CellIdentity& identity) {
-    outcome.record = finished_record(*outcome.cell, identity);
+    outcome.record = finished_.find(*outcome.cell, identity);
     if (!outcome.record) return false;
     const std::string& name = outcome.cell->name;
     if (outcome.failed()) {
       log_warning(cat(name, ": failed before (", outcome.record->head.message, "); --retry-failed runs it again"));
       stopped_ = options_.fail_fast;
     } else {
-      log_info(cat(name, ": complete already", remark(outcome)));
+      log_info(cat(name, ": complete already", remark_on(*outcome.record, outcome.cell->record)));
     }
     return true;
   }
@@ -359,7 +282,7 @@ class Sweep {
   std::ostream& text_;
   std::vector<CellOutcome> outcomes_;
   std::list<Open> open_;
-  std::set<path> damaged_;                   // records that were warned of
+  FinishedRecords finished_;
   std::set<std::string> decomposed_, busy_;  // decompositions made here; those that cells claimed by others need
   bool yields_ = true;
   std::int64_t ran_ = 0;
@@ -368,58 +291,6 @@ class Sweep {
 };
 
 }  // namespace
-
-std::vector<const CellPlan*> select_cells(const ExperimentPlan& plan, const std::string& only) {
-  std::vector<const CellPlan*> cells;
-  for (const CellPlan& cell : plan.cells) {
-    if (cell.name == only) return {&cell};
-    if (only.empty() || matches(only, cell.name)) cells.push_back(&cell);
-  }
-  if (cells.empty()) {
-    throw ConfigError(cat("--only ", only, ": no cell has such a name; the first of ", plan.cells.size(), " is ",
-                          plan.cells.front().name));
-  }
-  return cells;
-}
-
-namespace {
-
-/// The hash that a cell's record has, or will have: one of the earlier rule stays where it is.
-std::string hash_in_plan(const CellPlan& cell, const CellIdentity& identity) {
-  try {
-    const RecordHead head = read_record_head(cell.record);
-    if (identity.names(head.content_hash)) return head.content_hash;
-  } catch (const std::exception&) {  // missing, or damaged, and then made again
-  }
-  return identity.hash;
-}
-
-}  // namespace
-
-void write_plan_file(const ExperimentPlan& plan, Session& session) {
-  Json cells = Json::array();
-  for (const CellPlan& cell : plan.cells) {
-    cells.push_back({{"cell", cell.name}, {"content_hash", hash_in_plan(cell, identify(cell, session))}});
-  }
-  const path folder = plan.cells.front().record.parent_path();
-  write_file_in_turn(folder / "plan.json", Json{{"experiment", plan.name}, {"cells", cells}}.dump(1) + "\n");
-}
-
-std::vector<const CellPlan*> unfinished_cells(const ExperimentPlan& plan, Session& session,
-                                              const SweepOptions& options) {
-  std::vector<const CellPlan*> cells = select_cells(plan, options.only);
-  std::erase_if(cells, [&](const CellPlan* cell) {
-    const CellIdentity identity = identify(*cell, session);
-    const auto elsewhere = record_of_content(cell->options.results, identity);
-    try {
-      return holds_result(cell->record, identity, options) ||
-             (elsewhere && holds_result(*elsewhere, identity, options));
-    } catch (const DataError&) {
-      return false;
-    }
-  });
-  return cells;
-}
 
 std::vector<CellOutcome> run_sweep(const ExperimentPlan& plan, Session& session, const Provenance& provenance,
                                    const SweepOptions& options, std::ostream& text) {

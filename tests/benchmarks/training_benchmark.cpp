@@ -14,7 +14,6 @@
 #include "core/base/error.h"
 #include "core/base/memory.h"
 #include "core/base/registry.h"
-#include "core/compress/calibrate.h"
 #include "core/compress/pass.h"
 #include "core/model/initialize.h"
 #include "core/ops/matrix_product.h"

@@ -34,11 +34,11 @@ std::vector<std::vector<std::int32_t>> calibration_rows(const ModelSpec& spec) {
 
 Decoder converted(const Decoder& source, const Json& config, PassReport* report = nullptr) {
   const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
-  CalibrationStatistics statistics;
+  Statistics statistics;
   PassInputs inputs;
   inputs.arithmetic = source.compute_dtype;
-  if (pass->needs_statistics()) {
-    statistics = calibrate(source, calibration_rows(source.spec()), {}, {});
+  if (!pass->requirements().empty()) {
+    statistics = calibrate(source, calibration_rows(source.spec()), pass->requirements(), {}, {});
     inputs.statistics = &statistics;
   }
   Decoder decoder = source.clone();
@@ -120,7 +120,7 @@ TEST_P(Equality, TwoStagesWithoutTrainingAreOne) {
     PassReport at_once;
     const Decoder expected = converted(source, config, &at_once);
     const auto pass = Registry<Pass>::instance().make(config, "compress[0]");
-    const CalibrationStatistics statistics = calibrate(source, calibration_rows(source.spec()), {}, {});
+    const Statistics statistics = calibrate(source, calibration_rows(source.spec()), pass->requirements(), {}, {});
     PassInputs inputs;
     inputs.arithmetic = source.compute_dtype;
     inputs.statistics = &statistics;

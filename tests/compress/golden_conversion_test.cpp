@@ -45,8 +45,9 @@ class GoldenConversion : public testing::TestWithParam<std::string> {
     options.dtype = at::kDouble;
     return load_checkpoint(model_folder(), options);
   }
-  static CalibrationStatistics statistics(const Decoder& decoder, const Json& golden) {
-    return calibrate(decoder, golden["calibration_ids"].get<std::vector<std::vector<std::int32_t>>>(), {}, {});
+  static Statistics statistics(const Decoder& decoder, const Json& golden) {
+    return calibrate(decoder, golden["calibration_ids"].get<std::vector<std::vector<std::int32_t>>>(),
+                     {kQueryPairNorms, kKeyPairNorms}, {}, {});
   }
 };
 
@@ -61,10 +62,11 @@ TEST_P(GoldenConversion, CalibrationNorms) {
   MLA_NEEDS_SHARED("data/conformance/mha2mla_conversion");
   const Json golden = read_json(golden_folder() / "golden.json");
   const Checkpoint source = load();
-  const CalibrationStatistics found = statistics(source.decoder, golden);
-  for (std::size_t layer = 0; layer < found.layers.size(); ++layer) {
+  const Statistics found = statistics(source.decoder, golden);
+  for (std::size_t layer = 0; layer < source.decoder.layers.size(); ++layer) {
+    const PairNorms measured = found.pair_norms(static_cast<std::int64_t>(layer));
     for (const auto& [name, norms] :
-         {std::pair{"mean_norm_q", &found.layers[layer].query}, std::pair{"mean_norm_k", &found.layers[layer].key}}) {
+         {std::pair{"mean_norm_q", &measured.query}, std::pair{"mean_norm_k", &measured.key}}) {
       for (std::size_t head = 0; head < norms->size(); ++head) {
         for (std::size_t pair = 0; pair < norms->at(head).size(); ++pair) {
           EXPECT_NEAR(norms->at(head)[pair], golden[name][layer][head][pair].get<double>(), kExact);
@@ -80,7 +82,7 @@ TEST_P(GoldenConversion, EveryCase) {
   const Json golden = read_json(golden_folder() / "golden.json");
   const WeightMap last_logits = read_safetensors(golden_folder() / "last_logits.safetensors");
   const Checkpoint source = load();
-  const CalibrationStatistics norms = statistics(source.decoder, golden);
+  const Statistics norms = statistics(source.decoder, golden);
   const at::Tensor ids = id_tensor(golden["eval_ids"]);
   EXPECT_NEAR(mean_nll(source.decoder.forward(ids), ids), golden["source"]["mean_nll"].get<double>(), kExact);
 

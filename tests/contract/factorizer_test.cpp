@@ -88,7 +88,7 @@ TEST(FactorizerContract, FullRankGivesTheWeightsBack) {
     const auto strategy = Factorizers::instance().make(config_with(name, largest_d_kv(name, geometry, layer)), "x");
     const Weights original = weights(layer, geometry, at::kDouble);
     const std::int64_t width = strategy->latent_width(layer, geometry);
-    const Factorization factors = strategy->decompose(original.key, original.value, width)->truncate(width);
+    const Factorization factors = strategy->decompose({original.key, original.value, {}}, width)->truncate(width);
     EXPECT_LT(relative(rebuilt(factors.up_key, factors.key, factors) - original.key, original.key), kFullRank);
     EXPECT_LT(relative(rebuilt(factors.up_value, factors.value, factors) - original.value, original.value), kFullRank);
     EXPECT_LT(factors.error.joint, kFullRank);
@@ -103,7 +103,7 @@ TEST(FactorizerContract, ReportsTheTrueErrorAndItsShapes) {
       for (std::int64_t d_kv = 1; d_kv <= largest_d_kv(name, geometry, layer); ++d_kv) {
         const auto strategy = Factorizers::instance().make(config_with(name, d_kv), "x");
         const std::int64_t width = strategy->latent_width(layer, geometry);
-        const Factorization factors = strategy->decompose(original.key, original.value, width)->truncate(width);
+        const Factorization factors = strategy->decompose({original.key, original.value, {}}, width)->truncate(width);
         EXPECT_EQ(factors.down.sizes(), (std::vector<std::int64_t>{width, geometry.hidden}));
         EXPECT_EQ(factors.down.scalar_type(), dtype);
         EXPECT_EQ(elements(factors.down) + elements(factors.up_key) + elements(factors.up_value),
@@ -124,13 +124,13 @@ TEST(FactorizerContract, CutsOneDecompositionToEveryWidth) {
   for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
     const Weights original = weights(layer, geometry, at::kDouble);
     const auto largest = Factorizers::instance().make(config_with(name, largest_d_kv(name, geometry, layer)), "x");
-    const auto once = largest->decompose(original.key, original.value, largest->latent_width(layer, geometry));
+    const auto once = largest->decompose({original.key, original.value, {}}, largest->latent_width(layer, geometry));
     double before = -1;
     for (std::int64_t d_kv = largest_d_kv(name, geometry, layer); d_kv >= 1; --d_kv) {
       const auto strategy = Factorizers::instance().make(config_with(name, d_kv), "x");
       const std::int64_t width = strategy->latent_width(layer, geometry);
       const Factorization cut = once->truncate(width);
-      const Factorization direct = strategy->decompose(original.key, original.value, width)->truncate(width);
+      const Factorization direct = strategy->decompose({original.key, original.value, {}}, width)->truncate(width);
       EXPECT_TRUE(at::allclose(cut.down, direct.down, kFullRank, kFullRank));
       EXPECT_EQ(cut.key, direct.key);
       EXPECT_EQ(cut.value, direct.value);
@@ -141,12 +141,70 @@ TEST(FactorizerContract, CutsOneDecompositionToEveryWidth) {
   });
 }
 
+/// Inputs that prefer some directions by far, fewer than there are, and the moment of as many again.
+at::Tensor skewed_moment(std::int64_t hidden) {
+  const at::Generator generator = at::detail::createCPUGenerator(9);
+  const at::Tensor scale = at::pow(0.8, at::arange(hidden, at::kDouble));
+  const at::Tensor inputs = at::mm(at::randn({hidden - 3, hidden}, generator, at::kDouble) * scale,
+                                   at::randn({hidden, hidden}, generator, at::kDouble));
+  return at::mm(inputs.t(), inputs) / static_cast<double>(inputs.size(0));
+}
+
+/// E|(W - up down) x|^2 over inputs of this moment, keys and values together.
+double output_error(const Weights& original, const Factorization& factors, const at::Tensor& moment) {
+  const at::Tensor left = at::cat({original.key - rebuilt(factors.up_key, factors.key, factors),
+                                   original.value - rebuilt(factors.up_value, factors.value, factors)});
+  return at::trace(at::mm(at::mm(left, moment), left.t())).item<double>();
+}
+
+TEST(FactorizerContract, TheMetricOutputsLosesNoMoreOfOutputsThanThePlainOne) {
+  for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
+    if (!Factorizers::instance().find(name, "x").defaults.contains("metric")) return;
+    const Weights original = weights(layer, geometry, at::kDouble);
+    const at::Tensor moment = skewed_moment(geometry.hidden);
+    const std::int64_t largest = largest_d_kv(name, geometry, layer);
+    Json outputs = config_with(name, largest);
+    outputs["metric"] = "outputs";
+    const auto plain = Factorizers::instance().make(config_with(name, largest), "x"),
+               measured = Factorizers::instance().make(outputs, "x");
+    EXPECT_FALSE(plain->needs_input_moment());
+    EXPECT_TRUE(measured->needs_input_moment());
+    EXPECT_NE(plain->sharing_key(), measured->sharing_key());
+    const std::int64_t width = plain->latent_width(layer, geometry);
+    const auto by_weights = plain->decompose({original.key, original.value, {}}, width),
+               by_outputs = measured->decompose({original.key, original.value, moment}, width);
+    const double scale = output_error(original,
+                                      {at::zeros({width, geometry.hidden}, at::kDouble),
+                                       at::zeros({original.key.size(0), width}, at::kDouble),
+                                       at::zeros({original.value.size(0), width}, at::kDouble),
+                                       {0, width},
+                                       {0, width},
+                                       {},
+                                       {},
+                                       {}},
+                                      moment);
+    const std::int64_t least = plain->compresses_keys() ? 1 : original.key.size(0) + 1;
+    double before = -1;
+    bool better = false;
+    for (std::int64_t cut = width; cut >= least; --cut) {
+      const double found = output_error(original, by_outputs->truncate(cut), moment),
+                   usual = output_error(original, by_weights->truncate(cut), moment);
+      EXPECT_LE(found, usual + kFullRank * scale) << cut;
+      better = better || found < 0.9 * usual;
+      EXPECT_GE(by_outputs->error(cut), before - kFullRank);
+      before = by_outputs->error(cut);
+    }
+    EXPECT_TRUE(better) << "inputs that prefer some directions must make a difference";
+    EXPECT_LT(by_outputs->truncate(width).error.joint, 1e-6) << "all that there is";
+  });
+}
+
 TEST(FactorizerContract, IdentityKeysGoWithKeysThatAreNotCompressed) {
   for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
     const auto strategy = Factorizers::instance().make(config_with(name, 2), "x");
     const Weights original = weights(layer, geometry, at::kDouble);
     const std::int64_t width = strategy->latent_width(layer, geometry);
-    const Factorization factors = strategy->decompose(original.key, original.value, width)->truncate(width);
+    const Factorization factors = strategy->decompose({original.key, original.value, {}}, width)->truncate(width);
     EXPECT_EQ(factors.up_key.defined(), strategy->compresses_keys());
   });
 }

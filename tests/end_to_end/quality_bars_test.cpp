@@ -41,7 +41,8 @@ TEST_P(QualityBars, ZeroShotConversionsMatch) {
   const Rows evaluation = to_rows(data.at("eval_ids"), data.at("eval_len"));
   const Checkpoint source = load_checkpoint(test::shared_folder() / "data/weights" /
                                             (name == "stories260K" ? "stories260K/stories260K.bin" : name));
-  const CalibrationStatistics statistics = calibrate(source.decoder, to_rows(data.at("calib_ids"), {}), {}, {});
+  const Statistics statistics =
+      calibrate(source.decoder, to_rows(data.at("calib_ids"), {}), {kQueryPairNorms, kKeyPairNorms}, {}, {});
   PerplexityOptions options;
   options.context = 256;
 

@@ -32,7 +32,7 @@ std::unique_ptr<Factorizer> factorizer(const Json& config) {
 }
 
 Factorization factorize(const Json& config, const at::Tensor& key, const at::Tensor& value, std::int64_t width) {
-  return factorizer(config)->decompose(key, value, width)->truncate(width);
+  return factorizer(config)->decompose({key, value, {}}, width)->truncate(width);
 }
 
 std::string factorizer_mistake(const Json& config, const FactorGeometry& geometry = kFactorGeometry) {

@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "core/train/trainable.h"
+#include "tests/support/attention_models.h"
 #include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"
 
@@ -67,6 +68,7 @@ Decoder latent_decoder(bool split) {
 }
 
 Decoder make_decoder(const std::string& kind) {
+  if (kind == "shared_attention") return test::tiny_decoder(test::spec_with_attention(kind));
   if (kind == "latent_joint" || kind == "latent_split") return latent_decoder(kind == "latent_split");
   return test::tiny_decoder(test::tiny_spec(kind));
 }
@@ -229,7 +231,8 @@ TEST(LossOptions, ATeacherMustSpeakTheSameVocabulary) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, LossGradient,
-                         testing::Values("mha", "gqa", "biases", "qk_norm", "window", "latent_joint", "latent_split"),
+                         testing::Values("mha", "gqa", "biases", "qk_norm", "window", "latent_joint", "latent_split",
+                                         "shared_attention"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -20,6 +20,8 @@ class LowRank final : public Pass {
 
   LowRank(Options options, const std::string& path) : path_(path), low_rank_(options.low_rank, path + ".low_rank") {}
 
+  Requirements requirements() const override { return low_rank_.requirements(); }
+
   ModelSpec plan(const ModelSpec& spec) const override {
     ModelSpec planned = spec;
     bool any = false;

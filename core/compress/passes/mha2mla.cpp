@@ -28,7 +28,11 @@ class Mha2Mla final : public Pass {
         rope_(options_.rope, path + ".rope"),
         low_rank_(options_.low_rank, path + ".low_rank") {}
 
-  bool needs_statistics() const override { return rope_.needs_norms(); }
+  Requirements requirements() const override {
+    Requirements all = rope_.requirements();
+    all.merge(low_rank_.requirements());
+    return all;
+  }
 
   ModelSpec plan(const ModelSpec& spec) const override {
     const ModelSpec partial = plan_partial(spec);

@@ -20,7 +20,7 @@ class PartialRope final : public Pass {
 
   PartialRope(Options options, const std::string& path) : path_(path), rope_(options.rope, path + ".rope") {}
 
-  bool needs_statistics() const override { return rope_.needs_norms(); }
+  Requirements requirements() const override { return rope_.requirements(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
     rope_.check(spec);

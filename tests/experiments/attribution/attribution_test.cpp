@@ -53,7 +53,7 @@ class Attribution : public testing::Test {
 
 TEST_F(Attribution, StepsAddUpToTheWhole) {
   const std::string record = (folder_ / "walk.h5").string();
-  const auto result = attribute({"--by-layer", "--record", record});
+  const auto result = attribute({"--by-layer", "--output", record});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   std::vector<std::string> names;

@@ -188,9 +188,19 @@ TEST(Identity, EveryFieldOfAnExperimentCountsUnlessItIsOnTheList) {
 TEST(Identity, EveryFieldOfAPretrainingCountsUnlessItIsOnTheList) { expect_that_every_field_counts<PretrainConfig>(); }
 
 /// Values of options that take names or structs.
-const std::vector<Json> kOthers = {
-    {{"name", "low"}}, {{"name", "split_svd"}}, {{"seed", 1}}, "0.2.2", "K", "float16", "channel", "each", "sqrt", "nf",
-    Json::array({"x"})};
+const std::vector<Json> kOthers = {{{"name", "low"}},
+                                   {{"name", "split_svd"}},
+                                   {{"seed", 1}},
+                                   Json::array({{{"layers", {0, 1}}}}),
+                                   Json::array({"x"}),
+                                   "0.2.2",
+                                   "K",
+                                   "float16",
+                                   "channel",
+                                   "each",
+                                   "sqrt",
+                                   "outputs",
+                                   "nf"};
 
 /// Every option of every strategy of an interface counts, too.
 template <class Interface>

@@ -132,7 +132,7 @@ TEST_F(Recovery, AFullDiskAtACheckpointLeavesTheOneBefore) {
 }
 
 TEST_F(Recovery, AStateThatCannotBeReadIsKeptAside) {
-  ASSERT_EQ(run_script(command("--quiet --limit 1")).exit_code, 0);
+  ASSERT_EQ(run_script(command("--quiet --max-cells 1")).exit_code, 0);
   const std::string hash = hash_of("d_kv=3");
   folder_.write("results/.cells/" + hash + "/training.safetensors", "half a state");
   const auto result = run_script(command("--set save_model=/dev/null"));
@@ -173,7 +173,7 @@ TEST_F(Recovery, DamagedRecordsAreShownAndMadeAgain) {
 }
 
 TEST_F(Recovery, ADamagedPlanHidesNoOtherExperiment) {
-  ASSERT_EQ(run_script(command("--quiet --limit 1")).exit_code, 0);
+  ASSERT_EQ(run_script(command("--quiet --max-cells 1")).exit_code, 0);
   folder_.write("results/other/plan.json", "{");
   const auto status = run_program({"status", results().string()});
   EXPECT_EQ(status.exit_code, 0) << status.err;
@@ -186,7 +186,7 @@ TEST_F(Recovery, WhatNobodyPlansAnyMoreIsTold) {
   folder_.write("models/d_kv=2", "a file where the model's folder should be");
   ASSERT_EQ(run_script(saving("--quiet")).exit_code, 1);
   const path kept = results() / ".cells" / hash_of("d_kv=2");
-  ASSERT_EQ(run_script(command("--quiet --set train.steps=7 --limit 1")).exit_code, 0);
+  ASSERT_EQ(run_script(command("--quiet --set train.steps=7 --max-cells 1")).exit_code, 0);
   const auto status = run_program({"status", (results() / "tiny").string()});
   EXPECT_THAT(status.out,
               HasSubstr("of a cell that is planned no more, in " + kept.string() + ": kept to go on from: 6"));

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
 
 #include "core/base/error.h"
 #include "experiments/cli/command.h"
+#include "tests/support/option_spelling.h"
 #include "tests/support/run_program.h"
 
 namespace mla {
@@ -106,6 +109,10 @@ TEST_P(CommandHelp, ShowsUsageOptionsAndAnExample) {
   EXPECT_FALSE(commands().at(GetParam()).examples.empty());
 }
 
+TEST_P(CommandHelp, SpellsOptionsAsTheOthersDo) {
+  test::expect_one_spelling("mlaforge " + GetParam(), run_program({GetParam(), "--help"}).out);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CommandHelp, testing::ValuesIn(names()), [](const auto& test) {
   std::string name = test.param;
   std::replace(name.begin(), name.end(), '-', '_');
@@ -135,6 +142,39 @@ TEST(CommandLine, ParsesOptionsOfEveryKind) {
                          {"count", 5},
                          {"maybe", 0},
                          {"threads", 1}}));
+}
+
+/// Every option that had another name, with a value: command, earlier name, today's.
+TEST(CommandLine, EarlierNamesOfOptionsAreToldInOneLine) {
+  const std::vector<std::array<std::string, 3>> earlier = {{"attribute", "record", "output"},
+                                                           {"codec", "select", "only"},
+                                                           {"conformance", "case", "only"},
+                                                           {"conformance", "run", "only"},
+                                                           {"conformance", "arithmetic", "dtype"},
+                                                           {"distance", "documents", "separator"},
+                                                           {"distance", "limit-documents", "max-documents"},
+                                                           {"evaluate", "documents", "separator"},
+                                                           {"evaluate", "limit-documents", "max-documents"},
+                                                           {"evaluate", "limit", "max-items"},
+                                                           {"generate", "tokens", "new-tokens"},
+                                                           {"requests", "limit", "max-items"},
+                                                           {"run", "limit", "max-cells"}};
+  const std::map<std::string, std::vector<std::string>> needed = {
+      {"attribute", {"/no/config"}},
+      {"evaluate", {"--model", "/no/model"}},
+      {"run", {"/no/config"}},
+      {"generate", {"--model", "/no/model", "--prompt", "a"}},
+      {"requests", {"/no/file", "--tokenizer", "/no/tokenizer"}}};
+  for (const auto& [command, before, now] : earlier) {
+    std::vector<std::string> arguments = {command, "--" + before, "3"};
+    if (const auto found = needed.find(command); found != needed.end())
+      arguments.insert(arguments.end(), found->second.begin(), found->second.end());
+    const auto result = run_program(arguments);
+    EXPECT_THAT(result.exit_code, testing::AnyOf(2, 3)) << command;  // nothing of it is there
+    EXPECT_THAT(result.err, StartsWith(cat("mlaforge ", command, ": --", before, " is now --", now, "\n")));
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 2) << result.err;
+    EXPECT_THAT(run_program({command, "--help"}).out, testing::Not(HasSubstr("--" + before + " ")));
+  }
 }
 
 TEST(CommandLine, KeepsStdoutForJson) {

@@ -78,7 +78,7 @@ TEST_F(CodecCommand, MistakesAreOneLine) {
   fails({"--name", "rtn", "--axis", "0"}, 2, "codec.axis: unknown key");
   fails({"--name", "hqq", "--group-size", "10", "--bits", "3"}, 2, "not whole bytes");
   fails({"--name", "kivi", "--tensor", "K", "--group-size", "48"}, 2, "does not divide the 128 tokens of all heads");
-  fails({"--name", "rtn", "--select", "kees"}, 3, "did you mean 'keys'");
+  fails({"--name", "rtn", "--only", "kees"}, 3, "did you mean 'keys'");
   fails({}, 2, "--name is missing; known: hqq, ");
   fails({"--bits", "4"}, 2, "--name is missing");
   fails({"--name", "kvquant", "--calib", "nothing"}, 3, "no tensor 'nothing'");

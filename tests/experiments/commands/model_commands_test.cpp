@@ -169,10 +169,10 @@ TEST_F(ModelCommands, EvaluateReadsDocumentsAndIds) {
     more.insert(more.begin(), base.begin(), base.end());
     return run_program(more).json();
   };
-  const Json documents = with({text.string(), "--documents", "<|end|>", "--normalize-whitespace"});
+  const Json documents = with({text.string(), "--separator", "<|end|>", "--normalize-whitespace"});
   EXPECT_EQ(documents["documents"], 3);
   EXPECT_EQ(documents["stride"], 4);
-  EXPECT_EQ(with({text.string(), "--documents", "<|end|>", "--limit-documents", "2"})["documents"], 2);
+  EXPECT_EQ(with({text.string(), "--separator", "<|end|>", "--max-documents", "2"})["documents"], 2);
   const Json texts = {{"texts", {"ab ab\nba", "ab", "abab"}}};
   const auto rows = run_program({"tokenize", "--tokenizer", model(), "--special", "--json"}, texts.dump()).out;
   const Json ids = with({folder_->write("rows.json", rows).string()});
@@ -182,7 +182,7 @@ TEST_F(ModelCommands, EvaluateReadsDocumentsAndIds) {
 }
 
 TEST_F(ModelCommands, GenerateIsGreedyByDefaultAndCountsItsCache) {
-  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--tokens", "12", "--json"});
+  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--new-tokens", "12", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   const Json prompt =
@@ -202,11 +202,11 @@ TEST_F(ModelCommands, GenerateIsGreedyByDefaultAndCountsItsCache) {
 
 TEST_F(ModelCommands, GenerateContinuesABatchAsSinglePrompts) {
   const auto one = [&](const std::string& prompt) {
-    return run_program({"generate", "--model", model(), "--prompt", prompt, "--tokens", "9", "--repetition-penalty",
+    return run_program({"generate", "--model", model(), "--prompt", prompt, "--new-tokens", "9", "--repetition-penalty",
                         "1.2", "--json"})
         .json();
   };
-  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--tokens",
+  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--new-tokens",
                                    "9", "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
@@ -226,7 +226,7 @@ TEST_F(ModelCommands, GenerateEndsBeforeAStopString) {
   const auto weights = test::shared_folder() / "data/weights/stories260K/stories260K.bin";
   const auto with = [&](std::vector<std::string> more) {
     more.insert(more.begin(),
-                {"generate", "--model", weights.string(), "--prompt", "Once upon a time", "--tokens", "60"});
+                {"generate", "--model", weights.string(), "--prompt", "Once upon a time", "--new-tokens", "60"});
     return run_program(more);
   };
   const std::string whole = with({"--json"}).json()["text"];
@@ -246,7 +246,7 @@ TEST_F(ModelCommands, GenerateRefusesWhatCannotBe) {
     EXPECT_EQ(result.exit_code, 2);
     return result.err;
   };
-  EXPECT_THAT(error({"--tokens", "100"}), testing::HasSubstr("are more than the model's context of 64"));
+  EXPECT_THAT(error({"--new-tokens", "100"}), testing::HasSubstr("are more than the model's context of 64"));
   EXPECT_THAT(error({"--repetition-penalty", "0"}), testing::HasSubstr("repetition_penalty: 0 is not positive"));
   EXPECT_THAT(error({"--path", "absorb"}), testing::HasSubstr("--path: no 'absorb'; did you mean 'absorbed'?"));
   EXPECT_THAT(error({"--stop", ""}), testing::HasSubstr("--stop: is empty"));
@@ -254,7 +254,7 @@ TEST_F(ModelCommands, GenerateRefusesWhatCannotBe) {
 
 TEST_F(ModelCommands, GenerateSamplesReproducibly) {
   const auto sampled = [&](const std::string& seed) {
-    return run_program({"generate", "--model", model(), "--prompt", "", "--tokens", "16", "--temperature", "1",
+    return run_program({"generate", "--model", model(), "--prompt", "", "--new-tokens", "16", "--temperature", "1",
                         "--top-p", "0.95", "--seed", seed, "--json"})
         .json()["ids"];
   };
@@ -263,7 +263,7 @@ TEST_F(ModelCommands, GenerateSamplesReproducibly) {
 }
 
 TEST_F(ModelCommands, GeneratePrintsOnlyTheTextOnStdout) {
-  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--tokens", "2", "--quiet"});
+  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--new-tokens", "2", "--quiet"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.out, testing::StartsWith("ab"));
 }

@@ -202,7 +202,7 @@ TEST_F(EvaluateTasks, ScoresEveryTask) {
 }
 
 TEST_F(EvaluateTasks, OnlyAndLimitLeaveOut) {
-  const Json tasks = run({"--only", "passages", "--limit", "5"}).json()["tasks"];
+  const Json tasks = run({"--only", "passages", "--max-items", "5"}).json()["tasks"];
   EXPECT_EQ(tasks.size(), 1u);
   EXPECT_EQ(tasks["passages"]["accuracy_greedy"]["n"], 5);
   const auto unknown = run({"--only", "pasages"});

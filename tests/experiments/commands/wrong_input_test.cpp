@@ -221,7 +221,7 @@ TEST_F(WrongInput, Values) {
   EXPECT_THAT(with({"--path", "absorb"}), StartsWith("--path: no 'absorb'; did you mean 'absorbed'?"));
   EXPECT_THAT(with({"--top-p", "1.5"}), HasSubstr("top_p: 1.5 is outside"));
   EXPECT_THAT(with({"--temperature", "-1"}), HasSubstr("temperature: -1"));
-  EXPECT_THAT(with({"--tokens", "0"}), HasSubstr("--tokens = 0: must be at least 1"));
+  EXPECT_THAT(with({"--new-tokens", "0"}), HasSubstr("--new-tokens = 0: must be at least 1"));
 }
 
 TEST_F(WrongInput, OutputThatCannotBeWritten) {

@@ -173,7 +173,7 @@ TEST_F(ConformanceFiles, ThatAreNoTracesAreToldByKeyAndKind) {
   fails(R"({"ids": [1, 2, 3], "prompt": 1, "runs": {"a": {"cache": "DynamicCache", "nll": [1, "x"]}}})",
         ".runs.a.nll[1]: expected a number, found a string: \"x\"");
   fails(R"({"ids": [1, 2, 3], "prompt": 1, "runs": {"a": {"cache": "KIVI bits=2 residual=-1 group=4", "nll": []}}})",
-        ".runs.a: residual=-1 in 'KIVI bits=2 residual=-1 group=4': must be at least 0");
+        ".runs.a: residual=-1 in 'KIVI bits=2 residual=-1 group=4': must be between 0 and 1048576");
   fails(R"({"ids": [1, 2, 3], "prompt": 1, "runs": {"a": {"cache": "KIVI bits=2x residual=1 group=4", "nll": []}}})",
         ".runs.a: expected bits=N in 'KIVI bits=2x residual=1 group=4'");
   fails(

@@ -98,7 +98,7 @@ TEST_F(Corpora, EveryCommandRefusesWhatIsNoText) {
            {"distance", "--model", model(), "--source", model(), "--items", parquet},
            {"tokenize", "--tokenizer", model(), "--input", parquet},
            {"requests", parquet, "--tokenizer", model()},
-           {"generate", "--model", model(), "--prompt", "a", "--tokens", "4", "--cache", "kvquant4", "--calibration",
+           {"generate", "--model", model(), "--prompt", "a", "--new-tokens", "4", "--cache", "kvquant4", "--calibration",
             parquet},
            {"score-predictions", "--task", "narrativeqa", parquet}}) {
     expect_refused(run_program(command), 3, refused);
@@ -174,7 +174,7 @@ TEST_F(Corpora, ShardsOfATokenizerWithMoreIdsAreSearched) {
 TEST_F(Corpora, CachesThatAModelCannotKeepAreRefusedBeforeItIsRead) {
   std::filesystem::remove(folder_ / "model/model.safetensors");  // reading it would be another error
   const auto generate = [&](const std::string& cache) {
-    return run_program({"generate", "--model", model(), "--prompt", "ab", "--tokens", "4", "--cache", cache});
+    return run_program({"generate", "--model", model(), "--prompt", "ab", "--new-tokens", "4", "--cache", cache});
   };
   expect_refused(generate("kvquant4"), 2,
                  HasSubstr("--cache: kvquant4 needs a calibration on text; name it with --calibration"));
@@ -197,7 +197,7 @@ TEST_F(Corpora, CachesThatAModelCannotKeepAreRefusedBeforeItIsRead) {
 TEST_F(Corpora, KvQuantDecodesWhereItIsCalibrated) {
   const std::string text = (folder_ / "text.txt").string();
   const auto generated =
-      run_program({"generate", "--model", model(), "--prompt", "ab", "--tokens", "4", "--cache",
+      run_program({"generate", "--model", model(), "--prompt", "ab", "--new-tokens", "4", "--cache",
                    R"({"codec": {"name": "kvquant", "bits": 4}, "residual": 0})", "--calibration", text, "--json"});
   EXPECT_EQ(generated.exit_code, 0) << generated.err;
   const auto config = folder_.write(

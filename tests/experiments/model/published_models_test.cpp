@@ -89,7 +89,7 @@ std::vector<std::int64_t> generated(const std::string& without, const Json& gene
   if (without == "config.json") fs::copy_file(shared_folder() / (weights + "config.json"), model / "config.json");
   if (!generation.is_null()) write_json(model / "generation_config.json", generation);
   const auto result = run_program(
-      {"generate", "--model", model.path().string(), "--prompt", "Once upon a time", "--tokens", "40", "--json"});
+      {"generate", "--model", model.path().string(), "--prompt", "Once upon a time", "--new-tokens", "40", "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return result.json()["ids"].get<std::vector<std::int64_t>>();
 }

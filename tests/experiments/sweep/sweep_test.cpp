@@ -85,10 +85,10 @@ TEST_F(Sweep, ThePlanCountsWhatCellsShare) {
 }
 
 TEST_F(Sweep, OnlyAndLimitLeaveTheRest) {
-  const auto limited = run({"--limit", "1"});
+  const auto limited = run({"--max-cells", "1"});
   EXPECT_EQ(limited.json()["cells"].size(), 1u);
   EXPECT_EQ(limited.json()["left"], 7);
-  EXPECT_EQ(run({"--limit", "1"}).json()["left"], 6);  // finished cells are not counted
+  EXPECT_EQ(run({"--max-cells", "1"}).json()["left"], 6);  // finished cells are not counted
   EXPECT_THAT(cells(run({"--only", "d_kv=[23]*"})),
               UnorderedElementsAre("d_kv=2,seed=1", "d_kv=2,seed=2", "d_kv=3,seed=1", "d_kv=3,seed=2"));
   const auto none = run({"--only", "nothing"});
@@ -232,7 +232,7 @@ TEST_F(Sweep, SeveralProcessesShareTheWork) {
 
 TEST_F(Sweep, ProcessesPreferDecompositionsThatNoOtherIsAtWorkOn) {
   const std::vector<std::string> two_cells{"--set",  "baseline=false", "--grid",  "compress[0].rope.name=high,low",
-                                           "--grid", "train.seed=1",   "--limit", "2"};
+                                           "--grid", "train.seed=1",   "--max-cells", "2"};
   run(two_cells);  // one of each selection
   const Json cells = parse_json(read_file(results() / "tiny/plan.json"), "plan.json").at("cells");
   std::unique_ptr<Claim> held;  // by another process, as it seems
@@ -267,7 +267,7 @@ TEST_F(Sweep, JobsAreWorkersOfOneCommand) {
 
 TEST_F(Sweep, StatusShowsWhatIsThere) {
   EXPECT_EQ(run_program({"status", results().string()}).exit_code, 3);
-  ASSERT_EQ(run({"--limit", "2"}).exit_code, 0);
+  ASSERT_EQ(run({"--max-cells", "2"}).exit_code, 0);
   const auto status = run_program({"status", results().string(), "--json"});
   ASSERT_EQ(status.exit_code, 0) << status.err;
   const Json counts = status.json()["experiments"][0]["counts"];

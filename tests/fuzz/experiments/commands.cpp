@@ -151,7 +151,7 @@ std::vector<std::string> text_seeds() {
 void run_perplexity(std::string_view input) {
   const std::string name = input.starts_with("j") ? "a.jsonl" : input.starts_with("i") ? "a.json" : "a.txt";
   const auto text = input_file("perplexity/" + name, input.substr(input.empty() ? 0 : 1, 4000));
-  run_command({"evaluate", "--model", (whole_inputs() / "model").string(), "--perplexity", text.string(), "--documents",
+  run_command({"evaluate", "--model", (whole_inputs() / "model").string(), "--perplexity", text.string(), "--separator",
                "###"});
 }
 

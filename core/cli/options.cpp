@@ -1,4 +1,4 @@
-#include "experiments/cli/options.h"
+#include "core/cli/options.h"
 
 #include <algorithm>
 #include <sstream>
@@ -41,6 +41,28 @@ void OptionList::add_count(const std::string& name, std::optional<std::int64_t>&
   declare(name, po::value<std::int64_t>()->value_name("N")->notifier(keep), help);
 }
 
+void OptionList::add_several(const std::string& name, std::vector<std::string>& target, const std::string& value,
+                             const std::string& help) {
+  declare(name, bind(target, value)->multitoken(), help);
+}
+
+void OptionList::words(std::vector<std::string>& target) {
+  hidden_.add_options()("words", bind(target, "WORDS"), "");
+  positions_.add("words", -1);
+}
+
+void OptionList::renamed(const std::string& before, const std::string& name) {
+  const auto known = all();
+  const po::option_description* option = known.find_nothrow(name, false);
+  expects(option != nullptr, cat("--", before, " stands for --", name, ", which is declared after it or not at all"));
+  if (option->semantic()->max_tokens() == 0) {
+    hidden_.add_options()(before.c_str(), po::bool_switch(), "");
+  } else {
+    hidden_.add_options()(before.c_str(), po::value<std::string>(), "");
+  }
+  renamed_[before] = name;
+}
+
 void OptionList::flag(const std::string& name, bool& target, const std::string& help) {
   declare(name, po::bool_switch(&target), help);
 }
@@ -55,11 +77,24 @@ po::typed_value<std::string>* OptionList::bind(std::optional<std::filesystem::pa
   return po::value<std::string>()->value_name(value)->notifier([&](const std::string& given) { target = given; });
 }
 
+void OptionList::read(const std::vector<std::string>& arguments, po::variables_map& values) {
+  po::options_description known = all();
+  known.add(hidden_);
+  auto given = po::command_line_parser(arguments).options(known).positional(positions_).style(kStyle).run();
+  for (po::option& option : given.options) {
+    const auto found = renamed_.find(option.string_key);
+    if (found == renamed_.end()) continue;
+    const std::string note = cat("--", found->first, " is now --", found->second);
+    if (std::find(notes_.begin(), notes_.end(), note) == notes_.end()) notes_.push_back(note);
+    option.string_key = found->second;
+  }
+  po::store(given, values);
+}
+
 bool OptionList::parse(const std::vector<std::string>& arguments) {
-  const po::options_description options = all();
   try {
     po::variables_map values;
-    po::store(po::command_line_parser(arguments).options(options).positional(positions_).style(kStyle).run(), values);
+    read(arguments, values);
     if (values.contains("help") && values["help"].as<bool>()) return false;
     po::notify(values);
     return true;
@@ -70,6 +105,8 @@ bool OptionList::parse(const std::vector<std::string>& arguments) {
     throw ConfigError(cat("option ", error.get_option_name(), " is missing; expected:", usage()));
   } catch (const po::too_many_positional_options_error&) {
     throw ConfigError(cat("too many arguments; expected:", usage()));
+  } catch (const po::error& error) {
+    throw ConfigError(error.what());
   }
 }
 

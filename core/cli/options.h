@@ -4,6 +4,7 @@
 #include <boost/program_options.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,9 @@ template <class T>
 constexpr bool kMayLack<std::optional<T>> = true;
 }  // namespace detail
 
-/// Collects options, each bound to a variable that holds its default: strings, paths, numbers, std::optional of these
-/// (absent unless given) and std::vector of these (the option may be repeated). parse() writes the variables.
+/// Collects the options of one command of a program, each bound to a variable that holds its default: strings, paths,
+/// numbers, std::optional of these (absent unless given) and std::vector of these (the option may be repeated). parse()
+/// writes the variables.
 class OptionList {
  public:
   OptionList() { section("options"); }
@@ -42,6 +44,10 @@ class OptionList {
   void add_count(const std::string& name, std::optional<std::int64_t>& target, std::int64_t least,
                  const std::string& help);
 
+  /// `--name VALUE VALUE…`, up to the next option.
+  void add_several(const std::string& name, std::vector<std::string>& target, const std::string& value,
+                   const std::string& help);
+
   /// `--name` without a value.
   void flag(const std::string& name, bool& target, const std::string& help);
 
@@ -49,7 +55,7 @@ class OptionList {
   template <class T>
   void require(const std::string& name, T& target, const std::string& value, const std::string& help) {
     declare(name, bind(target, value)->required(), help);
-    usage_ += cat(" --", name, " ", value);
+    usage_ += cat(" --", name.substr(0, name.find(',')), " ", value);
   }
 
   /// An argument without a name in front, in the order of these calls; `--name` works too. One bound to std::optional
@@ -63,17 +69,29 @@ class OptionList {
     arguments_ += may_lack ? cat(" [", value, "]") : cat(" ", value);
   }
 
+  /// All arguments without a name in front, for commands whose own text says what they are; not in help().
+  void words(std::vector<std::string>& target);
+
+  /// `--before` is what `--name`, declared already, was called earlier: it works on, and notes() says how it is
+  /// written.
+  void renamed(const std::string& before, const std::string& name);
+
   /// Options declared from here on stand under `title` in the help text.
   void section(const std::string& title);
 
   /// Parses `arguments` and writes the variables. Returns false, and writes nothing, when --help is among them.
-  /// Throws ConfigError for an option nobody declared, boost::program_options::error for values that do not fit.
+  /// Throws ConfigError for an option that nobody declared, and for values that do not fit.
   bool parse(const std::vector<std::string>& arguments);
+
+  /// After parse(): "--limit is now --max-items" for each earlier name among the arguments.
+  const std::vector<std::string>& notes() const { return notes_; }
 
   /// " MODEL --ids FILE [options]": what follows the command's name.
   std::string usage() const { return arguments_ + usage_ + " [options]"; }
   /// All options with their defaults.
   std::string help() const;
+  /// "--model", … of all options that are shown.
+  std::vector<std::string> names() const;
 
  private:
   template <class T>
@@ -100,11 +118,15 @@ class OptionList {
 
   void declare(const std::string& name, const boost::program_options::value_semantic* semantic,
                const std::string& help);
-  std::vector<std::string> names() const;
+  /// Everything that is shown.
   boost::program_options::options_description all() const;
+  void read(const std::vector<std::string>& arguments, boost::program_options::variables_map& values);
 
   std::vector<std::unique_ptr<boost::program_options::options_description>> sections_;
   boost::program_options::positional_options_description positions_;
+  boost::program_options::options_description hidden_;
+  std::map<std::string, std::string> renamed_;  ///< earlier name -> today's
+  std::vector<std::string> notes_;
   std::string arguments_, usage_;
 };
 

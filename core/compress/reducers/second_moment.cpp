@@ -1,0 +1,27 @@
+#include <ATen/ATen.h>
+
+#include "core/base/registry.h"
+#include "core/compress/statistics.h"
+
+namespace mla {
+namespace {
+
+/// E[x x^T] over all tokens of [batch, length, width], not centred: float64 [width, width].
+class SecondMoment final : public Reducer {
+ public:
+  explicit SecondMoment(Options) {}
+  void add(const at::Tensor& batch) override {
+    const at::Tensor rows = batch.reshape({-1, batch.size(-1)}).to(at::kDouble);
+    if (!sum_.defined()) sum_ = at::zeros({rows.size(1), rows.size(1)}, rows.options());
+    sum_.addmm_(rows.t(), rows);
+  }
+  at::Tensor result(std::int64_t tokens) const override { return sum_ / static_cast<double>(tokens); }
+
+ private:
+  at::Tensor sum_;
+};
+
+const Registration<Reducer, SecondMoment> kSecondMoment("second_moment", "mean of x x^T, not centred");
+
+}  // namespace
+}  // namespace mla

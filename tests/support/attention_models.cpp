@@ -1,0 +1,50 @@
+#include "tests/support/attention_models.h"
+
+#include "core/attention/latent.h"
+#include "core/base/error.h"
+#include "core/base/registry.h"
+#include "tests/support/tiny_models.h"
+
+namespace mla::test {
+namespace {
+
+/// Other pairs in each KV head; a latent shared by keys and values.
+LatentLayout joint_layout() {
+  LatentLayout layout;
+  layout.kept = {{0, 3}, {2, 1}};
+  layout.content_width = 4;
+  layout.value_width = 8;
+  layout.latent_width = 7;
+  layout.key = layout.value = {0, 7};
+  return layout;
+}
+
+std::shared_ptr<const AttentionSpec> make_spec(const std::string& kind, const Json& fields) {
+  Json config = fields;
+  config["name"] = kind;
+  return Registry<AttentionSpec>::instance().make(config, "layer");
+}
+
+}  // namespace
+
+ModelSpec spec_with_attention(const std::string& kind, const std::string& tiny) {
+  UniformModel uniform = tiny_model(tiny);
+  uniform.layers = 3;
+  ModelSpec spec = uniform.spec();
+  HeadFields heads = *spec.attention(1).heads();
+  if (kind == "grouped_query") return spec;
+  if (kind == "latent") {
+    for (LayerSpec& layer : spec.layers)
+      layer.attention = std::make_shared<LatentSpec>(LatentSpec::Options{joint_layout(), *layer.attention->heads()});
+    return spec;
+  }
+  if (kind == "shared_attention") {
+    heads.qk_norm = false;
+    heads.query_bias = heads.key_bias = false;
+    for (const std::size_t layer : {1, 2}) spec.layers[layer].attention = make_spec(kind, write_fields(heads));
+    return spec;
+  }
+  throw std::logic_error("no model with attention of kind " + kind);
+}
+
+}  // namespace mla::test
