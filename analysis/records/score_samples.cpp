@@ -61,7 +61,7 @@ std::vector<std::string> averaged_tasks(const Json& config, const std::string& t
   const Json* evaluations = find_at(config, "evaluate");
   if (!evaluations || !evaluations->is_array()) return {};
   for (const Json& each : *evaluations) {
-    if (!each.is_object() || each.value("task", "") != "mean" || label_of(each) != task) continue;
+    if (!each.is_object() || !each.contains("of") || label_of(each) != task) continue;
     std::vector<std::string> names;
     for (const Json& name : each.value("of", Json::array())) {
       if (name.is_string()) names.push_back(name.get<std::string>());

@@ -9,23 +9,22 @@
 #include "core/evaluate/cached_perplexity.h"
 #include "core/evaluate/layer_divergence.h"
 #include "experiments/tasks/distance_scores.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
 
-bool is_distance(const EvaluationConfig& task) { return task.task == "distance"; }
+bool is_distance(const EvaluationConfig& task) { return task.make_task()->is_distance(); }
 
 /// The config's evaluations, among them one of the distance.
 std::vector<EvaluationConfig> tasks_of(const ExperimentConfig& options) {
   std::vector<EvaluationConfig> tasks = options.evaluate;
   if (std::any_of(tasks.begin(), tasks.end(), is_distance)) return tasks;
-  const auto text =
-      std::find_if(tasks.begin(), tasks.end(), [](const EvaluationConfig& task) { return task.task == "perplexity"; });
+  const auto text = std::find_if(tasks.begin(), tasks.end(), [](const EvaluationConfig& task) {
+    return task.make_task()->scored_text(task) != nullptr;
+  });
   if (text == tasks.end()) throw ConfigError("evaluate: attribution needs a text: add a task perplexity or distance");
-  EvaluationConfig distance = *text;
-  distance.task = "distance";
-  distance.name = cat(text->label(), " distance");
-  tasks.push_back(std::move(distance));
+  tasks.push_back(distance_on_text_of(*text));
   return tasks;
 }
 
@@ -69,10 +68,11 @@ std::vector<ScoreRecord> cached_scores(const AttributionState& state, const std:
   }
   const CacheFormat format = cache_format(state.cache, "cache", std::move(samples));
   for (const EvaluationConfig& task : options.evaluate) {
-    if (task.task != "perplexity") continue;
+    const DataOptions* text = task.make_task()->scored_text(task);
+    if (!text) continue;
     const CachedPerplexityResult result =
-        cached_perplexity(state.decoder, state.session.rows(options.model, task.data).rows, options.cache->decoding,
-                          format, [](std::int64_t) { check_interrupt(); });
+        cached_perplexity(state.decoder, state.session.rows(options.model, *text).rows, options.cache->decoding, format,
+                          [](std::int64_t) { check_interrupt(); });
     ScoreRecord nll;
     nll.stage = stage;
     nll.task = task.label() + ", cached";

@@ -14,7 +14,6 @@
 #include "experiments/cell/training.h"
 #include "experiments/model/dtype.h"
 #include "experiments/tasks/distance_scores.h"
-#include "experiments/tasks/task_scores.h"
 
 namespace mla {
 namespace {
@@ -147,7 +146,7 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   return cache;
 }
 
-/// What the model says while it decodes the evaluation's texts, and answers its LongBench, through the cell's cache.
+/// The evaluations that can be done through the cell's cache.
 void decode_through_cache(const CellPlan& cell, Session& session, const CellFolder& folder, const Decoder& decoder,
                           const std::string& stage, RunRecord& record) {
   if (!cell.options.cache) return;
@@ -160,18 +159,14 @@ void decode_through_cache(const CellPlan& cell, Session& session, const CellFold
   }
   const CacheFormat format = cache_format(config.storage, "cache", std::move(samples));
   const EvaluationKeeper keeper(folder.path(), stage + "_cached");
+  const auto shared = session.surroundings(cell.options.model);
   for (const EvaluationConfig& task : cell.options.evaluate) {
-    if (task.task == "longbench") {
-      const auto scores =
-          longbench_task_scores(decoder, session.tokenizer(cell.options.model), stage, task, keeper, {}, format);
-      record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
-    }
-    if (task.task != "perplexity") continue;
-    const TokenRows& rows = session.rows(cell.options.model, task.data);
-    const CachedDecoding decoding = measure_cached_decoding(decoder, rows.rows, config, format, stage, task.label());
-    record.cached_decoding.push_back(decoding.record);
-    const auto scores = scores_of(decoding);
-    record.evaluation.insert(record.evaluation.end(), scores.begin(), scores.end());
+    const auto evaluation = task.make_task();
+    if (!evaluation->decodes_through_cache()) continue;
+    const CachedTaskScores cached =
+        evaluation->scores_through_cache({decoder, task, *shared, stage, keeper, record.evaluation}, config, format);
+    record.cached_decoding.insert(record.cached_decoding.end(), cached.decoding.begin(), cached.decoding.end());
+    record.evaluation.insert(record.evaluation.end(), cached.scores.begin(), cached.scores.end());
   }
   keeper.remove();
 }

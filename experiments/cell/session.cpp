@@ -2,6 +2,9 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "core/base/error.h"
 #include "core/base/fields.h"
 #include "core/base/hash.h"
@@ -11,12 +14,7 @@
 #include "experiments/cell/cell_folder.h"
 #include "experiments/cell/shared_stage.h"
 #include "experiments/cell/statistics_file.h"
-#include "experiments/data/score_record.h"
 #include "experiments/model/model_files.h"
-#include "experiments/tasks/benchmark_items.h"
-#include "experiments/tasks/distance_scores.h"
-#include "experiments/tasks/recall_scores.h"
-#include "experiments/tasks/task_scores.h"
 
 namespace mla {
 namespace {
@@ -26,25 +24,27 @@ std::string key_of(const ModelConfig& model, const Options& options) {
   return hash_json({write_fields(model), write_fields(options)});
 }
 
-/// Perplexity's three faces; the per-token values stand under the first. The others' errors follow from its by the
-/// delta method.
-std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
-  std::vector<ScoreRecord> scores;
-  scores.push_back(
-      new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
-  scores.back().standard_error = result.standard_error;
-  scores.back().per_sample = result.nll;
-  scores.back().group_sizes = result.groups.sizes;
-  scores.push_back(new_score(stage, task, "perplexity", result.perplexity, result.scored_tokens, "", Better::kLower));
-  scores.back().standard_error = result.perplexity * result.standard_error;
-  if (result.bits_per_byte) {
-    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens,
-                               "bits per byte", Better::kLower));
-    scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
-  }
-  for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;
-  return scores;
-}
+/// What the evaluations of models from one source share.
+class SessionSurroundings final : public TaskSurroundings {
+ public:
+  SessionSurroundings(Session& session, const ModelConfig& model,
+                      std::map<std::string, std::shared_ptr<const void>>& prepared)
+      : session_(session), model_(model), key_(hash_json(write_fields(model))), prepared_(prepared) {}
+
+  const Decoder& source() override { return session_.source(model_).decoder; }
+  const Tokenizer& tokenizer() override { return session_.tokenizer(model_); }
+  const TokenRows& rows(const DataOptions& data) override { return session_.rows(model_, data); }
+  int threads() const override { return at::get_num_threads(); }
+
+ protected:
+  std::shared_ptr<const void>& kept(const std::string& key) override { return prepared_[key_ + key]; }
+
+ private:
+  Session& session_;
+  ModelConfig model_;
+  std::string key_;
+  std::map<std::string, std::shared_ptr<const void>>& prepared_;
+};
 
 }  // namespace
 
@@ -92,25 +92,8 @@ std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, con
   return tokens;
 }
 
-const MultipleChoiceTask& Session::items(const ModelConfig& model, const EvaluationConfig& task) {
-  const std::string key = key_of(model, task);
-  auto found = items_.find(key);
-  if (found == items_.end()) {
-    found = items_
-                .emplace(key, make_multiple_choice(load_items(task, "evaluate." + task.label()), tokenizer(model),
-                                                   at::get_num_threads()))
-                .first;
-  }
-  return found->second;
-}
-
-const RecallTask& Session::recall_items(const ModelConfig& model, const EvaluationConfig& task) {
-  const std::string key = key_of(model, task);
-  auto found = recall_.find(key);
-  if (found == recall_.end()) {
-    found = recall_.emplace(key, make_recall_task(task.recall, tokenizer(model), at::get_num_threads())).first;
-  }
-  return found->second;
+std::unique_ptr<TaskSurroundings> Session::surroundings(const ModelConfig& model) {
+  return std::make_unique<SessionSurroundings>(*this, model, prepared_);
 }
 
 Statistics Session::statistics_of(const Decoder& decoder, const ModelConfig& model, const DataOptions& data,
@@ -193,75 +176,15 @@ const std::vector<ScoreRecord>& Session::source_scores(const ModelConfig& model,
   return found->second;
 }
 
-std::vector<ScoreRecord> Session::evaluate_text(const Decoder& decoder, const std::string& stage,
-                                                const ModelConfig& model, const EvaluationConfig& task) {
-  const TokenRows& tokens = rows(model, task.data);
-  Progress bar(cat("evaluate ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
-  std::optional<std::int64_t> bytes;
-  if (tokens.bytes > 0) bytes = tokens.bytes;
-  const PerplexityResult result = perplexity(decoder, tokens.rows, task.options, bytes, [&](std::int64_t count) {
-    bar.advance(count);
-    check_interrupt();
-  });
-  std::vector<ScoreRecord> scores = to_scores(stage, task.label(), result);
-  if (tokens.skipped > 0) {
-    scores.push_back(new_score(stage, task.label(), "skipped_lines", static_cast<double>(tokens.skipped), 1,
-                               "lines of the text left out as bad", Better::kLower));
-  }
-  const auto parts = position_scores(stage, task.label(), "nll", result.nll, result.positions, result.groups,
-                                     task.buckets, task.options.context, decoder.spec().max_positions);
-  scores.insert(scores.end(), parts.begin(), parts.end());
-  return scores;
-}
-
-std::vector<ScoreRecord> Session::evaluate_distance(const Decoder& decoder, const std::string& stage,
-                                                    const ModelConfig& model, const EvaluationConfig& task) {
-  const TokenRows& tokens = rows(model, task.data);
-  Progress bar(cat("distance ", stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
-  const TokenDivergence result =
-      divergence(source(model).decoder, decoder, tokens.rows, task.options, [&](std::int64_t count) {
-        bar.advance(count);
-        check_interrupt();
-      });
-  std::vector<ScoreRecord> scores = distance_scores(stage, task.label(), result);
-  const auto parts = position_scores(stage, task.label(), "kl", result.kl, result.positions, result.groups,
-                                     task.buckets, task.options.context, decoder.spec().max_positions);
-  scores.insert(scores.end(), parts.begin(), parts.end());
-  return scores;
-}
-
-std::vector<ScoreRecord> Session::evaluate_recall(const Decoder& decoder, const std::string& stage,
-                                                  const ModelConfig& model, const EvaluationConfig& task) {
-  const RecallTask& asked = recall_items(model, task);
-  Progress bar(cat("evaluate ", stage, " ", task.label()), std::ssize(asked.items) * task.recall.choices, "choices");
-  return recall_scores(stage, task.label(), asked,
-                       recall(decoder, asked, task.options.batch_tokens, [&](std::int64_t count) {
-                         bar.advance(count);
-                         check_interrupt();
-                       }));
-}
-
 std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                            const std::vector<EvaluationConfig>& tasks,
                                            const std::filesystem::path& keep_in) {
   std::vector<ScoreRecord> scores;
   const EvaluationKeeper keeper(keep_in, stage);
+  const auto shared = surroundings(model);
   for (const EvaluationConfig& task : tasks) {
-    std::vector<ScoreRecord> own;
-    if (task.task == "multiple_choice") {
-      own = choice_task_scores(decoder, stage, task, items(model, task), keeper);
-    } else if (task.task == "longbench") {
-      own = longbench_task_scores(decoder, tokenizer(model), stage, task, keeper);
-    } else if (task.task == "mean") {
-      own = mean_scores(stage, task.label(), task.of, scores);
-    } else if (task.task == "recall") {
-      own = evaluate_recall(decoder, stage, model, task);
-    } else if (task.task == "perplexity") {
-      own = evaluate_text(decoder, stage, model, task);
-    } else if (stage != "source") {
-      own = evaluate_distance(decoder, stage, model, task);
-    }
-    for (ScoreRecord& record : own) scores.push_back(std::move(record));
+    auto own = task.make_task()->scores({decoder, task, *shared, stage, keeper, scores});
+    std::move(own.begin(), own.end(), std::back_inserter(scores));
   }
   keeper.remove();
   return scores;

@@ -8,14 +8,12 @@
 
 #include "core/compress/decomposition_store.h"
 #include "core/compress/statistics.h"
-#include "core/evaluate/multiple_choice.h"
-#include "core/evaluate/perplexity.h"
-#include "core/evaluate/recall.h"
 #include "core/model/checkpoint.h"
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"
 #include "experiments/config/experiment_config.h"
 #include "experiments/plan/plan.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 
@@ -34,8 +32,8 @@ class Session {
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
   /// The same to train on.
   std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
-  const MultipleChoiceTask& items(const ModelConfig& model, const EvaluationConfig& task);
-  const RecallTask& recall_items(const ModelConfig& model, const EvaluationConfig& task);
+  /// The same for evaluations of models that derive from `model`; not to outlive this session.
+  std::unique_ptr<TaskSurroundings> surroundings(const ModelConfig& model);
 
   /// What the first passes of all cells require of the source model on this data, gathered at once.
   const Statistics& statistics(const ModelConfig& model, const DataOptions& data);
@@ -49,7 +47,7 @@ class Session {
   /// The source model's scores, stage "source".
   const std::vector<ScoreRecord>& source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks);
 
-  /// Scores of a model derived from `model`, under another stage. Stage "source" has no distance from itself.
+  /// Scores of a model derived from `model`, under another stage.
   /// `keep_in`: a folder for what is done of them, so that a killed run goes on where it was; empty: none.
   std::vector<ScoreRecord> evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                     const std::vector<EvaluationConfig>& tasks,
@@ -59,12 +57,6 @@ class Session {
   Json data_hashes(const ExperimentConfig& config);
 
  private:
-  std::vector<ScoreRecord> evaluate_text(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                         const EvaluationConfig& task);
-  std::vector<ScoreRecord> evaluate_distance(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                             const EvaluationConfig& task);
-  std::vector<ScoreRecord> evaluate_recall(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
-                                           const EvaluationConfig& task);
   const std::string& file_hash(const std::filesystem::path& file);
   /// Where a stage that depends on `inputs` and no more is kept for other processes.
   std::filesystem::path shared_file(const std::string& name, const std::string& key, const ExperimentConfig& inputs);
@@ -75,8 +67,7 @@ class Session {
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;
-  std::map<std::string, MultipleChoiceTask> items_;
-  std::map<std::string, RecallTask> recall_;
+  std::map<std::string, std::shared_ptr<const void>> prepared_;  ///< what tasks keep
   std::map<std::string, Statistics> statistics_;
   std::map<std::string, DecompositionStore> decompositions_;
   std::map<std::string, std::vector<ScoreRecord>> source_scores_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <utility>
 
 #include "core/base/config.h"
 #include "core/base/fields.h"
@@ -18,8 +19,7 @@
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
 #include "experiments/sweep/estimate.h"
-#include "experiments/tasks/benchmark_items.h"
-#include "experiments/tasks/task_scores.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
@@ -28,6 +28,20 @@ constexpr const char* kTaskStage = "source";
 /// Of each task, to estimate the time from, and how long that should take.
 constexpr std::size_t kProbedQuestions = 2;
 constexpr double kTaskProbeSeconds = 0.5;
+
+/// Names of the tasks that `--tasks` takes, by what they ask for: "multiple_choice, longbench and mean".
+std::string tasks_of_items() {
+  const auto& registry = Registry<EvaluationTask>::instance();
+  std::vector<std::pair<Asks, std::string>> found;
+  for (const std::string& name : registry.names()) {
+    const auto task = registry.find(name, "task").make(Json::object(), name);
+    if (task->is_of_items()) found.emplace_back(task->asks(), name);
+  }
+  std::sort(found.begin(), found.end());
+  std::string all;
+  for (const auto& one : found) all += cat(all.empty() ? "" : &one == &found.back() ? " and " : ", ", one.second);
+  return all;
+}
 
 std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
   Json config = resolve_config(request.config);
@@ -51,9 +65,8 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
            std::find(request.only.begin(), request.only.end(), task.label()) == request.only.end();
   });
   for (const EvaluationConfig& task : experiment.evaluate) {
-    if (task.task == "multiple_choice" || task.task == "longbench" || task.task == "mean") continue;
-    throw ConfigError(
-        cat("evaluate.", task.label(), ": --tasks takes multiple_choice, longbench and mean, not ", task.task));
+    if (task.make_task()->is_of_items()) continue;
+    throw ConfigError(cat("evaluate.", task.label(), ": --tasks takes ", tasks_of_items(), ", not ", task.task));
   }
   return experiment.evaluate;
 }
@@ -67,76 +80,99 @@ std::string model_key(const TasksRequest& request) {
   return hash_json(key);
 }
 
+/// What the tasks share, around a model that nothing was done to.
+class ModelSurroundings final : public TaskSurroundings {
+ public:
+  ModelSurroundings(const TasksRequest& request, int threads)
+      : spec_(load_spec(request.model)),
+        tokenizer_(load_model_tokenizer(request.model, request.tokenizer, spec_)),
+        threads_(threads) {}
+
+  void set_source(const Decoder& decoder) { source_ = &decoder; }
+
+  const Decoder& source() override {
+    expects(source_ != nullptr, "items are read before the weights, and ask for none");
+    return *source_;
+  }
+  const Tokenizer& tokenizer() override { return *tokenizer_; }
+  const TokenRows& rows(const DataOptions& data) override {
+    auto& rows = rows_[hash_json(write_fields(data))];
+    if (!rows) rows = load_rows(data, tokenizer_.get(), spec_.vocabulary, threads_);
+    return *rows;
+  }
+  int threads() const override { return threads_; }
+
+ protected:
+  std::shared_ptr<const void>& kept(const std::string& key) override { return kept_[key]; }
+
+ private:
+  ModelSpec spec_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  int threads_;
+  const Decoder* source_ = nullptr;
+  std::map<std::string, std::optional<TokenRows>> rows_;
+  std::map<std::string, std::shared_ptr<const void>> kept_;
+};
+
 /// Everything that is to be done, read and tokenized before the first request is computed: a mistake in the last task
 /// ends the run at once.
 class Tasks {
  public:
   Tasks(const TasksRequest& request, Console& console)
-      : request_(request),
-        configs_(read_tasks(request)),
-        tokenizer_(load_model_tokenizer(request.model, request.tokenizer, load_spec(request.model))) {
-    for (const EvaluationConfig& task : configs_) {
-      if (task.task != "multiple_choice") continue;
-      items_.emplace(task.label(), make_multiple_choice(load_items(task, "evaluate." + task.label()), *tokenizer_,
-                                                        console.workers()));
+      : request_(request), configs_(read_tasks(request)), shared_(request, console.workers()) {
+    for (const EvaluationConfig& config : configs_) {
+      tasks_.push_back(config.make_task());
+      if (const auto* asked = tasks_.back()->continuations(config, shared_)) asked_.push_back(asked);
     }
   }
 
   /// Tells how long it will take, from the speed at which a few questions of each task are scored.
-  void estimate(const Decoder& decoder) const {
-    const EvaluationKeeper keeper = kept();
-    double tokens = 0;
-    std::int64_t requests = 0, batches = 0;
-    for (const EvaluationConfig& task : configs_) {
-      if (task.task == "longbench") tokens += longbench_tokens(task, *tokenizer_);
-      if (task.task != "multiple_choice") continue;
-      const MultipleChoiceTask& items = items_.at(task.label());
-      const LikelihoodOptions options = likelihood_options(task, items);
-      const std::unique_ptr<LikelihoodJournal> journal = open_journal(keeper, task, items, options);
-      const std::int64_t done = journal ? journal->kept() : 0;
-      batches += done;
-      try {
-        tokens += static_cast<double>(tokens_to_compute(decoder, items.tokens, options, done));
-      } catch (const DataError& error) {
-        throw DataError(cat(task.items, ": ", error.what()));
-      }
-      for (const ContinuationGroup& group : items.tokens) requests += std::ssize(group);
+  void estimate(const Decoder& decoder) {
+    TaskCost whole;
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      const TaskCost cost = tasks_[i]->cost(call(decoder, i, {}));
+      whole.tokens += cost.tokens;
+      whole.batches_done += cost.batches_done;
     }
-    const double rate = items_.empty() ? forward_rate(decoder) : scoring_rate(decoder);
-    log_info(cat(grouped(requests), " requests, ", grouped(static_cast<std::int64_t>(tokens)),
-                 " tokens to compute: about ", describe_seconds(tokens / rate), " at ", rounded(rate, 3),
-                 " tokens/s (probe)", batches > 0 ? cat("; ", batches, " batches were done before") : ""));
+    std::int64_t requests = 0;
+    for (const auto* groups : asked_) {
+      for (const ContinuationGroup& group : *groups) requests += std::ssize(group);
+    }
+    const double rate = asked_.empty() ? forward_rate(decoder) : scoring_rate(decoder);
+    log_info(cat(grouped(requests), " requests, ", grouped(static_cast<std::int64_t>(whole.tokens)),
+                 " tokens to compute: about ", describe_seconds(whole.tokens / rate), " at ", rounded(rate, 3),
+                 " tokens/s (probe)",
+                 whole.batches_done > 0 ? cat("; ", whole.batches_done, " batches were done before") : ""));
   }
 
-  std::vector<ScoreRecord> run(const Decoder& decoder) const {
-    const EvaluationKeeper keeper = kept();
+  std::vector<ScoreRecord> run(const Decoder& decoder) {
     std::vector<ScoreRecord> scores;
-    for (const EvaluationConfig& task : configs_) {
-      std::vector<ScoreRecord> own;
-      if (task.task == "multiple_choice")
-        own = choice_task_scores(decoder, kTaskStage, task, items_.at(task.label()), keeper);
-      if (task.task == "longbench")
-        own = longbench_task_scores(decoder, *tokenizer_, kTaskStage, task, keeper, request_.predictions.value_or(""));
-      if (task.task == "mean") own = mean_scores(kTaskStage, task.label(), task.of, scores);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      const std::vector<ScoreRecord> own = tasks_[i]->scores(call(decoder, i, scores));
       scores.insert(scores.end(), own.begin(), own.end());
     }
-    keeper.remove();
+    kept().remove();
     std::error_code not_empty;
     std::filesystem::remove(request_.keep / key_, not_empty);
     return scores;
   }
 
  private:
+  TaskCall call(const Decoder& decoder, std::size_t index, const std::vector<ScoreRecord>& earlier) {
+    shared_.set_source(decoder);
+    return {decoder, configs_[index], shared_, kTaskStage, kept(), earlier, request_.predictions.value_or("")};
+  }
+
   /// Tokens per second of scoring questions from all over the tasks: more and more of them until it takes long enough.
   double scoring_rate(const Decoder& decoder) const {
     // The first pass reads the weights from the disk.
-    log_likelihoods(decoder, {items_.begin()->second.tokens.front()}, {});
+    log_likelihoods(decoder, {asked_.front()->front()}, {});
     for (std::size_t count = kProbedQuestions;; count *= 4) {
       std::vector<ContinuationGroup> sample;
       bool all = true;
-      for (const auto& [name, items] : items_) {
-        const std::size_t step = std::max<std::size_t>(1, items.tokens.size() / count);
-        for (std::size_t i = step / 2; i < items.tokens.size(); i += step) sample.push_back(items.tokens[i]);
+      for (const auto* groups : asked_) {
+        const std::size_t step = std::max<std::size_t>(1, groups->size() / count);
+        for (std::size_t i = step / 2; i < groups->size(); i += step) sample.push_back((*groups)[i]);
         all = all && step == 1;
       }
       const auto start = std::chrono::steady_clock::now();
@@ -152,8 +188,9 @@ class Tasks {
   TasksRequest request_;
   std::string key_ = model_key(request_);
   std::vector<EvaluationConfig> configs_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::map<std::string, MultipleChoiceTask> items_;
+  ModelSurroundings shared_;
+  std::vector<std::unique_ptr<EvaluationTask>> tasks_;        ///< of `configs_`
+  std::vector<const std::vector<ContinuationGroup>*> asked_;  ///< of those that ask for log-likelihoods of such
 };
 
 Json to_json(const std::vector<ScoreRecord>& scores, bool samples) {
@@ -184,7 +221,7 @@ void print(const std::vector<ScoreRecord>& scores, std::ostream& out) {
 ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   const at::ScalarType dtype = parse_dtype(request.dtype, "--dtype");
   install_interrupt_handler();
-  const Tasks tasks(request, console);
+  Tasks tasks(request, console);
   const Checkpoint checkpoint = load_checkpoint(request.model, {.dtype = dtype});
   tasks.estimate(checkpoint.decoder);
   const auto start = std::chrono::steady_clock::now();

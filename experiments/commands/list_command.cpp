@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "core/attention/spec.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
@@ -9,6 +12,7 @@
 #include "core/text/benchmark_prompt.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
@@ -34,6 +38,24 @@ Kind kind_of_strategies(const std::string& where) {
   return kind;
 }
 
+/// A task's options are the keys of its evaluation that it reads, and those that it alone has.
+Kind tasks() {
+  Kind kind = kind_of_strategies<EvaluationTask>("\"task\" of an entry of a config's \"evaluate\"");
+  const std::vector<FieldHelp> common = describe_fields<EvaluationConfig>();
+  for (Strategy& strategy : kind.strategies) {
+    const auto task =
+        Registry<EvaluationTask>::instance().find(strategy.name, kind.name).make(Json::object(), kind.name);
+    const std::vector<std::string> reads = task->reads();
+    for (FieldHelp& own : strategy.options) own.name.insert(0, strategy.name + ".");
+    std::copy_if(common.begin(), common.end(), std::back_inserter(strategy.options), [&](const FieldHelp& field) {
+      return std::find(reads.begin(), reads.end(), field.name) != reads.end();
+    });
+    strategy.description += cat("; asks for ", describe(task->asks()));
+    if (task->decodes_through_cache()) strategy.description += ", also through a cell's \"cache\"";
+  }
+  return kind;
+}
+
 Kind forms() {
   Kind kind{"form", "\"form\" of a multiple-choice evaluation: the fields of its file's rows", {}};
   for (const BenchmarkForm& form : benchmark_forms()) kind.strategies.push_back({form.name, form.description, {}});
@@ -55,8 +77,15 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
           kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),
           kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
+          tasks(),
           forms(),
           prompts()};
+}
+
+/// A default as a table shows it: nested options have descriptions of their own elsewhere.
+std::string in_brief(const std::string& value) {
+  constexpr std::size_t kLongest = 100;
+  return value.size() > kLongest && value.starts_with('{') ? "{...}" : value;
 }
 
 void print(const Kind& kind, std::ostream& out) {
@@ -65,7 +94,7 @@ void print(const Kind& kind, std::ostream& out) {
     out << "  " << strategy.name << ": " << strategy.description << '\n';
     Table options({"    option", "default", "description"});
     for (const FieldHelp& option : strategy.options)
-      options.add({"    " + option.name, option.default_value, option.description});
+      options.add({"    " + option.name, in_brief(option.default_value), option.description});
     if (!strategy.options.empty()) options.print(out);
   }
 }
@@ -87,7 +116,7 @@ class List final : public Command {
  public:
   void declare(OptionList& options) override {
     options.argument("kind", kind_, "KIND",
-                     "only this kind: family, pass, rope, low_rank, codec, text_metric, form, prompt");
+                     "only this kind: family, pass, rope, low_rank, codec, text_metric, task, form, prompt");
   }
 
   ExitCode run(Console& console) override {

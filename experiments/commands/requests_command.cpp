@@ -36,7 +36,6 @@ class Requests final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    task_.task = "multiple_choice";
     task_.validate("requests");
     const MultipleChoiceTask task =
         make_multiple_choice(load_items(task_, "requests"), *load_tokenizer(tokenizer_), console.workers());
@@ -80,7 +79,7 @@ class Requests final : public Command {
   }
 
   std::filesystem::path tokenizer_;
-  EvaluationConfig task_;
+  EvaluationConfig task_ = choice_evaluation();
 };
 
 const CommandRegistration<Requests> kRequests(

@@ -6,9 +6,6 @@
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
 #include "core/compress/pass.h"
-#include "core/evaluate/position_buckets.h"
-#include "core/metrics/longbench.h"
-#include "core/text/benchmark_question.h"
 
 namespace mla {
 namespace {
@@ -87,41 +84,6 @@ void TrainConfig::validate(const std::string& path) const {
   if (document_boundaries == DocumentBoundaries::kMasked) {
     throw ConfigError(cat(path, ".document_boundaries = masked: rows hold one document each; use packing = packed"));
   }
-}
-
-void EvaluationConfig::validate(const std::string& path) const {
-  check_choice(path + ".task", task, {"distance", "longbench", "mean", "multiple_choice", "perplexity", "recall"});
-  options.validate(path);
-  if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
-  if (buckets) check_buckets(path + ".buckets", *buckets, options.context);
-  if (task == "recall") return recall.validate(path + ".recall");
-  if (task == "perplexity" || task == "distance") {
-    data.validate(path + ".data");
-  } else if (task == "mean") {
-    if (of.empty()) throw ConfigError(cat(path, ".of: name the evaluations to average"));
-  } else if (items.empty()) {
-    throw ConfigError(cat(path, ".items: name a file or a folder of ", task, " items"));
-  }
-  prompt.validate(path + ".prompt");
-  std::vector<std::string> forms = {"auto"};
-  for (const BenchmarkForm& known : benchmark_forms()) forms.push_back(known.name);
-  check_choice(path + ".form", form, forms);
-  for (std::size_t i = 0; i < longbench.tasks.size(); ++i)
-    longbench_task(longbench.tasks[i], cat(path, ".longbench.tasks[", i, "]"));
-  if (longbench.max_tokens < 2)
-    throw ConfigError(cat(path, ".longbench.max_tokens = ", longbench.max_tokens, ": expected at least 2"));
-}
-
-std::vector<std::string> EvaluationConfig::files() const {
-  if (task == "mean" || task == "recall") return {};
-  if (task == "perplexity" || task == "distance") return data.files;
-  std::vector<std::string> all;
-  const auto add = [&](const std::string& path) {
-    for (const auto& file : benchmark_files(path)) all.push_back(file.string());
-  };
-  add(items);
-  if (prompt.few_shot > 0 && !prompt.few_shot_items.empty()) add(prompt.few_shot_items);
-  return all;
 }
 
 std::vector<std::pair<std::string, const TrainConfig*>> ExperimentConfig::trainings() const {

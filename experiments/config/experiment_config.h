@@ -10,12 +10,10 @@
 
 #include "core/base/identity.h"
 #include "core/base/json.h"
-#include "core/evaluate/perplexity.h"
-#include "core/evaluate/recall_items.h"
-#include "core/text/benchmark_prompt.h"
 #include "core/train/trainer.h"
 #include "experiments/cache/cached_decoding.h"
 #include "experiments/data/token_data.h"
+#include "experiments/tasks/evaluation_config.h"
 
 namespace mla {
 
@@ -80,67 +78,6 @@ struct TrainConfig {
   std::vector<std::pair<std::string, const DataOptions*>> sources(const std::string& path) const;
 
   /// Throws ConfigError naming `path` for training options, data, weights or a packing that make no sense.
-  void validate(const std::string& path) const;
-};
-
-/// What of LongBench is asked, and how long its prompts may be.
-struct LongBenchConfig {
-  std::vector<std::string> tasks;
-  std::int64_t max_tokens = 2048;
-
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("tasks", self.tasks, "names of tasks; empty: all that `items` holds");
-    visit("max_tokens", self.max_tokens,
-          "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
-  }
-};
-
-/// One evaluation; `task` decides what is measured.
-struct EvaluationConfig {
-  std::string task = "perplexity";
-  std::string name;
-  DataOptions data;
-  std::string items;
-  std::string form = "auto";
-  PromptOptions prompt;
-  bool greedy = false;
-  LongBenchConfig longbench;
-  std::vector<std::string> of;
-  std::int64_t max_items = 0;
-  std::optional<std::vector<std::int64_t>> buckets;
-  RecallOptions recall;
-  PerplexityOptions options;
-
-  static constexpr std::array kLeftOut = {LeftOut{"items", "the hash of each file's content stands for it"}};
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("task", self.task,
-          "perplexity, of `data` | distance from the source model, on `data` | multiple_choice, on `items` | "
-          "longbench, on `items` | recall, of made items | mean, of other evaluations");
-    visit("name", self.name, "the name under which scores are recorded; empty: the task's");
-    visit("data", self.data, "text to evaluate on");
-    visit("items", self.items,
-          "a benchmark's file or folder (.jsonl, .csv, also .gz); longbench: a file of one task, or a folder of "
-          "TASK.jsonl");
-    visit("form", self.form, "of the file's rows: auto, or a name that `mlaforge list` shows");
-    visit("prompt", self.prompt, "how questions are put");
-    visit("greedy", self.greedy,
-          "tell also how often greedy decoding writes the right choice; always told where there is only one");
-    visit("longbench", self.longbench, "LongBench's tasks and lengths");
-    visit("of", self.of, "for mean: names of the evaluations whose scores are averaged");
-    visit("max_items", self.max_items, "only the first items, of each task of LongBench; 0: all");
-    visit("buckets", self.buckets,
-          "of perplexity and distance, besides: by how many tokens stand before; first positions of buckets, [] for "
-          "powers of two and the model's positions, null: not");
-    visit("recall", self.recall, "pass keys, needles, keys and values: what is hidden where");
-    PerplexityOptions::fields(self.options, visit);
-  }
-
-  /// The name under which scores are recorded.
-  const std::string& label() const { return name.empty() ? task : name; }
-  /// The files it reads.
-  std::vector<std::string> files() const;
   void validate(const std::string& path) const;
 };
 

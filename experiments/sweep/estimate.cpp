@@ -12,7 +12,7 @@
 #include "core/base/fields.h"
 #include "core/base/hash.h"
 #include "experiments/cli/table.h"
-#include "experiments/tasks/task_scores.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
@@ -68,28 +68,9 @@ class Counter {
     return seen_.insert(hash_json({what, model, inputs})).second;
   }
 
-  /// Windows that overlap are computed again.
   double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
-    if (task.task == "mean") return 0;
-    if (task.task == "longbench") return longbench_tokens(task, session_.tokenizer(model));
-    if (task.task == "multiple_choice") {
-      const MultipleChoiceTask& items = session_.items(model, task);
-      const Decoder& decoder = session_.source(model).decoder;
-      return static_cast<double>(tokens_to_compute(decoder, items.tokens, likelihood_options(task, items)));
-    }
-    if (task.task == "recall") return all_tokens(session_.recall_items(model, task).tokens);
-    const double overlap =
-        task.options.stride ? static_cast<double>(task.options.context) / static_cast<double>(*task.options.stride) : 1;
-    const double models = task.task == "distance" ? 2 : 1;  // the source model runs beside
-    return models * overlap * static_cast<double>(session_.rows(model, task.data).tokens());
-  }
-
-  static double all_tokens(const std::vector<ContinuationGroup>& groups) {
-    double tokens = 0;
-    for (const ContinuationGroup& group : groups) {
-      for (const Continuation& row : group) tokens += static_cast<double>(row.tokens.size());
-    }
-    return tokens;
+    const auto shared = session_.surroundings(model);
+    return task.make_task()->cost({shared->source(), task, *shared, "source", {}, {}}).tokens;
   }
 
   Session& session_;

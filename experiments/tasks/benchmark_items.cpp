@@ -38,4 +38,18 @@ std::vector<MultipleChoiceItem> load_items(const EvaluationConfig& task, const s
   return make_items(file.questions, examples, task.prompt, path + ".prompt");
 }
 
+void expect_items(const EvaluationConfig& task, const std::string& path) {
+  if (task.items.empty()) throw ConfigError(cat(path, ".items: name a file or a folder of ", task.task, " items"));
+}
+
+std::vector<std::string> files_of_items(const EvaluationConfig& task) {
+  std::vector<std::string> all;
+  const auto add = [&](const std::string& path) {
+    for (const auto& file : benchmark_files(path)) all.push_back(file.string());
+  };
+  add(task.items);
+  if (task.prompt.few_shot > 0 && !task.prompt.few_shot_items.empty()) add(task.prompt.few_shot_items);
+  return all;
+}
+
 }  // namespace mla

@@ -9,6 +9,7 @@
 #include "core/evaluate/divergence.h"
 #include "core/evaluate/multiple_choice.h"
 #include "core/store/record.h"
+#include "experiments/tasks/evaluation_config.h"
 
 namespace mla {
 
@@ -16,6 +17,9 @@ namespace mla {
 /// below); the first, the agreement and the difference with every token's own value.
 std::vector<ScoreRecord> distance_scores(const std::string& stage, const std::string& task,
                                          const TokenDivergence& tokens);
+
+/// The evaluation of the distance from the source model on another one's text, named "<its label> distance".
+EvaluationConfig distance_on_text_of(const EvaluationConfig& text);
 
 /// For every accuracy in `scores` of which `source` has one of the same task and metric over as many items: the share
 /// of items that went from right to wrong or from wrong to right ("flips": Dutta et al., arXiv 2407.09141), as metric

@@ -129,33 +129,4 @@ std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const 
   return recorder.take();
 }
 
-std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name,
-                                     const std::vector<std::string>& parts, const std::vector<ScoreRecord>& scores) {
-  const auto of = [&](const std::string& task, const std::string& metric) {
-    return std::find_if(scores.begin(), scores.end(), [&](const ScoreRecord& score) {
-      return score.stage == stage && score.task == task && score.metric == metric;
-    });
-  };
-  Recorder recorder(stage, name);
-  const double count = static_cast<double>(parts.size());
-  for (const ScoreRecord& first : scores) {
-    if (first.stage != stage || first.task != parts.front() || !first.standard_error) continue;
-    double sum = 0, squares = 0;
-    std::int64_t samples = 0;
-    const bool shared = std::all_of(parts.begin(), parts.end(), [&](const std::string& part) {
-      const auto found = of(part, first.metric);
-      if (found == scores.end()) return false;
-      sum += found->value;
-      squares += std::pow(found->standard_error.value_or(0), 2);
-      samples += found->n;
-      return true;
-    });
-    if (!shared) continue;
-    ScoreRecord& record = recorder.add(first.metric, sum / count, samples, first.unit);
-    record.standard_error = std::sqrt(squares) / count;
-    record.higher_is_better = first.higher_is_better;
-  }
-  return recorder.take();
-}
-
 }  // namespace mla

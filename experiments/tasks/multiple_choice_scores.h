@@ -17,8 +17,4 @@ namespace mla {
 std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const std::string& name,
                                                 const MultipleChoiceTask& task, const MultipleChoiceResult& result);
 
-/// The unweighted means of scores that all `parts` of `scores` have, with their standard errors taken as independent.
-std::vector<ScoreRecord> mean_scores(const std::string& stage, const std::string& name,
-                                     const std::vector<std::string>& parts, const std::vector<ScoreRecord>& scores);
-
 }  // namespace mla

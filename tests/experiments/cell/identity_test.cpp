@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <set>
@@ -16,6 +17,7 @@
 #include "core/store/record.h"
 #include "experiments/cell/cell_folder.h"
 #include "experiments/config/pretrain_config.h"
+#include "experiments/tasks/evaluation_task.h"
 #include "tests/support/run_program.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model_folder.h"
@@ -100,6 +102,12 @@ struct ChangeLeaf {
       FAIL() << name << " has one value only";
     } else if constexpr (std::is_arithmetic_v<T>) {
       value += 1;
+    } else if constexpr (std::is_same_v<T, OwnTaskOptions>) {
+      Json other = value.write();
+      const auto number = std::find_if(other.begin(), other.end(), [](const Json& x) { return x.is_number_integer(); });
+      ASSERT_NE(number, other.end()) << name;
+      *number = number->template get<int>() + 1;
+      value.read(other, name);
     } else {
       value = T(7);  // a value per layer
     }
@@ -184,6 +192,7 @@ const std::vector<Json> kOthers = {{{"name", "low"}},
                                    {{"name", "split_svd"}},
                                    {{"seed", 1}},
                                    Json::array({{{"layers", {0, 1}}}}),
+                                   Json::array({"x"}),
                                    "0.2.2",
                                    "K",
                                    "float16",
@@ -222,6 +231,7 @@ TEST(Identity, EveryOptionOfAStrategyCounts) {
   expect_that_every_option_counts<RopeSelector>();
   expect_that_every_option_counts<Factorizer>();
   expect_that_every_option_counts<Codec>();
+  expect_that_every_option_counts<EvaluationTask>();
 }
 
 TEST(Identity, WhatIsSpelledOutIsTheSameAsTheDefault) {

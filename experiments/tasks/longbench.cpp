@@ -11,10 +11,29 @@
 #include "core/evaluate/long_context.h"
 #include "core/text/json_lines.h"
 #include "experiments/data/score_record.h"
-#include "experiments/tasks/task_scores.h"
+#include "experiments/tasks/benchmark_items.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
+
+/// What of LongBench is asked, and how long its prompts may be.
+struct LongBenchOptions {
+  std::vector<std::string> tasks;
+  std::int64_t max_tokens = 2048;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("tasks", self.tasks, "names of tasks; empty: all that `items` holds");
+    visit("max_tokens", self.max_tokens,
+          "of prompt and answer together; what is longer loses its middle. MHA2MLA: 2048 for SmolLM, 4096 for Llama 2");
+  }
+
+  void validate(const std::string& path) const {
+    for (std::size_t i = 0; i < tasks.size(); ++i) longbench_task(tasks[i], cat(path, ".tasks[", i, "]"));
+    if (max_tokens < 2) throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": expected at least 2"));
+  }
+};
 
 /// One task's items, and where they come from.
 struct TaskItems {
@@ -28,12 +47,11 @@ std::filesystem::path task_file(const std::filesystem::path& folder, const std::
 }
 
 /// A single file is of the one task that the config names, or else of the one that its name begins with.
-std::vector<TaskItems> load(const EvaluationConfig& config) {
+std::vector<TaskItems> load(const EvaluationConfig& config, const std::vector<std::string>& wanted) {
   std::vector<TaskItems> all;
   const bool folder = std::filesystem::is_directory(config.items);
   const std::string file_name = std::filesystem::path(config.items).filename().string();
   for (const LongBenchTask& task : longbench_tasks()) {
-    const auto& wanted = config.longbench.tasks;
     const bool named = std::find(wanted.begin(), wanted.end(), task.name) != wanted.end();
     if (!wanted.empty() && !named) continue;
     const std::filesystem::path file =
@@ -97,9 +115,9 @@ class AnswerJournal {
 };
 
 /// Everything but the model that answers depend on.
-std::string key_of(const EvaluationKeeper& keeper, const EvaluationConfig& config, const ModelSpec& spec,
+std::string key_of(const EvaluationKeeper& keeper, std::int64_t max_tokens, const ModelSpec& spec,
                    const std::vector<LongContextItem>& items) {
-  Json all = Json::array({keeper.key(), config.longbench.max_tokens});
+  Json all = Json::array({keeper.key(), max_tokens});
   if (!spec.ends.empty()) all.push_back(spec.ends);
   for (const LongContextItem& item : items) all.push_back(hash_bytes(item.context + '\n' + item.input));
   return hash_json(all);
@@ -144,61 +162,97 @@ void add_means(const std::string& stage, const std::string& label, const std::ve
   if (std::ssize(english) == count) scores.push_back(mean_of(stage, label, "score_english", english));
 }
 
-}  // namespace
+class LongBenchEvaluation final : public EvaluationTask {
+ public:
+  using Options = LongBenchOptions;
+  explicit LongBenchEvaluation(Options options) : options_(std::move(options)) {}
 
-std::vector<ScoreRecord> longbench_task_scores(const Decoder& decoder, const Tokenizer& tokenizer,
-                                               const std::string& stage, const EvaluationConfig& config,
-                                               const EvaluationKeeper& keeper, const std::filesystem::path& predictions,
-                                               const std::optional<CacheFormat>& cache) {
-  const std::string tail = cache ? ", cached" : "";
-  std::vector<TaskItems> all = load(config);
-  if (config.longbench.max_tokens > decoder.spec().max_positions) {
-    log_warning(cat(config.label(), ": longbench.max_tokens = ", config.longbench.max_tokens,
-                    " is more than the model's ", decoder.spec().max_positions, " positions"));
+  std::vector<std::string> reads() const override { return {"items", "max_items", "batch_tokens"}; }
+  Asks asks() const override { return Asks::kGenerations; }
+  void validate(const EvaluationConfig& config, const std::string& path) const override { expect_items(config, path); }
+  std::vector<std::string> files(const EvaluationConfig& config) const override { return files_of_items(config); }
+
+  TaskCost cost(const TaskCall& call) const override {
+    TaskCost cost;
+    for (const TaskItems& one : load(call.config, options_.tasks)) {
+      for (const LongContextItem& item : one.items) {
+        const auto prompt = long_context_prompt(*one.task, item, call.surroundings.tokenizer(), options_.max_tokens,
+                                                place(call.config));
+        cost.tokens += static_cast<double>(std::ssize(prompt) + one.task->new_tokens);
+      }
+    }
+    return cost;
   }
-  LongContextOptions options;
-  options.max_tokens = config.longbench.max_tokens;
-  options.batch_tokens = config.options.batch_tokens;
-  options.path = "evaluate." + config.label() + ".longbench";
-  options.cache = cache.value_or(CacheFormat());
-  std::vector<ScoreRecord> scores;
-  for (TaskItems& one : all) {
-    const std::string label = config.label() + "." + one.task->name + tail;
+
+  /// For each of its tasks "<label>.<task>" the metric "score", and under its own label the metric "score", the mean of
+  /// the tasks, and "score_english", that of the 16 English and code tasks where all are there.
+  std::vector<ScoreRecord> scores(const TaskCall& call) const override { return answered_scores(call, {}, ""); }
+
+  bool decodes_through_cache() const override { return true; }
+  CachedTaskScores scores_through_cache(const TaskCall& call, const CachedDecodingConfig&,
+                                        const CacheFormat& format) const override {
+    return {{}, answered_scores(call, format, ", cached")};
+  }
+
+  bool is_of_items() const override { return true; }
+
+ private:
+  static std::string place(const EvaluationConfig& config) { return "evaluate." + config.label() + ".longbench"; }
+
+  /// `tail`: after the names of the scores' tasks.
+  std::vector<ScoreRecord> answered_scores(const TaskCall& call, const CacheFormat& cache,
+                                           const std::string& tail) const {
+    const EvaluationConfig& config = call.config;
+    std::vector<TaskItems> all = load(config, options_.tasks);
+    if (options_.max_tokens > call.decoder.spec().max_positions) {
+      log_warning(cat(config.label(), ": longbench.max_tokens = ", options_.max_tokens, " is more than the model's ",
+                      call.decoder.spec().max_positions, " positions"));
+    }
+    std::vector<ScoreRecord> scores;
+    for (TaskItems& one : all) {
+      const std::string label = config.label() + "." + one.task->name + tail;
+      answer_all(call, cache, label, one);
+      std::vector<double> own;
+      std::string lines;
+      for (const LongContextItem& item : one.items) {
+        own.push_back(score_prediction(*one.task, item.prediction));
+        lines += to_json(item.prediction, *one.task).dump() + "\n";
+      }
+      if (!call.predictions.empty()) write_file_atomically(call.predictions / (one.task->name + ".jsonl"), lines);
+      scores.push_back(record_of(call.stage, label, own));
+    }
+    add_means(call.stage, config.label() + tail, all, scores);
+    return scores;
+  }
+
+  /// Fills in the answers to one task's items, those apart that an earlier run has given.
+  void answer_all(const TaskCall& call, const CacheFormat& cache, const std::string& label, TaskItems& one) const {
+    LongContextOptions options;
+    options.max_tokens = options_.max_tokens;
+    options.batch_tokens = call.config.options.batch_tokens;
+    options.path = place(call.config);
+    options.cache = cache;
     std::optional<AnswerJournal> journal;
     std::vector<bool> answered(one.items.size());
-    if (keeper.keeps())
-      answered =
-          journal.emplace(keeper.file(label), key_of(keeper, config, decoder.spec(), one.items)).restore(one.items);
-    Progress bar(cat("answer ", stage, " ", one.task->name), std::ssize(one.items), "questions");
+    if (call.keeper.keeps()) {
+      const std::string key = key_of(call.keeper, options_.max_tokens, call.decoder.spec(), one.items);
+      answered = journal.emplace(call.keeper.file(label), key).restore(one.items);
+    }
+    Progress bar(cat("answer ", call.stage, " ", one.task->name), std::ssize(one.items), "questions");
     bar.advance(std::count(answered.begin(), answered.end(), true));
-    answer(decoder, tokenizer, *one.task, one.items, answered, options, [&](const std::vector<std::size_t>& done) {
-      if (journal) journal->keep(done, one.items);
-      bar.advance(std::ssize(done));
-      check_interrupt();
-    });
-    std::vector<double> own;
-    std::string lines;
-    for (const LongContextItem& item : one.items) {
-      own.push_back(score_prediction(*one.task, item.prediction));
-      lines += to_json(item.prediction, *one.task).dump() + "\n";
-    }
-    if (!predictions.empty()) write_file_atomically(predictions / (one.task->name + ".jsonl"), lines);
-    scores.push_back(record_of(stage, label, own));
+    answer(call.decoder, call.surroundings.tokenizer(), *one.task, one.items, answered, options,
+           [&](const std::vector<std::size_t>& done) {
+             if (journal) journal->keep(done, one.items);
+             bar.advance(std::ssize(done));
+             check_interrupt();
+           });
   }
-  add_means(stage, config.label() + tail, all, scores);
-  return scores;
-}
 
-double longbench_tokens(const EvaluationConfig& config, const Tokenizer& tokenizer) {
-  double tokens = 0;
-  for (const TaskItems& one : load(config)) {
-    for (const LongContextItem& item : one.items) {
-      const auto prompt = long_context_prompt(*one.task, item, tokenizer, config.longbench.max_tokens,
-                                              "evaluate." + config.label() + ".longbench");
-      tokens += static_cast<double>(std::ssize(prompt) + one.task->new_tokens);
-    }
-  }
-  return tokens;
-}
+  Options options_;
+};
 
+const TaskRegistration<LongBenchEvaluation> kLongBenchTask("longbench",
+                                                           "LongBench's questions about long texts, answered in words");
+
+}  // namespace
 }  // namespace mla

@@ -1,0 +1,71 @@
+#include "core/evaluate/perplexity.h"
+
+#include "core/base/interrupt.h"
+#include "core/base/progress.h"
+#include "experiments/data/score_record.h"
+#include "experiments/tasks/text_task.h"
+
+namespace mla {
+namespace {
+
+/// Perplexity's three faces; the per-token values stand under the first. The others' errors follow from its by the
+/// delta method.
+std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
+  std::vector<ScoreRecord> scores;
+  scores.push_back(
+      new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
+  scores.back().standard_error = result.standard_error;
+  scores.back().per_sample = result.nll;
+  scores.back().group_sizes = result.groups.sizes;
+  scores.push_back(new_score(stage, task, "perplexity", result.perplexity, result.scored_tokens, "", Better::kLower));
+  scores.back().standard_error = result.perplexity * result.standard_error;
+  if (result.bits_per_byte) {
+    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens,
+                               "bits per byte", Better::kLower));
+    scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
+  }
+  for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;
+  return scores;
+}
+
+class PerplexityEvaluation final : public TextTask {
+ public:
+  explicit PerplexityEvaluation(Options) : TextTask(1) {}
+
+  /// Metrics nll with every token's own value, perplexity, bits_per_byte where the bytes are known, skipped_lines where
+  /// there are any, and nll_<first>-<last> by position.
+  std::vector<ScoreRecord> scores(const TaskCall& call) const override {
+    const TokenRows& tokens = call.surroundings.rows(call.config.data);
+    Progress bar(cat("evaluate ", call.stage), tokens.tokens() - std::ssize(tokens.rows), "tokens");
+    std::optional<std::int64_t> bytes;
+    if (tokens.bytes > 0) bytes = tokens.bytes;
+    const PerplexityResult result =
+        perplexity(call.decoder, tokens.rows, call.config.options, bytes, [&](std::int64_t count) {
+          bar.advance(count);
+          check_interrupt();
+        });
+    std::vector<ScoreRecord> scores = to_scores(call.stage, call.config.label(), result);
+    if (tokens.skipped > 0) {
+      scores.push_back(new_score(call.stage, call.config.label(), "skipped_lines", static_cast<double>(tokens.skipped),
+                                 1, "lines of the text left out as bad", Better::kLower));
+    }
+    const auto parts = by_buckets(call, "nll", result.nll, result.positions, result.groups);
+    scores.insert(scores.end(), parts.begin(), parts.end());
+    return scores;
+  }
+
+  bool decodes_through_cache() const override { return true; }
+  CachedTaskScores scores_through_cache(const TaskCall& call, const CachedDecodingConfig& cache,
+                                        const CacheFormat& format) const override {
+    const CachedDecoding decoding = measure_cached_decoding(call.decoder, call.surroundings.rows(call.config.data).rows,
+                                                            cache, format, call.stage, call.config.label());
+    return {{decoding.record}, scores_of(decoding)};
+  }
+
+  const DataOptions* scored_text(const EvaluationConfig& config) const override { return &config.data; }
+};
+
+const TaskRegistration<PerplexityEvaluation> kPerplexityTask("perplexity", "of a text, per token and per byte");
+
+}  // namespace
+}  // namespace mla
