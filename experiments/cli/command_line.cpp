@@ -9,6 +9,7 @@
 #include "core/base/progress.h"
 #include "core/base/provenance.h"
 #include "core/base/suggest.h"
+#include "core/ops/kernels.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/failure.h"
 #include "experiments/cli/processes.h"
@@ -55,6 +56,7 @@ class ProcessSettings {
  public:
   explicit ProcessSettings(const Console& console)
       : quiet_before_(progress_style().quiet), threads_before_(at::get_num_threads()) {
+    kernels_are_on();  // refuses what MLA_KERNELS may not be before any work
     if (console.quiet) {
       progress_style().quiet = true;
       set_log_level(LogLevel::kWarning);

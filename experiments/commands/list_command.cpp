@@ -116,7 +116,7 @@ class List final : public Command {
  public:
   void declare(OptionList& options) override {
     options.argument("kind", kind_, "KIND",
-                     "only this kind: family, pass, rope, low_rank, codec, text_metric, task, form, prompt");
+                     "only this kind: family, attention, pass, rope, low_rank, codec, text_metric, task, form, prompt");
   }
 
   ExitCode run(Console& console) override {
