@@ -77,8 +77,10 @@ std::unique_ptr<LatentAttention> RopeStep::apply(const ModelSpec& spec, const Gr
   return assemble_partial_rope(source, kept, measured || differ_by_head(kept));
 }
 
-LowRankStep::LowRankStep(const Json& options, std::string path)
-    : path_(std::move(path)), factorizer_(Registry<Factorizer>::instance().make(options, path_)) {
+LowRankStep::LowRankStep(const Json& options, const Json& allocate, const std::string& path)
+    : path_(path + ".low_rank"),
+      factorizer_(Registry<Factorizer>::instance().make(options, path_)),
+      allocator_(Registry<Allocator>::instance().make(allocate, path + ".allocate")) {
   name_ = options.at("name").get<std::string>();
 }
 
@@ -126,30 +128,55 @@ void LowRankStep::announce(const ModelSpec& partial, DecompositionStore& store) 
   for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
     if (!has_partial_rope(partial.attention(layer))) continue;
     store.announce(kind_of(partial.attention(layer).rotated_pairs()), layer,
-                   factorizer_->latent_width(layer, factor_geometry(partial, layer)));
+                   measures_widths() ? factorizer_->bounds(layer, factor_geometry(partial, layer)).most
+                                     : factorizer_->latent_width(layer, factor_geometry(partial, layer)));
   }
 }
 
 std::string LowRankStep::kind_of(std::int64_t pairs) const { return Json{pairs, factorizer_->sharing_key()}.dump(); }
 
-std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, const LatentAttention& attention,
-                                                    std::int64_t layer, const PassInputs& inputs,
-                                                    LayerReport& report) const {
-  report.kept = attention.layout().kept;
-  const std::int64_t width = factorizer_->latent_width(layer, factor_geometry(partial, layer));
+const Decomposition& LowRankStep::decomposition(const LatentAttention& attention, std::int64_t layer,
+                                                std::int64_t width, const PassInputs& inputs,
+                                                DecompositionStore& store) const {
+  const KeptPairs& kept = attention.layout().kept;
   const bool measured = factorizer_->needs_input_moment();
   const std::string selection =
-      Json{report.kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()}
-          .dump();
-  DecompositionStore own;
-  const Decomposition& decomposition =
-      (inputs.store ? *inputs.store : own)
-          .get(kind_of(std::ssize(report.kept.front())), layer, selection, width, [&](std::int64_t largest) {
-            LayerProblem problem = factor_problem(attention, inputs.arithmetic);
-            if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);
-            return factorizer_->decompose(problem, largest);
-          });
-  Factorization factors = decomposition.truncate(width);
+      Json{kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()}.dump();
+  return store.get(kind_of(std::ssize(kept.front())), layer, selection, width, [&](std::int64_t largest) {
+    LayerProblem problem = factor_problem(attention, inputs.arithmetic);
+    if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);
+    return factorizer_->decompose(problem, largest);
+  });
+}
+
+std::vector<std::int64_t> LowRankStep::widths(const ModelSpec& partial,
+                                              const std::vector<const LatentAttention*>& attentions,
+                                              const PassInputs& inputs, DecompositionStore& store) const {
+  std::vector<LayerShare> shares;
+  for (std::size_t i = 0; i < attentions.size(); ++i) {
+    if (attentions[i] == nullptr) continue;
+    const auto layer = static_cast<std::int64_t>(i);
+    const FactorGeometry geometry = factor_geometry(partial, layer);
+    const WidthBounds bounds = factorizer_->bounds(layer, geometry);
+    LayerShare& share =
+        shares.emplace_back(LayerShare{bounds.least, bounds.most, factorizer_->latent_width(layer, geometry), {}});
+    if (!measures_widths()) continue;
+    const Decomposition& whole = decomposition(*attentions[i], layer, bounds.most, inputs, store);
+    share.error = [&whole](std::int64_t width) { return whole.error(width); };
+  }
+  const std::vector<std::int64_t> allocated = allocator_->allocate(shares);
+  std::vector<std::int64_t> widths;
+  std::size_t next = 0;
+  for (const LatentAttention* attention : attentions) widths.push_back(attention ? allocated.at(next++) : 0);
+  return widths;
+}
+
+std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, const LatentAttention& attention,
+                                                    std::int64_t layer, std::int64_t width, const PassInputs& inputs,
+                                                    DecompositionStore& store, LayerReport& report) const {
+  report.kept = attention.layout().kept;
+  if (width == 0) width = factorizer_->latent_width(layer, factor_geometry(partial, layer));
+  Factorization factors = decomposition(attention, layer, width, inputs, store).truncate(width);
   report.singular_values = std::move(factors.singular_values);
   report.value_singular_values = std::move(factors.value_singular_values);
   report.error = factors.error;

@@ -8,6 +8,7 @@
 #include "core/attention/latent.h"
 #include "core/base/json.h"
 #include "core/compress/pass.h"
+#include "core/low_rank/allocator.h"
 #include "core/low_rank/factorizer.h"
 #include "core/partial_rope/selector.h"
 
@@ -35,8 +36,9 @@ class RopeStep {
 /// Factors position-free keys and values of a layer with partial RoPE (MHA2MLA section 3.2).
 class LowRankStep {
  public:
-  /// `options`: {"name": …} of a registered Factorizer. Throws ConfigError naming `path`.
-  LowRankStep(const Json& options, std::string path);
+  /// `options`: {"name": …} of a registered Factorizer, `allocate` of an Allocator, read from `path`.low_rank and
+  /// `path`.allocate. Throws ConfigError naming them.
+  LowRankStep(const Json& options, const Json& allocate, const std::string& path);
 
   Requirements requirements() const;
 
@@ -44,15 +46,25 @@ class LowRankStep {
   void check(const ModelSpec& partial) const;
   LatentLayout plan(const ModelSpec& partial, std::int64_t layer) const;
   void announce(const ModelSpec& partial, DecompositionStore& store) const;
-  /// The layer with factors, and what they lose.
+  /// Whether widths are known only once all layers are decomposed.
+  bool measures_widths() const { return allocator_->measures(); }
+  /// The widths of layers with partial RoPE, 0 for others, which are null in `attentions`. Decompositions that this
+  /// takes are left in `store` for apply().
+  std::vector<std::int64_t> widths(const ModelSpec& partial, const std::vector<const LatentAttention*>& attentions,
+                                   const PassInputs& inputs, DecompositionStore& store) const;
+  /// The layer with factors of that width (0: the one that is stated for it), and what they lose.
   std::unique_ptr<LatentAttention> apply(const ModelSpec& partial, const LatentAttention& attention, std::int64_t layer,
-                                         const PassInputs& inputs, LayerReport& report) const;
+                                         std::int64_t width, const PassInputs& inputs, DecompositionStore& store,
+                                         LayerReport& report) const;
 
  private:
   std::string kind_of(std::int64_t pairs) const;
+  const Decomposition& decomposition(const LatentAttention& attention, std::int64_t layer, std::int64_t width,
+                                     const PassInputs& inputs, DecompositionStore& store) const;
 
   std::string path_, name_;
   std::unique_ptr<Factorizer> factorizer_;
+  std::unique_ptr<Allocator> allocator_;
 };
 
 /// Whether a pass that converts grouped-query layers has this one to convert: false for layers without keys, which it

@@ -37,6 +37,10 @@ class Pass {
   /// Throws ConfigError for options that do not fit the model, naming the path the pass was read from.
   virtual ModelSpec plan(const ModelSpec& spec) const = 0;
 
+  /// Whether the shapes of single layers follow from data or weights, so that plan() knows their total alone: cached
+  /// elements of all layers together are exactly those planned.
+  virtual bool measures_shapes() const { return false; }
+
   /// Tells the store which widths apply() will ask it for, so that a sweep decomposes once for its widest cell; nothing
   /// where there is no such work to share.
   virtual void announce(const ModelSpec& /*spec*/, DecompositionStore& /*store*/) const {}
@@ -53,7 +57,8 @@ class Pass {
 /// difference is a std::logic_error.
 PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs);
 
-/// Throws std::logic_error where the model's layers, tensors or cached streams are not those of `planned`.
-void expect_as_planned(const ModelSpec& planned, const Decoder& decoder);
+/// Throws std::logic_error where the model's layers, tensors or cached streams are not those of `planned`; of a pass
+/// that measures shapes, where cached elements are others in all.
+void expect_as_planned(const ModelSpec& planned, const Decoder& decoder, bool measured = false);
 
 }  // namespace mla

@@ -37,6 +37,11 @@ struct LatentShape {
   bool value_up = true;    ///< false: the value slice itself is V
 };
 
+/// Latent widths that a layer may have.
+struct WidthBounds {
+  std::int64_t least = 1, most = 1;
+};
+
 /// latent = down x; K_nope = up_key latent[key]; V = up_value latent[value]. Matrices in [out, in] layout.
 struct Factorization {
   at::Tensor down;      ///< [latent width, hidden]
@@ -98,6 +103,9 @@ class Factorizer {
   std::int64_t latent_width(std::int64_t layer, const FactorGeometry& geometry) const {
     return shape(layer, geometry).width;
   }
+
+  /// The widths that a layer may have, whatever the options state.
+  virtual WidthBounds bounds(std::int64_t layer, const FactorGeometry& geometry) const = 0;
 
   /// What a decomposition depends on beside the matrices: strategies of equal keys, whatever their widths, cut from the
   /// same one.

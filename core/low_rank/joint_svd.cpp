@@ -45,6 +45,10 @@ class JointSvd : public Factorizer {
     return {width, {0, width}, {0, width}};
   }
 
+  WidthBounds bounds(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return {1, std::min(geometry.nope_rows(layer) + geometry.value_rows(), geometry.hidden)};
+  }
+
   Json sharing_key() const override { return {"joint_svd", write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return true; }
@@ -52,7 +56,7 @@ class JointSvd : public Factorizer {
   void check(const FactorGeometry& geometry, const std::string& path) const override {
     options_.width.check(geometry, path);
     for (std::int64_t layer = 0; layer < geometry.layers; ++layer) {
-      const std::int64_t rank = std::min(geometry.nope_rows(layer) + geometry.value_rows(), geometry.hidden);
+      const std::int64_t rank = bounds(layer, geometry).most;
       if (latent_width(layer, geometry) <= rank) continue;
       throw ConfigError(cat(options_.width.describe(path, layer), ": the latent would have ",
                             latent_width(layer, geometry), " elements but [K_nope; V] has rank at most ", rank, " (",

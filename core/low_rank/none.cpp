@@ -40,6 +40,11 @@ class None : public Factorizer {
     return {.width = keys + values, .key = {0, keys}, .value = {keys, values}, .key_up = false, .value_up = false};
   }
 
+  WidthBounds bounds(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t whole = shape(layer, geometry).width;
+    return {whole, whole};
+  }
+
   Json sharing_key() const override { return "none"; }
 
   bool compresses_keys() const override { return false; }

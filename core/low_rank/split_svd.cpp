@@ -90,6 +90,10 @@ class SplitSvd : public Factorizer {
     return {share.key + share.value, {0, share.key}, {share.key, share.value}};
   }
 
+  WidthBounds bounds(std::int64_t layer, const FactorGeometry& geometry) const override {
+    return {1, key_rank(layer, geometry) + value_rank(geometry)};
+  }
+
   Json sharing_key() const override { return {"split_svd", options_.split_budget, write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return true; }

@@ -49,6 +49,11 @@ class ValueSvd : public Factorizer {
     return {.width = keys + values, .key = {0, keys}, .value = {keys, values}, .key_up = false};
   }
 
+  WidthBounds bounds(std::int64_t layer, const FactorGeometry& geometry) const override {
+    const std::int64_t keys = geometry.nope_rows(layer);
+    return {keys + 1, keys + std::min(geometry.value_rows(), geometry.hidden)};
+  }
+
   Json sharing_key() const override { return {"value_svd", write_fields(options_.factor)}; }
 
   bool compresses_keys() const override { return false; }

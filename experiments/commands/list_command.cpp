@@ -4,6 +4,7 @@
 #include "core/attention/spec.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
+#include "core/low_rank/allocator.h"
 #include "core/low_rank/factorizer.h"
 #include "core/metrics/text_metric.h"
 #include "core/model/family.h"
@@ -75,6 +76,7 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
           kind_of_strategies<RopeSelector>("which rotation pairs keep their position embedding"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
+          kind_of_strategies<Allocator>("how layers share the elements of their latents: \"allocate\" of a pass"),
           kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),
           kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
           tasks(),
@@ -115,8 +117,9 @@ Json to_json(const Kind& kind) {
 class List final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("kind", kind_, "KIND",
-                     "only this kind: family, attention, pass, rope, low_rank, codec, text_metric, task, form, prompt");
+    options.argument(
+        "kind", kind_, "KIND",
+        "only this kind: family, attention, pass, rope, low_rank, allocator, codec, text_metric, task, form, prompt");
   }
 
   ExitCode run(Console& console) override {

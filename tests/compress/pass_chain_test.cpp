@@ -186,6 +186,35 @@ TEST(PassChain, OneDecompositionServesEveryWidthOfOneCalibration) {
   EXPECT_GT(test::largest_difference(logits[0], logits[3]), 1e-4) << "another calibration, another latent";
 }
 
+TEST(PassChain, AnAllocatorSpendsTheBudgetOfAllLayersExactly) {
+  const c10::InferenceMode inference;
+  const Decoder source = test::tiny_decoder(test::spec_with_attention("grouped_query"));
+  const at::Tensor ids = test::random_ids(source.spec(), 2, 14);
+  for (const char* low_rank : {"joint_svd", "split_svd", "value_svd"}) {
+    SCOPED_TRACE(low_rank);
+    const auto config = [&](const char* allocator) {
+      return Json{{"name", "mha2mla"},
+                  {"rope", {{"name", "high"}, {"pairs", 1}}},
+                  {"low_rank", {{"name", low_rank}, {"d_kv", Json{2, 5, 4}}}},
+                  {"allocate", {{"name", allocator}}}};
+    };
+    PassInputs inputs;
+    inputs.arithmetic = at::kDouble;
+    Decoder uniform = source.clone(), energy = source.clone();
+    const PassReport by_statement = run_pass("mha2mla", *make_pass(config("uniform")), uniform, inputs);
+    const PassReport by_energy = run_pass("mha2mla", *make_pass(config("energy")), energy, inputs);
+    EXPECT_EQ(cached_elements(by_energy.after), cached_elements(by_statement.after));
+    EXPECT_FALSE(by_energy.after == by_statement.after);
+    DecoderCache cache = energy.make_cache(2);
+    energy.forward_cached(ids, cache);
+    EXPECT_EQ(cache.bytes(), 2 * 14 * cached_elements(by_statement.after) * static_cast<std::int64_t>(sizeof(double)));
+    // In two steps the same.
+    Decoder stepwise = source.clone();
+    for (const Json& step : make_pass(config("energy"))->steps()) run_pass("step", *make_pass(step), stepwise, inputs);
+    EXPECT_TRUE(at::equal(stepwise.forward(ids), energy.forward(ids)));
+  }
+}
+
 TEST(PassChain, WhatWasPlannedIsComparedWithWhatCameOut) {
   const Decoder decoder = test::tiny_decoder(test::spec_with_attention("grouped_query"));
   EXPECT_NO_THROW(expect_as_planned(decoder.spec(), decoder));

@@ -199,6 +199,30 @@ TEST(FactorizerContract, TheMetricOutputsLosesNoMoreOfOutputsThanThePlainOne) {
   });
 }
 
+TEST(FactorizerContract, EveryWidthWithinBoundsCanBeCut) {
+  for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
+    const auto strategy = Factorizers::instance().make(config_with(name, 1), "x");
+    const WidthBounds bounds = strategy->bounds(layer, geometry);
+    ASSERT_LE(bounds.least, bounds.most);
+    const Weights original = weights(layer, geometry, at::kDouble);
+    const auto whole = strategy->decompose({original.key, original.value, {}}, bounds.most);
+    double before = -1;
+    for (std::int64_t width = bounds.most; width >= bounds.least; --width) {
+      const Factorization cut = whole->truncate(width);
+      EXPECT_EQ(cut.down.size(0), width);
+      EXPECT_NEAR(whole->error(width),
+                  cut.error.joint * (strategy->compresses_keys() || cut.error.joint == 0
+                                         ? 1
+                                         : at::cat({original.key, original.value}).norm().item<double>() /
+                                               original.value.norm().item<double>()),
+                  kFullRank);
+      EXPECT_GE(whole->error(width), before - kFullRank);
+      before = whole->error(width);
+    }
+    EXPECT_LT(whole->error(bounds.most), kFullRank);
+  });
+}
+
 TEST(FactorizerContract, IdentityKeysGoWithKeysThatAreNotCompressed) {
   for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
     const auto strategy = Factorizers::instance().make(config_with(name, 2), "x");

@@ -11,14 +11,19 @@ class LowRank final : public Pass {
  public:
   struct Options {
     Json low_rank = {{"name", "joint_svd"}};
-    static StrategyFields strategies() { return {{"low_rank", strategy_identity<Factorizer>}}; }
+    Json allocate = {{"name", "uniform"}};
+    static StrategyFields strategies() {
+      return {{"low_rank", strategy_identity<Factorizer>}, {"allocate", strategy_identity<Allocator>}};
+    }
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
       visit("low_rank", self.low_rank, "low-rank strategy and its options: {\"name\": …}");
+      visit("allocate", self.allocate, "how layers share the widths stated there, all together: {\"name\": …}");
     }
   };
 
-  LowRank(Options options, const std::string& path) : path_(path), low_rank_(options.low_rank, path + ".low_rank") {}
+  LowRank(Options options, const std::string& path)
+      : path_(path), low_rank_(options.low_rank, options.allocate, path) {}
 
   Requirements requirements() const override { return low_rank_.requirements(); }
 
@@ -38,13 +43,23 @@ class LowRank final : public Pass {
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec();
+    DecompositionStore own;
+    DecompositionStore& store = inputs.store ? *inputs.store : own;
+    std::vector<const LatentAttention*> attentions;
+    for (std::size_t i = 0; i < source.layers.size(); ++i) {
+      const bool converted = converts(source, static_cast<std::int64_t>(i));
+      attentions.push_back(converted ? as_latent(*decoder.layers[i].attention) : nullptr);
+    }
+    const std::vector<std::int64_t> widths = low_rank_.widths(source, attentions, inputs, store);
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
-      const LatentAttention& attention = *as_latent(*decoder.layers[index].attention);
-      decoder.replace_attention(index, low_rank_.apply(source, attention, layer, inputs, report));
+      decoder.replace_attention(
+          index, low_rank_.apply(source, *attentions[index], layer, widths[index], inputs, store, report));
     });
   }
+
+  bool measures_shapes() const override { return low_rank_.measures_widths(); }
 
  private:
   /// False for layers without keys of their own.

@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"
 #include "core/compress/pass.h"
@@ -12,13 +14,17 @@ class Mha2Mla final : public Pass {
   struct Options {
     Json rope = {{"name", "two_norm"}};
     Json low_rank = {{"name", "joint_svd"}};
+    Json allocate = {{"name", "uniform"}};
     static StrategyFields strategies() {
-      return {{"rope", strategy_identity<RopeSelector>}, {"low_rank", strategy_identity<Factorizer>}};
+      return {{"rope", strategy_identity<RopeSelector>},
+              {"low_rank", strategy_identity<Factorizer>},
+              {"allocate", strategy_identity<Allocator>}};
     }
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
       visit("rope", self.rope, "partial-RoPE strategy and its options: {\"name\": …}");
       visit("low_rank", self.low_rank, "low-rank strategy and its options: {\"name\": …}");
+      visit("allocate", self.allocate, "how layers share the widths stated there, all together: {\"name\": …}");
     }
   };
 
@@ -26,7 +32,7 @@ class Mha2Mla final : public Pass {
       : options_(std::move(options)),
         path_(path),
         rope_(options_.rope, path + ".rope"),
-        low_rank_(options_.low_rank, path + ".low_rank") {}
+        low_rank_(options_.low_rank, options_.allocate, path) {}
 
   Requirements requirements() const override {
     Requirements all = rope_.requirements();
@@ -50,18 +56,38 @@ class Mha2Mla final : public Pass {
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec(), partial = plan_partial(source);
+    DecompositionStore own;
+    DecompositionStore& store = inputs.store ? *inputs.store : own;
+    const auto rotated = [&](std::int64_t layer) {
+      const Attention& attention = *decoder.layers[static_cast<std::size_t>(layer)].attention;
+      return rope_.apply(source, *as_grouped_query(attention), layer, inputs.statistics);
+    };
+    // Layer by layer, so that no second copy of all layers is needed, unless widths depend on them all.
+    std::vector<std::int64_t> widths(source.layers.size(), 0);
+    if (low_rank_.measures_widths()) {
+      const c10::InferenceMode off(false);
+      std::vector<std::unique_ptr<LatentAttention>> layers(source.layers.size());
+      std::vector<const LatentAttention*> attentions;
+      for (std::size_t i = 0; i < layers.size(); ++i) {
+        const auto layer = static_cast<std::int64_t>(i);
+        if (converts(source, layer)) layers[i] = rotated(layer);
+        attentions.push_back(layers[i].get());
+      }
+      widths = low_rank_.widths(partial, attentions, inputs, store);
+    }
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
-      const GroupedQueryAttention& attention = *as_grouped_query(*decoder.layers[index].attention);
-      const auto rotated = rope_.apply(source, attention, layer, inputs.statistics);
-      decoder.replace_attention(index, low_rank_.apply(partial, *rotated, layer, inputs, report));
+      decoder.replace_attention(index,
+                                low_rank_.apply(partial, *rotated(layer), layer, widths[index], inputs, store, report));
     });
   }
 
+  bool measures_shapes() const override { return low_rank_.measures_widths(); }
+
   std::vector<Json> steps() const override {
     return {{{"name", "partial_rope"}, {"rope", options_.rope}},
-            {{"name", "low_rank"}, {"low_rank", options_.low_rank}}};
+            {{"name", "low_rank"}, {"low_rank", options_.low_rank}, {"allocate", options_.allocate}}};
   }
 
  private:

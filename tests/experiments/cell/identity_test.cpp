@@ -191,6 +191,7 @@ TEST(Identity, EveryFieldOfAPretrainingCountsUnlessItIsOnTheList) { expect_that_
 const std::vector<Json> kOthers = {{{"name", "low"}},
                                    {{"name", "split_svd"}},
                                    {{"seed", 1}},
+                                   {{"name", "energy"}},
                                    Json::array({{{"layers", {0, 1}}}}),
                                    Json::array({"x"}),
                                    "0.2.2",
