@@ -17,11 +17,9 @@ std::int64_t Parameter::count() const {
   return count;
 }
 
-std::int64_t AttentionSpec::parameter_count(const ModelFrame& frame, bool with_norms) const {
+std::int64_t AttentionSpec::parameter_count(const ModelFrame& frame) const {
   std::int64_t count = 0;
-  for (const Parameter& parameter : parameters(frame)) {
-    if (with_norms || parameter.role != ParameterRole::kNorm) count += parameter.count();
-  }
+  for (const Parameter& parameter : parameters(frame)) count += parameter.count();
   return count;
 }
 

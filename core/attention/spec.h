@@ -125,8 +125,8 @@ class AttentionSpec {
   /// The layer of this description with these tensors, which have the shapes of parameters().
   virtual std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const = 0;
 
-  /// Parameters of the layer; norms are counted apart where `with_norms` is false.
-  std::int64_t parameter_count(const ModelFrame& frame, bool with_norms = true) const;
+  /// Parameters of the layer, norms of queries and keys included.
+  std::int64_t parameter_count(const ModelFrame& frame) const;
 };
 
 /// Whether both are of one kind and agree in every field.

@@ -11,6 +11,8 @@ namespace {
 
 /// Tokens for which a segment that will grow is made.
 constexpr std::int64_t kSegmentTokens = 256;
+/// Tokens of a window that is allocated at once.
+constexpr std::int64_t kUsualWindow = 8192;
 
 /// Scale rows that belong to `tokens` tokens.
 std::int64_t scale_rows(const Packed& packed, std::int64_t tokens) {
@@ -175,8 +177,10 @@ void QuantizedSequence::store(const at::Tensor& rows, const at::Tensor& all) {
 void QuantizedSequence::keep(const at::Tensor& rows) {
   const std::int64_t needed = window_length_ + rows.size(1);
   if (window_begin_ + needed > window_.size(1)) {
-    // Twice the residual: the window then moves to the front once every so many tokens, not at every one.
-    const std::int64_t capacity = std::max(window_.size(1), std::max(needed, 2 * update_.residual + 1));
+    // Twice the residual: the window then moves to the front once every so many tokens, not at every one. A large
+    // residual is made room for as tokens come.
+    const std::int64_t wanted = std::min(2 * update_.residual + 1, std::max(2 * needed, kUsualWindow));
+    const std::int64_t capacity = std::max({window_.size(1), needed, wanted});
     at::Tensor larger = at::empty({heads_, capacity, width_}, window_.options());
     larger.narrow(1, 0, window_length_).copy_(residual());
     window_ = std::move(larger);

@@ -95,12 +95,18 @@ std::string note_of(const std::string& image) {
 
 constexpr unsigned kKeepOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
 
-/// Whether the first block of a whole file states sizes that a file has: how many members the nodes of groups hold, of
-/// which HDF5 makes sizes of memory as they are (it writes 4 and 16). Later forms of the block have no such numbers.
+/// Whether the first block of a whole file states sizes that a file has, of which HDF5 makes sizes of memory as they are:
+/// how many members the nodes of groups hold (it writes 4 and 16), and no block of a driver, whose size would be read
+/// from anywhere. Later forms of the block have no such numbers.
 bool states_usual_sizes(const std::string& image) {
-  constexpr std::size_t kVersion = 8, kOldBlock = 96, kLeaf = 16, kInternal = 18, kMostMembers = 1024;
+  constexpr std::size_t kVersion = 8, kAddressBytes = 13, kOldBlock = 96, kLeaf = 16, kInternal = 18,
+                        kMostMembers = 1024, kAddresses = 24, kBeforeDriver = 3;
   if (image[kVersion] > 1) return true;
   if (image.size() < kOldBlock) return false;
+  const auto bytes = static_cast<unsigned char>(image[kAddressBytes]);
+  if (bytes != 4 && bytes != 8) return false;
+  const std::string driver = image.substr(kAddresses + image[kVersion] * 4U + kBeforeDriver * bytes, bytes);
+  if (driver != std::string(bytes, '\xff')) return false;
   for (const std::size_t at : {kLeaf, kInternal}) {
     std::uint16_t members = 0;
     std::memcpy(&members, image.data() + at, sizeof members);

@@ -205,6 +205,7 @@ void write_record(const std::filesystem::path& path, const RunRecord& record) {
   for (std::size_t layer = 0; layer < record.compression.size(); ++layer) {
     write_group(file, layer_group(layer), record.compression[layer]);
   }
+  if (!record.passes.empty()) write_json_dataset(file, "/passes", record.passes, "what each pass did, in order, JSON");
   write_training(file, record.training);
   write_scores(file, record);
   for (const CacheRecord& cache : record.cache) {
@@ -226,6 +227,7 @@ RunRecord read_record(const std::filesystem::path& path) {
   for (std::size_t layer = 0; file.exists(layer_group(layer)); ++layer) {
     record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer)));
   }
+  if (file.exists("/passes")) record.passes = read_json_dataset(file, "/passes");
   if (file.exists("/training")) record.training = read_group<TrainingSeries>(file, "/training");
   read_scores(file, record);
   read_cache(file, record);

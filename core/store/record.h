@@ -185,7 +185,8 @@ struct RunRecord {
   Json overrides = Json::object();  ///< the cell's place in the grid: config path -> value; /overrides
   Provenance provenance;
   std::vector<std::pair<std::string, double>> seconds;  ///< by stage, in the order run; /timing
-  std::vector<LayerRecord> compression;                 ///< one entry per layer
+  std::vector<LayerRecord> compression;                 ///< one entry per layer, all passes together
+  Json passes = Json::array();                          ///< what each pass did, in order; /passes
   TrainingSeries training;
   std::vector<ScoreRecord> evaluation;
   std::vector<CacheRecord> cache;

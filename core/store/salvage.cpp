@@ -79,6 +79,7 @@ RunRecord read_parts(const Hdf5File& file, PartsReader& parts) {
                        [&] { record.compression.push_back(read_group<LayerRecord>(file, layer_group(layer))); }))
       break;
   }
+  if (file.exists("/passes")) parts.attempt("/passes", [&] { record.passes = read_text(file, "/passes"); });
   if (file.exists("/training")) {
     parts.attempt("/training", [&] { record.training = read_group<TrainingSeries>(file, "/training"); });
   }

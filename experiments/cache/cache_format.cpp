@@ -4,6 +4,7 @@
 #include <memory>
 #include <regex>
 
+#include "core/attention/limits.h"
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/fields.h"
@@ -26,6 +27,9 @@ StrategyFields CacheConfig::strategies() {
 
 void CacheConfig::validate(const std::string& path) const {
   if (residual < 0) throw ConfigError(cat(path, ".residual: ", residual, " is negative"));
+  if (residual > kMostPositions || first_tokens > kMostPositions)
+    throw ConfigError(
+        cat(path, ".residual = ", residual, ", first_tokens = ", first_tokens, ": at most ", kMostPositions));
   if (first_tokens < 0) throw ConfigError(cat(path, ".first_tokens: ", first_tokens, " is negative"));
   if (!codec.is_null()) Registry<Codec>::instance().make(codec, path + ".codec");
   if (!rope_codec.is_null()) Registry<Codec>::instance().make(rope_codec, path + ".rope_codec");

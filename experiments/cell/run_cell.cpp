@@ -257,6 +257,7 @@ class CellRun {
     for (PassReport& report : apply_passes(cell_, session_, stage, trained_, model_.decoder))
       reports_.push_back(std::move(report));
     record_.compression = to_records(reports_, cell_.spec);
+    record_.passes = report_json(reports_);
   }
 
   void train(const StagePlan& stage) {

@@ -239,39 +239,12 @@ class Convert final : public Command {
     return report;
   }
 
-  static Json to_json(const LayerReport& layer, const ModelSpec& spec, std::int64_t index) {
-    const AttentionSpec& attention = spec.attention(index);
-    return {{"layer", index},
-            {"source_layer", spec.layers[static_cast<std::size_t>(index)].source_layer},
-            {"attention", attention.kind()},
-            {"kept_pairs", layer.kept},
-            {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
-            {"latent_width", attention.latent_width().value_or(0)},
-            {"cached_elements_per_token", cached_elements(attention)},
-            {"parameters", attention.parameter_count(spec)},
-            {"seconds", layer.seconds}};
-  }
-
-  static Json to_json(const std::string& pass, const std::vector<LayerReport>& layers, const ModelSpec& before,
-                      const ModelSpec& after) {
-    Json list = Json::array();
-    for (const LayerReport& layer : layers) list.push_back(to_json(layer, after, std::ssize(list)));
-    return {{"pass", pass},
-            {"parameters_before", count_parameters(before).total()},
-            {"parameters", count_parameters(after).total()},
-            {"cached_elements_per_token_before", cached_elements(before)},
-            {"cached_elements_per_token", cached_elements(after)},
-            {"cached_elements_per_token_and_layer_before", cached_elements(before.attention(0))},
-            {"cache_ratio", cache_ratio(before, after)},
-            {"layers", list}};
-  }
-
-  /// All passes together, and where there are several, each by itself.
+  /// All passes together, and where there are several, each by itself; with the seconds of each layer.
   static Json to_json(const std::vector<PassReport>& reports, const ModelSpec& source) {
-    Json all = to_json(reports.back().pass, combine_reports(reports), source, reports.back().after);
-    if (reports.size() == 1) return all;
-    for (const PassReport& report : reports)
-      all["passes"].push_back(to_json(report.pass, report.layers, report.before, report.after));
+    const std::vector<LayerReport> layers = combine_reports(reports);
+    Json all = report_json(reports.back().pass, layers, source, reports.back().after);
+    for (std::size_t i = 0; i < layers.size(); ++i) all["layers"][i]["seconds"] = layers[i].seconds;
+    if (reports.size() > 1) all["passes"] = report_json(reports);
     return all;
   }
 

@@ -45,4 +45,37 @@ std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports)
   return combined;
 }
 
+Json report_json(const std::string& pass, const std::vector<LayerReport>& layers, const ModelSpec& before,
+                 const ModelSpec& after) {
+  Json list = Json::array();
+  for (const LayerReport& layer : layers) {
+    const std::int64_t index = std::ssize(list);
+    const AttentionSpec& attention = after.attention(index);
+    list.push_back(
+        {{"layer", index},
+         {"source_layer", after.layers[static_cast<std::size_t>(index)].source_layer},
+         {"attention", attention.kind()},
+         {"kept_pairs", layer.kept},
+         {"relative_error", {{"joint", layer.error.joint}, {"key", layer.error.key}, {"value", layer.error.value}}},
+         {"latent_width", attention.latent_width().value_or(0)},
+         {"cached_elements_per_token", cached_elements(attention)},
+         {"parameters", attention.parameter_count(after)}});
+  }
+  return {{"pass", pass},
+          {"parameters_before", count_parameters(before).total()},
+          {"parameters", count_parameters(after).total()},
+          {"cached_elements_per_token_before", cached_elements(before)},
+          {"cached_elements_per_token", cached_elements(after)},
+          {"cached_elements_per_token_and_layer_before", cached_elements(before.attention(0))},
+          {"cache_ratio", cache_ratio(before, after)},
+          {"layers", list}};
+}
+
+Json report_json(const std::vector<PassReport>& reports) {
+  Json all = Json::array();
+  for (const PassReport& report : reports)
+    all.push_back(report_json(report.pass, report.layers, report.before, report.after));
+  return all;
+}
+
 }  // namespace mla

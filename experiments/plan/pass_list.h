@@ -30,4 +30,12 @@ const ModelSpec& planned_spec(const std::vector<PlannedPass>& passes, const Mode
 /// finding the last pass's that has it.
 std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports);
 
+/// What a pass, or several together, did to each layer and to the whole model, without times: for records and reports.
+/// `layers`: one for each layer of `after`.
+Json report_json(const std::string& pass, const std::vector<LayerReport>& layers, const ModelSpec& before,
+                 const ModelSpec& after);
+
+/// The same of each report.
+Json report_json(const std::vector<PassReport>& reports);
+
 }  // namespace mla

@@ -176,5 +176,13 @@ TEST(Packing, RowsComeBackForAllBits) {
   }
 }
 
+TEST(QuantizedSequence, ARoomForManyTokensIsMadeAsTheyCome) {
+  QuantizedSequence sequence(make({{"name", "rtn"}, {"bits", 4}}, "value"), {UpdateRule::kAppendOnly, 1LL << 31, 0},
+                             kHeads, kWidth, at::kFloat);
+  const at::Tensor rows = at::randn({kHeads, 9, kWidth});
+  EXPECT_TRUE(at::equal(feed(sequence, rows, {4, 4, 1}), rows)) << "nothing is encoded within the residual";
+  EXPECT_LT(sequence.allocated_bytes(), 1 << 24);
+}
+
 }  // namespace
 }  // namespace mla

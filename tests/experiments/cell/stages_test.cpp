@@ -112,6 +112,12 @@ TEST_F(Stages, APassPlansOnWhatThePassBeforeLeft) {
   EXPECT_EQ(record.compression[0].cached_elements, 10);
   EXPECT_EQ(record.cache[0].counted_bytes * 10, record.cache[1].counted_bytes * 64);
   EXPECT_EQ(load_spec(folder_ / "models/default").layer_count(), 1);
+  ASSERT_EQ(record.passes.size(), 2u);
+  EXPECT_EQ(record.passes[0]["pass"], "merge_layers");
+  EXPECT_EQ(record.passes[0]["cached_elements_per_token"], 32);
+  EXPECT_EQ(record.passes[1]["cached_elements_per_token_before"], 32);
+  EXPECT_EQ(record.passes[1]["cached_elements_per_token"], 10);
+  EXPECT_GT(record.passes[1]["layers"][0]["relative_error"]["joint"], 0);
 }
 
 TEST_F(Stages, ABaselineKeepsTheTrainingAlone) {
