@@ -136,6 +136,11 @@ class Convert final : public Command {
     expand_environment(json);
     for (const char* key : {"grid", "baseline"}) json.erase(key);
     read_fields(json, "", config);
+    if (!config.stages.empty()) {
+      throw ConfigError(cat(config_->string(),
+                            ": stages: convert trains nothing; `mlaforge run` does, and saves the model ",
+                            "where `save_model` says so"));
+    }
     if (config.compress.empty()) throw ConfigError(cat(config_->string(), ": compress: name at least one pass"));
     return config;
   }
