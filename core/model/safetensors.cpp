@@ -160,7 +160,8 @@ at::Tensor view_of(const std::shared_ptr<MappedFile>& file, std::size_t at_byte,
   const at::TensorOptions options(entry.type);
   if (reinterpret_cast<std::uintptr_t>(data) % c10::elementSize(entry.type) != 0) {
     at::Tensor copy = at::empty(entry.shape, options);
-    std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
+    // A tensor without elements has no memory to copy into.
+    if (entry.end > entry.begin) std::memcpy(copy.data_ptr(), data, entry.end - entry.begin);
     return copy;
   }
   return at::from_blob(
