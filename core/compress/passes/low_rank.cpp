@@ -43,17 +43,19 @@ class LowRank final : public Pass {
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec();
-    DecompositionStore own;
-    DecompositionStore& store = inputs.store ? *inputs.store : own;
+    DecompositionStore kept;  // for widths that depend on all layers
     std::vector<const LatentAttention*> attentions;
     for (std::size_t i = 0; i < source.layers.size(); ++i) {
       const bool converted = converts(source, static_cast<std::int64_t>(i));
       attentions.push_back(converted ? as_latent(*decoder.layers[i].attention) : nullptr);
     }
-    const std::vector<std::int64_t> widths = low_rank_.widths(source, attentions, inputs, store);
+    const std::vector<std::int64_t> widths =
+        low_rank_.widths(source, attentions, inputs, inputs.store ? *inputs.store : kept);
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
+      DecompositionStore own;  // of this layer alone: let go of before the next one
+      DecompositionStore& store = inputs.store ? *inputs.store : low_rank_.measures_widths() ? kept : own;
       decoder.replace_attention(
           index, low_rank_.apply(source, *attentions[index], layer, widths[index], inputs, store, report));
     });

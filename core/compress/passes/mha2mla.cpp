@@ -56,8 +56,7 @@ class Mha2Mla final : public Pass {
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec(), partial = plan_partial(source);
-    DecompositionStore own;
-    DecompositionStore& store = inputs.store ? *inputs.store : own;
+    DecompositionStore kept;  // for widths that depend on all layers
     const auto rotated = [&](std::int64_t layer) {
       const Attention& attention = *decoder.layers[static_cast<std::size_t>(layer)].attention;
       return rope_.apply(source, *as_grouped_query(attention), layer, inputs.statistics);
@@ -73,11 +72,13 @@ class Mha2Mla final : public Pass {
         if (converts(source, layer)) layers[i] = rotated(layer);
         attentions.push_back(layers[i].get());
       }
-      widths = low_rank_.widths(partial, attentions, inputs, store);
+      widths = low_rank_.widths(partial, attentions, inputs, inputs.store ? *inputs.store : kept);
     }
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
+      DecompositionStore own;  // of this layer alone: let go of before the next one
+      DecompositionStore& store = inputs.store ? *inputs.store : low_rank_.measures_widths() ? kept : own;
       decoder.replace_attention(index,
                                 low_rank_.apply(partial, *rotated(layer), layer, widths[index], inputs, store, report));
     });
