@@ -11,8 +11,8 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "experiments/cell/identity.h"
+#include "experiments/cell/pass_inputs.h"
 #include "experiments/cell/training.h"
-#include "experiments/model/dtype.h"
 #include "experiments/tasks/distance_scores.h"
 
 namespace mla {
@@ -82,17 +82,9 @@ std::vector<PassReport> apply_passes(const CellPlan& cell, Session& session, con
   std::vector<PassReport> reports;
   for (std::size_t i = stage.first_pass; i < stage.first_pass + stage.passes; ++i) {
     const PlannedPass& planned = cell.passes[i];
-    PassInputs inputs;
-    Statistics own;
-    const Requirements requirements = planned.pass->requirements();
-    if (!requirements.empty() && i == 0 && !trained) {
-      inputs.statistics = &session.statistics(cell.options.model, *cell.options.calibration);
-    } else if (!requirements.empty()) {
-      own = session.statistics_of(decoder, cell.options.model, *cell.options.calibration, requirements);
-      inputs.statistics = &own;
-    }
+    Statistics room;
+    PassInputs inputs = pass_inputs(cell, session, *planned.pass, decoder, i == 0 && !trained, room);
     if (!trained) inputs.store = &session.decompositions(cell, i);
-    inputs.arithmetic = parse_dtype(cell.options.arithmetic, "arithmetic");
     Progress bar("compress", planned.after.layer_count(), "layers");
     inputs.progress = [&](std::int64_t) {
       bar.advance();
