@@ -26,6 +26,14 @@ at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k, double sc
   return narrow ? scores.to(at::kFloat).softmax(-1).to(q.scalar_type()) : scores.softmax(-1);
 }
 
+at::Tensor attend_by_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                             std::int64_t window, ForwardContext& context) {
+  const at::Tensor weights = attention_weights(q, k, scale, window, context);
+  context.show(Tap::kAttentionWeights, weights);
+  if (context.wants(kAttentionWeights)) context.slots[kAttentionWeights] = weights;
+  return weighted_values(weights, v);
+}
+
 at::Tensor weighted_values(const at::Tensor& weights, const at::Tensor& v) {
   const std::int64_t batch = weights.size(0), heads = weights.size(1), queries = weights.size(2),
                      keys = weights.size(3);

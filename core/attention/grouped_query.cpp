@@ -26,13 +26,14 @@ void GroupedQuerySpec::check(const ModelFrame& frame, const std::string& where) 
 std::vector<Parameter> GroupedQuerySpec::parameters(const ModelFrame& frame) const {
   const std::int64_t query_rows = heads_.heads * heads_.head_dim, key_rows = heads_.kv_heads * heads_.head_dim;
   std::vector<Parameter> all;
-  add_projection(all, "q_proj", query_rows, frame.hidden, heads_.query_bias);
-  add_projection(all, "k_proj", key_rows, frame.hidden, heads_.key_bias);
-  add_projection(all, "v_proj", key_rows, frame.hidden, heads_.value_bias);
-  add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, ParameterRole::kResidual);
+  add_projection(all, "q_proj", query_rows, frame.hidden, heads_.query_bias, Tap::kAttentionInput);
+  add_projection(all, "k_proj", key_rows, frame.hidden, heads_.key_bias, Tap::kAttentionInput);
+  add_projection(all, "v_proj", key_rows, frame.hidden, heads_.value_bias, Tap::kAttentionInput);
+  add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, Tap::kAttentionContext,
+                 ParameterRole::kResidual);
   if (heads_.qk_norm) {
-    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
-    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
+    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
+    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
   }
   return all;
 }
@@ -83,11 +84,10 @@ at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, ForwardConte
   context.show(Tap::kValue, heads.value);
   const at::Tensor query = rotate_heads(heads.query, context.rotary.cosine, context.rotary.sine);
   const at::Tensor key = rotate_heads(heads.key, context.rotary.cosine, context.rotary.sine);
-  if (context.wants(kAttentionWeights)) {
-    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, heads.value), context);
-  }
+  context.show(Tap::kQueryRotated, query);
+  context.show(Tap::kKeyRotated, key);
+  if (context.needs_attention_weights())
+    return finish(attend_by_weights(query, key, heads.value, scale_, heads_.window, context), context);
   return finish(causal_attention(query, key, heads.value, scale_, heads_.window, context.documents), context);
 }
 
@@ -98,7 +98,7 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   const bool rotates_later = cache.before_rotation(0);
   const at::Tensor new_key =
       rotates_later ? heads.key : rotate_rows(heads.key, context.rotary.cosine, context.rotary.sine);
-  const bool hands_on = context.wants(kAttentionWeights);
+  const bool hands_on = context.needs_attention_weights();
   if (!rotates_later && !hands_on && decode_serves(hidden, cache)) {
     const DecodeMemory keys{0, heads_.kv_heads, 0, heads_.head_dim}, values{1, heads_.kv_heads, 0, heads_.head_dim};
     DecodeStep decode(cache, {new_key, heads.value});
@@ -107,11 +107,7 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   at::Tensor key = cache.append(0, new_key);
   if (rotates_later) key = rotate_heads(key, context.history.cosine, context.history.sine);
   const at::Tensor value = cache.append(1, heads.value);
-  if (hands_on) {
-    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, value), context);
-  }
+  if (hands_on) return finish(attend_by_weights(query, key, value, scale_, heads_.window, context), context);
   return finish(cached_attention(query, key, value, scale_, heads_.window, context.before), context);
 }
 

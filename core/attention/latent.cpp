@@ -181,17 +181,17 @@ at::Tensor LatentAttention::finish(const at::Tensor& context_heads, const Forwar
 at::Tensor LatentAttention::forward(const at::Tensor& hidden, ForwardContext& context) const {
   const Projected now = project(hidden, context.rotary, weights_.query);
   const at::Tensor keys = keys_of(now.rope_key, now.latent), rebuilt = values(now.latent);
+  context.show(Tap::kLatent, now.latent);
+  context.show(Tap::kQueryRotated, now.query);
+  context.show(Tap::kKeyRotated, keys);
   context.show(Tap::kValue, rebuilt);
-  if (context.wants(kAttentionWeights)) {
-    const at::Tensor weights = attention_weights(now.query, keys, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, rebuilt), context);
-  }
+  if (context.needs_attention_weights())
+    return finish(attend_by_weights(now.query, keys, rebuilt, scale_, heads_.window, context), context);
   return finish(causal_attention(now.query, keys, rebuilt, scale_, heads_.window, context.documents), context);
 }
 
 at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const {
-  const bool rotates_later = cache.before_rotation(0), hands_on = context.wants(kAttentionWeights);
+  const bool rotates_later = cache.before_rotation(0), hands_on = context.needs_attention_weights();
   const std::vector<std::int64_t>& before = context.before;
   const std::int64_t queries = hidden.size(1), keys = *std::max_element(before.begin(), before.end()) + queries;
   const bool absorb = !hands_on && (context.path == DecodePath::kAbsorbed ||
@@ -206,11 +206,8 @@ at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, ForwardCont
   const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
   if (absorb) return finish(attend_absorbed(now, rope_key, latent, before), context);
   const at::Tensor all_keys = keys_of(rope_key, latent);
-  if (hands_on) {
-    const at::Tensor weights = attention_weights(now.query, all_keys, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, values(latent)), context);
-  }
+  if (hands_on)
+    return finish(attend_by_weights(now.query, all_keys, values(latent), scale_, heads_.window, context), context);
   return finish(cached_attention(now.query, all_keys, values(latent), scale_, heads_.window, before), context);
 }
 

@@ -21,9 +21,10 @@ class SharedAttentionSpec final : public AttentionSpec {
   void check(const ModelFrame& frame, const std::string& where) const override { check_heads(heads_, frame, where); }
   std::vector<Parameter> parameters(const ModelFrame& frame) const override {
     std::vector<Parameter> all;
-    add_projection(all, "v_proj", heads_.kv_heads * heads_.head_dim, frame.hidden, heads_.value_bias);
+    add_projection(all, "v_proj", heads_.kv_heads * heads_.head_dim, frame.hidden, heads_.value_bias,
+                   Tap::kAttentionInput);
     add_projection(all, "o_proj", frame.hidden, heads_.heads * heads_.head_dim, heads_.output_bias,
-                   ParameterRole::kResidual);
+                   Tap::kAttentionContext, ParameterRole::kResidual);
     return all;
   }
   std::optional<HeadFields> heads() const override { return heads_; }
@@ -69,6 +70,7 @@ class SharedAttention final : public Attention {
     const auto weights = context.slots.find(kAttentionWeights);
     expects(weights != context.slots.end(), "a layer before this one computes attention weights");
     expects(weights->second.size(1) == heads_.heads, "as many heads as in the layer whose weights are reused");
+    context.show(Tap::kAttentionWeights, weights->second);
     const at::Tensor merged = merge_heads(weighted_values(weights->second, values));
     context.show(Tap::kAttentionContext, merged);
     return output_(merged);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/attention/rotary.h"
+#include "core/attention/taps.h"
 #include "core/base/json.h"
 #include "core/kv_cache/layer_cache.h"
 
@@ -72,6 +73,8 @@ struct Parameter {
   std::string name;
   std::vector<std::int64_t> shape;
   ParameterRole role = ParameterRole::kWeight;
+  /// Where the input of the linear map passes; an up-projection may read a slice of it. None: a bias, a norm, a table.
+  std::optional<Tap> input;
 
   std::int64_t count() const;
   bool operator==(const Parameter&) const = default;
@@ -132,9 +135,10 @@ class AttentionSpec {
 /// Whether both are of one kind and agree in every field.
 bool operator==(const AttentionSpec& a, const AttentionSpec& b);
 
-/// The parameters of a linear map NAME: its weight [rows, columns], and its bias [rows] where it has one.
+/// The parameters of a linear map NAME: its weight [rows, columns], and its bias [rows] where it has one;
+/// `input`: where what it maps passes.
 void add_projection(std::vector<Parameter>& parameters, const std::string& name, std::int64_t rows,
-                    std::int64_t columns, bool bias, ParameterRole role = ParameterRole::kWeight);
+                    std::int64_t columns, bool bias, Tap input, ParameterRole role = ParameterRole::kWeight);
 
 /// Throws ConfigError for heads that no layer can have.
 void check_heads(const HeadFields& heads, const ModelFrame& frame, const std::string& where);

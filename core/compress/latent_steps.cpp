@@ -88,6 +88,16 @@ Requirements LowRankStep::requirements() const {
   return factorizer_->needs_input_moment() ? Requirements{kInputMoment} : Requirements{};
 }
 
+void LowRankStep::check_walk(const Requirements& measured, const std::string& path) const {
+  if (measured.empty())
+    throw ConfigError(cat(path, ".inputs = converted: nothing here is measured on data; leave it out"));
+  if (measures_widths()) {
+    throw ConfigError(cat(path, ".inputs = converted: ", path,
+                          ".allocate decides on widths after it has measured all layers; allocate uniform, or leave "
+                          "inputs out"));
+  }
+}
+
 void LowRankStep::check(const ModelSpec& partial) const {
   std::optional<FactorGeometry> last;
   for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {

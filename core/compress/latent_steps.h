@@ -42,6 +42,10 @@ class LowRankStep {
 
   Requirements requirements() const;
 
+  /// Throws ConfigError naming `path` where layers cannot be `measured` one after the other while they are converted:
+  /// nothing is measured, or widths follow from all layers.
+  void check_walk(const Requirements& measured, const std::string& path) const;
+
   /// `partial`: the model with partial RoPE. Throws ConfigError for widths that do not fit.
   void check(const ModelSpec& partial) const;
   LatentLayout plan(const ModelSpec& partial, std::int64_t layer) const;

@@ -15,9 +15,13 @@
 namespace mla {
 namespace {
 
-at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x) {
+at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const ForwardContext& context) {
   const bool biased = layer.gate.bias.defined() || layer.up.bias.defined() || layer.down.bias.defined();
-  if (biased) return layer.down(at::silu(layer.gate(x)) * layer.up(x));
+  if (biased || context.watches(Tap::kFeedForwardInner)) {
+    const at::Tensor inner = at::silu(layer.gate(x)) * layer.up(x);
+    context.show(Tap::kFeedForwardInner, inner);
+    return layer.down(inner);
+  }
   return mla::feed_forward(x, matching(layer.gate.weight, x), matching(layer.up.weight, x),
                            matching(layer.down.weight, x));
 }
@@ -139,7 +143,7 @@ at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardC
   context.show(Tap::kAttentionOutput, attention);
   const at::Tensor attended = x + attention, inner = norm(attended, layer.mlp_norm, spec_);
   context.show(Tap::kFeedForwardInput, inner);
-  const at::Tensor fed = feed_forward(layer, inner);
+  const at::Tensor fed = feed_forward(layer, inner, context);
   context.show(Tap::kFeedForwardOutput, fed);
   const at::Tensor left = attended + fed;
   context.show(Tap::kLayerOutput, left);
@@ -175,11 +179,16 @@ at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& docum
 
 at::Tensor Decoder::final_states(const at::Tensor& x) const { return norm(x, final_norm, spec_); }
 
-void Decoder::observe(const at::Tensor& ids, const Observer& observer) const {
+at::Tensor Decoder::observe(const at::Tensor& ids, const Observer& observer) const {
   ForwardContext surroundings = context(ids.size(1));
   surroundings.observer = &observer;
   at::Tensor x = embed(ids);
+  if (at::GradMode::is_enabled() && !x.requires_grad()) x = x.detach().requires_grad_(true);
   for (std::size_t g = 0; g + 1 < groups_.size(); ++g) x = through_group(groups_[g], groups_[g + 1], x, surroundings);
+  x = final_states(x);
+  surroundings.layer = spec_.layer_count();
+  surroundings.show(Tap::kFinalState, x);
+  return x;
 }
 
 void Decoder::replace_attention(std::size_t index, std::unique_ptr<Attention> attention) {
@@ -261,7 +270,7 @@ at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, F
   } catch (const DataError& error) {  // a codec met what it cannot hold
     throw DataError(cat("layer ", index, ", ", error.what()));
   }
-  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_));
+  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_), context);
 }
 
 at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,

@@ -102,8 +102,8 @@ class Decoder {
   at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, ForwardContext& context) const;
   at::Tensor final_states(const at::Tensor& x) const;
 
-  /// hidden_states() without its last norm, watched by `observer`.
-  void observe(const at::Tensor& ids, const Observer& observer) const;
+  /// hidden_states(), watched by `observer`. Where gradients are recorded, all that is shown takes part in them.
+  at::Tensor observe(const at::Tensor& ids, const Observer& observer) const;
 
   /// Puts other attention into a block, or takes blocks out; the description follows.
   void replace_attention(std::size_t layer, std::unique_ptr<Attention> attention);
