@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "core/attention/projection.h"
+#include "core/attention/pieces.h"
 
 namespace mla {
 

@@ -4,6 +4,7 @@
 
 #include "core/attention/attention_weights.h"
 #include "core/attention/decode_step.h"
+#include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/ops/rms_norm.h"
@@ -44,11 +45,11 @@ std::vector<StreamShape> GroupedQuerySpec::streams() const {
 
 double GroupedQuerySpec::expanded_operations() const { return 4 * static_cast<double>(heads_.heads * heads_.head_dim); }
 
-std::unique_ptr<Attention> GroupedQuerySpec::build(const ModelFrame& frame, TensorMap tensors) const {
-  GroupedQueryAttention::Weights weights{take_projection(tensors, "q_proj"), take_projection(tensors, "k_proj"),
-                                         take_projection(tensors, "v_proj"), take_projection(tensors, "o_proj"),
-                                         tensors["q_norm.weight"],           tensors["k_norm.weight"]};
-  return std::make_unique<GroupedQueryAttention>(frame, heads_, std::move(weights));
+std::unique_ptr<Attention> GroupedQuerySpec::build(const ModelFrame& frame, LayerWeights weights) const {
+  GroupedQueryAttention::Weights parts{weights.map("q_proj"),           weights.map("k_proj"),
+                                       weights.map("v_proj"),           weights.map("o_proj"),
+                                       weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight")};
+  return std::make_unique<GroupedQueryAttention>(frame, heads_, std::move(parts));
 }
 
 GroupedQueryAttention::GroupedQueryAttention(const ModelFrame& frame, HeadFields heads, Weights weights)
@@ -111,13 +112,13 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   return finish(cached_attention(query, key, value, scale_, heads_.window, context.before), context);
 }
 
-void GroupedQueryAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  weights_.query.visit("q_proj", visit);
-  weights_.key.visit("k_proj", visit);
-  weights_.value.visit("v_proj", visit);
-  weights_.output.visit("o_proj", visit);
-  if (weights_.query_norm.defined()) visit("q_norm.weight", weights_.query_norm);
-  if (weights_.key_norm.defined()) visit("k_norm.weight", weights_.key_norm);
+void GroupedQueryAttention::visit_weights(const WeightVisitor& visit) {
+  visit.map("q_proj", weights_.query);
+  visit.map("k_proj", weights_.key);
+  visit.map("v_proj", weights_.value);
+  visit.map("o_proj", weights_.output);
+  if (weights_.query_norm.defined()) visit.tensor("q_norm.weight", weights_.query_norm);
+  if (weights_.key_norm.defined()) visit.tensor("k_norm.weight", weights_.key_norm);
 }
 
 std::unique_ptr<Attention> GroupedQueryAttention::clone() const {

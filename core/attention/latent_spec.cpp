@@ -124,16 +124,12 @@ bool LatentSpec::can_be_averaged(const AttentionSpec& other) const {
   return options_.layout.is_partial_rope() && *this == other;
 }
 
-std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, TensorMap tensors) const {
-  LatentAttention::Weights weights{take_projection(tensors, "q_proj"),
-                                   take_projection(tensors, "k_rope_proj"),
-                                   take_projection(tensors, "kv_down_proj"),
-                                   take_projection(tensors, "k_up_proj"),
-                                   take_projection(tensors, "v_up_proj"),
-                                   take_projection(tensors, "o_proj"),
-                                   tensors["q_norm.weight"],
-                                   tensors["k_norm.weight"]};
-  return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(weights));
+std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, LayerWeights weights) const {
+  LatentAttention::Weights parts{weights.map("q_proj"),           weights.map("k_rope_proj"),
+                                 weights.map("kv_down_proj"),     weights.map("k_up_proj"),
+                                 weights.map("v_up_proj"),        weights.map("o_proj"),
+                                 weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight")};
+  return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(parts));
 }
 
 const LatentLayout* latent_layout(const AttentionSpec& spec) {

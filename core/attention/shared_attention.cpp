@@ -1,7 +1,7 @@
 // Attention with the weights of a layer before it (Shared Attention, arXiv 2407.12866).
 #include "core/attention/attention.h"
 #include "core/attention/attention_weights.h"
-#include "core/attention/projection.h"
+#include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 
@@ -33,7 +33,7 @@ class SharedAttentionSpec final : public AttentionSpec {
   double cached_operations() const override { return 2 * static_cast<double>(heads_.heads * heads_.head_dim); }
   double expanded_operations() const override { return cached_operations(); }
   bool can_be_averaged(const AttentionSpec& other) const override { return *this == other; }
-  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+  std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const override;
 
  private:
   HeadFields heads_;
@@ -41,7 +41,7 @@ class SharedAttentionSpec final : public AttentionSpec {
 
 class SharedAttention final : public Attention {
  public:
-  SharedAttention(HeadFields heads, Projection value, Projection output)
+  SharedAttention(HeadFields heads, Linear value, Linear output)
       : heads_(heads), value_(std::move(value)), output_(std::move(output)) {}
 
   std::shared_ptr<const AttentionSpec> spec() const override { return std::make_shared<SharedAttentionSpec>(heads_); }
@@ -56,9 +56,9 @@ class SharedAttention final : public Attention {
     return attend(cache.append(0, split_heads(value_(hidden), heads_.kv_heads)), context);
   }
 
-  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override {
-    value_.visit("v_proj", visit);
-    output_.visit("o_proj", visit);
+  void visit_weights(const WeightVisitor& visit) override {
+    visit.map("v_proj", value_);
+    visit.map("o_proj", output_);
   }
 
   std::unique_ptr<Attention> clone() const override {
@@ -77,12 +77,11 @@ class SharedAttention final : public Attention {
   }
 
   HeadFields heads_;
-  Projection value_, output_;
+  Linear value_, output_;
 };
 
-std::unique_ptr<Attention> SharedAttentionSpec::build(const ModelFrame&, TensorMap tensors) const {
-  return std::make_unique<SharedAttention>(heads_, take_projection(tensors, "v_proj"),
-                                           take_projection(tensors, "o_proj"));
+std::unique_ptr<Attention> SharedAttentionSpec::build(const ModelFrame&, LayerWeights weights) const {
+  return std::make_unique<SharedAttention>(heads_, weights.map("v_proj"), weights.map("o_proj"));
 }
 
 const Registration<AttentionSpec, SharedAttentionSpec> kSharedAttention(

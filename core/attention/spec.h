@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/attention/linear.h"
 #include "core/attention/rotary.h"
 #include "core/attention/taps.h"
 #include "core/base/json.h"
@@ -80,9 +81,6 @@ struct Parameter {
   bool operator==(const Parameter&) const = default;
 };
 
-/// Tensors by the names of their parameters.
-using TensorMap = std::map<std::string, at::Tensor>;
-
 /// One layer's attention, of a registered kind with fields of its own. Immutable, and shared by copies of a model's
 /// description. A new kind is one file: its spec, its layer, and `const Registration<AttentionSpec, …>`; its Options
 /// are the fields that config.json states, HeadFields among them where it has heads.
@@ -125,8 +123,8 @@ class AttentionSpec {
   /// own.
   virtual bool can_be_averaged(const AttentionSpec& other) const = 0;
 
-  /// The layer of this description with these tensors, which have the shapes of parameters().
-  virtual std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const = 0;
+  /// The layer of this description with these weights, which have the shapes of parameters().
+  virtual std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const = 0;
 
   /// Parameters of the layer, norms of queries and keys included.
   std::int64_t parameter_count(const ModelFrame& frame) const;

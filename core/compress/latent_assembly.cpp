@@ -43,9 +43,8 @@ at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t 
   return at::tensor(rows, at::kLong);
 }
 
-Projection select_rows(const Projection& projection, const at::Tensor& rows) {
-  return {projection.weight.index_select(0, rows),
-          projection.bias.defined() ? projection.bias.index_select(0, rows) : projection.bias};
+Linear select_rows(const Linear& map, const at::Tensor& rows) {
+  return {map.to_dense().index_select(0, rows), map.bias().defined() ? map.bias().index_select(0, rows) : map.bias()};
 }
 
 /// QK-norm weights [head_dim] in each head's new order: [heads, head_dim], or [head_dim] where all heads share it.
@@ -82,11 +81,11 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
   LatentAttention::Weights parts;
   parts.query = select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth));
   parts.rope_key = select_rows(from.key, rotated);
-  const Projection content_key = select_rows(from.key, content);
-  parts.down.weight = at::cat({content_key.weight, from.value.weight.to(content_key.weight.scalar_type())});
+  const Linear content_key = select_rows(from.key, content);
+  parts.down = Linear(at::cat({content_key.to_dense(), from.value.to_dense().to(content_key.scalar_type())}));
   // The latent is linear in x, so biases come back after it.
-  parts.key_up.bias = content_key.bias;
-  parts.value_up.bias = from.value.bias;
+  parts.key_up = {{}, content_key.bias()};
+  parts.value_up = {{}, from.value.bias()};
   parts.output = from.output;
   parts.query_norm = reorder_norm(from.query_norm, kept, heads.head_dim, heads.group(), norms_per_head);
   parts.key_norm = reorder_norm(from.key_norm, kept, heads.head_dim, 1, norms_per_head);
@@ -96,7 +95,7 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
 LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
   expects(partial_rope.layout().is_partial_rope(), "keys and values have factors already");
   const auto rows = [&](const LatentSlice& slice) {
-    return partial_rope.weights().down.weight.detach().narrow(0, slice.begin, slice.width).to(arithmetic);
+    return partial_rope.weights().down.to_dense().detach().narrow(0, slice.begin, slice.width).to(arithmetic);
   };
   return {rows(partial_rope.layout().key), rows(partial_rope.layout().value), {}};
 }
@@ -105,7 +104,7 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
                                                    std::optional<at::ScalarType> weights) {
   LatentLayout layout = partial_rope.layout();
   LatentAttention::Weights parts = partial_rope.weights();
-  const at::ScalarType dtype = weights.value_or(parts.down.weight.scalar_type());
+  const at::ScalarType dtype = weights.value_or(parts.down.scalar_type());
   // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get
   // trained.
   const auto converted = [&](const at::Tensor& tensor) {
@@ -116,9 +115,9 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
   layout.value = factors.value;
   layout.key_up = factors.up_key.defined();
   layout.value_up = factors.up_value.defined();
-  parts.down.weight = converted(factors.down);
-  parts.key_up.weight = converted(factors.up_key);
-  parts.value_up.weight = converted(factors.up_value);
+  parts.down = Linear(converted(factors.down));
+  parts.key_up = {converted(factors.up_key), parts.key_up.bias()};
+  parts.value_up = {converted(factors.up_value), parts.value_up.bias()};
   return std::make_unique<LatentAttention>(partial_rope.frame(), partial_rope.heads(), std::move(layout),
                                            std::move(parts));
 }

@@ -26,16 +26,16 @@ std::vector<std::vector<double>> to_rows(const at::Tensor& matrix) {
 /// Weights do not record gradients; what the taps show does. Backward from each row's loss, the sum of -log p of its
 /// tokens after the first; logits of one row at a time.
 void backward(const Decoder& decoder, const at::Tensor& ids, const at::Tensor& states) {
-  expects(!decoder.embedding.requires_grad(), "a model is not calibrated while it is trained");
+  expects(!decoder.embedding.trained().defined(), "a model is not calibrated while it is trained");
   at::Tensor gradient = at::zeros_like(states);
   {
     const at::NoGradGuard off;
-    const at::Tensor output = decoder.output.defined() ? decoder.output : decoder.embedding;
+    const Linear& output = decoder.output.defined() ? decoder.output : decoder.embedding;
     for (std::int64_t row = 0; row < ids.size(0); ++row) {
       const std::int64_t predicted = ids.size(1) - 1;
       at::Tensor logits = decoder.logits(states[row].narrow(0, 0, predicted)).contiguous();
       softmax_loss_gradient(logits, ids[row].narrow(0, 1, predicted).contiguous(), {}, {}, 1.0);
-      gradient[row].narrow(0, 0, predicted).copy_(at::mm(logits, output.to(logits.scalar_type())));
+      gradient[row].narrow(0, 0, predicted).copy_(at::mm(logits, output.matrix_for(logits)));
     }
   }
   states.backward(gradient);
