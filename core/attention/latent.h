@@ -4,7 +4,7 @@
 #include "core/attention/attention.h"
 #include "core/attention/linear.h"
 #include "core/low_rank/factorizer.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 
 namespace mla {
 

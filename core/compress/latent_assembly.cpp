@@ -47,6 +47,34 @@ Linear select_rows(const Linear& map, const at::Tensor& rows) {
   return {map.to_dense().index_select(0, rows), map.bias().defined() ? map.bias().index_select(0, rows) : map.bias()};
 }
 
+/// Queries and keys of a layer, rotated dims and position-free ones apart.
+struct RotatedParts {
+  Linear query, rope_key, content_key;
+};
+
+RotatedParts picked_parts(const GroupedQueryAttention::Weights& from, const HeadFields& heads, const KeptPairs& kept) {
+  return {select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth)),
+          select_rows(from.key, row_index(kept, heads.head_dim, 1, Part::kRotated)),
+          select_rows(from.key, row_index(kept, heads.head_dim, 1, Part::kContent))};
+}
+
+/// `map` times the matrix and the bias, in float64 and rounded once. A map [heads, out, in] goes head by head.
+Linear mapped(const at::Tensor& map, const Linear& linear) {
+  const auto through = [&](const at::Tensor& given) {  // [rows, columns]
+    const at::Tensor wide = given.detach().to(at::kDouble);
+    const at::Tensor out = map.dim() == 2
+                               ? at::mm(map, wide)
+                               : at::bmm(map, wide.reshape({map.size(0), map.size(2), wide.size(1)})).flatten(0, 1);
+    return out.to(given.scalar_type()).contiguous();
+  };
+  const at::Tensor bias = linear.bias().defined() ? through(linear.bias().unsqueeze(1)).squeeze(1) : at::Tensor();
+  return {through(linear.to_dense()), bias};
+}
+
+RotatedParts mixed_parts(const GroupedQueryAttention::Weights& from, const KeyRotation& rotation) {
+  return {mapped(rotation.query, from.query), mapped(rotation.rope_key, from.key), mapped(rotation.content, from.key)};
+}
+
 /// QK-norm weights [head_dim] in each head's new order: [heads, head_dim], or [head_dim] where all heads share it.
 at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::int64_t head_dim, std::int64_t group,
                         bool per_head) {
@@ -58,10 +86,11 @@ at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::in
 
 }  // namespace
 
-LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool norms_per_head) {
+LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, std::int64_t content_width,
+                                 bool norms_per_head) {
   LatentLayout layout;
   layout.kept = std::move(kept);
-  layout.content_width = heads.head_dim - layout.rope_width();
+  layout.content_width = content_width;
   layout.value_width = heads.head_dim;
   layout.key = {0, heads.kv_heads * layout.content_width};
   layout.value = {layout.key.width, heads.kv_heads * heads.head_dim};
@@ -71,24 +100,26 @@ LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool n
   return layout;
 }
 
-std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
+std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeyRotation& rotation,
                                                        bool norms_per_head) {
   const HeadFields& heads = source.heads();
   const GroupedQueryAttention::Weights& from = source.weights();
-  const at::Tensor rotated = row_index(kept, heads.head_dim, 1, Part::kRotated);
-  const at::Tensor content = row_index(kept, heads.head_dim, 1, Part::kContent);
-  LatentLayout layout = partial_rope_layout(heads, kept, norms_per_head);
+  expects(rotation.picks() || !from.key_norm.defined(), "QK-norm weights belong to dims, which must not be mixed");
+  const RotatedParts rotated =
+      rotation.picks() ? picked_parts(from, heads, rotation.kept) : mixed_parts(from, rotation);
+  const std::int64_t content_width = rotated.content_key.rows() / heads.kv_heads;
+  LatentLayout layout = partial_rope_layout(heads, rotation.kept, content_width, norms_per_head);
   LatentAttention::Weights parts;
-  parts.query = select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth));
-  parts.rope_key = select_rows(from.key, rotated);
-  const Linear content_key = select_rows(from.key, content);
+  parts.query = rotated.query;
+  parts.rope_key = rotated.rope_key;
+  const Linear& content_key = rotated.content_key;
   parts.down = Linear(at::cat({content_key.to_dense(), from.value.to_dense().to(content_key.scalar_type())}));
   // The latent is linear in x, so biases come back after it.
   parts.key_up = {{}, content_key.bias()};
   parts.value_up = {{}, from.value.bias()};
   parts.output = from.output;
-  parts.query_norm = reorder_norm(from.query_norm, kept, heads.head_dim, heads.group(), norms_per_head);
-  parts.key_norm = reorder_norm(from.key_norm, kept, heads.head_dim, 1, norms_per_head);
+  parts.query_norm = reorder_norm(from.query_norm, rotation.kept, heads.head_dim, heads.group(), norms_per_head);
+  parts.key_norm = reorder_norm(from.key_norm, rotation.kept, heads.head_dim, 1, norms_per_head);
   return std::make_unique<LatentAttention>(source.frame(), heads, std::move(layout), std::move(parts));
 }
 

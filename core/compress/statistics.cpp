@@ -13,16 +13,6 @@
 namespace mla {
 namespace {
 
-std::vector<std::vector<double>> to_rows(const at::Tensor& matrix) {
-  const at::Tensor dense = matrix.contiguous();
-  std::vector<std::vector<double>> rows;
-  for (std::int64_t i = 0; i < dense.size(0); ++i) {
-    const double* begin = dense.const_data_ptr<double>() + i * dense.size(1);
-    rows.emplace_back(begin, begin + dense.size(1));
-  }
-  return rows;
-}
-
 /// Weights do not record gradients; what the taps show does. Backward from each row's loss, the sum of -log p of its
 /// tokens after the first; logits of one row at a time.
 void backward(const Decoder& decoder, const at::Tensor& ids, const at::Tensor& states) {
@@ -55,12 +45,6 @@ bool Statistics::covers(const Requirements& requirements) const {
     return std::any_of(values.begin(), values.end(),
                        [&](const auto& entry) { return entry.first.first == requirement; });
   });
-}
-
-PairNorms Statistics::pair_norms(std::int64_t layer) const {
-  const at::Tensor query = at(kQueryPairNorms, layer), key = at(kKeyPairNorms, layer);
-  if (!query.defined() || !key.defined()) return {};
-  return {to_rows(query), to_rows(key)};
 }
 
 Statistics calibrate(const Decoder& decoder, const TokenRowList& rows, const Requirements& requirements,

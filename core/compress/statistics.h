@@ -12,7 +12,6 @@
 #include "core/compress/calibration_rows.h"
 #include "core/compress/requirement.h"
 #include "core/model/decoder.h"
-#include "core/partial_rope/selector.h"
 
 namespace mla {
 
@@ -29,9 +28,6 @@ class Statistics {
   /// std::logic_error for what was not gathered anywhere.
   at::Tensor at(const Requirement& requirement, std::int64_t layer) const;
   bool covers(const Requirements& requirements) const;
-
-  /// Pair norms of queries and keys as the selections take them.
-  PairNorms pair_norms(std::int64_t layer) const;
 };
 
 /// Runs `rows` of token ids through the model once and gathers what is required; backward as well, with as much memory

@@ -146,7 +146,7 @@ class Convert final : public Command {
   }
 
   Json compress_from_flags(const ModelSpec& spec, const std::string& width) const {
-    const Json& rope_options = Registry<RopeSelector>::instance().find(rope_, "--rope").defaults;
+    const Json& rope_options = Registry<RotationStrategy>::instance().find(rope_, "--rope").defaults;
     Json rope = {{"name", rope_}};
     if (rope_options.contains("pairs")) rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
     if (rope_options.contains("score")) rope["score"] = norm_score_;

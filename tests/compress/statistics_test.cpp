@@ -57,7 +57,7 @@ TEST(Statistics, AreTheDefinitionWhateverTheBatches) {
       EXPECT_LT(test::largest_difference(statistics.at(moment, layer), at::mm(rows.t(), rows) / 16), kSameStatistic);
     }
     EXPECT_EQ(statistics.at(kQueryPairNorms, layer).sizes(), (at::IntArrayRef{4, 4}));
-    EXPECT_EQ(statistics.pair_norms(layer).key.size(), 2u);
+    EXPECT_EQ(statistics.at(kKeyPairNorms, layer).sizes(), (at::IntArrayRef{2, 4}));
   }
   const Statistics at_once = calibrate(decoder, some_rows(), wanted, {}, {});
   for (const auto& [key, value] : statistics.values)

@@ -18,7 +18,7 @@ class Mha2Mla final : public Pass {
     Json allocate = {{"name", "uniform"}};
     MeasuredInputs inputs = MeasuredInputs::kFound;
     static StrategyFields strategies() {
-      return {{"rope", strategy_identity<RopeSelector>},
+      return {{"rope", strategy_identity<RotationStrategy>},
               {"low_rank", strategy_identity<Factorizer>},
               {"allocate", strategy_identity<Allocator>}};
     }
