@@ -131,6 +131,32 @@ LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType 
   return {rows(partial_rope.layout().key), rows(partial_rope.layout().value), {}};
 }
 
+void add_attention_metrics(LayerProblem& problem, const LatentAttention& partial_rope, const at::Tensor& mean) {
+  const LatentLayout& layout = partial_rope.layout();
+  const HeadFields& heads = partial_rope.heads();
+  const std::int64_t kv_heads = heads.kv_heads, rope = layout.rope_width(), content = layout.content_width;
+  const auto content_rows = [&](const at::Tensor& rows) {  // [heads, content width, …]
+    return rows.detach().to(at::kDouble).unflatten(0, {heads.heads, rope + content}).narrow(1, rope, content);
+  };
+  const auto over_groups = [&](const at::Tensor& of_heads) {
+    return of_heads.unflatten(0, {kv_heads, heads.group()}).sum(1);
+  };
+  if (content > 0) {
+    const Linear& query = partial_rope.weights().query;
+    const at::Tensor rows = content_rows(query.to_dense());
+    at::Tensor moment = at::matmul(at::matmul(rows, problem.input_moment), rows.transpose(1, 2));
+    if (query.bias().defined()) {  // E[(q + b)(q + b)^T]
+      const at::Tensor bias = content_rows(query.bias()),
+                       cross = at::matmul(rows, mean).unsqueeze(2) * bias.unsqueeze(1);
+      moment = moment + cross + cross.transpose(1, 2) + bias.unsqueeze(2) * bias.unsqueeze(1);
+    }
+    problem.query_metric = over_groups(moment);
+  }
+  const at::Tensor output = partial_rope.weights().output.to_dense().detach().to(at::kDouble);
+  const at::Tensor columns = output.unflatten(1, {heads.heads, layout.value_width}).permute({1, 2, 0});
+  problem.output_metric = over_groups(at::matmul(columns, columns.transpose(1, 2)));
+}
+
 std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partial_rope, const Factorization& factors,
                                                    std::optional<at::ScalarType> weights) {
   LatentLayout layout = partial_rope.layout();

@@ -24,6 +24,10 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
 /// head, in the arithmetic's dtype.
 LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic);
 
+/// What errors of position-free keys and of values do to logits and to the layer's output, where inputs have this
+/// second moment and this mean: the metrics of LayerProblem.
+void add_attention_metrics(LayerProblem& problem, const LatentAttention& partial_rope, const at::Tensor& mean);
+
 /// The same layer with keys and values rebuilt from the factors' latent, up to the factorization's error. New factors
 /// take dtype `weights`, absent: the dtype of what they replace; everything else is shared with `partial_rope`.
 std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partial_rope, const Factorization& factors,

@@ -25,6 +25,13 @@ FactorGeometry factor_geometry(const ModelSpec& partial, std::int64_t layer) {
           std::vector<std::int64_t>(partial.layers.size(), latent_layout(attention)->content_width)};
 }
 
+/// What a strategy asks for by name.
+Requirement named_requirement(const std::string& name) {
+  const std::optional<Requirement> requirement = Requirement::parse(name);
+  expects(requirement.has_value(), cat("a statistic is called ", name));
+  return *requirement;
+}
+
 bool has_partial_rope(const AttentionSpec& attention) {
   const LatentLayout* layout = latent_layout(attention);
   return layout && layout->is_partial_rope();
@@ -53,11 +60,7 @@ bool differ_by_head(const KeptPairs& kept) {
 
 RopeStep::RopeStep(const Json& options, std::string path)
     : path_(std::move(path)), rotation_(Registry<RotationStrategy>::instance().make(options, path_)) {
-  for (const std::string& name : rotation_->measures()) {
-    const std::optional<Requirement> requirement = Requirement::parse(name);
-    expects(requirement.has_value(), cat("a statistic is called ", name));
-    measured_.insert(*requirement);
-  }
+  for (const std::string& name : rotation_->measures()) measured_.insert(named_requirement(name));
 }
 
 void RopeStep::check(const ModelSpec& spec) const {
@@ -104,7 +107,11 @@ LowRankStep::LowRankStep(const Json& options, const Json& allocate, const std::s
 }
 
 Requirements LowRankStep::requirements() const {
-  return factorizer_->needs_input_moment() ? Requirements{kInputMoment} : Requirements{};
+  Requirements all;
+  if (factorizer_->needs_input_moment()) all.insert(kInputMoment);
+  if (factorizer_->needs_attention_metrics()) all.insert(kInputMean);
+  for (const std::string& name : allocator_->statistics()) all.insert(named_requirement(name));
+  return all;
 }
 
 void LowRankStep::check_walk(const Requirements& measured, const std::string& path) const {
@@ -179,6 +186,8 @@ const Decomposition& LowRankStep::decomposition(const LatentAttention& attention
   return store.get(kind_of(attention.layout()), layer, selection.dump(), width, [&](std::int64_t largest) {
     LayerProblem problem = factor_problem(attention, inputs.arithmetic);
     if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);
+    if (factorizer_->needs_attention_metrics())
+      add_attention_metrics(problem, attention, inputs.statistics->at(kInputMean, layer));
     return factorizer_->decompose(problem, largest);
   });
 }
@@ -194,6 +203,8 @@ std::vector<std::int64_t> LowRankStep::widths(const ModelSpec& partial,
     const WidthBounds bounds = factorizer_->bounds(layer, geometry);
     LayerShare& share =
         shares.emplace_back(LayerShare{bounds.least, bounds.most, factorizer_->latent_width(layer, geometry), {}});
+    for (const std::string& name : allocator_->statistics())
+      share.measured[name] = inputs.statistics->at(named_requirement(name), layer);
     if (!measures_widths()) continue;
     const Decomposition& whole = decomposition(*attentions[i], layer, bounds.most, inputs, store);
     share.error = [&whole](std::int64_t width) { return whole.error(width); };

@@ -65,5 +65,7 @@ inline constexpr std::int64_t kAllLayers = -1;
 inline const Requirement kQueryPairNorms{Tap::kQuery, "pair_norms"}, kKeyPairNorms{Tap::kKey, "pair_norms"};
 /// E[x x^T] of what keys and values are projected from, float64 [hidden, hidden].
 inline const Requirement kInputMoment{Tap::kAttentionInput, "second_moment"};
+/// E[x] of the same, float64 [hidden].
+inline const Requirement kInputMean{Tap::kAttentionInput, "mean"};
 
 }  // namespace mla

@@ -1,8 +1,12 @@
 // How the layers of a model share a budget of latent elements.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace mla {
@@ -13,6 +17,7 @@ struct LayerShare {
   std::int64_t stated = 1;           ///< the width that the options state for it; all of these together are the budget
   /// Relative error of a width (Decomposition::error()); empty for an allocator that does not measure.
   std::function<double(std::int64_t width)> error;
+  std::map<std::string, at::Tensor> measured{};  ///< the statistics that the allocator asks for
 };
 
 /// A way to spend a budget. Registered by name; a factorization's options name one under `allocate`.
@@ -20,6 +25,9 @@ class Allocator {
  public:
   static constexpr const char* kKind = "allocator";
   virtual ~Allocator() = default;
+
+  /// The statistics of each layer that it needs, as core/compress/requirement.h names them.
+  virtual std::vector<std::string> statistics() const { return {}; }
 
   /// Whether it looks at errors, so that widths are known only once layers are decomposed.
   virtual bool measures() const = 0;

@@ -61,9 +61,7 @@ struct FactorGeometry {
   std::int64_t head_dim = 0;
   std::vector<std::int64_t> content;  ///< position-free dims of a key head, one entry per layer
 
-  std::int64_t nope_rows(std::int64_t layer) const {
-    return kv_heads * content.at(static_cast<std::size_t>(layer));
-  }
+  std::int64_t nope_rows(std::int64_t layer) const { return kv_heads * content.at(static_cast<std::size_t>(layer)); }
   std::int64_t value_rows() const { return kv_heads * head_dim; }
 };
 
@@ -73,6 +71,10 @@ struct LayerProblem {
   at::Tensor key;           ///< [nope rows, hidden]
   at::Tensor value;         ///< [value rows, hidden], both float32 or float64 (the arithmetic's precision)
   at::Tensor input_moment;  ///< E[x x^T] of their inputs, float64 [hidden, hidden]; undefined: not asked for
+  /// How far errors of one head's key reach into logits: the sum over its query heads of E[q q^T], float64 [kv_heads,
+  /// content width, content width]; and errors of its value into the layer's output: the sum of W_o^T W_o, float64
+  /// [kv_heads, head_dim, head_dim]. Undefined: not asked for.
+  at::Tensor query_metric{}, output_metric{};
 };
 
 /// One layer's decomposition, from which a factorization of any width up to the largest asked for can be cut.
@@ -123,8 +125,10 @@ class Factorizer {
   /// Parameters of the factors of `layer`, biases not counted.
   std::int64_t parameters(std::int64_t layer, const FactorGeometry& geometry) const;
 
-  /// Whether decompose() needs the second moment of the layer's inputs, measured on data.
+  /// Whether decompose() needs the second moment of the layer's inputs, measured on data, and whether the metrics of
+  /// queries and outputs as well.
   virtual bool needs_input_moment() const { return false; }
+  virtual bool needs_attention_metrics() const { return false; }
 
   /// Decomposes the layer's keys and values once for all widths up to `largest_width`.
   virtual std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const = 0;

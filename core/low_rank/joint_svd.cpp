@@ -2,18 +2,23 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/low_rank/truncated_svd_options.h"
+#include "core/base/suggest.h"
+#include "core/low_rank/latent_width.h"
+#include "core/low_rank/rank_factor.h"
 
 namespace mla {
 namespace {
 
 class JointDecomposition : public Decomposition {
  public:
-  JointDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
+  JointDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options,
+                     bool balanced)
       : key_(problem.key),
         value_(problem.value),
-        factor_({key_, value_}, problem.input_moment, largest_width, options) {}
+        factor_({{key_, problem.query_metric}, {value_, problem.output_metric}}, problem.input_moment, largest_width,
+                options, balanced) {}
 
   Factorization truncate(std::int64_t width) const override {
     Factorization result;
@@ -37,7 +42,25 @@ class JointDecomposition : public Decomposition {
 /// RankFactor for where the singular values go.
 class JointSvd : public Factorizer {
  public:
-  using Options = TruncatedSvdOptions;
+  struct Options {
+    LatentWidth width;
+    std::string balance = "none";
+    RankFactorOptions factor;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentWidth::fields(self.width, visit);
+      RankFactorOptions::fields(self.factor, visit);
+      visit("balance", self.balance,
+            "none: keys and values count as they are | norms: keys are scaled so that rows of both have the same mean "
+            "norm by the metric");
+    }
+    void validate(const std::string& path) const {
+      factor.validate(path);
+      const std::vector<std::string> known{"none", "norms"};
+      if (std::find(known.begin(), known.end(), balance) == known.end())
+        throw ConfigError(cat(path, ".balance: ", unknown_name(balance, known)));
+    }
+  };
   explicit JointSvd(Options options) : options_(std::move(options)) {}
 
   LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {
@@ -49,7 +72,11 @@ class JointSvd : public Factorizer {
     return {1, std::min(geometry.nope_rows(layer) + geometry.value_rows(), geometry.hidden)};
   }
 
-  Json sharing_key() const override { return {"joint_svd", write_fields(options_.factor)}; }
+  Json sharing_key() const override {
+    Json key = {"joint_svd", write_fields(options_.factor)};
+    if (options_.balance != "none") key.push_back(options_.balance);
+    return key;
+  }
 
   bool compresses_keys() const override { return true; }
 
@@ -66,9 +93,10 @@ class JointSvd : public Factorizer {
   }
 
   bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+  bool needs_attention_metrics() const override { return options_.factor.needs_attention_metrics(); }
 
   std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
-    return std::make_unique<JointDecomposition>(problem, largest_width, options_.factor);
+    return std::make_unique<JointDecomposition>(problem, largest_width, options_.factor, options_.balance == "norms");
   }
 
  private:

@@ -29,12 +29,38 @@ std::vector<double> leading_energies(const at::Tensor& columns) {
   return sums;
 }
 
+// Share of a row metric's mean diagonal that is added to it, so that its root can be inverted.
+constexpr double kMetricDamping = 1e-6;
+
 /// A symmetric root of the damped second moment, in float64.
 at::Tensor damped_root(const at::Tensor& moment, double damping) {
   const at::Tensor wide = moment.to(at::kDouble);
   const double mean = wide.diagonal().mean().item<double>();
   const auto [values, vectors] = at::linalg_eigh(wide + at::eye(wide.size(0), wide.options()) * (damping * mean));
   return at::mm(vectors * values.clamp_min(0).sqrt(), vectors.t());
+}
+
+/// Roots of each head's metric, [heads, width, width], and their inverses. A head that counts for nothing counts as if
+/// its rows were alike.
+struct MetricRoots {
+  at::Tensor root, inverse;
+};
+MetricRoots metric_roots(const at::Tensor& metric) {
+  const at::Tensor mean = metric.diagonal(0, 1, 2).mean(-1).view({-1, 1, 1});
+  const at::Tensor unit = at::eye(metric.size(1), metric.options());
+  const auto [values, vectors] = at::linalg_eigh(at::where(mean > 0, metric + unit * (kMetricDamping * mean), unit));
+  const at::Tensor sizes = values.clamp_min(1e-300).sqrt().unsqueeze(1);
+  return {at::matmul(vectors * sizes, vectors.transpose(1, 2)), at::matmul(vectors / sizes, vectors.transpose(1, 2))};
+}
+
+/// A matrix [heads, width, width] for each head's rows of [heads * width, columns].
+at::Tensor by_head(const at::Tensor& matrices, const at::Tensor& rows) {
+  const at::Tensor heads = rows.to(at::kDouble).reshape({matrices.size(0), matrices.size(1), rows.size(1)});
+  return at::bmm(matrices, heads).flatten(0, 1).to(rows.scalar_type());
+}
+
+double mean_row_norm(const at::Tensor& rows) {
+  return rows.size(0) > 0 ? rows.to(at::kDouble).norm(2, 1).mean().item<double>() : 0;
 }
 
 }  // namespace
@@ -44,7 +70,7 @@ void RankFactorOptions::validate(const std::string& path) const {
   if (std::find(known.begin(), known.end(), placement) == known.end()) {
     throw ConfigError(cat(path, ".placement: ", unknown_name(placement, known)));
   }
-  const std::vector<std::string> metrics{"weights", "outputs"};
+  const std::vector<std::string> metrics{"weights", "outputs", "attention"};
   if (std::find(metrics.begin(), metrics.end(), metric) == metrics.end()) {
     throw ConfigError(cat(path, ".metric: ", unknown_name(metric, metrics)));
   }
@@ -52,27 +78,50 @@ void RankFactorOptions::validate(const std::string& path) const {
   svd.validate(path + ".svd");
 }
 
-RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, const at::Tensor& input_moment, std::int64_t largest_rank,
-                       const RankFactorOptions& options)
+RankFactor::RankFactor(const std::vector<FactorBlock>& blocks, const at::Tensor& input_moment,
+                       std::int64_t largest_rank, const RankFactorOptions& options, bool balanced)
     : placement_(options.placement), orthonormal_(!options.needs_input_moment()) {
-  const at::Tensor all = at::cat(blocks);
-  expects(orthonormal_ || input_moment.defined(), "the metric `outputs` needs the second moment of inputs");
-  const at::Tensor measured =
-      orthonormal_ ? all
-                   : at::mm(all.to(at::kDouble), damped_root(input_moment, options.damping)).to(all.scalar_type());
-  const RowProjection projection = project_rows(measured, largest_rank, options.svd);
+  expects(orthonormal_ || input_moment.defined(), "this metric needs the second moment of inputs");
+  const at::Tensor root = orthonormal_ ? at::Tensor() : damped_root(input_moment, options.damping);
+  std::vector<at::Tensor> weighted, measured;  // rows as they count, and the same on the inputs as they come
+  std::vector<MetricRoots> metrics;
+  for (const FactorBlock& block : blocks) {
+    const bool metric = options.needs_attention_metrics() && block.matrix.size(0) > 0;
+    expects(!metric || block.row_metric.defined(), "this metric needs those of the rows");
+    metrics.push_back(metric ? metric_roots(block.row_metric) : MetricRoots{});
+    weighted.push_back(metric ? by_head(metrics.back().root, block.matrix) : block.matrix);
+    measured.push_back(orthonormal_ ? weighted.back()
+                                    : at::mm(weighted.back().to(at::kDouble), root).to(block.matrix.scalar_type()));
+  }
+  std::vector<double> scales(blocks.size(), 1.0);
+  if (balanced) {
+    const double wanted = mean_row_norm(measured.back());
+    for (std::size_t i = 0; i + 1 < blocks.size(); ++i) {
+      const double norm = mean_row_norm(measured[i]);
+      if (!(norm > 0) || !(wanted > 0)) continue;
+      scales[i] = wanted / norm;
+      weighted[i] = weighted[i] * scales[i];
+      measured[i] = measured[i] * scales[i];
+    }
+  }
+  const at::Tensor all = at::cat(measured);
+  const RowProjection projection = project_rows(all, largest_rank, options.svd);
   values_ = projection.values;
-  energy_ = squared_norm(measured);
+  energy_ = squared_norm(all);
   if (orthonormal_) {
     right_ = projection.right;
   } else {
     // diag(1/s) U^T W, of image = U diag(s); a direction without energy keeps nothing.
     const at::Tensor squares = values_.square();
-    right_ = at::mm(projection.image.t(), all) * at::where(squares > 0, squares.reciprocal(), 0).unsqueeze(1);
+    right_ =
+        at::mm(projection.image.t(), at::cat(weighted)) * at::where(squares > 0, squares.reciprocal(), 0).unsqueeze(1);
   }
   std::int64_t row = 0;
-  for (const at::Tensor& matrix : blocks) {
-    const at::Tensor image = projection.image.narrow(0, row, matrix.size(0));
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const at::Tensor& matrix = blocks[i].matrix;
+    at::Tensor image = projection.image.narrow(0, row, matrix.size(0));
+    if (scales[i] != 1.0) image = image / scales[i];
+    if (metrics[i].inverse.defined()) image = by_head(metrics[i].inverse, image);
     blocks_.push_back({matrix, image, leading_energies(image), squared_norm(matrix)});
     row += matrix.size(0);
   }

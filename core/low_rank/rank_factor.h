@@ -23,14 +23,24 @@ struct RankFactorOptions {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("placement", self.placement, "factor that takes the singular values: up | sqrt (half to each) | down");
-    visit("metric", self.metric,
-          "what is to be close: weights (Frobenius norm) | outputs (mean squared error on calibration inputs)");
-    visit("damping", self.damping, "outputs: share of the inputs' mean energy that is added to each direction");
+    visit(
+        "metric", self.metric,
+        "what is to be close: weights (Frobenius norm) | outputs (keys and values, on calibration inputs) | attention "
+        "(what these do to logits and to the layer's output)");
+    visit("damping", self.damping,
+          "outputs, attention: share of the inputs' mean energy that is added to each direction");
     visit("svd", self.svd, "how the singular values are computed");
   }
-  bool needs_input_moment() const { return metric == "outputs"; }
+  bool needs_input_moment() const { return metric != "weights"; }
+  bool needs_attention_metrics() const { return metric == "attention"; }
   /// Throws ConfigError for an unknown placement, metric or method.
   void validate(const std::string& path) const;
+};
+
+/// One of the matrices that are approximated together.
+struct FactorBlock {
+  at::Tensor matrix;      ///< [rows, hidden]
+  at::Tensor row_metric;  ///< float64 [heads, width, width], what errors of a head's rows count; undefined: alike
 };
 
 /// W ~ up down of a given rank, as close as can be. By the metric "outputs" it minimises E|(W - up down) x|^2 over the
@@ -38,6 +48,7 @@ struct RankFactorOptions {
 /// diag(1/s) U^T W, the projection of W's outputs on their principal directions (SVD-LLM, arXiv 2403.07378; any root S
 /// gives the same product). A share of C's mean diagonal is added to it, so that directions which few calibration
 /// tokens take count as well; the error on outputs is still at most that of the plain decomposition.
+/// By "attention" the rows of each head are multiplied with a root of their metric first, and up with its inverse.
 /// By the metric "weights":
 /// W ~ up down with orthonormal down rows and up = W down^T: the projection of W's rows on its leading right singular
 /// vectors (Eckart and Young). Placement `up`, as in the authors' code, leaves it so: the singular values are the
@@ -45,10 +56,11 @@ struct RankFactorOptions {
 /// unchanged. The row blocks of W are for reporting errors by block.
 class RankFactor {
  public:
-  /// `blocks`: the matrices [rows, hidden] that W stacks, some possibly without rows. `input_moment`: C, [hidden,
-  /// hidden], for the metric "outputs".
-  RankFactor(const std::vector<at::Tensor>& blocks, const at::Tensor& input_moment, std::int64_t largest_rank,
-             const RankFactorOptions& options);
+  /// `blocks`: the matrices that W stacks, some possibly without rows. `input_moment`: C, [hidden, hidden], for the
+  /// metrics that need it. `balanced`: each block is scaled so that its rows have the same mean norm by the metric as
+  /// the last one's (TransMLA, arXiv 2502.07864), so that none is neglected for its unit.
+  RankFactor(const std::vector<FactorBlock>& blocks, const at::Tensor& input_moment, std::int64_t largest_rank,
+             const RankFactorOptions& options, bool balanced = false);
 
   at::Tensor down(std::int64_t rank) const;                   ///< [rank, hidden]
   at::Tensor up(std::size_t block, std::int64_t rank) const;  ///< [rows of the block, rank]

@@ -26,8 +26,8 @@ class SplitDecomposition : public Decomposition {
   SplitDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
       : key_(problem.key),
         value_(problem.value),
-        key_factor_({key_}, problem.input_moment, shares(largest_width).key, options),
-        value_factor_({value_}, problem.input_moment, shares(largest_width).value, options) {}
+        key_factor_({{key_, problem.query_metric}}, problem.input_moment, shares(largest_width).key, options),
+        value_factor_({{value_, problem.output_metric}}, problem.input_moment, shares(largest_width).value, options) {}
 
   Factorization truncate(std::int64_t width) const override {
     const Shares share = shares(width);
@@ -112,6 +112,7 @@ class SplitSvd : public Factorizer {
   }
 
   bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+  bool needs_attention_metrics() const override { return options_.factor.needs_attention_metrics(); }
 
   std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
     return std::make_unique<SplitDecomposition>(problem, largest_width, options_.factor);

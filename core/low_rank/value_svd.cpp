@@ -13,7 +13,7 @@ class ValueDecomposition : public Decomposition {
   ValueDecomposition(const LayerProblem& problem, std::int64_t largest_width, const RankFactorOptions& options)
       : key_(problem.key),
         value_(problem.value),
-        factor_({value_}, problem.input_moment, largest_width - key_.size(0), options) {}
+        factor_({{value_, problem.output_metric}}, problem.input_moment, largest_width - key_.size(0), options) {}
 
   Factorization truncate(std::int64_t width) const override {
     const std::int64_t keys = key_.size(0), rank = width - keys;
@@ -71,6 +71,7 @@ class ValueSvd : public Factorizer {
   }
 
   bool needs_input_moment() const override { return options_.factor.needs_input_moment(); }
+  bool needs_attention_metrics() const override { return options_.factor.needs_attention_metrics(); }
 
   std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
     return std::make_unique<ValueDecomposition>(problem, largest_width, options_.factor);

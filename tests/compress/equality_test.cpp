@@ -102,7 +102,9 @@ TEST_P(Equality, OneRotatedKeyThatKeepsAllOfOneHeadIsTheSourceModel) {
   // Of several heads some of the rotation is lost, and what is left decodes as it reads, at any rank.
   const std::int64_t content = heads().kv_heads * heads().head_dim;
   const Decoder partial = converted(source, mha2mla(rope, {{"name", "none"}}));
-  if (heads().kv_heads > 1) EXPECT_GT(difference(partial), 1e-4);
+  if (heads().kv_heads > 1) {
+    EXPECT_GT(difference(partial), 1e-4);
+  }
   const std::int64_t full = std::min(source.spec().hidden, 2 * content);
   const Decoder whole = converted(source, mha2mla(rope, {{"name", "joint_svd"}, {"latent", full}}));
   EXPECT_LT(test::largest_difference(partial.forward(ids), whole.forward(ids)), kEqualityDoubleTolerance);

@@ -1,6 +1,7 @@
 // What every way to share a budget promises.
 #include "core/low_rank/allocator.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,6 +27,12 @@ LayerShare share(RandomStream& stream, std::int64_t stated) {
   return layer;
 }
 
+/// What `sensitivity` asks for: outputs of mean square 1 and gradients of mean square `weight`.
+std::map<std::string, at::Tensor> measures_of(double weight) {
+  return {{"attention_output.mean_square", at::ones({3}, at::kDouble)},
+          {"gradient:attention_output.mean_square", at::full({3}, weight, at::kDouble)}};
+}
+
 double squared_errors(const std::vector<LayerShare>& layers, const std::vector<std::int64_t>& widths) {
   double sum = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) sum += std::pow(layers[i].error(widths[i]), 2);
@@ -33,7 +40,7 @@ double squared_errors(const std::vector<LayerShare>& layers, const std::vector<s
 }
 
 TEST(AllocatorContract, Names) {
-  EXPECT_THAT(Allocators::instance().names(), testing::ElementsAre("energy", "uniform"));
+  EXPECT_THAT(Allocators::instance().names(), testing::ElementsAre("energy", "optimal", "sensitivity", "uniform"));
 }
 
 TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
@@ -42,8 +49,10 @@ TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
     const auto allocator = Allocators::instance().make({{"name", name}}, "allocate");
     for (int i = 0; i < 50; ++i) {
       std::vector<LayerShare> layers;
-      for (std::uint64_t k = 0; k < 1 + stream.below(8); ++k)
+      for (std::uint64_t k = 0; k < 1 + stream.below(8); ++k) {
         layers.push_back(share(stream, 1 + static_cast<std::int64_t>(stream.below(12))));
+        layers.back().measured = measures_of(static_cast<double>(stream.below(100)));
+      }
       const std::vector<std::int64_t> widths = allocator->allocate(layers);
       ASSERT_EQ(widths.size(), layers.size());
       std::int64_t stated = 0;
@@ -55,6 +64,43 @@ TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
       EXPECT_EQ(std::accumulate(widths.begin(), widths.end(), std::int64_t{0}), stated) << name;
     }
   }
+}
+
+TEST(SensitivityAllocation, IsEnergyWhereLayersCountAlikeAndServesThoseThatCountMore) {
+  RandomStream stream(6, "shares");
+  const auto energy = Allocators::instance().make({{"name", "energy"}}, "allocate"),
+             sensitivity = Allocators::instance().make({{"name", "sensitivity"}}, "allocate");
+  for (int i = 0; i < 20; ++i) {
+    std::vector<LayerShare> layers;
+    for (int k = 0; k < 4; ++k) layers.push_back(share(stream, 2 + static_cast<std::int64_t>(stream.below(9))));
+    for (LayerShare& layer : layers) layer.measured = measures_of(2);
+    const std::vector<std::int64_t> alike = sensitivity->allocate(layers);
+    EXPECT_EQ(alike, energy->allocate(layers));
+    layers[2].measured = measures_of(1e9);
+    const std::int64_t spare = std::accumulate(layers.begin(), layers.end(), std::int64_t{0},
+                                               [](auto sum, auto& layer) { return sum + layer.stated - layer.least; });
+    EXPECT_EQ(sensitivity->allocate(layers)[2], std::min(layers[2].most, layers[2].least + spare));
+  }
+  std::vector<LayerShare> layers{share(stream, 3)};
+  layers[0].measured = measures_of(std::nan(""));
+  EXPECT_THROW(sensitivity->allocate(layers), DataError);
+}
+
+TEST(OptimalAllocation, FindsWhatAGreedyOneMisses) {
+  const auto optimal = Allocators::instance().make({{"name", "optimal"}}, "allocate"),
+             energy = Allocators::instance().make({{"name", "energy"}}, "allocate");
+  RandomStream stream(7, "shares");
+  for (int i = 0; i < 30; ++i) {  // falling steps: the same sum
+    std::vector<LayerShare> layers;
+    for (int k = 0; k < 4; ++k) layers.push_back(share(stream, 2 + static_cast<std::int64_t>(stream.below(9))));
+    EXPECT_NEAR(squared_errors(layers, optimal->allocate(layers)), squared_errors(layers, energy->allocate(layers)),
+                1e-12);
+  }
+  // The first layer gains nothing from one more element and all from two; the second one a little from each.
+  std::vector<LayerShare> layers{{1, 3, 2, [](std::int64_t width) { return width < 3 ? 1.0 : 0.0; }},
+                                 {1, 3, 2, [](std::int64_t width) { return 1.0 - 0.1 * static_cast<double>(width); }}};
+  EXPECT_EQ(optimal->allocate(layers), (std::vector<std::int64_t>{3, 1}));
+  EXPECT_EQ(energy->allocate(layers), (std::vector<std::int64_t>{1, 3}));
 }
 
 TEST(EnergyAllocation, LosesNoMoreThanTheUniformOneAndNoMoreThanAnyExchange) {

@@ -199,6 +199,84 @@ TEST(FactorizerContract, TheMetricOutputsLosesNoMoreOfOutputsThanThePlainOne) {
   });
 }
 
+/// Positive matrices that prefer some dims, one for each head.
+at::Tensor skewed_metric(std::int64_t heads, std::int64_t width, std::uint64_t seed) {
+  const at::Tensor rows = at::randn({heads, 3 * width, width}, at::detail::createCPUGenerator(seed), at::kDouble) *
+                          at::logspace(0, -2, width, 10, at::kDouble);
+  return at::matmul(rows.transpose(1, 2), rows);
+}
+
+/// What errors do to logits and to the layer's output: the sum over heads of trace(M E C E^T).
+double attention_error(const LayerProblem& problem, const Factorization& factors) {
+  double sum = 0;
+  const auto add = [&](const at::Tensor& matrix, const at::Tensor& up, const LatentSlice& slice,
+                       const at::Tensor& metric) {
+    if (matrix.size(0) == 0) return;
+    const at::Tensor left = (matrix - rebuilt(up, slice, factors)).view({metric.size(0), metric.size(1), -1});
+    const at::Tensor seen = at::matmul(at::matmul(left, problem.input_moment), left.transpose(1, 2));
+    sum += (metric * seen).sum().item<double>();
+  };
+  add(problem.key, factors.up_key, factors.key, problem.query_metric);
+  add(problem.value, factors.up_value, factors.value, problem.output_metric);
+  return sum;
+}
+
+TEST(FactorizerContract, TheMetricAttentionLosesTheLeastOfLogitsAndOutputs) {
+  for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
+    if (!Factorizers::instance().find(name, "x").defaults.contains("metric")) return;
+    const Weights original = weights(layer, geometry, at::kDouble);
+    const std::int64_t content = geometry.content[static_cast<std::size_t>(layer)];
+    at::Tensor moment = skewed_moment(geometry.hidden);
+    moment = moment + 0.01 * moment.diagonal().mean() * at::eye(geometry.hidden, at::kDouble);
+    const LayerProblem problem{original.key, original.value, moment,
+                               content > 0 ? skewed_metric(geometry.kv_heads, content, 1) : at::Tensor(),
+                               skewed_metric(geometry.kv_heads, geometry.head_dim, 2)};
+    const auto made = [&](const char* metric) {
+      Json config = config_with(name, largest_d_kv(name, geometry, layer));
+      config["metric"] = metric;
+      config["damping"] = 0.0;
+      return Factorizers::instance().make(config, "x");
+    };
+    const auto measured = made("attention"), other = made("outputs");
+    EXPECT_TRUE(measured->needs_attention_metrics());
+    EXPECT_FALSE(other->needs_attention_metrics());
+    const std::int64_t width = measured->latent_width(layer, geometry);
+    const auto by_attention = measured->decompose(problem, width), by_outputs = other->decompose(problem, width);
+    const std::int64_t least = measured->compresses_keys() ? 1 : original.key.size(0) + 1;
+    const double scale = attention_error(problem, by_attention->truncate(least));
+    bool better = false;
+    for (std::int64_t cut = width; cut >= least; --cut) {
+      const double found = attention_error(problem, by_attention->truncate(cut)),
+                   usual = attention_error(problem, by_outputs->truncate(cut));
+      // Keys and values that divide a latent do so by its width alone, in both.
+      EXPECT_LE(found, usual + 1e-5 * scale) << name << " " << cut;
+      better = better || found < 0.9 * usual;
+    }
+    EXPECT_TRUE(better) << name;
+    EXPECT_LT(by_attention->truncate(width).error.joint, 1e-5) << "all that there is";
+  });
+}
+
+TEST(JointSvd, BalancedKeysCountWhateverTheirUnit) {
+  const Weights original = weights(0, kWide, at::kDouble);
+  for (const char* metric : {"weights", "outputs"}) {
+    const auto made = [&](const char* balance) {
+      return Factorizers::instance().make(
+          {{"name", "joint_svd"}, {"latent", 5}, {"metric", metric}, {"balance", balance}}, "x");
+    };
+    const at::Tensor moment = skewed_moment(kWide.hidden);
+    const auto key_of = [&](const char* balance, double unit) {
+      const Factorization factors =
+          made(balance)->decompose({original.key * unit, original.value, moment}, 5)->truncate(5);
+      return rebuilt(factors.up_key, factors.key, factors) / unit;
+    };
+    EXPECT_LT(relative(key_of("norms", 1) - key_of("norms", 1e-3), original.key), 1e-8);
+    EXPECT_GT(relative(key_of("none", 1) - key_of("none", 1e-3), original.key), 1e-2);
+  }
+  EXPECT_NE(Factorizers::instance().make({{"name", "joint_svd"}, {"balance", "norms"}}, "x")->sharing_key(),
+            Factorizers::instance().make({{"name", "joint_svd"}}, "x")->sharing_key());
+}
+
 TEST(FactorizerContract, EveryWidthWithinBoundsCanBeCut) {
   for_all_strategies([](const std::string& name, std::int64_t layer, const FactorGeometry& geometry) {
     const auto strategy = Factorizers::instance().make(config_with(name, 1), "x");

@@ -73,7 +73,9 @@ TEST(RotationContract, KeepsAsManyAscendingPairsAsAnnounced) {
           EXPECT_TRUE(pairs.empty() || (pairs.front() >= 0 && pairs.back() < available));
         }
         EXPECT_EQ(rotation.picks(), !rope->mixes_dims());
-        if (rotation.picks()) EXPECT_EQ(shape.content_width, geometry.head_dim - 2 * shape.pairs);
+        if (rotation.picks()) {
+          EXPECT_EQ(shape.content_width, geometry.head_dim - 2 * shape.pairs);
+        }
         if (!counts) break;
       }
     }

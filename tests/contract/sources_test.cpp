@@ -78,10 +78,10 @@ TEST(Sources, MethodsAreNotComparedByName) {
 // handed to strategies, each with its reason.
 TEST(Sources, SizesOfAModelAreStatedOnce) {
   const std::set<std::string> views = {
-      "core/attention/spec.h",         // HeadFields, the one place
-      "core/low_rank/factorizer.h",    // what a strategy sees of a layer: it knows no model
+      "core/attention/spec.h",             // HeadFields, the one place
+      "core/low_rank/factorizer.h",        // what a strategy sees of a layer: it knows no model
       "core/partial_rope/key_rotation.h",  // likewise
-      "core/model/llama2c.cpp"         // the header of a file
+      "core/model/llama2c.cpp"             // the header of a file
   };
   const std::regex field("int64_t [^;()]*\\bkv_heads\\b[^;()]*;");
   for (const auto& [path, code] : sources()) {
