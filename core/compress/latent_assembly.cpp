@@ -43,7 +43,8 @@ at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t 
   return at::tensor(rows, at::kLong);
 }
 
-Projection select_rows(const Projection& projection, const at::Tensor& rows) {
+Projection select_rows(const Projection& projection, const at::Tensor& row_numbers) {
+  const at::Tensor rows = row_numbers.to(projection.weight.device());
   return {projection.weight.index_select(0, rows),
           projection.bias.defined() ? projection.bias.index_select(0, rows) : projection.bias};
 }
@@ -52,8 +53,8 @@ Projection select_rows(const Projection& projection, const at::Tensor& rows) {
 at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::int64_t head_dim, std::int64_t group,
                         bool per_head) {
   if (!weight.defined()) return {};
-  if (!per_head) return weight.index_select(0, row_index({kept.front()}, head_dim, 1, Part::kBoth));
-  const at::Tensor order = row_index(kept, head_dim, group, Part::kBoth).remainder(head_dim);
+  if (!per_head) return weight.index_select(0, row_index({kept.front()}, head_dim, 1, Part::kBoth).to(weight.device()));
+  const at::Tensor order = row_index(kept, head_dim, group, Part::kBoth).remainder(head_dim).to(weight.device());
   return weight.index_select(0, order).view({-1, head_dim});
 }
 

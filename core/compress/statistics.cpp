@@ -52,7 +52,7 @@ std::string hash_rows(const std::vector<std::vector<std::int32_t>>& rows) {
 }
 
 std::vector<std::vector<double>> to_rows(const at::Tensor& matrix) {
-  const at::Tensor dense = matrix.contiguous();
+  const at::Tensor dense = matrix.to(at::kCPU).contiguous();
   std::vector<std::vector<double>> rows;
   for (std::int64_t i = 0; i < dense.size(0); ++i) {
     const double* begin = dense.const_data_ptr<double>() + i * dense.size(1);
@@ -106,7 +106,7 @@ Statistics calibrate(const Decoder& decoder, const std::vector<std::vector<std::
   Statistics statistics;
   statistics.rows_hash = hash_rows(rows);
   for (const at::Tensor& ids : equal_length_batches(rows, decoder.spec().vocabulary, options.batch_tokens)) {
-    decoder.observe(ids, observer);
+    decoder.observe(ids.to(decoder.device()), observer);
     statistics.tokens += ids.numel();
     if (progress) progress(ids.numel());
   }

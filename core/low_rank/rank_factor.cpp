@@ -59,7 +59,8 @@ RankFactor::RankFactor(const std::vector<at::Tensor>& blocks, const at::Tensor& 
   expects(orthonormal_ || input_moment.defined(), "the metric `outputs` needs the second moment of inputs");
   const at::Tensor measured =
       orthonormal_ ? all
-                   : at::mm(all.to(at::kDouble), damped_root(input_moment, options.damping)).to(all.scalar_type());
+                   : at::mm(all.to(at::kDouble), damped_root(input_moment.to(all.device()), options.damping))
+                         .to(all.scalar_type());
   const RowProjection projection = project_rows(measured, largest_rank, options.svd);
   values_ = projection.values;
   energy_ = squared_norm(measured);
