@@ -32,9 +32,13 @@ class Attention {
   /// Derives what makes decoding cheaper. Weights must not change afterwards; a clone is not prepared.
   virtual void prepare_decode() {}
 
-  /// Calls `visit(name, tensor)` for every parameter, in the order of the spec. The tensor may be replaced by one of
-  /// the same shape (conversion of dtype or device).
-  virtual void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) = 0;
+  /// Calls `visit` for every linear map and every other tensor, in the order of the spec.
+  virtual void visit_weights(const WeightVisitor& visit) = 0;
+
+  /// Calls `visit(name, tensor)` for every parameter that can be trained, in the order of the spec.
+  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
+    visit_weights(each_parameter(visit));
+  }
 
   /// A deep copy of the layer and its parameters.
   virtual std::unique_ptr<Attention> clone() const = 0;

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "core/attention/projection.h"
+#include "core/attention/pieces.h"
 
 namespace mla {
 
@@ -24,6 +24,14 @@ at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k, double sc
   if (mask.defined()) scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
   const bool narrow = q.scalar_type() == at::kHalf || q.scalar_type() == at::kBFloat16;
   return narrow ? scores.to(at::kFloat).softmax(-1).to(q.scalar_type()) : scores.softmax(-1);
+}
+
+at::Tensor attend_by_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                             std::int64_t window, ForwardContext& context) {
+  const at::Tensor weights = attention_weights(q, k, scale, window, context);
+  context.show(Tap::kAttentionWeights, weights);
+  if (context.wants(kAttentionWeights)) context.slots[kAttentionWeights] = weights;
+  return weighted_values(weights, v);
 }
 
 at::Tensor weighted_values(const at::Tensor& weights, const at::Tensor& v) {

@@ -1,5 +1,5 @@
-// Attention in two steps, for layers whose attention weights others use: slower than in one, and in memory of queries
-// times keys.
+// Attention in two steps, for layers whose attention weights others use or watch: slower than in one, and in memory of
+// queries times keys.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,6 +13,10 @@ namespace mla {
 /// a cache stand behind context.before tokens. `window` as in causal_attention(); documents are those of the context.
 at::Tensor attention_weights(const at::Tensor& q, const at::Tensor& k, double scale, std::int64_t window,
                              const ForwardContext& context);
+
+/// The two steps together, softmax(…) v: shows the weights, and fills their slot where a later layer reads it.
+at::Tensor attend_by_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                             std::int64_t window, ForwardContext& context);
 
 /// weights v: [batch, heads, queries, value width], with v [batch, kv_heads, keys, value width].
 at::Tensor weighted_values(const at::Tensor& weights, const at::Tensor& v);

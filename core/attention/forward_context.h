@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/attention/rotary.h"
+#include "core/attention/taps.h"
 
 namespace mla {
 
@@ -24,34 +25,6 @@ enum class DecodePath {
 
 inline std::vector<std::pair<std::string, DecodePath>> enum_names(DecodePath) {
   return {{"auto", DecodePath::kAuto}, {"absorbed", DecodePath::kAbsorbed}, {"expanded", DecodePath::kExpanded}};
-}
-
-/// Places of a forward pass at which tensors can be watched. Heads lie as [batch, heads, length, width], all else as
-/// [batch, length, width].
-enum class Tap {
-  kLayerInput,      ///< the residual stream before the layer
-  kAttentionInput,  ///< the same, normalised: what queries, keys and values are made of
-  kQuery,           ///< as it enters the rotation: after biases and QK-norm
-  kKey,             ///< likewise
-  kValue,
-  kAttentionContext,   ///< what attention sums up, before the output projection
-  kAttentionOutput,    ///< after it
-  kFeedForwardInput,   ///< the normalised residual stream after attention
-  kFeedForwardOutput,  ///< what the feed-forward part adds to it
-  kLayerOutput,        ///< the residual stream after the layer
-};
-
-inline std::vector<std::pair<std::string, Tap>> enum_names(Tap) {
-  return {{"layer_input", Tap::kLayerInput},
-          {"attention_input", Tap::kAttentionInput},
-          {"query", Tap::kQuery},
-          {"key", Tap::kKey},
-          {"value", Tap::kValue},
-          {"attention_context", Tap::kAttentionContext},
-          {"attention_output", Tap::kAttentionOutput},
-          {"feed_forward_input", Tap::kFeedForwardInput},
-          {"feed_forward_output", Tap::kFeedForwardOutput},
-          {"layer_output", Tap::kLayerOutput}};
 }
 
 /// Watches a forward pass: called with what passes at the taps it asks for. Kinds of attention that do not make a
@@ -78,8 +51,11 @@ struct ForwardContext {
   std::map<std::string, at::Tensor> slots;
 
   bool wants(const char* slot) const { return std::find(wanted.begin(), wanted.end(), slot) != wanted.end(); }
+  bool watches(Tap tap) const { return observer && observer->wants(tap); }
+  /// Whether the attention weights themselves are asked for, by a later layer or by who watches.
+  bool needs_attention_weights() const { return wants(kAttentionWeights) || watches(Tap::kAttentionWeights); }
   void show(Tap tap, const at::Tensor& tensor) const {
-    if (observer && observer->wants(tap)) observer->see(tap, layer, tensor);
+    if (watches(tap)) observer->see(tap, layer, tensor);
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "core/attention/attention_weights.h"
 #include "core/attention/decode_step.h"
+#include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/ops/rms_norm.h"
@@ -26,13 +27,14 @@ void GroupedQuerySpec::check(const ModelFrame& frame, const std::string& where) 
 std::vector<Parameter> GroupedQuerySpec::parameters(const ModelFrame& frame) const {
   const std::int64_t query_rows = heads_.heads * heads_.head_dim, key_rows = heads_.kv_heads * heads_.head_dim;
   std::vector<Parameter> all;
-  add_projection(all, "q_proj", query_rows, frame.hidden, heads_.query_bias);
-  add_projection(all, "k_proj", key_rows, frame.hidden, heads_.key_bias);
-  add_projection(all, "v_proj", key_rows, frame.hidden, heads_.value_bias);
-  add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, ParameterRole::kResidual);
+  add_projection(all, "q_proj", query_rows, frame.hidden, heads_.query_bias, Tap::kAttentionInput);
+  add_projection(all, "k_proj", key_rows, frame.hidden, heads_.key_bias, Tap::kAttentionInput);
+  add_projection(all, "v_proj", key_rows, frame.hidden, heads_.value_bias, Tap::kAttentionInput);
+  add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, Tap::kAttentionContext,
+                 ParameterRole::kResidual);
   if (heads_.qk_norm) {
-    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
-    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm});
+    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
+    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
   }
   return all;
 }
@@ -43,11 +45,11 @@ std::vector<StreamShape> GroupedQuerySpec::streams() const {
 
 double GroupedQuerySpec::expanded_operations() const { return 4 * static_cast<double>(heads_.heads * heads_.head_dim); }
 
-std::unique_ptr<Attention> GroupedQuerySpec::build(const ModelFrame& frame, TensorMap tensors) const {
-  GroupedQueryAttention::Weights weights{take_projection(tensors, "q_proj"), take_projection(tensors, "k_proj"),
-                                         take_projection(tensors, "v_proj"), take_projection(tensors, "o_proj"),
-                                         tensors["q_norm.weight"],           tensors["k_norm.weight"]};
-  return std::make_unique<GroupedQueryAttention>(frame, heads_, std::move(weights));
+std::unique_ptr<Attention> GroupedQuerySpec::build(const ModelFrame& frame, LayerWeights weights) const {
+  GroupedQueryAttention::Weights parts{weights.map("q_proj"),           weights.map("k_proj"),
+                                       weights.map("v_proj"),           weights.map("o_proj"),
+                                       weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight")};
+  return std::make_unique<GroupedQueryAttention>(frame, heads_, std::move(parts));
 }
 
 GroupedQueryAttention::GroupedQueryAttention(const ModelFrame& frame, HeadFields heads, Weights weights)
@@ -83,11 +85,10 @@ at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, ForwardConte
   context.show(Tap::kValue, heads.value);
   const at::Tensor query = rotate_heads(heads.query, context.rotary.cosine, context.rotary.sine);
   const at::Tensor key = rotate_heads(heads.key, context.rotary.cosine, context.rotary.sine);
-  if (context.wants(kAttentionWeights)) {
-    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, heads.value), context);
-  }
+  context.show(Tap::kQueryRotated, query);
+  context.show(Tap::kKeyRotated, key);
+  if (context.needs_attention_weights())
+    return finish(attend_by_weights(query, key, heads.value, scale_, heads_.window, context), context);
   return finish(causal_attention(query, key, heads.value, scale_, heads_.window, context.documents), context);
 }
 
@@ -98,7 +99,7 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   const bool rotates_later = cache.before_rotation(0);
   const at::Tensor new_key =
       rotates_later ? heads.key : rotate_rows(heads.key, context.rotary.cosine, context.rotary.sine);
-  const bool hands_on = context.wants(kAttentionWeights);
+  const bool hands_on = context.needs_attention_weights();
   if (!rotates_later && !hands_on && decode_serves(hidden, cache)) {
     const DecodeMemory keys{0, heads_.kv_heads, 0, heads_.head_dim}, values{1, heads_.kv_heads, 0, heads_.head_dim};
     DecodeStep decode(cache, {new_key, heads.value});
@@ -107,21 +108,17 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   at::Tensor key = cache.append(0, new_key);
   if (rotates_later) key = rotate_heads(key, context.history.cosine, context.history.sine);
   const at::Tensor value = cache.append(1, heads.value);
-  if (hands_on) {
-    const at::Tensor weights = attention_weights(query, key, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, value), context);
-  }
+  if (hands_on) return finish(attend_by_weights(query, key, value, scale_, heads_.window, context), context);
   return finish(cached_attention(query, key, value, scale_, heads_.window, context.before), context);
 }
 
-void GroupedQueryAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  weights_.query.visit("q_proj", visit);
-  weights_.key.visit("k_proj", visit);
-  weights_.value.visit("v_proj", visit);
-  weights_.output.visit("o_proj", visit);
-  if (weights_.query_norm.defined()) visit("q_norm.weight", weights_.query_norm);
-  if (weights_.key_norm.defined()) visit("k_norm.weight", weights_.key_norm);
+void GroupedQueryAttention::visit_weights(const WeightVisitor& visit) {
+  visit.map("q_proj", weights_.query);
+  visit.map("k_proj", weights_.key);
+  visit.map("v_proj", weights_.value);
+  visit.map("o_proj", weights_.output);
+  if (weights_.query_norm.defined()) visit.tensor("q_norm.weight", weights_.query_norm);
+  if (weights_.key_norm.defined()) visit.tensor("k_norm.weight", weights_.key_norm);
 }
 
 std::unique_ptr<Attention> GroupedQueryAttention::clone() const {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/attention/attention.h"
-#include "core/attention/projection.h"
+#include "core/attention/linear.h"
 
 namespace mla {
 
@@ -23,7 +23,7 @@ class GroupedQuerySpec final : public AttentionSpec {
   double expanded_operations() const override;
   std::int64_t rotated_pairs() const override { return heads_.head_dim / 2; }
   bool can_be_averaged(const AttentionSpec& other) const override { return *this == other; }
-  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+  std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const override;
 
  private:
   HeadFields heads_;
@@ -34,10 +34,10 @@ class GroupedQuerySpec final : public AttentionSpec {
 class GroupedQueryAttention final : public Attention {
  public:
   struct Weights {
-    Projection query;                 ///< [heads * head_dim, hidden]
-    Projection key;                   ///< [kv_heads * head_dim, hidden]
-    Projection value;                 ///< [kv_heads * head_dim, hidden]
-    Projection output;                ///< [hidden, heads * head_dim]
+    Linear query;                     ///< [heads * head_dim, hidden]
+    Linear key;                       ///< [kv_heads * head_dim, hidden]
+    Linear value;                     ///< [kv_heads * head_dim, hidden]
+    Linear output;                    ///< [hidden, heads * head_dim]
     at::Tensor query_norm, key_norm;  ///< QK-norm weights [head_dim]; undefined where the family has none
   };
 
@@ -46,7 +46,7 @@ class GroupedQueryAttention final : public Attention {
   std::shared_ptr<const AttentionSpec> spec() const override;
   at::Tensor forward(const at::Tensor& hidden, ForwardContext& context) const override;
   at::Tensor forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const override;
-  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
+  void visit_weights(const WeightVisitor& visit) override;
   std::unique_ptr<Attention> clone() const override;
 
   const ModelFrame& frame() const { return frame_; }

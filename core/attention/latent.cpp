@@ -6,6 +6,7 @@
 
 #include "core/attention/attention_weights.h"
 #include "core/attention/decode_step.h"
+#include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
@@ -13,15 +14,15 @@
 namespace mla {
 namespace {
 
-void expect_rows(const Projection& projection, std::int64_t rows, const char* name) {
-  expects(projection.weight.defined() && projection.weight.size(0) == rows, cat(name, ": expected ", rows, " rows"));
+void expect_rows(const Linear& map, std::int64_t rows, const char* name) {
+  expects(map.defined() && map.rows() == rows, cat(name, ": expected ", rows, " rows"));
 }
 
 /// An up-projection reads `columns` latent elements, or is the identity on a slice of `rows` elements.
-void expect_up(const Projection& up, bool wanted, std::int64_t rows, const LatentSlice& slice, const char* name) {
-  expects(up.weight.defined() == wanted, cat(name, ": the layout states whether it is there"));
+void expect_up(const Linear& up, bool wanted, std::int64_t rows, const LatentSlice& slice, const char* name) {
+  expects(up.defined() == wanted, cat(name, ": the layout states whether it is there"));
   if (!wanted) return expects(slice.width == rows, cat(name, ": an identity needs a slice of its size"));
-  expects(up.weight.size(0) == rows && up.weight.size(1) == slice.width, cat(name, ": shape does not fit its slice"));
+  expects(up.rows() == rows && up.columns() == slice.width, cat(name, ": shape does not fit its slice"));
 }
 
 }  // namespace
@@ -48,7 +49,7 @@ LatentAttention::LatentAttention(const ModelFrame& frame, HeadFields heads, Late
     indices.insert(indices.end(), pairs.begin(), pairs.end());
   }
   if (same_pairs_) indices.resize(layout_.kept.front().size());
-  pair_index_ = at::tensor(indices, at::kLong).to(weights_.rope_key.weight.device());
+  pair_index_ = at::tensor(indices, at::kLong).to(weights_.rope_key.device());
 }
 
 RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {
@@ -62,10 +63,9 @@ RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {
 }
 
 LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, const RotaryTable& rotary,
-                                                    const Projection& query_projection, bool rotate_keys) const {
+                                                    const Linear& query_map, bool rotate_keys) const {
   const std::int64_t rope = layout_.rope_width(), content = layout_.content_width;
-  const std::vector<at::Tensor> projected =
-      project_together({&query_projection, &weights_.rope_key, &weights_.down}, hidden);
+  const std::vector<at::Tensor> projected = project_together({&query_map, &weights_.rope_key, &weights_.down}, hidden);
   at::Tensor query = split_heads(projected[0], heads_.heads);
   at::Tensor rope_key = split_heads(projected[1], layout_.rope_heads());
   at::Tensor latent = projected[2];
@@ -90,14 +90,14 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
 at::Tensor LatentAttention::content_keys(const at::Tensor& latent) const {
   const at::Tensor slice = latent.narrow(2, layout_.key.begin, layout_.key.width);
   if (layout_.key_up) return split_heads(weights_.key_up(slice), heads_.kv_heads);
-  return split_heads(weights_.key_up.bias.defined() ? slice + matching(weights_.key_up.bias, slice) : slice,
+  return split_heads(weights_.key_up.bias().defined() ? slice + matching(weights_.key_up.bias(), slice) : slice,
                      heads_.kv_heads);
 }
 
 at::Tensor LatentAttention::values(const at::Tensor& latent) const {
   const at::Tensor slice = latent.narrow(2, layout_.value.begin, layout_.value.width);
   if (layout_.value_up) return split_heads(weights_.value_up(slice), heads_.kv_heads);
-  return split_heads(weights_.value_up.bias.defined() ? slice + matching(weights_.value_up.bias, slice) : slice,
+  return split_heads(weights_.value_up.bias().defined() ? slice + matching(weights_.value_up.bias(), slice) : slice,
                      heads_.kv_heads);
 }
 
@@ -125,8 +125,7 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
   const at::Tensor query_content = now.query.narrow(-1, layout_.rope_width(), layout_.content_width);
   const at::Tensor content = query_content.reshape({batch, kv_heads, rows, layout_.content_width});
   if (layout_.key_up) {
-    const at::Tensor up =
-        matching(weights_.key_up.weight, latent).view({kv_heads, layout_.content_width, layout_.key.width});
+    const at::Tensor up = weights_.key_up.matrix_for(latent).view({kv_heads, layout_.content_width, layout_.key.width});
     const at::Tensor absorbed = at::matmul(content, up).view({batch, heads * queries, layout_.key.width});
     scores = scores + at::matmul(absorbed, key_part.transpose(1, 2)).view({batch, heads, queries, keys});
   } else {
@@ -142,14 +141,14 @@ at::Tensor LatentAttention::attend_absorbed(const Projected& now, const at::Tens
   at::Tensor context;  // [batch, kv_heads, rows, value_width]
   if (layout_.value_up) {
     const at::Tensor up =
-        matching(weights_.value_up.weight, latent).view({kv_heads, layout_.value_width, layout_.value.width});
+        weights_.value_up.matrix_for(latent).view({kv_heads, layout_.value_width, layout_.value.width});
     const at::Tensor latents = at::matmul(weights.view({batch, heads * queries, keys}), value_part);
     context = at::matmul(latents.view({batch, kv_heads, rows, layout_.value.width}), up.transpose(1, 2));
   } else {
     context = at::matmul(weights.view({batch, kv_heads, rows, keys}), split_heads(value_part, kv_heads));
   }
-  if (weights_.value_up.bias.defined()) {
-    context = context + matching(weights_.value_up.bias, latent).view({kv_heads, 1, layout_.value_width});
+  if (weights_.value_up.bias().defined()) {
+    context = context + matching(weights_.value_up.bias(), latent).view({kv_heads, 1, layout_.value_width});
   }
   return context.reshape({batch, heads, queries, layout_.value_width});
 }
@@ -181,17 +180,17 @@ at::Tensor LatentAttention::finish(const at::Tensor& context_heads, const Forwar
 at::Tensor LatentAttention::forward(const at::Tensor& hidden, ForwardContext& context) const {
   const Projected now = project(hidden, context.rotary, weights_.query);
   const at::Tensor keys = keys_of(now.rope_key, now.latent), rebuilt = values(now.latent);
+  context.show(Tap::kLatent, now.latent);
+  context.show(Tap::kQueryRotated, now.query);
+  context.show(Tap::kKeyRotated, keys);
   context.show(Tap::kValue, rebuilt);
-  if (context.wants(kAttentionWeights)) {
-    const at::Tensor weights = attention_weights(now.query, keys, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, rebuilt), context);
-  }
+  if (context.needs_attention_weights())
+    return finish(attend_by_weights(now.query, keys, rebuilt, scale_, heads_.window, context), context);
   return finish(causal_attention(now.query, keys, rebuilt, scale_, heads_.window, context.documents), context);
 }
 
 at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const {
-  const bool rotates_later = cache.before_rotation(0), hands_on = context.wants(kAttentionWeights);
+  const bool rotates_later = cache.before_rotation(0), hands_on = context.needs_attention_weights();
   const std::vector<std::int64_t>& before = context.before;
   const std::int64_t queries = hidden.size(1), keys = *std::max_element(before.begin(), before.end()) + queries;
   const bool absorb = !hands_on && (context.path == DecodePath::kAbsorbed ||
@@ -206,23 +205,20 @@ at::Tensor LatentAttention::forward_cached(const at::Tensor& hidden, ForwardCont
   const at::Tensor latent = cache.append(1, now.latent.unsqueeze(1)).squeeze(1);
   if (absorb) return finish(attend_absorbed(now, rope_key, latent, before), context);
   const at::Tensor all_keys = keys_of(rope_key, latent);
-  if (hands_on) {
-    const at::Tensor weights = attention_weights(now.query, all_keys, scale_, heads_.window, context);
-    context.slots[kAttentionWeights] = weights;
-    return finish(weighted_values(weights, values(latent)), context);
-  }
+  if (hands_on)
+    return finish(attend_by_weights(now.query, all_keys, values(latent), scale_, heads_.window, context), context);
   return finish(cached_attention(now.query, all_keys, values(latent), scale_, heads_.window, before), context);
 }
 
-void LatentAttention::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  weights_.query.visit("q_proj", visit);
-  weights_.rope_key.visit("k_rope_proj", visit);
-  weights_.down.visit("kv_down_proj", visit);
-  weights_.key_up.visit("k_up_proj", visit);
-  weights_.value_up.visit("v_up_proj", visit);
-  weights_.output.visit("o_proj", visit);
-  if (weights_.query_norm.defined()) visit("q_norm.weight", weights_.query_norm);
-  if (weights_.key_norm.defined()) visit("k_norm.weight", weights_.key_norm);
+void LatentAttention::visit_weights(const WeightVisitor& visit) {
+  visit.map("q_proj", weights_.query);
+  visit.map("k_rope_proj", weights_.rope_key);
+  visit.map("kv_down_proj", weights_.down);
+  visit.map("k_up_proj", weights_.key_up);
+  visit.map("v_up_proj", weights_.value_up);
+  visit.map("o_proj", weights_.output);
+  if (weights_.query_norm.defined()) visit.tensor("q_norm.weight", weights_.query_norm);
+  if (weights_.key_norm.defined()) visit.tensor("k_norm.weight", weights_.key_norm);
 }
 
 std::unique_ptr<Attention> LatentAttention::clone() const {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "core/attention/attention.h"
-#include "core/attention/projection.h"
+#include "core/attention/linear.h"
 #include "core/low_rank/factorizer.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 
 namespace mla {
 
@@ -66,7 +66,7 @@ class LatentSpec final : public AttentionSpec {
   std::int64_t rotated_pairs() const override { return options_.layout.rope_width() / 2; }
   std::optional<std::int64_t> latent_width() const override { return options_.layout.latent_width; }
   bool can_be_averaged(const AttentionSpec& other) const override;
-  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+  std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const override;
 
   const LatentLayout& layout() const { return options_.layout; }
 
@@ -84,13 +84,13 @@ class LatentSpec final : public AttentionSpec {
 class LatentAttention final : public Attention {
  public:
   struct Weights {
-    Projection query;       ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
+    Linear query;           ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
                             ///< then their partners, then the content dims
-    Projection rope_key;    ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
-    Projection down;        ///< [latent_width, hidden], no bias
-    Projection key_up;      ///< [kv_heads * content_width, key.width], or no weight
-    Projection value_up;    ///< [kv_heads * value_width, value.width], or no weight
-    Projection output;      ///< [hidden, heads * value_width]
+    Linear rope_key;        ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
+    Linear down;            ///< [latent_width, hidden], no bias
+    Linear key_up;          ///< [kv_heads * content_width, key.width], or no weight
+    Linear value_up;        ///< [kv_heads * value_width, value.width], or no weight
+    Linear output;          ///< [hidden, heads * value_width]
     at::Tensor query_norm;  ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
     at::Tensor key_norm;    ///< likewise [width] or [kv_heads, width]
   };
@@ -101,7 +101,7 @@ class LatentAttention final : public Attention {
   std::shared_ptr<const AttentionSpec> spec() const override;
   at::Tensor forward(const at::Tensor& hidden, ForwardContext& context) const override;
   at::Tensor forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const override;
-  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override;
+  void visit_weights(const WeightVisitor& visit) override;
   std::unique_ptr<Attention> clone() const override;
 
   /// How W_uk and W_uv are taken into queries and outputs when decoding: multiplied at each step, or once into the
@@ -124,7 +124,7 @@ class LatentAttention final : public Attention {
     at::Tensor latent;    ///< [batch, length, latent_width]
   };
   /// `query` is weights_.query, or what prepare_decode() made of it.
-  Projected project(const at::Tensor& hidden, const RotaryTable& rotary, const Projection& query,
+  Projected project(const at::Tensor& hidden, const RotaryTable& rotary, const Linear& query,
                     bool rotate_keys = true) const;
   RotaryTable gather(const RotaryTable& rotary) const;
   at::Tensor content_keys(const at::Tensor& latent) const;
@@ -142,10 +142,10 @@ class LatentAttention final : public Attention {
   double scale_ = 1;
   LatentLayout layout_;
   Weights weights_;
-  at::Tensor pair_index_;        ///< flat indices into the frequencies, int64
-  bool same_pairs_ = true;       ///< every rotated key has the same pairs
-  Projection absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
-  Projection absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
+  at::Tensor pair_index_;    ///< flat indices into the frequencies, int64
+  bool same_pairs_ = true;   ///< every rotated key has the same pairs
+  Linear absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
+  Linear absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
 };
 
 /// `attention` as what it is where it is of this kind, else null.

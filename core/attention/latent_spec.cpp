@@ -78,21 +78,22 @@ std::vector<Parameter> LatentSpec::parameters(const ModelFrame& frame) const {
   std::vector<Parameter> all;
   const auto up = [&](const std::string& name, bool has_weight, bool has_bias, std::int64_t rows,
                       std::int64_t columns) {
-    if (has_weight) all.push_back({name + ".weight", {rows, columns}, ParameterRole::kWeight});
-    if (has_bias) all.push_back({name + ".bias", {rows}, ParameterRole::kBias});
+    if (has_weight) all.push_back({name + ".weight", {rows, columns}, ParameterRole::kWeight, Tap::kLatent});
+    if (has_bias) all.push_back({name + ".bias", {rows}, ParameterRole::kBias, {}});
   };
-  add_projection(all, "q_proj", heads.heads * query_width, frame.hidden, heads.query_bias);
-  add_projection(all, "k_rope_proj", layout.rope_heads() * layout.rope_width(), frame.hidden, heads.key_bias);
-  add_projection(all, "kv_down_proj", layout.latent_width, frame.hidden, false);
+  add_projection(all, "q_proj", heads.heads * query_width, frame.hidden, heads.query_bias, Tap::kAttentionInput);
+  add_projection(all, "k_rope_proj", layout.rope_heads() * layout.rope_width(), frame.hidden, heads.key_bias,
+                 Tap::kAttentionInput);
+  add_projection(all, "kv_down_proj", layout.latent_width, frame.hidden, false, Tap::kAttentionInput);
   up("k_up_proj", layout.key_up, heads.key_bias, key_rows, layout.key.width);
   up("v_up_proj", layout.value_up, heads.value_bias, value_rows, layout.value.width);
   add_projection(all, "o_proj", frame.hidden, heads.heads * layout.value_width, heads.output_bias,
-                 ParameterRole::kResidual);
+                 Tap::kAttentionContext, ParameterRole::kResidual);
   if (heads.qk_norm) {
     const auto norm = [&](const char* name, std::int64_t count) {
       const std::vector<std::int64_t> shape =
           layout.norms_per_head ? std::vector{count, query_width} : std::vector{query_width};
-      all.push_back({name, shape, ParameterRole::kNorm});
+      all.push_back({name, shape, ParameterRole::kNorm, {}});
     };
     norm("q_norm.weight", heads.heads);
     norm("k_norm.weight", heads.kv_heads);
@@ -123,16 +124,12 @@ bool LatentSpec::can_be_averaged(const AttentionSpec& other) const {
   return options_.layout.is_partial_rope() && *this == other;
 }
 
-std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, TensorMap tensors) const {
-  LatentAttention::Weights weights{take_projection(tensors, "q_proj"),
-                                   take_projection(tensors, "k_rope_proj"),
-                                   take_projection(tensors, "kv_down_proj"),
-                                   take_projection(tensors, "k_up_proj"),
-                                   take_projection(tensors, "v_up_proj"),
-                                   take_projection(tensors, "o_proj"),
-                                   tensors["q_norm.weight"],
-                                   tensors["k_norm.weight"]};
-  return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(weights));
+std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, LayerWeights weights) const {
+  LatentAttention::Weights parts{weights.map("q_proj"),           weights.map("k_rope_proj"),
+                                 weights.map("kv_down_proj"),     weights.map("k_up_proj"),
+                                 weights.map("v_up_proj"),        weights.map("o_proj"),
+                                 weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight")};
+  return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(parts));
 }
 
 const LatentLayout* latent_layout(const AttentionSpec& spec) {

@@ -1,7 +1,7 @@
 // Attention with the weights of a layer before it (Shared Attention, arXiv 2407.12866).
 #include "core/attention/attention.h"
 #include "core/attention/attention_weights.h"
-#include "core/attention/projection.h"
+#include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 
@@ -21,9 +21,10 @@ class SharedAttentionSpec final : public AttentionSpec {
   void check(const ModelFrame& frame, const std::string& where) const override { check_heads(heads_, frame, where); }
   std::vector<Parameter> parameters(const ModelFrame& frame) const override {
     std::vector<Parameter> all;
-    add_projection(all, "v_proj", heads_.kv_heads * heads_.head_dim, frame.hidden, heads_.value_bias);
+    add_projection(all, "v_proj", heads_.kv_heads * heads_.head_dim, frame.hidden, heads_.value_bias,
+                   Tap::kAttentionInput);
     add_projection(all, "o_proj", frame.hidden, heads_.heads * heads_.head_dim, heads_.output_bias,
-                   ParameterRole::kResidual);
+                   Tap::kAttentionContext, ParameterRole::kResidual);
     return all;
   }
   std::optional<HeadFields> heads() const override { return heads_; }
@@ -32,7 +33,7 @@ class SharedAttentionSpec final : public AttentionSpec {
   double cached_operations() const override { return 2 * static_cast<double>(heads_.heads * heads_.head_dim); }
   double expanded_operations() const override { return cached_operations(); }
   bool can_be_averaged(const AttentionSpec& other) const override { return *this == other; }
-  std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const override;
+  std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const override;
 
  private:
   HeadFields heads_;
@@ -40,7 +41,7 @@ class SharedAttentionSpec final : public AttentionSpec {
 
 class SharedAttention final : public Attention {
  public:
-  SharedAttention(HeadFields heads, Projection value, Projection output)
+  SharedAttention(HeadFields heads, Linear value, Linear output)
       : heads_(heads), value_(std::move(value)), output_(std::move(output)) {}
 
   std::shared_ptr<const AttentionSpec> spec() const override { return std::make_shared<SharedAttentionSpec>(heads_); }
@@ -55,9 +56,9 @@ class SharedAttention final : public Attention {
     return attend(cache.append(0, split_heads(value_(hidden), heads_.kv_heads)), context);
   }
 
-  void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) override {
-    value_.visit("v_proj", visit);
-    output_.visit("o_proj", visit);
+  void visit_weights(const WeightVisitor& visit) override {
+    visit.map("v_proj", value_);
+    visit.map("o_proj", output_);
   }
 
   std::unique_ptr<Attention> clone() const override {
@@ -69,18 +70,18 @@ class SharedAttention final : public Attention {
     const auto weights = context.slots.find(kAttentionWeights);
     expects(weights != context.slots.end(), "a layer before this one computes attention weights");
     expects(weights->second.size(1) == heads_.heads, "as many heads as in the layer whose weights are reused");
+    context.show(Tap::kAttentionWeights, weights->second);
     const at::Tensor merged = merge_heads(weighted_values(weights->second, values));
     context.show(Tap::kAttentionContext, merged);
     return output_(merged);
   }
 
   HeadFields heads_;
-  Projection value_, output_;
+  Linear value_, output_;
 };
 
-std::unique_ptr<Attention> SharedAttentionSpec::build(const ModelFrame&, TensorMap tensors) const {
-  return std::make_unique<SharedAttention>(heads_, take_projection(tensors, "v_proj"),
-                                           take_projection(tensors, "o_proj"));
+std::unique_ptr<Attention> SharedAttentionSpec::build(const ModelFrame&, LayerWeights weights) const {
+  return std::make_unique<SharedAttention>(heads_, weights.map("v_proj"), weights.map("o_proj"));
 }
 
 const Registration<AttentionSpec, SharedAttentionSpec> kSharedAttention(

@@ -28,9 +28,9 @@ bool operator==(const AttentionSpec& a, const AttentionSpec& b) {
 }
 
 void add_projection(std::vector<Parameter>& parameters, const std::string& name, std::int64_t rows,
-                    std::int64_t columns, bool bias, ParameterRole role) {
-  parameters.push_back({name + ".weight", {rows, columns}, role});
-  if (bias) parameters.push_back({name + ".bias", {rows}, ParameterRole::kBias});
+                    std::int64_t columns, bool bias, Tap input, ParameterRole role) {
+  parameters.push_back({name + ".weight", {rows, columns}, role, input});
+  if (bias) parameters.push_back({name + ".bias", {rows}, ParameterRole::kBias, {}});
 }
 
 void check_heads(const HeadFields& heads, const ModelFrame& frame, const std::string& where) {

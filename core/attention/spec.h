@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "core/attention/linear.h"
 #include "core/attention/rotary.h"
+#include "core/attention/taps.h"
 #include "core/base/json.h"
 #include "core/kv_cache/layer_cache.h"
 
@@ -72,13 +74,12 @@ struct Parameter {
   std::string name;
   std::vector<std::int64_t> shape;
   ParameterRole role = ParameterRole::kWeight;
+  /// Where the input of the linear map passes; an up-projection may read a slice of it. None: a bias, a norm, a table.
+  std::optional<Tap> input;
 
   std::int64_t count() const;
   bool operator==(const Parameter&) const = default;
 };
-
-/// Tensors by the names of their parameters.
-using TensorMap = std::map<std::string, at::Tensor>;
 
 /// One layer's attention, of a registered kind with fields of its own. Immutable, and shared by copies of a model's
 /// description. A new kind is one file: its spec, its layer, and `const Registration<AttentionSpec, …>`; its Options
@@ -122,8 +123,8 @@ class AttentionSpec {
   /// own.
   virtual bool can_be_averaged(const AttentionSpec& other) const = 0;
 
-  /// The layer of this description with these tensors, which have the shapes of parameters().
-  virtual std::unique_ptr<Attention> build(const ModelFrame& frame, TensorMap tensors) const = 0;
+  /// The layer of this description with these weights, which have the shapes of parameters().
+  virtual std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const = 0;
 
   /// Parameters of the layer, norms of queries and keys included.
   std::int64_t parameter_count(const ModelFrame& frame) const;
@@ -132,9 +133,10 @@ class AttentionSpec {
 /// Whether both are of one kind and agree in every field.
 bool operator==(const AttentionSpec& a, const AttentionSpec& b);
 
-/// The parameters of a linear map NAME: its weight [rows, columns], and its bias [rows] where it has one.
+/// The parameters of a linear map NAME: its weight [rows, columns], and its bias [rows] where it has one;
+/// `input`: where what it maps passes.
 void add_projection(std::vector<Parameter>& parameters, const std::string& name, std::int64_t rows,
-                    std::int64_t columns, bool bias, ParameterRole role = ParameterRole::kWeight);
+                    std::int64_t columns, bool bias, Tap input, ParameterRole role = ParameterRole::kWeight);
 
 /// Throws ConfigError for heads that no layer can have.
 void check_heads(const HeadFields& heads, const ModelFrame& frame, const std::string& where);

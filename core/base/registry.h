@@ -19,7 +19,7 @@ namespace mla {
 /// The strategies of one interface by name. A strategy's .cpp holds its options, its class in an anonymous
 /// namespace, and one registration:
 ///
-///   const Registration<RopeSelector, High> kHigh("high", "the fastest pairs (p-RoPE)");
+///   const Registration<RotationStrategy, High> kHigh("high", "the fastest pairs (p-RoPE)");
 ///
 /// where High::Options has a field list (and, if values need checks, `void validate(const std::string& path) const`
 /// that throws ConfigError) and High is constructible from it. Sources are linked as objects, so that

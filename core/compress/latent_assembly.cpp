@@ -43,10 +43,37 @@ at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t 
   return at::tensor(rows, at::kLong);
 }
 
-Projection select_rows(const Projection& projection, const at::Tensor& row_numbers) {
-  const at::Tensor rows = row_numbers.to(projection.weight.device());
-  return {projection.weight.index_select(0, rows),
-          projection.bias.defined() ? projection.bias.index_select(0, rows) : projection.bias};
+Linear select_rows(const Linear& map, const at::Tensor& row_numbers) {
+  const at::Tensor rows = row_numbers.to(map.device());
+  return {map.to_dense().index_select(0, rows), map.bias().defined() ? map.bias().index_select(0, rows) : map.bias()};
+}
+
+/// Queries and keys of a layer, rotated dims and position-free ones apart.
+struct RotatedParts {
+  Linear query, rope_key, content_key;
+};
+
+RotatedParts picked_parts(const GroupedQueryAttention::Weights& from, const HeadFields& heads, const KeptPairs& kept) {
+  return {select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth)),
+          select_rows(from.key, row_index(kept, heads.head_dim, 1, Part::kRotated)),
+          select_rows(from.key, row_index(kept, heads.head_dim, 1, Part::kContent))};
+}
+
+/// `map` times the matrix and the bias, in float64 and rounded once. A map [heads, out, in] goes head by head.
+Linear mapped(const at::Tensor& map, const Linear& linear) {
+  const auto through = [&](const at::Tensor& given) {  // [rows, columns]
+    const at::Tensor wide = given.detach().to(at::kDouble), own = map.to(wide.device());
+    const at::Tensor out = own.dim() == 2
+                               ? at::mm(own, wide)
+                               : at::bmm(own, wide.reshape({own.size(0), own.size(2), wide.size(1)})).flatten(0, 1);
+    return out.to(given.scalar_type()).contiguous();
+  };
+  const at::Tensor bias = linear.bias().defined() ? through(linear.bias().unsqueeze(1)).squeeze(1) : at::Tensor();
+  return {through(linear.to_dense()), bias};
+}
+
+RotatedParts mixed_parts(const GroupedQueryAttention::Weights& from, const KeyRotation& rotation) {
+  return {mapped(rotation.query, from.query), mapped(rotation.rope_key, from.key), mapped(rotation.content, from.key)};
 }
 
 /// QK-norm weights [head_dim] in each head's new order: [heads, head_dim], or [head_dim] where all heads share it.
@@ -60,10 +87,11 @@ at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::in
 
 }  // namespace
 
-LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool norms_per_head) {
+LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, std::int64_t content_width,
+                                 bool norms_per_head) {
   LatentLayout layout;
   layout.kept = std::move(kept);
-  layout.content_width = heads.head_dim - layout.rope_width();
+  layout.content_width = content_width;
   layout.value_width = heads.head_dim;
   layout.key = {0, heads.kv_heads * layout.content_width};
   layout.value = {layout.key.width, heads.kv_heads * heads.head_dim};
@@ -73,31 +101,33 @@ LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool n
   return layout;
 }
 
-std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
+std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeyRotation& rotation,
                                                        bool norms_per_head) {
   const HeadFields& heads = source.heads();
   const GroupedQueryAttention::Weights& from = source.weights();
-  const at::Tensor rotated = row_index(kept, heads.head_dim, 1, Part::kRotated);
-  const at::Tensor content = row_index(kept, heads.head_dim, 1, Part::kContent);
-  LatentLayout layout = partial_rope_layout(heads, kept, norms_per_head);
+  expects(rotation.picks() || !from.key_norm.defined(), "QK-norm weights belong to dims, which must not be mixed");
+  const RotatedParts rotated =
+      rotation.picks() ? picked_parts(from, heads, rotation.kept) : mixed_parts(from, rotation);
+  const std::int64_t content_width = rotated.content_key.rows() / heads.kv_heads;
+  LatentLayout layout = partial_rope_layout(heads, rotation.kept, content_width, norms_per_head);
   LatentAttention::Weights parts;
-  parts.query = select_rows(from.query, row_index(kept, heads.head_dim, heads.group(), Part::kBoth));
-  parts.rope_key = select_rows(from.key, rotated);
-  const Projection content_key = select_rows(from.key, content);
-  parts.down.weight = at::cat({content_key.weight, from.value.weight.to(content_key.weight.scalar_type())});
+  parts.query = rotated.query;
+  parts.rope_key = rotated.rope_key;
+  const Linear& content_key = rotated.content_key;
+  parts.down = Linear(at::cat({content_key.to_dense(), from.value.to_dense().to(content_key.scalar_type())}));
   // The latent is linear in x, so biases come back after it.
-  parts.key_up.bias = content_key.bias;
-  parts.value_up.bias = from.value.bias;
+  parts.key_up = {{}, content_key.bias()};
+  parts.value_up = {{}, from.value.bias()};
   parts.output = from.output;
-  parts.query_norm = reorder_norm(from.query_norm, kept, heads.head_dim, heads.group(), norms_per_head);
-  parts.key_norm = reorder_norm(from.key_norm, kept, heads.head_dim, 1, norms_per_head);
+  parts.query_norm = reorder_norm(from.query_norm, rotation.kept, heads.head_dim, heads.group(), norms_per_head);
+  parts.key_norm = reorder_norm(from.key_norm, rotation.kept, heads.head_dim, 1, norms_per_head);
   return std::make_unique<LatentAttention>(source.frame(), heads, std::move(layout), std::move(parts));
 }
 
 LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic) {
   expects(partial_rope.layout().is_partial_rope(), "keys and values have factors already");
   const auto rows = [&](const LatentSlice& slice) {
-    return partial_rope.weights().down.weight.detach().narrow(0, slice.begin, slice.width).to(arithmetic);
+    return partial_rope.weights().down.to_dense().detach().narrow(0, slice.begin, slice.width).to(arithmetic);
   };
   return {rows(partial_rope.layout().key), rows(partial_rope.layout().value), {}};
 }
@@ -106,7 +136,7 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
                                                    std::optional<at::ScalarType> weights) {
   LatentLayout layout = partial_rope.layout();
   LatentAttention::Weights parts = partial_rope.weights();
-  const at::ScalarType dtype = weights.value_or(parts.down.weight.scalar_type());
+  const at::ScalarType dtype = weights.value_or(parts.down.scalar_type());
   // Always copies: the factors may be views of a decomposition that other cells cut from, and these weights get
   // trained.
   const auto converted = [&](const at::Tensor& tensor) {
@@ -117,9 +147,9 @@ std::unique_ptr<LatentAttention> assemble_low_rank(const LatentAttention& partia
   layout.value = factors.value;
   layout.key_up = factors.up_key.defined();
   layout.value_up = factors.up_value.defined();
-  parts.down.weight = converted(factors.down);
-  parts.key_up.weight = converted(factors.up_key);
-  parts.value_up.weight = converted(factors.up_value);
+  parts.down = Linear(converted(factors.down));
+  parts.key_up = {converted(factors.up_key), parts.key_up.bias()};
+  parts.value_up = {converted(factors.up_value), parts.value_up.bias()};
   return std::make_unique<LatentAttention>(partial_rope.frame(), partial_rope.heads(), std::move(layout),
                                            std::move(parts));
 }

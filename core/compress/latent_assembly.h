@@ -9,13 +9,15 @@
 namespace mla {
 
 /// Shape of a layer of these heads with partial RoPE alone: its latent is [position-free keys; values] itself.
-LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, bool norms_per_head);
+/// `content_width`: position-free dims of a head.
+LatentLayout partial_rope_layout(const HeadFields& heads, KeptPairs kept, std::int64_t content_width,
+                                 bool norms_per_head);
 
-/// Partial RoPE alone: the layer that computes what `source` computes, up to the dropped rotations. Rows of queries and
-/// keys are put in the order [kept pairs' first dims; their partners; position-free dims] per head (MHA2MLA
-/// section 3.1; a query head follows its KV head). QK-norm weights are stored once when every head keeps the same
-/// pairs, and once per head (`norms_per_head`) otherwise.
-std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeptPairs& kept,
+/// Partial RoPE alone: the layer that computes what `source` computes, up to the dropped rotations. Queries and keys
+/// are mapped as `rotation` says; where it picks pairs, rows are put in the order [kept pairs' first dims; their
+/// partners; position-free dims] per head (MHA2MLA section 3.1; a query head follows its KV head), bit for bit. QK-norm
+/// weights are stored once when every head keeps the same pairs, and once per head (`norms_per_head`) otherwise.
+std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttention& source, const KeyRotation& rotation,
                                                        bool norms_per_head);
 
 /// What a factorization of a layer with partial RoPE alone replaces: its position-free keys and its values, head by

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "core/base/hash.h"
 #include "core/base/registry.h"
 #include "core/compress/latent_assembly.h"
 
@@ -21,7 +22,7 @@ FactorGeometry factor_geometry(const ModelSpec& partial, std::int64_t layer) {
   const AttentionSpec& attention = partial.attention(layer);
   const HeadFields heads = *attention.heads();
   return {partial.layer_count(), partial.hidden, heads.kv_heads, heads.head_dim,
-          std::vector<std::int64_t>(partial.layers.size(), attention.rotated_pairs())};
+          std::vector<std::int64_t>(partial.layers.size(), latent_layout(attention)->content_width)};
 }
 
 bool has_partial_rope(const AttentionSpec& attention) {
@@ -36,6 +37,14 @@ KeptPairs some_pairs(std::int64_t count, std::int64_t kv_heads) {
   return KeptPairs(static_cast<std::size_t>(kv_heads), pairs);
 }
 
+/// Whether position-free keys are combinations of the source's dims, and not some of them.
+bool is_mixed(const LatentLayout& layout) { return layout.rope_width() + layout.content_width != layout.value_width; }
+
+std::string hash_of(const at::Tensor& matrix) {
+  const at::Tensor dense = matrix.detach().to(at::kCPU).contiguous();
+  return hash_bytes({static_cast<const char*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())});
+}
+
 bool differ_by_head(const KeptPairs& kept) {
   return std::any_of(kept.begin(), kept.end(), [&](const auto& pairs) { return pairs != kept.front(); });
 }
@@ -43,38 +52,48 @@ bool differ_by_head(const KeptPairs& kept) {
 }  // namespace
 
 RopeStep::RopeStep(const Json& options, std::string path)
-    : path_(std::move(path)), selector_(Registry<RopeSelector>::instance().make(options, path_)) {}
-
-Requirements RopeStep::requirements() const {
-  return selector_->needs_norms() ? Requirements{kQueryPairNorms, kKeyPairNorms} : Requirements{};
+    : path_(std::move(path)), rotation_(Registry<RotationStrategy>::instance().make(options, path_)) {
+  for (const std::string& name : rotation_->measures()) {
+    const std::optional<Requirement> requirement = Requirement::parse(name);
+    expects(requirement.has_value(), cat("a statistic is called ", name));
+    measured_.insert(*requirement);
+  }
 }
 
 void RopeStep::check(const ModelSpec& spec) const {
   std::optional<HeadFields> last;
   for (const LayerSpec& layer : spec.layers) {
     const std::optional<HeadFields> heads = grouped_query_heads(*layer.attention);
-    if (heads && heads != last) selector_->check(head_geometry(spec, *heads), path_);
-    if (heads) last = heads;
+    if (!heads || heads == last) continue;
+    if (heads->qk_norm && rotation_->mixes_dims()) {
+      throw ConfigError(cat(path_, ".name: ", spec.family,
+                            " normalises its keys (QK-norm), each dim with a weight of its own, so that dims cannot be "
+                            "mixed; a strategy that picks pairs serves it"));
+    }
+    rotation_->check(head_geometry(spec, *heads), path_);
+    last = heads;
   }
 }
 
 LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const HeadGeometry geometry = head_geometry(spec, heads);
-  if (selector_->needs_norms()) {
+  const RotationShape shape = rotation_->shape(layer, geometry);
+  if (!measured_.empty()) {
     // Heads that may keep different pairs need QK-norm weights of their own; decided without looking at data.
-    return partial_rope_layout(heads, some_pairs(selector_->pairs(layer, geometry), heads.kv_heads), true);
+    return partial_rope_layout(heads, some_pairs(shape.pairs, shape.shared ? 1 : heads.kv_heads), shape.content_width,
+                               true);
   }
-  const KeptPairs kept = selector_->select(layer, geometry, nullptr);
-  return partial_rope_layout(heads, kept, differ_by_head(kept));
+  const KeptPairs kept = rotation_->rotation(layer, geometry, {}).kept;
+  return partial_rope_layout(heads, kept, shape.content_width, differ_by_head(kept));
 }
 
 std::unique_ptr<LatentAttention> RopeStep::apply(const ModelSpec& spec, const GroupedQueryAttention& source,
                                                  std::int64_t layer, const Statistics* statistics) const {
-  const bool measured = selector_->needs_norms();
-  const PairNorms norms = measured ? statistics->pair_norms(layer) : PairNorms{};
-  const KeptPairs kept = selector_->select(layer, head_geometry(spec, source.heads()), measured ? &norms : nullptr);
-  return assemble_partial_rope(source, kept, measured || differ_by_head(kept));
+  LayerMeasures measures;
+  for (const Requirement& requirement : measured_) measures[requirement.name()] = statistics->at(requirement, layer);
+  const KeyRotation rotation = rotation_->rotation(layer, head_geometry(spec, source.heads()), measures);
+  return assemble_partial_rope(source, rotation, !measured_.empty() || differ_by_head(rotation.kept));
 }
 
 LowRankStep::LowRankStep(const Json& options, const Json& allocate, const std::string& path)
@@ -86,6 +105,16 @@ LowRankStep::LowRankStep(const Json& options, const Json& allocate, const std::s
 
 Requirements LowRankStep::requirements() const {
   return factorizer_->needs_input_moment() ? Requirements{kInputMoment} : Requirements{};
+}
+
+void LowRankStep::check_walk(const Requirements& measured, const std::string& path) const {
+  if (measured.empty())
+    throw ConfigError(cat(path, ".inputs = converted: nothing here is measured on data; leave it out"));
+  if (measures_widths()) {
+    throw ConfigError(cat(path, ".inputs = converted: ", path,
+                          ".allocate decides on widths after it has measured all layers; allocate uniform, or leave "
+                          "inputs out"));
+  }
 }
 
 void LowRankStep::check(const ModelSpec& partial) const {
@@ -104,7 +133,7 @@ void LowRankStep::check(const ModelSpec& partial) const {
       for (std::int64_t other = 0; other < partial.layer_count(); ++other) {
         const AttentionSpec& attention = partial.attention(other);
         if (has_partial_rope(attention))
-          geometry.pairs[static_cast<std::size_t>(other)] = std::min(attention.rotated_pairs(), geometry.head_dim / 2);
+          geometry.content[static_cast<std::size_t>(other)] = latent_layout(attention)->content_width;
       }
       factorizer_->check(geometry, path_);
       last = geometry;
@@ -127,22 +156,27 @@ void LowRankStep::announce(const ModelSpec& partial, DecompositionStore& store) 
   if (!factorizer_->decomposes()) return;
   for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
     if (!has_partial_rope(partial.attention(layer))) continue;
-    store.announce(kind_of(partial.attention(layer).rotated_pairs()), layer,
+    store.announce(kind_of(*latent_layout(partial.attention(layer))), layer,
                    measures_widths() ? factorizer_->bounds(layer, factor_geometry(partial, layer)).most
                                      : factorizer_->latent_width(layer, factor_geometry(partial, layer)));
   }
 }
 
-std::string LowRankStep::kind_of(std::int64_t pairs) const { return Json{pairs, factorizer_->sharing_key()}.dump(); }
+std::string LowRankStep::kind_of(const LatentLayout& partial) const {
+  Json kind = {partial.rope_width() / 2, factorizer_->sharing_key()};
+  if (is_mixed(partial)) kind.push_back({partial.rope_heads(), partial.content_width});
+  return kind.dump();
+}
 
 const Decomposition& LowRankStep::decomposition(const LatentAttention& attention, std::int64_t layer,
                                                 std::int64_t width, const PassInputs& inputs,
                                                 DecompositionStore& store) const {
   const KeptPairs& kept = attention.layout().kept;
   const bool measured = factorizer_->needs_input_moment();
-  const std::string selection =
-      Json{kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()}.dump();
-  return store.get(kind_of(std::ssize(kept.front())), layer, selection, width, [&](std::int64_t largest) {
+  Json selection{kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()};
+  // Which dims were picked follows from the pairs; how they were mixed does not.
+  if (is_mixed(attention.layout())) selection.push_back(hash_of(attention.weights().down.to_dense()));
+  return store.get(kind_of(attention.layout()), layer, selection.dump(), width, [&](std::int64_t largest) {
     LayerProblem problem = factor_problem(attention, inputs.arithmetic);
     if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);
     return factorizer_->decompose(problem, largest);

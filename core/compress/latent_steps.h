@@ -10,17 +10,17 @@
 #include "core/compress/pass.h"
 #include "core/low_rank/allocator.h"
 #include "core/low_rank/factorizer.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 
 namespace mla {
 
-/// Chooses which pairs of a grouped-query layer stay rotated (MHA2MLA section 3.1).
+/// Chooses which rotation of a grouped-query layer's keys survives (MHA2MLA section 3.1).
 class RopeStep {
  public:
-  /// `options`: {"name": …} of a registered RopeSelector. Throws ConfigError naming `path`.
+  /// `options`: {"name": …} of a registered RotationStrategy. Throws ConfigError naming `path`.
   RopeStep(const Json& options, std::string path);
 
-  Requirements requirements() const;
+  const Requirements& requirements() const { return measured_; }
   /// Throws ConfigError for options that do not fit the heads of such layers.
   void check(const ModelSpec& spec) const;
   /// The layer with partial RoPE; pairs that data will choose stand for as many others.
@@ -30,7 +30,8 @@ class RopeStep {
 
  private:
   std::string path_;
-  std::unique_ptr<RopeSelector> selector_;
+  std::unique_ptr<RotationStrategy> rotation_;
+  Requirements measured_;
 };
 
 /// Factors position-free keys and values of a layer with partial RoPE (MHA2MLA section 3.2).
@@ -41,6 +42,10 @@ class LowRankStep {
   LowRankStep(const Json& options, const Json& allocate, const std::string& path);
 
   Requirements requirements() const;
+
+  /// Throws ConfigError naming `path` where layers cannot be `measured` one after the other while they are converted:
+  /// nothing is measured, or widths follow from all layers.
+  void check_walk(const Requirements& measured, const std::string& path) const;
 
   /// `partial`: the model with partial RoPE. Throws ConfigError for widths that do not fit.
   void check(const ModelSpec& partial) const;
@@ -58,7 +63,7 @@ class LowRankStep {
                                          LayerReport& report) const;
 
  private:
-  std::string kind_of(std::int64_t pairs) const;
+  std::string kind_of(const LatentLayout& partial) const;
   const Decomposition& decomposition(const LatentAttention& attention, std::int64_t layer, std::int64_t width,
                                      const PassInputs& inputs, DecompositionStore& store) const;
 

@@ -23,6 +23,8 @@ PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder,
   const Requirements required = pass.requirements();
   expects(required.empty() || (inputs.statistics && inputs.statistics->covers(required)),
           "this pass needs calibration statistics");
+  expects(!pass.reads_rows() || inputs.rows, "this pass needs calibration rows");
+  expects(!pass.reads_source() || inputs.source, "this pass needs the source model");
   PassReport report{name, decoder.spec(), {}, {}};
   const ModelSpec planned = pass.plan(decoder.spec());
   report.layers = pass.apply(decoder, inputs);

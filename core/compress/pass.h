@@ -17,6 +17,8 @@ namespace mla {
 /// What a pass is given besides the model.
 struct PassInputs {
   const Statistics* statistics = nullptr;  ///< of the model as it stands; needed where there are requirements()
+  const TokenRowList* rows = nullptr;      ///< calibration rows; needed where the pass reads_rows()
+  const Decoder* source = nullptr;         ///< the model before the first pass; needed where the pass reads_source()
   DecompositionStore* store = nullptr;     ///< decompositions of the model as it stands, for other cells; may be null
   at::ScalarType arithmetic = at::kFloat;  ///< precision of decompositions: float32 or float64
   std::optional<at::ScalarType> weights;   ///< dtype of new weights; absent: that of the weights they replace
@@ -32,6 +34,13 @@ class Pass {
 
   /// The statistics of the model as it stands that apply() needs.
   virtual Requirements requirements() const { return {}; }
+
+  /// Whether apply() runs calibration rows through the model itself (core/compress/layer_walk.h), and whether through
+  /// the source model as well.
+  virtual bool reads_rows() const { return false; }
+  virtual bool reads_source() const { return false; }
+
+  bool needs_calibration() const { return reads_rows() || !requirements().empty(); }
 
   /// The model after the pass: every shape; what is measured on data (which pairs are kept) stands for as many others.
   /// Throws ConfigError for options that do not fit the model, naming the path the pass was read from.

@@ -6,7 +6,7 @@
 
 #include "core/low_rank/factorizer.h"
 #include "core/model/model_spec.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 
 namespace mla {
 

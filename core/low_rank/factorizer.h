@@ -59,10 +59,10 @@ struct FactorGeometry {
   std::int64_t hidden = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::vector<std::int64_t> pairs;  ///< kept rotation pairs per KV head, one entry per layer
+  std::vector<std::int64_t> content;  ///< position-free dims of a key head, one entry per layer
 
   std::int64_t nope_rows(std::int64_t layer) const {
-    return kv_heads * (head_dim - 2 * pairs.at(static_cast<std::size_t>(layer)));
+    return kv_heads * content.at(static_cast<std::size_t>(layer));
   }
   std::int64_t value_rows() const { return kv_heads * head_dim; }
 };

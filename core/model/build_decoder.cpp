@@ -2,6 +2,8 @@
 #include <ATen/Parallel.h>
 
 #include <atomic>
+#include <map>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
@@ -94,24 +96,40 @@ class WeightTaker {
   const LoadOptions& options_;
 };
 
+/// Gives `add(name, weight)` the linear maps and other tensors that these parameters make up.
+template <class Add>
+void take_weights(WeightTaker& taker, const std::vector<ModelParameter>& parameters, const Add& add) {
+  std::map<std::string, std::pair<at::Tensor, at::Tensor>> maps;
+  for (const ModelParameter& parameter : parameters) {
+    const at::Tensor tensor = taker.take(parameter.name, parameter.shape);
+    if (parameter.role == ParameterRole::kNorm) {
+      add(parameter.name, tensor);
+    } else {
+      const std::size_t dot = parameter.name.rfind('.');
+      auto& [weight, bias] = maps[parameter.name.substr(0, dot)];
+      (parameter.role == ParameterRole::kBias ? bias : weight) = tensor;
+    }
+  }
+  for (auto& [name, parts] : maps) add(name, Linear(std::move(parts.first), std::move(parts.second)));
+}
+
 /// The attention of a block, and the maps of its feed-forward part.
 DecoderLayer take_layer(WeightTaker& taker, const ModelSpec& spec, std::int64_t index) {
   const std::string prefix = cat("model.layers.", index, "."), attention = prefix + "self_attn.";
-  TensorMap own, rest;
-  for (const ModelParameter& parameter : layer_parameters(spec, index)) {
-    const at::Tensor tensor = taker.take(parameter.name, parameter.shape);
-    if (parameter.name.starts_with(attention)) {
-      own[parameter.name.substr(attention.size())] = tensor;
+  LayerWeights own, rest;
+  take_weights(taker, layer_parameters(spec, index), [&](const std::string& name, auto weight) {
+    if (name.starts_with(attention)) {
+      own.add(name.substr(attention.size()), std::move(weight));
     } else {
-      rest[parameter.name.substr(prefix.size())] = tensor;
+      rest.add(name.substr(prefix.size()), std::move(weight));
     }
-  }
+  });
   return {spec.attention(index).build(spec, std::move(own)),
-          rest.at("input_layernorm.weight"),
-          rest.at("post_attention_layernorm.weight"),
-          take_projection(rest, "mlp.gate_proj"),
-          take_projection(rest, "mlp.up_proj"),
-          take_projection(rest, "mlp.down_proj")};
+          rest.tensor("input_layernorm.weight"),
+          rest.tensor("post_attention_layernorm.weight"),
+          rest.map("mlp.gate_proj"),
+          rest.map("mlp.up_proj"),
+          rest.map("mlp.down_proj")};
 }
 
 /// Files store a tied matrix under either name, or under both. Returns whether it is one: a file's own output matrix
@@ -135,9 +153,9 @@ Decoder build_decoder(const ModelSpec& stated, WeightMap weights, const std::str
   if (spec.tied_embeddings) spec.tied_embeddings = tie(taker);
   Decoder decoder(spec);
   decoder.compute_dtype = options.placement.compute;
-  decoder.embedding = taker.take(kEmbedding, {spec.vocabulary, spec.hidden});
+  decoder.embedding = Linear(taker.take(kEmbedding, {spec.vocabulary, spec.hidden}));
   decoder.final_norm = taker.take("model.norm.weight", {spec.hidden});
-  if (!spec.tied_embeddings) decoder.output = taker.take(kOutput, {spec.vocabulary, spec.hidden});
+  if (!spec.tied_embeddings) decoder.output = Linear(taker.take(kOutput, {spec.vocabulary, spec.hidden}));
   for (std::int64_t i = 0; i < spec.layer_count(); ++i) {
     decoder.layers[static_cast<std::size_t>(i)] = take_layer(taker, spec, i);
   }

@@ -10,16 +10,18 @@
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
 #include "core/ops/rms_norm.h"
-#include "core/ops/thin_linear.h"
 
 namespace mla {
 namespace {
 
-at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x) {
-  const bool biased = layer.gate.bias.defined() || layer.up.bias.defined() || layer.down.bias.defined();
-  if (biased) return layer.down(at::silu(layer.gate(x)) * layer.up(x));
-  return mla::feed_forward(x, matching(layer.gate.weight, x), matching(layer.up.weight, x),
-                           matching(layer.down.weight, x));
+at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const ForwardContext& context) {
+  const bool biased = layer.gate.bias().defined() || layer.up.bias().defined() || layer.down.bias().defined();
+  if (biased || context.watches(Tap::kFeedForwardInner)) {
+    const at::Tensor inner = at::silu(layer.gate(x)) * layer.up(x);
+    context.show(Tap::kFeedForwardInner, inner);
+    return layer.down(inner);
+  }
+  return mla::feed_forward(x, layer.gate.matrix_for(x), layer.up.matrix_for(x), layer.down.matrix_for(x));
 }
 
 at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const ModelFrame& frame) {
@@ -109,12 +111,12 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
   if (ids.is_cpu() && ids.scalar_type() == at::kLong && ids.is_contiguous()) {
     const std::int64_t *begin = ids.const_data_ptr<std::int64_t>(), *end = begin + ids.numel();
     const std::int64_t* outside =
-        std::find_if(begin, end, [&](std::int64_t id) { return id < 0 || id >= embedding.size(0); });
+        std::find_if(begin, end, [&](std::int64_t id) { return id < 0 || id >= embedding.rows(); });
     if (outside != end) {
-      throw DataError(cat("token id ", *outside, " is outside the model's vocabulary, 0..", embedding.size(0) - 1));
+      throw DataError(cat("token id ", *outside, " is outside the model's vocabulary, 0..", embedding.rows() - 1));
     }
   }
-  return at::embedding(embedding, ids).to(compute_dtype);
+  return embedding.rows_at(ids).to(compute_dtype);
 }
 
 RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const {
@@ -139,7 +141,7 @@ at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardC
   context.show(Tap::kAttentionOutput, attention);
   const at::Tensor attended = x + attention, inner = norm(attended, layer.mlp_norm, spec_);
   context.show(Tap::kFeedForwardInput, inner);
-  const at::Tensor fed = feed_forward(layer, inner);
+  const at::Tensor fed = feed_forward(layer, inner, context);
   context.show(Tap::kFeedForwardOutput, fed);
   const at::Tensor left = attended + fed;
   context.show(Tap::kLayerOutput, left);
@@ -175,11 +177,16 @@ at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& docum
 
 at::Tensor Decoder::final_states(const at::Tensor& x) const { return norm(x, final_norm, spec_); }
 
-void Decoder::observe(const at::Tensor& ids, const Observer& observer) const {
+at::Tensor Decoder::observe(const at::Tensor& ids, const Observer& observer) const {
   ForwardContext surroundings = context(ids.size(1));
   surroundings.observer = &observer;
   at::Tensor x = embed(ids);
+  if (at::GradMode::is_enabled() && !x.requires_grad()) x = x.detach().requires_grad_(true);
   for (std::size_t g = 0; g + 1 < groups_.size(); ++g) x = through_group(groups_[g], groups_[g + 1], x, surroundings);
+  x = final_states(x);
+  surroundings.layer = spec_.layer_count();
+  surroundings.show(Tap::kFinalState, x);
+  return x;
 }
 
 void Decoder::replace_attention(std::size_t index, std::unique_ptr<Attention> attention) {
@@ -202,9 +209,7 @@ void Decoder::remove_layers(const std::vector<std::size_t>& removed) {
   set_spec(std::move(spec));
 }
 
-at::Tensor Decoder::logits(const at::Tensor& hidden) const {
-  return linear_rows(hidden, matching(output.defined() ? output : embedding, hidden));
-}
+at::Tensor Decoder::logits(const at::Tensor& hidden) const { return output_map()(hidden); }
 
 at::Tensor Decoder::forward(const at::Tensor& ids) const { return logits(hidden_states(ids)); }
 
@@ -261,7 +266,7 @@ at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, F
   } catch (const DataError& error) {  // a codec met what it cannot hold
     throw DataError(cat("layer ", index, ", ", error.what()));
   }
-  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_));
+  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_), context);
 }
 
 at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,
@@ -307,28 +312,34 @@ void Decoder::prepare_decode() {
   for (DecoderLayer& layer : layers) layer.attention->prepare_decode();
 }
 
-void Decoder::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  visit("model.embed_tokens.weight", embedding);
+void Decoder::visit_weights(const WeightVisitor& visit) {
+  visit.map("model.embed_tokens", embedding);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     DecoderLayer& layer = layers[i];
     const std::string prefix = cat("model.layers.", i, ".");
-    visit(prefix + "input_layernorm.weight", layer.attention_norm);
-    layer.attention->visit_parameters(
-        [&](const std::string& name, at::Tensor& tensor) { visit(prefix + "self_attn." + name, tensor); });
-    visit(prefix + "post_attention_layernorm.weight", layer.mlp_norm);
-    layer.gate.visit(prefix + "mlp.gate_proj", visit);
-    layer.up.visit(prefix + "mlp.up_proj", visit);
-    layer.down.visit(prefix + "mlp.down_proj", visit);
+    visit.tensor(prefix + "input_layernorm.weight", layer.attention_norm);
+    const std::string attention = prefix + "self_attn.";
+    layer.attention->visit_weights(
+        {[&](const std::string& name, Linear& map) { visit.map(attention + name, map); },
+         [&](const std::string& name, at::Tensor& tensor) { visit.tensor(attention + name, tensor); }});
+    visit.tensor(prefix + "post_attention_layernorm.weight", layer.mlp_norm);
+    visit.map(prefix + "mlp.gate_proj", layer.gate);
+    visit.map(prefix + "mlp.up_proj", layer.up);
+    visit.map(prefix + "mlp.down_proj", layer.down);
   }
-  visit("model.norm.weight", final_norm);
-  if (output.defined()) visit("lm_head.weight", output);
+  visit.tensor("model.norm.weight", final_norm);
+  if (output.defined()) visit.map("lm_head", output);
+}
+
+void Decoder::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  visit_weights(each_parameter(visit));
 }
 
 std::int64_t Decoder::parameter_count() const {
   std::int64_t count = 0;
   // Visiting hands out references for replacement; counting replaces nothing.
-  const_cast<Decoder*>(this)->visit_parameters(
-      [&](const std::string&, at::Tensor& tensor) { count += tensor.numel(); });
+  const_cast<Decoder*>(this)->visit_weights({[&](const std::string&, Linear& map) { count += map.parameters(); },
+                                             [&](const std::string&, at::Tensor& tensor) { count += tensor.numel(); }});
   return count;
 }
 
@@ -343,9 +354,9 @@ Decoder Decoder::clone() const {
                       tensor(from.mlp_norm),   from.gate.clone(),
                       from.up.clone(),         from.down.clone()};
   }
-  copy.embedding = tensor(embedding);
+  copy.embedding = embedding.clone();
   copy.final_norm = tensor(final_norm);
-  copy.output = tensor(output);
+  copy.output = output.clone();
   return copy;
 }
 

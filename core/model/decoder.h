@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/attention/attention.h"
-#include "core/attention/projection.h"
+#include "core/attention/linear.h"
 #include "core/device/placement.h"
 #include "core/model/model_spec.h"
 
@@ -19,7 +19,7 @@ namespace mla {
 struct DecoderLayer {
   std::unique_ptr<Attention> attention;
   at::Tensor attention_norm, mlp_norm;  ///< RMSNorm weights [hidden]
-  Projection gate, up, down;            ///< [intermediate, hidden] twice, [hidden, intermediate]
+  Linear gate, up, down;                ///< [intermediate, hidden] twice, [hidden, intermediate]
 };
 
 /// The cache of a whole model: one LayerCache per layer, all of the same sequences, and how long those are, which
@@ -84,6 +84,9 @@ class Decoder {
   /// alone, but for frequencies that depend on the row's length (dynamic scaling).
   at::Tensor hidden_states(const at::Tensor& ids, const at::Tensor& documents = {}) const;
 
+  /// The map from hidden states to logits: `output`, or the embedding where that is tied to it.
+  const Linear& output_map() const { return output.defined() ? output : embedding; }
+
   /// Logits [..., vocabulary] of final hidden states.
   at::Tensor logits(const at::Tensor& hidden) const;
 
@@ -111,15 +114,17 @@ class Decoder {
   at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, ForwardContext& context) const;
   at::Tensor final_states(const at::Tensor& x) const;
 
-  /// hidden_states() without its last norm, watched by `observer`.
-  void observe(const at::Tensor& ids, const Observer& observer) const;
+  /// hidden_states(), watched by `observer`. Where gradients are recorded, all that is shown takes part in them.
+  at::Tensor observe(const at::Tensor& ids, const Observer& observer) const;
 
   /// Puts other attention into a block, or takes blocks out; the description follows.
   void replace_attention(std::size_t layer, std::unique_ptr<Attention> attention);
   void remove_layers(const std::vector<std::size_t>& layers);
 
-  /// Calls `visit` with the Hugging Face name and tensor of each parameter, in file order. A tied output matrix is
-  /// not visited.
+  /// Calls `visit` for each linear map by its Hugging Face name without ".weight" ("model.layers.0.mlp.up_proj"), the
+  /// embedding among them, and for each other tensor, in file order. A tied output matrix is not visited.
+  void visit_weights(const WeightVisitor& visit);
+  /// Calls `visit` with the Hugging Face name and tensor of each parameter that can be trained, in file order.
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit);
   std::int64_t parameter_count() const;
 
@@ -127,9 +132,9 @@ class Decoder {
   Decoder clone() const;
 
   std::vector<DecoderLayer> layers;
-  at::Tensor embedding;   ///< [vocabulary, hidden]
+  Linear embedding;       ///< [vocabulary, hidden]
   at::Tensor final_norm;  ///< [hidden]
-  at::Tensor output;      ///< [vocabulary, hidden]; undefined when tied to the embedding
+  Linear output;          ///< [vocabulary, hidden]; undefined when tied to the embedding
   at::ScalarType compute_dtype = at::kFloat;
   /// Keep one hidden state a layer for the gradient instead of all activations, and compute the rest again: a third
   /// more work, a small part of the memory, the same numbers.

@@ -61,7 +61,7 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
   const std::string prefix = cat("model.layers.", layer, ".");
   std::vector<ModelParameter> all;
   const auto norm = [&](const char* name) {
-    all.push_back({{prefix + name + ".weight", {spec.hidden}, ParameterRole::kNorm}, ParameterGroup::kNorms});
+    all.push_back({{prefix + name + ".weight", {spec.hidden}, ParameterRole::kNorm, {}}, ParameterGroup::kNorms});
   };
   norm("input_layernorm");
   for (Parameter& parameter : block.attention->parameters(spec)) {
@@ -72,9 +72,10 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
   norm("post_attention_layernorm");
   std::vector<Parameter> mlp;
   const FeedForwardSpec& feed = block.feed_forward;
-  add_projection(mlp, prefix + "mlp.gate_proj", feed.width, spec.hidden, feed.bias);
-  add_projection(mlp, prefix + "mlp.up_proj", feed.width, spec.hidden, feed.bias);
-  add_projection(mlp, prefix + "mlp.down_proj", spec.hidden, feed.width, feed.bias, ParameterRole::kResidual);
+  add_projection(mlp, prefix + "mlp.gate_proj", feed.width, spec.hidden, feed.bias, Tap::kFeedForwardInput);
+  add_projection(mlp, prefix + "mlp.up_proj", feed.width, spec.hidden, feed.bias, Tap::kFeedForwardInput);
+  add_projection(mlp, prefix + "mlp.down_proj", spec.hidden, feed.width, feed.bias, Tap::kFeedForwardInner,
+                 ParameterRole::kResidual);
   for (Parameter& parameter : mlp) all.push_back({std::move(parameter), ParameterGroup::kFeedForward});
   return all;
 }
@@ -82,13 +83,13 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
 std::vector<ModelParameter> model_parameters(const ModelSpec& spec) {
   const std::vector<std::int64_t> table = {spec.vocabulary, spec.hidden};
   std::vector<ModelParameter> all = {
-      {{"model.embed_tokens.weight", table, ParameterRole::kWeight}, ParameterGroup::kEmbedding}};
+      {{"model.embed_tokens.weight", table, ParameterRole::kWeight, {}}, ParameterGroup::kEmbedding}};
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (ModelParameter& parameter : layer_parameters(spec, layer)) all.push_back(std::move(parameter));
   }
-  all.push_back({{"model.norm.weight", {spec.hidden}, ParameterRole::kNorm}, ParameterGroup::kNorms});
+  all.push_back({{"model.norm.weight", {spec.hidden}, ParameterRole::kNorm, {}}, ParameterGroup::kNorms});
   if (!spec.tied_embeddings)
-    all.push_back({{"lm_head.weight", table, ParameterRole::kWeight}, ParameterGroup::kOutput});
+    all.push_back({{"lm_head.weight", table, ParameterRole::kWeight, Tap::kFinalState}, ParameterGroup::kOutput});
   return all;
 }
 

@@ -22,7 +22,7 @@ class All : public RopeSelector {
   }
 };
 
-const Registration<RopeSelector, All> kAll("all", "every pair: the rotary embedding stays complete");
+const Registration<RotationStrategy, All> kAll("all", "every pair: the rotary embedding stays complete");
 
 }  // namespace
 }  // namespace mla

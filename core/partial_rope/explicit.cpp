@@ -102,7 +102,7 @@ class Explicit : public RopeSelector {
   PairLists kept_;
 };
 
-const Registration<RopeSelector, Explicit> kExplicit("explicit", "pairs listed in the config");
+const Registration<RotationStrategy, Explicit> kExplicit("explicit", "pairs listed in the config");
 
 }  // namespace
 }  // namespace mla

@@ -27,7 +27,7 @@ class High : public RopeSelector {
   Options options_;
 };
 
-const Registration<RopeSelector, High> kHigh("high", "the fastest rotating pairs of every head (p-RoPE)");
+const Registration<RotationStrategy, High> kHigh("high", "the fastest rotating pairs of every head (p-RoPE)");
 
 }  // namespace
 }  // namespace mla

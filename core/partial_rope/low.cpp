@@ -27,7 +27,7 @@ class Low : public RopeSelector {
   Options options_;
 };
 
-const Registration<RopeSelector, Low> kLow("low", "the slowest rotating pairs of every head (a control)");
+const Registration<RotationStrategy, Low> kLow("low", "the slowest rotating pairs of every head (a control)");
 
 }  // namespace
 }  // namespace mla

@@ -85,7 +85,7 @@ class TwoNorm : public RopeSelector {
   Options options_;
 };
 
-const Registration<RopeSelector, TwoNorm> kTwoNorm(
+const Registration<RotationStrategy, TwoNorm> kTwoNorm(
     "two_norm", "the pairs with the largest query and key norms on calibration data, per layer and KV head");
 
 }  // namespace

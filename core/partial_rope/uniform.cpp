@@ -53,7 +53,7 @@ class Uniform : public RopeSelector {
   Options options_;
 };
 
-const Registration<RopeSelector, Uniform> kUniform("uniform", "evenly spaced pairs, the same in every head");
+const Registration<RotationStrategy, Uniform> kUniform("uniform", "evenly spaced pairs, the same in every head");
 
 }  // namespace
 }  // namespace mla

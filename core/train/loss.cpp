@@ -27,10 +27,6 @@ void check_teacher(const Decoder& decoder, const LossOptions& options, const Dec
   }
 }
 
-const at::Tensor& output_matrix(const Decoder& decoder) {
-  return decoder.output.defined() ? decoder.output : decoder.embedding;
-}
-
 /// The scored positions of a batch and what comes after them.
 struct Scored {
   at::Tensor positions, targets;
@@ -57,8 +53,7 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
                     const at::Tensor& teacher_hidden, const at::Tensor& targets, const LossOptions& options,
                     double scale, std::int64_t chunk, const at::Tensor& gradient) {
   const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
-  const at::Tensor& given = output_matrix(decoder);
-  const at::Tensor matrix = matching(given, hidden).detach();
+  const at::Tensor matrix = decoder.output_map().matrix_for(hidden).detach(), trained = decoder.output_map().trained();
   double sum = 0;
   for (std::int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, hidden.size(0) - begin);
@@ -68,7 +63,7 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
       reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
     sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
     into.copy_(matrix_product(logits, matrix));
-    if (given.requires_grad()) add_product(given.mutable_grad(), logits.t(), part);
+    if (trained.defined()) add_product(trained.mutable_grad(), logits.t(), part);
   }
   return sum;
 }

@@ -52,7 +52,8 @@ double quantile(std::vector<double> values, double share) {
 
 /// Parameters that a step multiplies with: all but an embedding that is only looked up.
 double multiplied_parameters(const Decoder& decoder) {
-  return static_cast<double>(decoder.parameter_count() - (decoder.output.defined() ? decoder.embedding.numel() : 0));
+  return static_cast<double>(decoder.parameter_count() -
+                             (decoder.output.defined() ? decoder.embedding.parameters() : 0));
 }
 
 void fill_with_noise(const Decoder& decoder, DecoderCache& cache, std::int64_t tokens, std::uint64_t seed) {
@@ -109,7 +110,7 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
   result.compute_share = result.step_operations / machine.operations_per_second / seconds;
   if (result.first_ms.values.empty()) return;
   // The output matrix serves only the last position; a prompt's tokens attend to half of it on average, expanded.
-  const double output = static_cast<double>(decoder.embedding.numel()),
+  const double output = static_cast<double>(decoder.embedding.parameters()),
                tokens = batch * static_cast<double>(cell.context);
   const double operations =
       tokens * (2 * (parameters - output) + expanded * static_cast<double>(cell.context) / 2) + 2 * batch * output;

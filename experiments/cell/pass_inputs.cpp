@@ -15,6 +15,8 @@ PassInputs pass_inputs(const CellPlan& cell, Session& session, const Pass& pass,
     room = session.statistics_of(decoder, options.model, *options.calibration, requirements);
     inputs.statistics = &room;
   }
+  if (pass.reads_rows()) inputs.rows = &session.rows(options.model, *options.calibration).rows;
+  if (pass.reads_source()) inputs.source = &session.source(options.model).decoder;
   inputs.arithmetic = parse_dtype(options.arithmetic, "arithmetic");
   return inputs;
 }

@@ -15,16 +15,17 @@ namespace {
 constexpr const char* kTokens = "tokens";
 constexpr const char* kRows = "rows_hash";
 
-/// "3.key.pair_norms" as a layer and a requirement.
+constexpr const char* kAll = "all";
+
+/// "3.key.pair_norms", or "all.…" for what spans layers, as a layer and a requirement.
 std::pair<Requirement, std::int64_t> parse_name(const std::string& name, const std::string& file) {
-  const std::size_t first = name.find('.'), second = name.find('.', first + 1);
-  std::int64_t layer = -1;
-  if (second != std::string::npos) std::from_chars(name.data(), name.data() + first, layer);
-  if (layer >= 0) {
-    const std::string tap = name.substr(first + 1, second - first - 1);
-    for (const auto& [known, value] : enum_names(Tap{})) {
-      if (known == tap) return {{value, name.substr(second + 1)}, layer};
-    }
+  const std::size_t dot = name.find('.');
+  if (dot != std::string::npos) {
+    std::int64_t layer = kAllLayers;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + dot, layer);
+    const bool is_layer = error == std::errc() && end == name.data() + dot && layer >= 0;
+    const std::optional<Requirement> requirement = Requirement::parse(name.substr(dot + 1));
+    if (requirement && (is_layer || name.substr(0, dot) == kAll)) return {*requirement, layer};
   }
   throw DataError(cat(file, ": no calibration statistics: tensor ", brief_text(name)));
 }
@@ -34,7 +35,8 @@ std::pair<Requirement, std::int64_t> parse_name(const std::string& name, const s
 void write_statistics(const std::filesystem::path& path, const Statistics& statistics) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   for (const auto& [key, value] : statistics.values)
-    tensors.emplace_back(cat(key.second, ".", key.first.name()), value.contiguous());
+    tensors.emplace_back(cat(key.second == kAllLayers ? kAll : cat(key.second), ".", key.first.name()),
+                         value.contiguous());
   tensors.emplace_back(kTokens, at::tensor({statistics.tokens}, at::kLong));
   const std::vector<std::int64_t> letters(statistics.rows_hash.begin(), statistics.rows_hash.end());
   tensors.emplace_back(kRows, at::tensor(letters, at::kLong));

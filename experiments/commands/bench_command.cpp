@@ -84,7 +84,7 @@ class Bench final : public Command {
       Decoder decoder = load(config);
       for (const NamedBenchCell& named : measured) check_room(decoder, named.cell);
       for (const PlannedPass& planned : plan_passes(model.compress, "models.compress", decoder.spec())) {
-        if (!planned.pass->requirements().empty())
+        if (planned.pass->needs_calibration())
           throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
         run_pass(planned.name, *planned.pass, decoder, {});
       }

@@ -112,8 +112,8 @@ class Convert final : public Command {
     Checkpoint source = load_checkpoint(config.model.path, mapped);
     Requirements requirements;
     for (const Job& job : jobs) requirements.merge(job.passes.front().pass->requirements());
-    const Statistics statistics =
-        requirements.empty() ? Statistics{} : calibrate_on(config, source.decoder, requirements);
+    const TokenRows rows = needs_statistics(jobs) ? calibration_rows(config, source.decoder) : TokenRows{};
+    const Statistics statistics = calibrate_on(rows, source.decoder, requirements);
     DecompositionStore store;
     for (const Job& job : jobs) job.passes.front().pass->announce(spec, store);
     Json reports = Json::array();
@@ -121,7 +121,7 @@ class Convert final : public Command {
       // Converting replaces layers; a second model starts from the mapped file again, which costs no memory.
       mapped.check_finite = false;
       if (!reports.empty()) source = load_checkpoint(config.model.path, mapped);
-      reports.push_back(convert(config, job, source, statistics, jobs.size() > 1 ? &store : nullptr, console));
+      reports.push_back(convert(config, job, source, rows, statistics, jobs.size() > 1 ? &store : nullptr, console));
       check_interrupt();
     }
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
@@ -149,7 +149,7 @@ class Convert final : public Command {
   }
 
   Json compress_from_flags(const ModelSpec& spec, const std::string& width) const {
-    const Json& rope_options = Registry<RopeSelector>::instance().find(rope_, "--rope").defaults;
+    const Json& rope_options = Registry<RotationStrategy>::instance().find(rope_, "--rope").defaults;
     Json rope = {{"name", rope_}};
     if (rope_options.contains("pairs")) rope["pairs"] = pairs_.value_or(std::max<std::int64_t>(1, spec.rope_dim / 16));
     if (rope_options.contains("score")) rope["score"] = norm_score_;
@@ -188,11 +188,10 @@ class Convert final : public Command {
   static bool needs_statistics(const std::vector<Job>& jobs) {
     return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) {
       return std::any_of(job.passes.begin(), job.passes.end(),
-                         [](const PlannedPass& one) { return !one.pass->requirements().empty(); });
+                         [](const PlannedPass& one) { return one.pass->needs_calibration(); });
     });
   }
-  Statistics calibrate_on(const ExperimentConfig& config, const Decoder& decoder,
-                          const Requirements& requirements) const {
+  TokenRows calibration_rows(const ExperimentConfig& config, const Decoder& decoder) const {
     DataOptions data = config.calibration.value_or(DataOptions{});
     if (calibration_) {
       data.files = {calibration_->string()};
@@ -209,7 +208,11 @@ class Convert final : public Command {
       if (!config.model.tokenizer.empty()) given = config.model.tokenizer;
       tokenizer = load_model_tokenizer(config.model.path, given, decoder.spec());
     }
-    const TokenRows tokens = load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
+    return load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
+  }
+
+  static Statistics calibrate_on(const TokenRows& tokens, const Decoder& decoder, const Requirements& requirements) {
+    if (requirements.empty()) return {};
     Progress bar("calibrate", tokens.tokens(), "tokens");
     return calibrate(decoder, tokens.rows, requirements, {}, [&](std::int64_t count) {
       bar.advance(count);
@@ -218,15 +221,24 @@ class Convert final : public Command {
   }
 
   /// The first pass sees the source model, whose statistics and decompositions jobs share; later ones what it left.
-  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint, const Statistics& of_source,
-               DecompositionStore* store, Console& console) const {
+  Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint, const TokenRows& rows,
+               const Statistics& of_source, DecompositionStore* store, Console& console) const {
     const ModelSpec source = checkpoint.decoder.spec();
+    std::optional<Checkpoint> before;  // mapped once more, where a pass compares with it
     std::vector<PassReport> reports;
     for (const PlannedPass& planned : job.passes) {
       PassInputs inputs;
       Statistics own;
-      const Requirements requirements = planned.pass->requirements();
-      if (!reports.empty() && !requirements.empty()) own = calibrate_on(config, checkpoint.decoder, requirements);
+      if (!reports.empty()) own = calibrate_on(rows, checkpoint.decoder, planned.pass->requirements());
+      if (planned.pass->reads_source() && !before) {
+        LoadOptions mapped;
+        mapped.dtype.reset();
+        mapped.check_finite = false;
+        before = load_checkpoint(config.model.path, mapped);
+        before->decoder.compute_dtype = checkpoint.decoder.compute_dtype;
+      }
+      inputs.rows = &rows.rows;
+      inputs.source = before ? &before->decoder : nullptr;
       inputs.statistics = reports.empty() ? &of_source : &own;
       inputs.store = reports.empty() ? store : nullptr;
       inputs.arithmetic = checkpoint.decoder.compute_dtype;

@@ -9,7 +9,7 @@
 #include "core/low_rank/factorizer.h"
 #include "core/metrics/text_metric.h"
 #include "core/model/family.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 #include "core/quantize/codec.h"
 #include "core/text/benchmark_prompt.h"
 #include "experiments/cli/command.h"
@@ -81,7 +81,7 @@ std::vector<Kind> all_kinds() {
   return {kind_of_strategies<Family>("model_type of a model's config.json"),
           kind_of_strategies<AttentionSpec>("\"kind\" of a layer in a converted model's config.json"),
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
-          kind_of_strategies<RopeSelector>("which rotation pairs keep their position embedding"),
+          kind_of_strategies<RotationStrategy>("which rotation pairs keep their position embedding"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
           kind_of_strategies<Allocator>("how layers share the elements of their latents: \"allocate\" of a pass"),
           kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),

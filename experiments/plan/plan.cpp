@@ -149,7 +149,7 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
     plan_stages(plan);
   }
   for (const PlannedPass& pass : plan.passes) {
-    if (!pass.pass->requirements().empty() && !plan.options.calibration)
+    if (pass.pass->needs_calibration() && !plan.options.calibration)
       throw ConfigError(cat(pass.path, ": this pass measures statistics on data; state it under `calibration`"));
   }
   if (plan.options.cache) {

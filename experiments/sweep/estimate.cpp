@@ -45,7 +45,7 @@ class Counter {
     double tokens = evaluation * static_cast<double>(stages);
     if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
-                                        [](const PlannedPass& one) { return !one.pass->requirements().empty(); });
+                                        [](const PlannedPass& one) { return one.pass->needs_calibration(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
     }
@@ -108,7 +108,7 @@ SharedWork shared_work(const ExperimentPlan& plan) {
   for (const CellPlan& cell : plan.cells) {
     const Json model = write_fields(cell.options.model);
     models.insert(cell.options.model.path);
-    const auto needs = [](const PlannedPass& one) { return !one.pass->requirements().empty(); };
+    const auto needs = [](const PlannedPass& one) { return one.pass->needs_calibration(); };
     if (std::any_of(cell.passes.begin(), cell.passes.end(), needs)) {
       calibrations.insert(hash_json({model, write_fields(*cell.options.calibration)}));
       ++work.calibrated;

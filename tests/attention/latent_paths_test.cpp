@@ -59,10 +59,12 @@ std::unique_ptr<LatentAttention> random_layer(RandomStream& stream, at::ScalarTy
   w.query = {matrix(query_rows, frame.hidden), bias(query_rows)};
   w.rope_key = {matrix(rope_heads * rope, frame.hidden), bias(rope_heads * rope)};
   w.down = {matrix(layout.latent_width, frame.hidden), {}};
-  if (key_up) w.key_up.weight = matrix(g.kv_heads * layout.content_width, key_rank);
-  w.key_up.bias = bias(g.kv_heads * layout.content_width);
-  if (value_up) w.value_up.weight = matrix(g.kv_heads * layout.value_width, value_rank);
-  w.value_up.bias = bias(g.kv_heads * layout.value_width);
+  const auto up = [&](bool there, std::int64_t rows, std::int64_t rank) -> Linear {
+    const at::Tensor weight = there ? matrix(rows, rank) : at::Tensor();
+    return {weight, bias(rows)};
+  };
+  w.key_up = up(key_up, g.kv_heads * layout.content_width, key_rank);
+  w.value_up = up(value_up, g.kv_heads * layout.value_width, value_rank);
   w.output = {matrix(frame.hidden, g.heads * layout.value_width), bias(frame.hidden)};
   layout.key_up = key_up;
   layout.value_up = value_up;

@@ -38,7 +38,7 @@ std::vector<Decoder> models() {
 /// Logits of each of the last steps. Where a gradient is wanted, the kernel does not serve.
 at::Tensor decode(Decoder& model, const CacheFormat& format, bool kernel, std::int64_t& bytes) {
   const at::AutoGradMode gradients(!kernel);
-  model.embedding.requires_grad_(!kernel);
+  model.embedding.to_dense().requires_grad_(!kernel);
   const at::Tensor ids = test::random_ids(model.spec(), 2, 30);
   DecoderCache cache = model.make_cache(2, format);
   std::vector<at::Tensor> logits = {model.forward_cached(ids.narrow(1, 0, 19), cache, DecodePath::kAbsorbed, {19, 12})};
@@ -48,7 +48,7 @@ at::Tensor decode(Decoder& model, const CacheFormat& format, bool kernel, std::i
   }
   EXPECT_EQ(cache.bytes(), cache.predicted_bytes());
   bytes = cache.bytes();
-  model.embedding.requires_grad_(false);
+  model.embedding.to_dense().requires_grad_(false);
   return at::stack(logits).detach();
 }
 

@@ -157,7 +157,7 @@ void calibration(benchmark::State& state, const Case& given) {
   state.counters["least_processor_s"] = run(state, [&] {
     benchmark::DoNotOptimize(calibrate(decoder, rows, {kQueryPairNorms, kKeyPairNorms}, {}, {}));
   });
-  const double logits = 2 * static_cast<double>(decoder.embedding.numel());  // which calibration does not need
+  const double logits = 2 * static_cast<double>(decoder.embedding.parameters());  // which calibration does not need
   report(state, static_cast<double>(ids.numel()), forward_operations(decoder, given.length) - logits, rate);
 }
 

@@ -85,6 +85,39 @@ TEST_P(Equality, AllPairsWithoutLowRankIsTheSourceModel) {
   EXPECT_LT(difference(converted(source, mha2mla({{"name", "all"}}, {{"name", "none"}}))), kEqualityDoubleTolerance);
 }
 
+TEST_P(Equality, OneRotatedKeyThatKeepsAllOfOneHeadIsTheSourceModel) {
+  const Json rope = {{"name", "rorope"}};
+  if (qk_norm()) {
+    EXPECT_THAT(test::message_of<ConfigError>([&] {
+                  converted(source, mha2mla(rope, {{"name", "none"}}));
+                }),
+                testing::HasSubstr("compress[0].rope.name: qwen3 normalises its keys"));
+    return;
+  }
+  UniformModel uniform = test::tiny_model(GetParam());
+  uniform.heads.kv_heads = 1;
+  const Decoder one = test::tiny_decoder(uniform.spec());
+  const Decoder all = converted(one, mha2mla(rope, {{"name", "none"}}));
+  EXPECT_LT(test::largest_difference(one.forward(ids), all.forward(ids)), kEqualityDoubleTolerance);
+  // Of several heads some of the rotation is lost, and what is left decodes as it reads, at any rank.
+  const std::int64_t content = heads().kv_heads * heads().head_dim;
+  const Decoder partial = converted(source, mha2mla(rope, {{"name", "none"}}));
+  if (heads().kv_heads > 1) EXPECT_GT(difference(partial), 1e-4);
+  const std::int64_t full = std::min(source.spec().hidden, 2 * content);
+  const Decoder whole = converted(source, mha2mla(rope, {{"name", "joint_svd"}, {"latent", full}}));
+  EXPECT_LT(test::largest_difference(partial.forward(ids), whole.forward(ids)), kEqualityDoubleTolerance);
+  for (const Json& low_rank : {Json{{"name", "none"}}, Json{{"name", "joint_svd"}, {"latent", 9}}}) {
+    for (const Json& fold : {Json{{"name", "rorope"}}, Json{{"name", "rorope"}, {"fold", 2}, {"collapse", 2}}}) {
+      const Decoder latent = converted(source, mha2mla(fold, low_rank));
+      const at::Tensor expected = latent.forward(ids).select(1, kLength - 1);
+      for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
+        EXPECT_LT(test::largest_difference(through_cache(latent, ids, {10, 9, 1, 1, 3}, path), expected),
+                  kEqualityDoubleTolerance);
+      }
+    }
+  }
+}
+
 TEST_P(Equality, AllPairsAndFullRankIsTheSourceModel) {
   const std::int64_t pairs = heads().head_dim / 2;
   const std::string method = qk_norm() ? "value_svd" : "joint_svd";

@@ -4,6 +4,7 @@
 
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
+#include "core/partial_rope/selector.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_models.h"
 
@@ -63,7 +64,9 @@ TEST_P(GoldenConversion, CalibrationNorms) {
   const Checkpoint source = load();
   const Statistics found = statistics(source.decoder, golden);
   for (std::size_t layer = 0; layer < source.decoder.layers.size(); ++layer) {
-    const PairNorms measured = found.pair_norms(static_cast<std::int64_t>(layer));
+    const auto index = static_cast<std::int64_t>(layer);
+    const PairNorms measured = pair_norms({{kQueryPairNorms.name(), found.at(kQueryPairNorms, index)},
+                                           {kKeyPairNorms.name(), found.at(kKeyPairNorms, index)}});
     for (const auto& [name, norms] :
          {std::pair{"mean_norm_q", &measured.query}, std::pair{"mean_norm_k", &measured.key}}) {
       for (std::size_t head = 0; head < norms->size(); ++head) {

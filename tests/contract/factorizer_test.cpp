@@ -21,8 +21,8 @@ constexpr double kReportedDouble = 1e-12;
 constexpr double kReportedSingle = 2e-6;
 
 // Tall and wide stacks; the second layer has no position-free keys.
-const FactorGeometry kTall{.layers = 2, .hidden = 20, .kv_heads = 2, .head_dim = 8, .pairs = {1, 4}};
-const FactorGeometry kWide{.layers = 2, .hidden = 40, .kv_heads = 2, .head_dim = 8, .pairs = {1, 4}};
+const FactorGeometry kTall{.layers = 2, .hidden = 20, .kv_heads = 2, .head_dim = 8, .content = {6, 0}};
+const FactorGeometry kWide{.layers = 2, .hidden = 40, .kv_heads = 2, .head_dim = 8, .content = {6, 0}};
 
 struct Weights {
   at::Tensor key, value;
@@ -54,7 +54,7 @@ std::int64_t elements(const at::Tensor& tensor) { return tensor.defined() ? tens
 
 /// The largest d_kv that check() lets pass in every layer of `geometry`.
 std::int64_t largest_d_kv(const std::string& name, FactorGeometry geometry, std::int64_t layer) {
-  geometry.pairs.assign(2, geometry.pairs[static_cast<std::size_t>(layer)]);
+  geometry.content.assign(2, geometry.content[static_cast<std::size_t>(layer)]);
   std::int64_t largest = 1;
   for (std::int64_t d_kv = 1; d_kv <= geometry.hidden; ++d_kv) {
     try {

@@ -14,7 +14,7 @@
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/factorizer.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 
 namespace mla {
 namespace {
@@ -59,7 +59,7 @@ TEST(Sources, MethodsAreNotComparedByName) {
   std::set<std::string> names;
   add_names<AttentionSpec>(names);
   add_names<Pass>(names);
-  add_names<RopeSelector>(names);
+  add_names<RotationStrategy>(names);
   add_names<Factorizer>(names);
   // Words of other options, too.
   names.erase("all");
@@ -80,7 +80,7 @@ TEST(Sources, SizesOfAModelAreStatedOnce) {
   const std::set<std::string> views = {
       "core/attention/spec.h",         // HeadFields, the one place
       "core/low_rank/factorizer.h",    // what a strategy sees of a layer: it knows no model
-      "core/partial_rope/selector.h",  // likewise
+      "core/partial_rope/key_rotation.h",  // likewise
       "core/model/llama2c.cpp"         // the header of a file
   };
   const std::regex field("int64_t [^;()]*\\bkv_heads\\b[^;()]*;");

@@ -21,7 +21,7 @@ using ::testing::HasSubstr;
 constexpr double kExact = 1e-12;
 
 // Two layers: the first keeps 1 of 4 pairs, the second all of them, so that it has no position-free keys.
-const FactorGeometry kFactorGeometry{.layers = 2, .hidden = 24, .kv_heads = 2, .head_dim = 8, .pairs = {1, 4}};
+const FactorGeometry kFactorGeometry{.layers = 2, .hidden = 24, .kv_heads = 2, .head_dim = 8, .content = {6, 0}};
 
 at::Tensor random_matrix(std::int64_t rows, std::uint64_t seed) {
   return at::randn({rows, kFactorGeometry.hidden}, at::detail::createCPUGenerator(seed), at::kDouble);

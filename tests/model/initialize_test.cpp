@@ -88,8 +88,8 @@ TEST(InitializeDecoder, IsDecidedBySeedAndName) {
 TEST(InitializeDecoder, ScalesWithTheDeviation) {
   const ModelSpec spec = test::tiny_spec("mha");
   const Decoder narrow = initialize_decoder(spec, 5), wide = initialize_decoder(spec, 5, 2 * kInitializerRange);
-  EXPECT_TRUE(wide.embedding.equal(2 * narrow.embedding));
-  EXPECT_TRUE(wide.layers[1].down.weight.equal(2 * narrow.layers[1].down.weight));
+  EXPECT_TRUE(wide.embedding.to_dense().equal(2 * narrow.embedding.to_dense()));
+  EXPECT_TRUE(wide.layers[1].down.to_dense().equal(2 * narrow.layers[1].down.to_dense()));
   EXPECT_TRUE(wide.final_norm.equal(narrow.final_norm));
 }
 

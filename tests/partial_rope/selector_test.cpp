@@ -18,8 +18,13 @@ using Pairs = std::vector<std::int64_t>;
 
 const HeadGeometry kSelectorGeometry{.layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 16};
 
+/// The strategy, as one that picks pairs.
 std::unique_ptr<RopeSelector> selector(const Json& config) {
-  return Registry<RopeSelector>::instance().make(config, "compress[0].rope");
+  auto made = Registry<RotationStrategy>::instance().make(config, "compress[0].rope");
+  auto* picking = dynamic_cast<RopeSelector*>(made.get());
+  if (!picking) throw std::logic_error("a strategy that picks pairs");
+  made.release();
+  return std::unique_ptr<RopeSelector>(picking);
 }
 
 KeptPairs select(const Json& config, const PairNorms* norms = nullptr, std::int64_t layer = 0) {

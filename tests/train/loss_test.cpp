@@ -35,10 +35,10 @@ at::Tensor plain_loss(const Decoder& decoder, const Batch& batch) {
                                 at::Reduction::Sum, kIgnoredTarget);
 }
 
-Projection random_projection(RandomStream& stream, std::int64_t rows, std::int64_t columns) {
+Linear random_projection(RandomStream& stream, std::int64_t rows, std::int64_t columns) {
   at::Tensor weight = at::empty({rows, columns}, at::kDouble);
   for (std::int64_t i = 0; i < weight.numel(); ++i) weight.mutable_data_ptr<double>()[i] = 0.3 * stream.normal();
-  return {weight, {}};
+  return Linear(weight);
 }
 
 /// MHA2MLA's layout with other pairs in each KV head: a latent shared by keys and values, or split between them.

@@ -49,7 +49,7 @@ TEST(TrainableParameters, GradientsAreRequiredOnlyWhileItLives) {
     const TrainableParameters parameters(decoder, "norm", "test");
     EXPECT_TRUE(decoder.final_norm.requires_grad());
     EXPECT_TRUE(decoder.final_norm.is_contiguous());
-    EXPECT_FALSE(decoder.embedding.requires_grad());
+    EXPECT_FALSE(decoder.embedding.to_dense().requires_grad());
     decoder.final_norm.square().sum().backward();
     EXPECT_TRUE(decoder.final_norm.grad().defined());
   }
@@ -62,9 +62,9 @@ TEST(TrainableParameters, ClipsTheNormOfAllGradientsTogether) {
   TrainableParameters parameters(decoder, "final_norm|model.norm|embed", "test");
   const auto set = [&] {
     decoder.final_norm.mutable_grad() = at::zeros_like(decoder.final_norm.detach()).fill_(0);
-    decoder.embedding.mutable_grad() = at::zeros_like(decoder.embedding.detach());
+    decoder.embedding.to_dense().mutable_grad() = at::zeros_like(decoder.embedding.to_dense().detach());
     decoder.final_norm.mutable_grad()[3] = 3.0;
-    decoder.embedding.mutable_grad()[2][5] = -4.0;
+    decoder.embedding.to_dense().mutable_grad()[2][5] = -4.0;
   };
   set();
   EXPECT_DOUBLE_EQ(parameters.clip_gradients(0), 5);
@@ -72,7 +72,7 @@ TEST(TrainableParameters, ClipsTheNormOfAllGradientsTogether) {
   EXPECT_EQ(decoder.final_norm.grad()[3].item<double>(), 3);
   EXPECT_DOUBLE_EQ(parameters.clip_gradients(1), 5);
   EXPECT_DOUBLE_EQ(decoder.final_norm.grad()[3].item<double>(), 0.6);
-  EXPECT_DOUBLE_EQ(decoder.embedding.grad()[2][5].item<double>(), -0.8);
+  EXPECT_DOUBLE_EQ(decoder.embedding.to_dense().grad()[2][5].item<double>(), -0.8);
 }
 
 }  // namespace

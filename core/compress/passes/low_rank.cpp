@@ -1,5 +1,6 @@
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"
+#include "core/compress/layer_inputs.h"
 #include "core/compress/pass.h"
 
 namespace mla {
@@ -12,6 +13,7 @@ class LowRank final : public Pass {
   struct Options {
     Json low_rank = {{"name", "joint_svd"}};
     Json allocate = {{"name", "uniform"}};
+    MeasuredInputs inputs = MeasuredInputs::kFound;
     static StrategyFields strategies() {
       return {{"low_rank", strategy_identity<Factorizer>}, {"allocate", strategy_identity<Allocator>}};
     }
@@ -19,13 +21,20 @@ class LowRank final : public Pass {
     static void fields(Self& self, Visitor& visit) {
       visit("low_rank", self.low_rank, "low-rank strategy and its options: {\"name\": …}");
       visit("allocate", self.allocate, "how layers share the widths stated there, all together: {\"name\": …}");
+      visit("inputs", self.inputs, kMeasuredInputsHelp);
     }
   };
 
   LowRank(Options options, const std::string& path)
-      : path_(path), low_rank_(options.low_rank, options.allocate, path) {}
+      : path_(path),
+        inputs_(options.inputs),
+        low_rank_(options.low_rank, options.allocate, path),
+        measured_(low_rank_.requirements()) {
+    if (walks()) low_rank_.check_walk(measured_, path);
+  }
 
-  Requirements requirements() const override { return low_rank_.requirements(); }
+  Requirements requirements() const override { return walks() ? Requirements{} : measured_; }
+  bool reads_rows() const override { return walks(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
     ModelSpec planned = spec;
@@ -39,7 +48,9 @@ class LowRank final : public Pass {
     return planned;
   }
 
-  void announce(const ModelSpec& spec, DecompositionStore& store) const override { low_rank_.announce(spec, store); }
+  void announce(const ModelSpec& spec, DecompositionStore& store) const override {
+    if (!walks()) low_rank_.announce(spec, store);
+  }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec();
@@ -51,19 +62,23 @@ class LowRank final : public Pass {
     }
     const std::vector<std::int64_t> widths =
         low_rank_.widths(source, attentions, inputs, inputs.store ? *inputs.store : kept);
+    LayerInputs given(decoder, inputs, measured_, inputs_);
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
+      const PassInputs& now = given.of(layer);
       DecompositionStore own;  // of this layer alone: let go of before the next one
-      DecompositionStore& store = inputs.store ? *inputs.store : low_rank_.measures_widths() ? kept : own;
-      decoder.replace_attention(
-          index, low_rank_.apply(source, *attentions[index], layer, widths[index], inputs, store, report));
+      DecompositionStore& store = now.store ? *now.store : low_rank_.measures_widths() ? kept : own;
+      decoder.replace_attention(index,
+                                low_rank_.apply(source, *attentions[index], layer, widths[index], now, store, report));
     });
   }
 
   bool measures_shapes() const override { return low_rank_.measures_widths(); }
 
  private:
+  bool walks() const { return inputs_ == MeasuredInputs::kConverted; }
+
   /// False for layers without keys of their own.
   bool converts(const ModelSpec& spec, std::int64_t layer) const {
     const AttentionSpec& attention = spec.attention(layer);
@@ -75,7 +90,9 @@ class LowRank final : public Pass {
   }
 
   std::string path_;
+  MeasuredInputs inputs_;
   LowRankStep low_rank_;
+  Requirements measured_;
 };
 
 const Registration<Pass, LowRank> kLowRank(

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/attention/projection.h"
+#include "core/attention/linear.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"

@@ -2,6 +2,7 @@
 
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"
+#include "core/compress/layer_inputs.h"
 #include "core/compress/pass.h"
 
 namespace mla {
@@ -15,8 +16,9 @@ class Mha2Mla final : public Pass {
     Json rope = {{"name", "two_norm"}};
     Json low_rank = {{"name", "joint_svd"}};
     Json allocate = {{"name", "uniform"}};
+    MeasuredInputs inputs = MeasuredInputs::kFound;
     static StrategyFields strategies() {
-      return {{"rope", strategy_identity<RopeSelector>},
+      return {{"rope", strategy_identity<RotationStrategy>},
               {"low_rank", strategy_identity<Factorizer>},
               {"allocate", strategy_identity<Allocator>}};
     }
@@ -25,6 +27,7 @@ class Mha2Mla final : public Pass {
       visit("rope", self.rope, "partial-RoPE strategy and its options: {\"name\": …}");
       visit("low_rank", self.low_rank, "low-rank strategy and its options: {\"name\": …}");
       visit("allocate", self.allocate, "how layers share the widths stated there, all together: {\"name\": …}");
+      visit("inputs", self.inputs, kMeasuredInputsHelp);
     }
   };
 
@@ -32,13 +35,14 @@ class Mha2Mla final : public Pass {
       : options_(std::move(options)),
         path_(path),
         rope_(options_.rope, path + ".rope"),
-        low_rank_(options_.low_rank, options_.allocate, path) {}
-
-  Requirements requirements() const override {
-    Requirements all = rope_.requirements();
-    all.merge(low_rank_.requirements());
-    return all;
+        low_rank_(options_.low_rank, options_.allocate, path) {
+    measured_ = rope_.requirements();
+    measured_.merge(low_rank_.requirements());
+    if (walks()) low_rank_.check_walk(measured_, path);
   }
+
+  Requirements requirements() const override { return walks() ? Requirements{} : measured_; }
+  bool reads_rows() const override { return walks(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
     const ModelSpec partial = plan_partial(spec);
@@ -51,15 +55,15 @@ class Mha2Mla final : public Pass {
   }
 
   void announce(const ModelSpec& spec, DecompositionStore& store) const override {
-    low_rank_.announce(plan_partial(spec), store);
+    if (!walks()) low_rank_.announce(plan_partial(spec), store);
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec(), partial = plan_partial(source);
     DecompositionStore kept;  // for widths that depend on all layers
-    const auto rotated = [&](std::int64_t layer) {
+    const auto rotated = [&](std::int64_t layer, const Statistics* statistics) {
       const Attention& attention = *decoder.layers[static_cast<std::size_t>(layer)].attention;
-      return rope_.apply(source, *as_grouped_query(attention), layer, inputs.statistics);
+      return rope_.apply(source, *as_grouped_query(attention), layer, statistics);
     };
     // Layer by layer, so that no second copy of all layers is needed, unless widths depend on them all.
     std::vector<std::int64_t> widths(source.layers.size(), 0);
@@ -69,18 +73,20 @@ class Mha2Mla final : public Pass {
       std::vector<const LatentAttention*> attentions;
       for (std::size_t i = 0; i < layers.size(); ++i) {
         const auto layer = static_cast<std::int64_t>(i);
-        if (converts(source, layer)) layers[i] = rotated(layer);
+        if (converts(source, layer)) layers[i] = rotated(layer, inputs.statistics);
         attentions.push_back(layers[i].get());
       }
       widths = low_rank_.widths(partial, attentions, inputs, inputs.store ? *inputs.store : kept);
     }
+    LayerInputs given(decoder, inputs, measured_, options_.inputs);
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       if (!converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
+      const PassInputs& now = given.of(layer);
       DecompositionStore own;  // of this layer alone: let go of before the next one
-      DecompositionStore& store = inputs.store ? *inputs.store : low_rank_.measures_widths() ? kept : own;
-      decoder.replace_attention(index,
-                                low_rank_.apply(partial, *rotated(layer), layer, widths[index], inputs, store, report));
+      DecompositionStore& store = now.store ? *now.store : low_rank_.measures_widths() ? kept : own;
+      const auto partly = rotated(layer, now.statistics);
+      decoder.replace_attention(index, low_rank_.apply(partial, *partly, layer, widths[index], now, store, report));
     });
   }
 
@@ -92,6 +98,8 @@ class Mha2Mla final : public Pass {
   }
 
  private:
+  bool walks() const { return options_.inputs == MeasuredInputs::kConverted; }
+
   bool converts(const ModelSpec& spec, std::int64_t layer) const {
     return is_to_convert(spec.attention(layer), layer, path_);
   }
@@ -109,6 +117,7 @@ class Mha2Mla final : public Pass {
   std::string path_;
   RopeStep rope_;
   LowRankStep low_rank_;
+  Requirements measured_;
 };
 
 const Registration<Pass, Mha2Mla> kMha2Mla("mha2mla",

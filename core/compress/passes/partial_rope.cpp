@@ -11,7 +11,7 @@ class PartialRope final : public Pass {
  public:
   struct Options {
     Json rope = {{"name", "two_norm"}};
-    static StrategyFields strategies() { return {{"rope", strategy_identity<RopeSelector>}}; }
+    static StrategyFields strategies() { return {{"rope", strategy_identity<RotationStrategy>}}; }
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
       visit("rope", self.rope, "partial-RoPE strategy and its options: {\"name\": …}");

@@ -48,10 +48,11 @@ class ShareAttention final : public Pass {
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport&) {
       if (std::count(options_.layers.begin(), options_.layers.end(), layer) == 0) return;
       const auto index = static_cast<std::size_t>(layer);
-      TensorMap tensors;
-      decoder.layers[index].attention->visit_parameters(
-          [&](const std::string& name, at::Tensor& tensor) { tensors[name] = tensor; });
-      decoder.replace_attention(index, planned.attention(layer).build(planned, std::move(tensors)));
+      LayerWeights weights;
+      decoder.layers[index].attention->visit_weights(
+          {[&](const std::string& name, Linear& map) { weights.add(name, map); },
+           [&](const std::string& name, at::Tensor& tensor) { weights.add(name, tensor); }});
+      decoder.replace_attention(index, planned.attention(layer).build(planned, std::move(weights)));
     });
   }
 

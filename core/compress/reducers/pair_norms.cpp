@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/statistics.h"
+#include "core/compress/requirement.h"
 
 namespace mla {
 namespace {
@@ -11,9 +11,9 @@ namespace {
 class PairNormMean final : public Reducer {
  public:
   explicit PairNormMean(Options) {}
-  void add(const at::Tensor& batch) override {
-    const std::int64_t half = batch.size(3) / 2;
-    const at::Tensor first = batch.narrow(3, 0, half), second = batch.narrow(3, half, half);
+  void add(const std::vector<at::Tensor>& batch) override {
+    const std::int64_t half = batch.front().size(3) / 2;
+    const at::Tensor first = batch.front().narrow(3, 0, half), second = batch.front().narrow(3, half, half);
     const at::Tensor norms = (first * first + second * second).sqrt_().sum(at::IntArrayRef({0, 2}), false, at::kDouble);
     sum_ = sum_.defined() ? sum_ + norms : norms;
   }

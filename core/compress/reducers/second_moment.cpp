@@ -1,17 +1,18 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/statistics.h"
+#include "core/compress/reducers/token_rows.h"
 
 namespace mla {
 namespace {
 
-/// E[x x^T] over all tokens of [batch, length, width], not centred: float64 [width, width].
+/// E[x x^T] over all tokens, not centred: float64 [width, width]. Heads count together, one after the other: [heads *
+/// width, heads * width].
 class SecondMoment final : public Reducer {
  public:
   explicit SecondMoment(Options) {}
-  void add(const at::Tensor& batch) override {
-    const at::Tensor rows = batch.reshape({-1, batch.size(-1)}).to(at::kDouble);
+  void add(const std::vector<at::Tensor>& batch) override {
+    const at::Tensor rows = token_rows(batch.front());
     if (!sum_.defined()) sum_ = at::zeros({rows.size(1), rows.size(1)}, rows.options());
     sum_.addmm_(rows.t(), rows);
   }
@@ -21,7 +22,7 @@ class SecondMoment final : public Reducer {
   at::Tensor sum_;
 };
 
-const Registration<Reducer, SecondMoment> kSecondMoment("second_moment", "mean of x x^T, not centred");
+const Registration<Reducer, SecondMoment> kSecondMoment("second_moment", "mean of x x^T over tokens, not centred");
 
 }  // namespace
 }  // namespace mla

@@ -12,7 +12,7 @@
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/factorizer.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 #include "core/quantize/codec.h"
 #include "core/store/record.h"
 #include "experiments/cell/cell_folder.h"
@@ -229,7 +229,7 @@ void expect_that_every_option_counts() {
 
 TEST(Identity, EveryOptionOfAStrategyCounts) {
   expect_that_every_option_counts<Pass>();
-  expect_that_every_option_counts<RopeSelector>();
+  expect_that_every_option_counts<RotationStrategy>();
   expect_that_every_option_counts<Factorizer>();
   expect_that_every_option_counts<Codec>();
   expect_that_every_option_counts<EvaluationTask>();
@@ -262,7 +262,7 @@ TEST(Identity, DefaultsNeverChange) {
     for (const std::string& name : registry.names()) now[kind][name] = registry.find(name, "").defaults;
   };
   add(Registry<Pass>::instance(), "pass");
-  add(Registry<RopeSelector>::instance(), "rope");
+  add(Registry<RotationStrategy>::instance(), "rope");
   add(Registry<Factorizer>::instance(), "low_rank");
   add(Registry<Codec>::instance(), "codec");
   const std::filesystem::path file = std::filesystem::path(MLA_SOURCE_DIR) / "tests/experiments/defaults.json";

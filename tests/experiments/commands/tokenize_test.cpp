@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/registry.h"
-#include "core/partial_rope/selector.h"
+#include "core/partial_rope/key_rotation.h"
 #include "tests/support/run_program.h"
 #include "tests/support/shared_data.h"
 #include "tests/text/tiny_tokenizers.h"
@@ -87,7 +87,7 @@ TEST(TokenizeLlama2c, FindsTheTokenizerBesideTheModel) {
 TEST(ListCommand, NamesEveryStrategyWithItsOptions) {
   const Json all = run_program({"list", "--json"}).json();
   for (const char* kind : {"family", "pass", "rope", "low_rank"}) EXPECT_FALSE(all.at(kind).empty()) << kind;
-  const auto& registry = Registry<RopeSelector>::instance();
+  const auto& registry = Registry<RotationStrategy>::instance();
   ASSERT_EQ(all["rope"].size(), registry.names().size());
   for (const Json& strategy : all["rope"]) {
     const auto& entry = registry.find(strategy["name"], "list");

@@ -84,7 +84,7 @@ class EveryTask : public testing::TestWithParam<std::string> {
   /// A model that is not quite its source.
   static Decoder derived_from(const Decoder& source) {
     Decoder decoder = source.clone();
-    decoder.embedding = decoder.embedding * 1.25;
+    decoder.embedding = Linear(decoder.embedding.to_dense() * 1.25);
     return decoder;
   }
   std::vector<ScoreRecord> scores() const {

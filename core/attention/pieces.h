@@ -4,31 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
-#include <map>
-#include <string>
 #include <vector>
 
 namespace mla {
-
-/// y = x weight^T + bias with weight [out, in]; bias may be undefined. Weights stored in a narrower dtype are widened
-/// to x's for the product.
-struct Projection {
-  at::Tensor weight, bias;
-
-  at::Tensor operator()(const at::Tensor& x) const;
-  void visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit);
-  Projection clone() const;
-};
-
-/// Takes NAME.weight and NAME.bias out of the map, where they are there.
-Projection take_projection(std::map<std::string, at::Tensor>& tensors, const std::string& name);
-
-/// The products of several projections with the same x, in their order; faster than one by one where x has few rows.
-std::vector<at::Tensor> project_together(const std::vector<const Projection*>& projections, const at::Tensor& x);
-
-/// `tensor` in x's dtype; itself when it already is.
-at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x);
 
 /// [batch, length, heads * width] -> [batch, heads, length, width].
 at::Tensor split_heads(const at::Tensor& x, std::int64_t heads);

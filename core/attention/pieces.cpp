@@ -1,14 +1,13 @@
-#include "core/attention/projection.h"
+#include "core/attention/pieces.h"
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/kv_cache/layer_cache.h"
 #include "core/ops/causal_attention.h"
 #include "core/ops/rotary_embedding.h"
-#include "core/ops/thin_linear.h"
 #include "core/ops/vector_math.h"
 
 namespace mla {
@@ -22,46 +21,6 @@ at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Ten
 }
 
 }  // namespace
-
-at::Tensor Projection::operator()(const at::Tensor& x) const {
-  return linear_rows(x, matching(weight, x), bias.defined() ? matching(bias, x) : bias);
-}
-
-std::vector<at::Tensor> project_together(const std::vector<const Projection*>& projections, const at::Tensor& x) {
-  std::vector<at::Tensor> weights, outs;
-  for (const Projection* projection : projections) weights.push_back(matching(projection->weight, x));
-  const auto serves = [&](const at::Tensor& weight) { return thin_linear_serves(x, weight); };
-  if (std::all_of(weights.begin(), weights.end(), serves)) {
-    outs = thin_linears(x, weights);
-    for (std::size_t i = 0; i < outs.size(); ++i) {
-      if (projections[i]->bias.defined()) outs[i].add_(matching(projections[i]->bias, x));
-    }
-  } else {
-    for (const Projection* projection : projections) outs.push_back((*projection)(x));
-  }
-  return outs;
-}
-
-void Projection::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  if (weight.defined()) visit(name + ".weight", weight);
-  if (bias.defined()) visit(name + ".bias", bias);
-}
-
-Projection Projection::clone() const {
-  return {weight.defined() ? weight.detach().clone() : weight, bias.defined() ? bias.detach().clone() : bias};
-}
-
-Projection take_projection(std::map<std::string, at::Tensor>& tensors, const std::string& name) {
-  const auto take = [&](const char* part) {
-    auto node = tensors.extract(name + part);
-    return node.empty() ? at::Tensor() : std::move(node.mapped());
-  };
-  return {take(".weight"), take(".bias")};
-}
-
-at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) {
-  return tensor.scalar_type() == x.scalar_type() ? tensor : tensor.to(x.scalar_type());
-}
 
 at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);

@@ -1,0 +1,64 @@
+#include "core/compress/layer_walk.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/compress/gathering.h"
+
+namespace mla {
+
+LayerWalk::LayerWalk(const Decoder& decoder, const TokenRowList& rows, const CalibrationOptions& options)
+    : decoder_(decoder), rows_hash_(hash_rows(rows)) {
+  const at::NoGradGuard off;
+  for (const at::Tensor& ids : calibration_batches(rows, decoder.spec().vocabulary, options)) {
+    states_.push_back(decoder.embed(ids.to(decoder.device())));
+    contexts_.push_back(decoder.context(ids.size(1)));
+  }
+}
+
+at::Tensor LayerWalk::run(std::size_t batch, ForwardContext& context) const {
+  const at::NoGradGuard off;
+  return decoder_.apply_layer(static_cast<std::size_t>(layer_), states_.at(batch), context);
+}
+
+void LayerWalk::observe(Tap tap, const std::function<void(std::size_t, const at::Tensor&)>& see) const {
+  for (std::size_t batch = 0; batch < states_.size(); ++batch) {
+    const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
+    ForwardContext context = contexts_[batch];  // what the layer hands on is handed on when the walk goes through it
+    context.observer = &observer;
+    run(batch, context);
+  }
+}
+
+Statistics LayerWalk::statistics(const Requirements& requirements) const {
+  Gathering gathering(requirements);
+  expects(!gathering.gradients() && !gathering.spans_layers(), "statistics of one layer");
+  Statistics statistics;
+  statistics.rows_hash = rows_hash_;
+  for (std::size_t batch = 0; batch < states_.size(); ++batch) {
+    ForwardContext context = contexts_[batch];
+    context.observer = &gathering.observer();
+    run(batch, context);
+    gathering.end_batch();
+    statistics.tokens += states_[batch].size(0) * states_[batch].size(1);
+  }
+  gathering.finish(statistics);
+  return statistics;
+}
+
+void LayerWalk::advance() {
+  expects(!done(), "a walk ends after the last layer");
+  const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
+  const auto next = static_cast<std::size_t>(layer_) + 1;
+  const bool hands_nothing_on = std::find(groups.begin(), groups.end(), next) != groups.end();
+  for (std::size_t batch = 0; batch < states_.size(); ++batch) {
+    states_[batch] = run(batch, contexts_[batch]);
+    if (hands_nothing_on) contexts_[batch].slots.clear();
+  }
+  ++layer_;
+}
+
+}  // namespace mla

@@ -1,0 +1,51 @@
+// Calibration rows on their way through a model, layer by layer, while the layers may be changed: for methods that fit
+// a layer to what reaches it, or to what it is to give.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/compress/statistics.h"
+#include "core/model/decoder.h"
+
+namespace mla {
+
+/// Stands before one layer with the hidden states that reach it through the layers before, as these were when it went
+/// through them. One walk through a source model and one through the model being converted, side by side, give both
+/// what a layer should do and what it gets. Holds the states of all rows, tokens * hidden elements.
+class LayerWalk {
+ public:
+  /// Before the first layer. `decoder` is referred to, and its layers may be replaced on the way, but not their number.
+  /// Throws as calibration_batches() does.
+  LayerWalk(const Decoder& decoder, const TokenRowList& rows, const CalibrationOptions& options);
+
+  bool done() const { return layer_ == decoder_.spec().layer_count(); }
+  std::int64_t layer() const { return layer_; }
+  /// What enters the layer, batch by batch, [rows, length, hidden]: shorter rows first.
+  const std::vector<at::Tensor>& states() const { return states_; }
+
+  /// Runs the layer as it now is over all batches and stays before it. `see(batch, tensor)` is called with what `tap`
+  /// shows of each.
+  void observe(Tap tap, const std::function<void(std::size_t batch, const at::Tensor& tensor)>& see) const;
+
+  /// The same with reducers: the layer's statistics of what reaches it, which no gradient and no reducer that spans
+  /// layers can be among.
+  Statistics statistics(const Requirements& requirements) const;
+
+  /// Goes through the layer as it now is.
+  void advance();
+
+ private:
+  at::Tensor run(std::size_t batch, ForwardContext& context) const;
+
+  const Decoder& decoder_;
+  std::vector<at::Tensor> states_;
+  std::vector<ForwardContext> contexts_;
+  std::string rows_hash_;
+  std::int64_t layer_ = 0;
+};
+
+}  // namespace mla
