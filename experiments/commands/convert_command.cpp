@@ -103,12 +103,11 @@ class Convert final : public Command {
       throw ConfigError(cat("--dtype ", config.arithmetic, ": known: float32, float64"));
     }
     if (device_) config.device = *device_;
-    const at::Device device =
-        parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
+    parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
     const ModelSpec spec = load_spec(config.model.path);
     std::vector<Job> jobs = make_jobs(config, spec);
 
-    LoadOptions mapped{.placement = {device, std::nullopt, parse_dtype(config.arithmetic, "--dtype")}};
+    LoadOptions mapped = as_held(config);
     Checkpoint source = load_checkpoint(config.model.path, mapped);
     Requirements requirements;
     for (const Job& job : jobs) requirements.merge(job.passes.front().pass->requirements());
@@ -133,6 +132,13 @@ class Convert final : public Command {
   }
 
  private:
+  /// Weights as their files hold them, arithmetic as the config says.
+  static LoadOptions as_held(const ExperimentConfig& config) {
+    const Placement placement{parse_device(config.device, "device"), std::nullopt,
+                              parse_dtype(config.arithmetic, "--dtype")};
+    return {.placement = placement};
+  }
+
   ExperimentConfig read_config() const {
     ExperimentConfig config;
     Json json = resolve_config(*config_);
@@ -231,11 +237,9 @@ class Convert final : public Command {
       Statistics own;
       if (!reports.empty()) own = calibrate_on(rows, checkpoint.decoder, planned.pass->requirements());
       if (planned.pass->reads_source() && !before) {
-        LoadOptions mapped;
-        mapped.dtype.reset();
+        LoadOptions mapped = as_held(config);
         mapped.check_finite = false;
         before = load_checkpoint(config.model.path, mapped);
-        before->decoder.compute_dtype = checkpoint.decoder.compute_dtype;
       }
       inputs.rows = &rows.rows;
       inputs.source = before ? &before->decoder : nullptr;
