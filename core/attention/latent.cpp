@@ -49,7 +49,7 @@ LatentAttention::LatentAttention(const ModelFrame& frame, HeadFields heads, Late
     indices.insert(indices.end(), pairs.begin(), pairs.end());
   }
   if (same_pairs_) indices.resize(layout_.kept.front().size());
-  pair_index_ = at::tensor(indices, at::kLong);
+  pair_index_ = at::tensor(indices, at::kLong).to(weights_.rope_key.device());
 }
 
 RotaryTable LatentAttention::gather(const RotaryTable& rotary) const {

@@ -18,6 +18,7 @@ struct Provenance {
   std::string build_type;
   Json libraries = Json::object();
   std::int64_t threads = 0;
+  std::string device = "cpu";  ///< that of all records that do not say it
   std::string host;
   std::string cpu;
   std::string command_line;
@@ -37,6 +38,7 @@ struct Provenance {
     visit("libraries", self.libraries,
           "versions of libraries by name, and the instruction sets that their kernels and the program's own run in");
     visit("threads", self.threads, "threads used for tensor operations");
+    visit("device", self.device, "where models stood and were computed; cpu in records that do not say it");
     visit("host", self.host, "host name");
     visit("cpu", self.cpu, "processor model");
     visit("command_line", self.command_line, "command line, arguments quoted where a shell needs it");

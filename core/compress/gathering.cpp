@@ -80,7 +80,7 @@ void Gathering::end_batch() {
 }
 
 void Gathering::finish(Statistics& statistics) const {
-  for (const auto& [key, reducer] : reducers_) statistics.values[key] = reducer->result(statistics.tokens);
+  for (const auto& [key, reducer] : reducers_) statistics.values[key] = reducer->result(statistics.tokens).to(at::kCPU);
 }
 
 }  // namespace mla

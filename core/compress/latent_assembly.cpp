@@ -43,7 +43,8 @@ at::Tensor row_index(const KeptPairs& kept, std::int64_t head_dim, std::int64_t 
   return at::tensor(rows, at::kLong);
 }
 
-Linear select_rows(const Linear& map, const at::Tensor& rows) {
+Linear select_rows(const Linear& map, const at::Tensor& row_numbers) {
+  const at::Tensor rows = row_numbers.to(map.device());
   return {map.to_dense().index_select(0, rows), map.bias().defined() ? map.bias().index_select(0, rows) : map.bias()};
 }
 
@@ -61,10 +62,10 @@ RotatedParts picked_parts(const GroupedQueryAttention::Weights& from, const Head
 /// `map` times the matrix and the bias, in float64 and rounded once. A map [heads, out, in] goes head by head.
 Linear mapped(const at::Tensor& map, const Linear& linear) {
   const auto through = [&](const at::Tensor& given) {  // [rows, columns]
-    const at::Tensor wide = given.detach().to(at::kDouble);
-    const at::Tensor out = map.dim() == 2
-                               ? at::mm(map, wide)
-                               : at::bmm(map, wide.reshape({map.size(0), map.size(2), wide.size(1)})).flatten(0, 1);
+    const at::Tensor wide = given.detach().to(at::kDouble), own = map.to(wide.device());
+    const at::Tensor out = own.dim() == 2
+                               ? at::mm(own, wide)
+                               : at::bmm(own, wide.reshape({own.size(0), own.size(2), wide.size(1)})).flatten(0, 1);
     return out.to(given.scalar_type()).contiguous();
   };
   const at::Tensor bias = linear.bias().defined() ? through(linear.bias().unsqueeze(1)).squeeze(1) : at::Tensor();
@@ -79,8 +80,8 @@ RotatedParts mixed_parts(const GroupedQueryAttention::Weights& from, const KeyRo
 at::Tensor reorder_norm(const at::Tensor& weight, const KeptPairs& kept, std::int64_t head_dim, std::int64_t group,
                         bool per_head) {
   if (!weight.defined()) return {};
-  if (!per_head) return weight.index_select(0, row_index({kept.front()}, head_dim, 1, Part::kBoth));
-  const at::Tensor order = row_index(kept, head_dim, group, Part::kBoth).remainder(head_dim);
+  if (!per_head) return weight.index_select(0, row_index({kept.front()}, head_dim, 1, Part::kBoth).to(weight.device()));
+  const at::Tensor order = row_index(kept, head_dim, group, Part::kBoth).remainder(head_dim).to(weight.device());
   return weight.index_select(0, order).view({-1, head_dim});
 }
 

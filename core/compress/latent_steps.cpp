@@ -48,7 +48,7 @@ KeptPairs some_pairs(std::int64_t count, std::int64_t kv_heads) {
 bool is_mixed(const LatentLayout& layout) { return layout.rope_width() + layout.content_width != layout.value_width; }
 
 std::string hash_of(const at::Tensor& matrix) {
-  const at::Tensor dense = matrix.detach().contiguous();
+  const at::Tensor dense = matrix.detach().to(at::kCPU).contiguous();
   return hash_bytes({static_cast<const char*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())});
 }
 

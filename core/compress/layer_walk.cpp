@@ -14,7 +14,7 @@ LayerWalk::LayerWalk(const Decoder& decoder, const TokenRowList& rows, const Cal
     : decoder_(decoder), rows_hash_(hash_rows(rows)) {
   const at::NoGradGuard off;
   for (const at::Tensor& ids : calibration_batches(rows, decoder.spec().vocabulary, options)) {
-    states_.push_back(decoder.embed(ids));
+    states_.push_back(decoder.embed(ids.to(decoder.device())));
     contexts_.push_back(decoder.context(ids.size(1)));
   }
 }

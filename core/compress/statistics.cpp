@@ -54,7 +54,8 @@ Statistics calibrate(const Decoder& decoder, const TokenRowList& rows, const Req
   const c10::InferenceMode inference(!gathering.gradients());
   Statistics statistics;
   statistics.rows_hash = hash_rows(rows);
-  for (const at::Tensor& ids : batches) {
+  for (const at::Tensor& batch : batches) {
+    const at::Tensor ids = batch.to(decoder.device());
     const at::AutoGradMode record(gathering.gradients());
     const at::Tensor states = decoder.observe(ids, gathering.observer());
     if (gathering.gradients() && ids.size(1) > 1) backward(decoder, ids, states);

@@ -22,7 +22,8 @@ class Statistics {
   std::int64_t tokens = 0;
   /// Stands for the rows, so that work which depends on them is not mixed up with that of others.
   std::string rows_hash;
-  std::map<std::pair<Requirement, std::int64_t>, at::Tensor> values;  ///< by requirement and layer, float64
+  std::map<std::pair<Requirement, std::int64_t>, at::Tensor>
+      values;  ///< by requirement and layer, float64, on the host
 
   /// Undefined where the layer does not show the tap; `layer` is kAllLayers for a statistic that spans them. Throws
   /// std::logic_error for what was not gathered anywhere.

@@ -52,7 +52,7 @@ CacheSamples sample_cache(const Decoder& decoder, const std::vector<std::vector<
     if (length < 2) continue;
     if (seen >= options.tokens) break;
     const std::vector<std::int64_t> wide(sequence.begin(), sequence.begin() + length);
-    const at::Tensor ids = at::tensor(wide, at::kLong).unsqueeze(0).to(decoder.embedding.device());
+    const at::Tensor ids = at::tensor(wide, at::kLong).unsqueeze(0).to(decoder.device());
     Observed observed;
     loss_of(decoder, ids, options.before_rotation, observed).backward();
     for (const auto& [key, rows] : observed) {

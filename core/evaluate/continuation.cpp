@@ -27,7 +27,7 @@ at::Tensor padded_ids(const Decoder& decoder, Rows rows, std::int64_t first) {
     std::copy(row.inputs.begin() + first, row.inputs.end(), to);
     to += longest;
   }
-  return ids.to(decoder.embedding.device());
+  return ids.to(decoder.device());
 }
 
 /// Adds up what the rows score. `hidden` [rows, positions, width] are final states from position `first` on.
@@ -89,7 +89,7 @@ void score_rests(const Decoder& decoder, const DecoderCache& once, const at::Ten
   for (const ContinuationRow& row : rows) {
     for (const ScoredContinuation& scored : row.scored) first = std::min(first, scored.begin - 1);
   }
-  const at::Tensor sequences = at::tensor(owners).to(decoder.embedding.device());
+  const at::Tensor sequences = at::tensor(owners).to(decoder.device());
   DecoderCache cache = once.select(sequences);
   const at::Tensor after = decoder.hidden_states_cached(padded_ids(decoder, rows, shared), cache);
   add_scores(decoder, at::cat({before.narrow(1, first, shared - first).index_select(0, sequences), after}, 1), first,

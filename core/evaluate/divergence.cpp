@@ -33,7 +33,7 @@ void for_scored_tokens(const Models& models, const WindowPlan& plan, const Perpl
     const at::Tensor targets = at::tensor(scored.tokens, at::kLong), places = at::tensor(scored.places, at::kLong);
     std::vector<at::Tensor> states;
     for (const Decoder* model : models) {
-      const auto device = model->embedding.device();
+      const auto device = model->device();
       const at::Tensor hidden = model->hidden_states(ids.to(device));
       states.push_back(
           hidden.reshape({-1, hidden.size(2)}).index_select(0, at::tensor(scored.rows, at::kLong).to(device)));

@@ -82,7 +82,7 @@ class Feeder {
     std::vector<at::Tensor> logits;
     for (std::size_t row = 0; row < tokens.size(); ++row) {
       all_[row].insert(all_[row].end(), tokens[row].begin(), tokens[row].end());
-      const at::Tensor ids = at::tensor(all_[row], at::kLong).unsqueeze(0).to(decoder_.embedding.device());
+      const at::Tensor ids = at::tensor(all_[row], at::kLong).unsqueeze(0).to(decoder_.device());
       logits.push_back(decoder_.logits(decoder_.hidden_states(ids).select(1, ids.size(1) - 1)));
     }
     return at::cat(logits);
@@ -98,7 +98,7 @@ class Feeder {
       counts.push_back(count);
       to += length;
     }
-    return ids.to(decoder_.embedding.device());
+    return ids.to(decoder_.device());
   }
 
   at::Tensor cached(const Prompts& tokens) {
@@ -280,7 +280,7 @@ at::Tensor generate(const Decoder& decoder, const at::Tensor& prompt, const Gene
     tokens.resize(length, tokens.empty() ? 0 : tokens.back());
     rows.push_back(at::tensor(tokens, at::kLong));
   }
-  return at::stack(rows).to(decoder.embedding.device());
+  return at::stack(rows).to(decoder.device());
 }
 
 at::Tensor greedy_continue(const Decoder& decoder, const at::Tensor& prompt, std::int64_t count, DecodePath path) {
@@ -295,7 +295,7 @@ at::Tensor greedy_continue(const Decoder& decoder, const at::Tensor& prompt, std
   // Tokens stay where the model is: no step waits for another device.
   DecoderCache cache = decoder.make_cache(prompt.size(0));
   cache.reserve(prompt.size(1) + count - 1);
-  at::Tensor fed = prompt.to(decoder.embedding.device());
+  at::Tensor fed = prompt.to(decoder.device());
   std::vector<at::Tensor> tokens;
   for (std::int64_t i = 0; i < count; ++i) {
     fed = decoder.forward_cached(fed, cache, path).argmax(-1, true);

@@ -54,7 +54,7 @@ std::vector<TokenDivergence> layer_divergence(const Decoder& source, const Decod
       plan_windows(sequences, options.context, options.stride.value_or(options.context), "divergence");
   std::vector<TokenDivergence> result(source.layers.size(), room_for(plan, options.context));
   const std::int64_t chunk = logit_rows(source.spec().vocabulary);
-  const auto device = source.embedding.device();
+  const auto device = source.device();
   std::span<const Window> left = plan.windows;
   while (!left.empty()) {
     const std::size_t count = windows_together(source, left, options.batch_tokens);

@@ -60,7 +60,7 @@ at::Tensor token_nll(const Decoder& decoder, const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
   const std::int64_t predicted = ids.size(1) - 1;
   if (predicted < 1) {
-    const at::Tensor none = at::empty({ids.size(0), 0}, decoder.embedding.options().dtype(decoder.compute_dtype));
+    const at::Tensor none = at::empty({ids.size(0), 0}, decoder.options());
     return none.to(loss_options(none));
   }
   // The last token is fed too, though nothing is predicted after it: dynamic frequencies depend on the whole length.

@@ -145,7 +145,7 @@ void LayerCache::store(std::size_t index, const at::Tensor& tokens) {
   }
   grow(index, needed, false);
   const at::Tensor& buffer = plain_[index].buffer;
-  if (tokens.is_cpu() && tokens.scalar_type() == buffer.scalar_type() && tokens.stride(3) == 1) {
+  if (tokens.is_cpu() && buffer.is_cpu() && tokens.scalar_type() == buffer.scalar_type() && tokens.stride(3) == 1) {
     copy_rows(buffer, tokens, begin, count);
   } else if (all_equal(begin) && all_equal(count)) {
     buffer.narrow(2, begin[0], count[0]).copy_(tokens.narrow(2, 0, count[0]));

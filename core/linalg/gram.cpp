@@ -69,7 +69,7 @@ RightBasis gram_basis(const at::Tensor& matrix, std::int64_t rank) {
   const at::Tensor tall = wide ? matrix.t() : matrix;
   // The transpose of a row-major matrix has LAPACK's column-major layout.
   const auto [ascending, vectors] = at::linalg_eigh(lower_gram(tall).t(), "U");
-  const at::Tensor values = ascending.flip(0).to(at::kDouble).contiguous();
+  const at::Tensor values = ascending.flip(0).to(at::kCPU, at::kDouble).contiguous();
   const std::vector<double> squares(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
   const auto leading = static_cast<std::size_t>(rank);
   const double unit = rounding_unit(matrix);

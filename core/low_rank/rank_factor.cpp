@@ -82,13 +82,14 @@ RankFactor::RankFactor(const std::vector<FactorBlock>& blocks, const at::Tensor&
                        std::int64_t largest_rank, const RankFactorOptions& options, bool balanced)
     : placement_(options.placement), orthonormal_(!options.needs_input_moment()) {
   expects(orthonormal_ || input_moment.defined(), "this metric needs the second moment of inputs");
-  const at::Tensor root = orthonormal_ ? at::Tensor() : damped_root(input_moment, options.damping);
+  const at::Device device = blocks.front().matrix.device();
+  const at::Tensor root = orthonormal_ ? at::Tensor() : damped_root(input_moment.to(device), options.damping);
   std::vector<at::Tensor> weighted, measured;  // rows as they count, and the same on the inputs as they come
   std::vector<MetricRoots> metrics;
   for (const FactorBlock& block : blocks) {
     const bool metric = options.needs_attention_metrics() && block.matrix.size(0) > 0;
     expects(!metric || block.row_metric.defined(), "this metric needs those of the rows");
-    metrics.push_back(metric ? metric_roots(block.row_metric) : MetricRoots{});
+    metrics.push_back(metric ? metric_roots(block.row_metric.to(device)) : MetricRoots{});
     weighted.push_back(metric ? by_head(metrics.back().root, block.matrix) : block.matrix);
     measured.push_back(orthonormal_ ? weighted.back()
                                     : at::mm(weighted.back().to(at::kDouble), root).to(block.matrix.scalar_type()));

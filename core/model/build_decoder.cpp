@@ -61,7 +61,9 @@ class WeightTaker {
     }
     if (options_.check_finite && !is_finite(tensor))
       throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
-    return options_.dtype ? tensor.to(*options_.dtype, /*non_blocking=*/false, /*copy=*/true) : tensor;
+    const Placement& to = options_.placement;
+    if (!to.storage) return tensor.to(to.device);
+    return tensor.to(to.device, *to.storage, /*non_blocking=*/false, /*copy=*/true);
   }
   /// Whether both are there with the same values, whatever dtypes they are held in.
   bool equal(const std::string& first, const std::string& second) const {
@@ -150,7 +152,7 @@ Decoder build_decoder(const ModelSpec& stated, WeightMap weights, const std::str
   ModelSpec spec = stated;
   if (spec.tied_embeddings) spec.tied_embeddings = tie(taker);
   Decoder decoder(spec);
-  decoder.compute_dtype = options.dtype.value_or(at::kFloat);
+  decoder.compute_dtype = options.placement.compute;
   decoder.embedding = Linear(taker.take(kEmbedding, {spec.vocabulary, spec.hidden}));
   decoder.final_norm = taker.take("model.norm.weight", {spec.hidden});
   if (!spec.tied_embeddings) decoder.output = Linear(taker.take(kOutput, {spec.vocabulary, spec.hidden}));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 
 #include "core/base/json.h"
 #include "core/model/decoder.h"
@@ -12,9 +11,7 @@ namespace mla {
 
 /// How weights are held after loading.
 struct LoadOptions {
-  /// Arithmetic and storage dtype. Absent: arithmetic in float32, weights stay read-only views of the file in its own
-  /// dtype (for conversion, and for inspecting models larger than memory).
-  std::optional<at::ScalarType> dtype = at::kFloat;
+  Placement placement;
   bool check_finite = true;  ///< refuse NaN and infinite weights
 };
 

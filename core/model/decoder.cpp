@@ -120,7 +120,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
 }
 
 RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const {
-  return rotary_.table(first, count, length, embedding.options().dtype(compute_dtype));
+  return rotary_.table(first, count, length, options());
 }
 
 ForwardContext Decoder::context(std::int64_t length, const at::Tensor& documents) const {
@@ -288,7 +288,7 @@ at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& ca
 }
 
 DecoderCache Decoder::make_cache(std::int64_t batch, const CacheFormat& format) const {
-  const at::TensorOptions like = embedding.options().dtype(compute_dtype);
+  const at::TensorOptions like = options();
   std::vector<LayerCache> caches;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::vector<StreamShape> streams = spec_.layers[i].attention->streams();
@@ -299,6 +299,13 @@ DecoderCache Decoder::make_cache(std::int64_t batch, const CacheFormat& format) 
     caches.emplace_back(streams, batch, like, std::move(storage));
   }
   return DecoderCache(std::move(caches), batch);
+}
+
+void Decoder::move_to(const Placement& placement) {
+  visit_parameters([&](const std::string&, at::Tensor& tensor) {
+    tensor = tensor.to(placement.device, placement.storage.value_or(tensor.scalar_type()));
+  });
+  compute_dtype = placement.compute;
 }
 
 void Decoder::prepare_decode() {

@@ -10,6 +10,7 @@
 
 #include "core/attention/attention.h"
 #include "core/attention/linear.h"
+#include "core/device/placement.h"
 #include "core/model/model_spec.h"
 
 namespace mla {
@@ -65,6 +66,14 @@ class Decoder {
   explicit Decoder(ModelSpec spec);
 
   const ModelSpec& spec() const { return spec_; }
+
+  /// Where the weights stand: whatever meets them goes there first.
+  at::Device device() const { return embedding.device(); }
+  /// Of what is computed: that device, and `compute_dtype`.
+  at::TensorOptions options() const { return at::TensorOptions(compute_dtype).device(device()); }
+
+  /// Moves all weights, before prepare_decode(), which derives others from them.
+  void move_to(const Placement& placement);
 
   /// Logits [batch, length, vocabulary] of ids [batch, length], int64, without a cache.
   at::Tensor forward(const at::Tensor& ids) const;

@@ -47,6 +47,7 @@ at::Tensor dense_rows(const at::Tensor& x) { return x.stride(3) == 1 ? x : x.con
 
 at::Tensor causal_self_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                                  const at::Tensor& first) {
+  expects(k.is_cpu() && v.is_cpu() && (!first.defined() || first.is_cpu()), "kernels take tensors of the CPU");
   std::optional<at::Tensor> given;  // autograd takes no undefined tensor
   if (first.defined()) given = first.contiguous();
   return CausalAttention::apply(dense_rows(q), dense_rows(k), dense_rows(v), scale, given);

@@ -47,7 +47,7 @@ MLA_VECTORISED void backward_kernel(const double* gate, const double* up, double
 }
 
 at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
-  if (!has_kernels(gate) || !gate.is_contiguous() || !up.is_contiguous()) return at::silu(gate) * up;
+  if (!has_kernels(gate, up) || !gate.is_contiguous() || !up.is_contiguous()) return at::silu(gate) * up;
   const at::Tensor out = at::empty_like(gate);
   with_type(gate, [&]<class T>(T*) {
     const T *g = gate.const_data_ptr<T>(), *u = up.const_data_ptr<T>();

@@ -107,7 +107,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-  if (has_kernels(x) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous()) {
+  if (has_kernels(x, weight) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous()) {
     // Decoding norms a row at a time: the bookkeeping of a gradient nobody wants takes longer than the norm.
     return at::GradMode::is_enabled() ? RmsNorm::apply(x, weight, epsilon) : normalised(x, weight, epsilon);
   }

@@ -94,7 +94,7 @@ at::Tensor composed(const at::Tensor& x, const at::Tensor& cosine, const at::Ten
 
 at::Tensor rotate_heads(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
   if (cosine.size(-1) == 0) return x;
-  if (!has_kernels(x)) return composed(x, cosine, sine);
+  if (!has_kernels(x, cosine)) return composed(x, cosine, sine);
   if (!at::GradMode::is_enabled()) return rotated(x, cosine.contiguous(), sine.contiguous(), 1);
   return RotateHeads::apply(x, cosine.contiguous(), sine.contiguous());
 }

@@ -71,8 +71,7 @@ SoftmaxDivergence composed(const at::Tensor& reference, const at::Tensor& logits
 }  // namespace
 
 SoftmaxDivergence softmax_divergence(const at::Tensor& reference, const at::Tensor& logits, const at::Tensor& targets) {
-  if (!has_kernels(logits) || reference.scalar_type() != logits.scalar_type())
-    return composed(reference, logits, targets);
+  if (!has_kernels(logits, reference) || !targets.is_cpu()) return composed(reference, logits, targets);
   const std::int64_t rows = logits.size(0), count = logits.size(1);
   const at::Tensor expected = reference.contiguous(), given = logits.contiguous(), wanted = targets.contiguous();
   const auto make = [&] { return at::empty({rows}, at::kDouble); };

@@ -136,7 +136,7 @@ double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, cons
     logits.copy_(wide);
     return sum;
   }
-  if (!has_kernels(logits)) return composed(logits, targets, teacher, loss, scale);
+  if (!has_kernels(logits) || !targets.is_cpu()) return composed(logits, targets, teacher, loss, scale);
   const std::int64_t rows = logits.size(0), count = logits.size(1);
   std::vector<double> sums(static_cast<std::size_t>(rows));
   const std::int64_t* target = targets.const_data_ptr<std::int64_t>();
@@ -159,7 +159,7 @@ double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, cons
 
 at::Tensor softmax_nll(const at::Tensor& logits, const at::Tensor& targets) {
   if (is_narrow(logits)) return softmax_nll(logits.to(at::kFloat), targets);
-  if (!has_kernels(logits) || !logits.is_contiguous()) {
+  if (!has_kernels(logits) || !targets.is_cpu() || !logits.is_contiguous()) {
     return at::cross_entropy_loss(logits, targets, {}, at::Reduction::None);
   }
   const std::int64_t rows = logits.size(0), count = logits.size(1);

@@ -116,8 +116,7 @@ at::Tensor by_kv_head(const at::Tensor& given, std::int64_t out, std::int64_t kv
 }  // namespace
 
 bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight) {
-  return has_kernels(x) && weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.numel() > 0 &&
-         x.numel() <= kThinRows * x.size(-1) &&
+  return has_kernels(x, weight) && weight.is_contiguous() && x.numel() > 0 && x.numel() <= kThinRows * x.size(-1) &&
          !(at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad()));
 }
 

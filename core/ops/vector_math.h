@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/base/error.h"
 #include "core/ops/kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -19,7 +20,8 @@
 #define MLA_GCC_ON_X86 0
 #endif
 /// Compiles a kernel for several instruction sets, of which the loader picks the best that the machine has (not under
-/// the address and thread sanitizers, which are not there yet when the loader asks). They are named by level, not by processor
+/// the address and thread sanitizers, which are not there yet when the loader asks). They are named by level, not by
+/// processor
 /// ("haswell"): GCC takes a processor's name for that very model, and would leave all others, such as AMD's, with the
 /// default.
 #if MLA_GCC_ON_X86 && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -100,9 +102,10 @@ void in_turns(std::int64_t count, const Work& work) {
   at::parallel_for(0, count, 1, [&](std::int64_t, std::int64_t) { work(turns); });
 }
 
-/// Calls work with a null pointer of the tensor's element type.
+/// Calls work with a null pointer of the tensor's element type; it reads the host's memory.
 template <class Work>
 void with_type(const at::Tensor& x, const Work& work) {
+  expects(x.is_cpu(), "kernels take tensors of the CPU");
   if (x.scalar_type() == at::kFloat) {
     work(static_cast<float*>(nullptr));
   } else {

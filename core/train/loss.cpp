@@ -33,10 +33,11 @@ struct Scored {
   at::Tensor select(const at::Tensor& hidden) const { return hidden.flatten(0, 1).index_select(0, positions); }
 };
 
+/// They are counted where the batch was made: nothing waits for the model's device.
 Scored scored_positions(const Batch& batch, const at::Device& device) {
-  const at::Tensor targets = batch.targets.to(device).flatten();
+  const at::Tensor targets = batch.targets.flatten();
   const at::Tensor positions = targets.ne(kIgnoredTarget).nonzero().flatten();
-  return {positions, targets.index_select(0, positions)};
+  return {positions.to(device), targets.index_select(0, positions).to(device)};
 }
 
 void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
@@ -92,7 +93,7 @@ void LossOptions::validate(const std::string& path) const {
 double accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, const LossOptions& options,
                             const Decoder* teacher, std::int64_t logit_elements) {
   check_teacher(decoder, options, teacher);
-  const at::Device device = decoder.embedding.device();
+  const at::Device device = decoder.device();
   const at::Tensor ids = batch.ids.to(device),
                    documents = batch.documents.defined() ? batch.documents.to(device) : at::Tensor();
   const Scored scored = scored_positions(batch, device);

@@ -63,8 +63,9 @@ void fill_with_noise(const Decoder& decoder, DecoderCache& cache, std::int64_t t
     LayerCache& layer = cache.layer(i);
     for (std::size_t s = 0; s < layer.streams().size(); ++s) {
       const StreamShape& shape = layer.streams()[s];
-      layer.push(s, at::randn({cache.batch(), shape.heads, tokens, shape.width}, generator,
-                              decoder.embedding.options().dtype(decoder.compute_dtype)));
+      // Made on the host: the same numbers on every device.
+      layer.push(s, at::randn({cache.batch(), shape.heads, tokens, shape.width}, generator, decoder.compute_dtype)
+                        .to(decoder.device()));
     }
   }
   cache.end_step(tokens);
@@ -134,11 +135,12 @@ void check_room(const Decoder& decoder, const BenchCell& cell) {
   }
 }
 
-MachineRates measure_machine() {
+MachineRates measure_machine(const at::Device& device) {
   const at::NoGradGuard no_grad;
   constexpr std::int64_t kRows = 16384, kWidth = 4096, kSquare = 1536;
-  const at::Tensor weight = at::ones({kRows, kWidth}), x = at::ones({1, kWidth}), square = at::ones({kSquare, kSquare});
-  const double reading = fastest_of(5, [&] { thin_linear(x, weight); });
+  const auto ones = [&](std::int64_t rows, std::int64_t columns) { return at::ones({rows, columns}, device); };
+  const at::Tensor weight = ones(kRows, kWidth), x = ones(1, kWidth), square = ones(kSquare, kSquare);
+  const double reading = fastest_of(5, [&] { linear_rows(x, weight); });
   const double multiplying = fastest_of(5, [&] { matrix_product(square, square); });
   return {static_cast<double>(weight.nbytes()) / reading, 2.0 * kSquare * kSquare * kSquare / multiplying};
 }
@@ -149,8 +151,8 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
   check_room(decoder, cell);
   const CacheFormat format = cache_format(cell.cache, "cache", samples);
   auto generator = at::detail::createCPUGenerator(cell.seed);
-  const at::Tensor ids = at::randint(decoder.spec().vocabulary, {cell.batch, cell.context}, generator, at::kLong)
-                             .to(decoder.embedding.device());
+  const at::Tensor ids =
+      at::randint(decoder.spec().vocabulary, {cell.batch, cell.context}, generator, at::kLong).to(decoder.device());
   BenchResult result;
   forget_peak();
   for (std::int64_t run = 0; run < cell.warm_up + cell.repeats; ++run) {

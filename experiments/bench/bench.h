@@ -17,7 +17,7 @@ struct MachineRates {
   double bytes_per_second = 0;       ///< reading weights of 256 MB by all threads
   double operations_per_second = 0;  ///< of a large float32 matrix product
 };
-MachineRates measure_machine();
+MachineRates measure_machine(const at::Device& device);
 
 /// One cell: a model, a cache format, and how much of each.
 struct BenchCell {

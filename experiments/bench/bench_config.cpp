@@ -33,9 +33,13 @@ void validate_sweep(const BenchSweep& sweep, const std::string& path) {
 
 }  // namespace
 
+Placement BenchConfig::placement() const {
+  return Placement::in(parse_dtype(dtype, "dtype"), parse_device(device, "device"));
+}
+
 void BenchConfig::validate() const {
   if (model.empty() == geometry.empty()) throw ConfigError("model, geometry: name one of the two");
-  parse_dtype(dtype, "dtype");
+  placement();  // refuses what is none
   if (models.empty() || sweeps.empty()) throw ConfigError("models, sweeps: name at least one of each");
   std::set<std::string> names;
   for (std::size_t i = 0; i < models.size(); ++i) {

@@ -43,7 +43,7 @@ struct BenchSweep {
 struct BenchConfig {
   std::string name, description, model, calibration;
   Json geometry = Json::object();
-  std::string dtype = "float32";
+  std::string dtype = "float32", device = "cpu";
   std::vector<BenchModel> models = {{"source", Json::array()}};
   std::vector<BenchSweep> sweeps = {{}};
   std::int64_t warm_up = 1, repeats = 3, prefill_chunk = 0;
@@ -60,6 +60,7 @@ struct BenchConfig {
           "text, or token ids, to calibrate the caches' codecs on, where one needs that");
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
+    visit("device", self.device, "where the model stands and is computed: cpu");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");
     visit("sweeps", self.sweeps, "lists of batch, context, new_tokens, path and cache; each combination is a cell");
     visit("warm_up", self.warm_up, "runs of each cell that do not count");
@@ -69,6 +70,8 @@ struct BenchConfig {
     visit("results", self.results, "folder of all records");
     visit("seed", self.seed, "of random weights and prompts");
   }
+
+  Placement placement() const;
 
   /// Throws ConfigError for what is missing and for values that make no sense, whatever the model.
   void validate() const;

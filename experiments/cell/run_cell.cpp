@@ -46,6 +46,7 @@ RunRecord new_record(const CellPlan& cell, Session& session, const Provenance& p
   record.provenance = provenance;
   record.provenance.seed = cell.options.seed;
   record.provenance.threads = at::get_num_threads();
+  record.provenance.device = cell.options.device;
   record.provenance.data_hashes = session.data_hashes(cell.options);
   return record;
 }
@@ -131,7 +132,7 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   cache.predicted_bytes = cached_elements(decoder.spec());
   cache.predicted_bytes *= cache.tokens * static_cast<std::int64_t>(c10::elementSize(decoder.compute_dtype));
   DecoderCache buffers = decoder.make_cache(1);
-  decoder.forward_cached(at::zeros({1, cache.tokens}, at::kLong), buffers);
+  decoder.forward_cached(at::zeros({1, cache.tokens}, decoder.options().dtype(at::kLong)), buffers);
   cache.counted_bytes = buffers.bytes();
   expects(cache.counted_bytes == cache.predicted_bytes,
           "the cache's buffers hold another number of bytes than predicted");

@@ -53,13 +53,20 @@ Session::Session(const std::vector<CellPlan>& cells, std::filesystem::file_time_
 
 std::filesystem::path Session::shared_file(const std::string& name, const std::string& key,
                                            const ExperimentConfig& inputs) {
-  const std::string hash = hash_json({name, key, data_hashes(inputs), kNumericsVersion});
+  Json identity = {name, key, data_hashes(inputs), kNumericsVersion};
+  // Left out where it is the usual one, as everywhere.
+  const std::string& device = cells_.front().options.device;
+  if (device != ExperimentConfig{}.device) identity.push_back(device);
+  const std::string hash = hash_json(identity);
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
 
 const Checkpoint& Session::source(const ModelConfig& model) {
   auto found = sources_.find(model.path);
-  if (found == sources_.end()) found = sources_.emplace(model.path, load_checkpoint(model.path)).first;
+  if (found == sources_.end()) {
+    const Placement placement = cells_.empty() ? Placement{} : cells_.front().options.placement();
+    found = sources_.emplace(model.path, load_checkpoint(model.path, {.placement = placement})).first;
+  }
   return found->second;
 }
 

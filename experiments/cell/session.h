@@ -26,7 +26,7 @@ class Session {
   explicit Session(const std::vector<CellPlan>& cells,
                    std::filesystem::file_time_type not_before = std::filesystem::file_time_type::min());
 
-  /// The source model in float32, with its tokenizer.
+  /// The source model in float32, on the device of the cells, which is one; its tokenizer.
   const Checkpoint& source(const ModelConfig& model);
   const Tokenizer& tokenizer(const ModelConfig& model);
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);

@@ -177,6 +177,7 @@ class Attribute final : public Command {
     record.provenance = provenance_of(console);
     record.provenance.seed = cell.options.seed;
     record.provenance.threads = at::get_num_threads();
+    record.provenance.device = cell.options.device;
     record.provenance.data_hashes = session.data_hashes(cell.options);
     for (const StepReport& step : report.steps)
       record.evaluation.insert(record.evaluation.end(), step.scores.begin(), step.scores.end());

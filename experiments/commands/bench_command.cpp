@@ -21,8 +21,8 @@
 #include "experiments/commands/run_provenance.h"
 #include "experiments/data/evaluation_text.h"
 #include "experiments/data/token_data.h"
-#include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/plan/pass_list.h"
 
 namespace mla {
@@ -60,6 +60,7 @@ class Bench final : public Command {
         "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
         "repeatable");
     options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
+    declare_device(options, device_, "cpu, or the config's");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }
@@ -74,7 +75,7 @@ class Bench final : public Command {
     if (!config.model.empty()) {
       for (const auto& [role, file] : files_of_model(config.model, "model")) data_hashes_[role] = hash_data_file(file);
     }
-    const MachineRates machine = measure_machine();
+    const MachineRates machine = measure_machine(config.placement().device);
     log_info(cat(at::get_num_threads(), " threads: reading ", rounded(machine.bytes_per_second / kGiga, 3),
                  " GB/s, products ", rounded(machine.operations_per_second / kGiga, 4), " GFLOP/s"));
     Table table({"model", "cell", "first ms", "ms/token", "+-", "tokens/s", "peak MB", "cache bytes", "roofline"});
@@ -128,6 +129,10 @@ class Bench final : public Command {
       for (const std::string& cache : caches_) sweep.cache.push_back(parse_cache_config(cache, "--cache"));
     }
     if (calibration_) config.calibration = calibration_->string();
+    if (device_) {
+      parse_device(*device_, "--device");
+      config.device = *device_;
+    }
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();
@@ -176,11 +181,9 @@ class Bench final : public Command {
   }
 
   static Decoder load(const BenchConfig& config) {
-    const at::ScalarType dtype = parse_dtype(config.dtype, "dtype");
-    if (!config.model.empty()) return load_checkpoint(config.model, {.dtype = dtype}).decoder;
+    if (!config.model.empty()) return load_checkpoint(config.model, {.placement = config.placement()}).decoder;
     Decoder decoder = initialize_decoder(spec_of(config), config.seed);
-    decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(dtype); });
-    decoder.compute_dtype = dtype;
+    decoder.move_to(config.placement());
     return decoder;
   }
 
@@ -252,6 +255,7 @@ class Bench final : public Command {
     record.provenance = provenance_of(console);
     record.provenance.seed = config.seed;
     record.provenance.threads = at::get_num_threads();
+    record.provenance.device = config.device;
     record.provenance.data_hashes = data_hashes_;
     const std::string stage = model.compress.empty() ? "source" : "converted";
     const auto score = [&](const char* metric, double value, const char* unit, bool higher, const Samples& samples) {
@@ -282,7 +286,7 @@ class Bench final : public Command {
   Json data_hashes_ = Json::object();
   std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
-  std::optional<std::string> batch_, context_, new_tokens_;
+  std::optional<std::string> batch_, context_, new_tokens_, device_;
   std::optional<std::int64_t> repeats_, warm_up_;
 };
 

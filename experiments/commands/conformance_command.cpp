@@ -4,7 +4,7 @@
 #include "experiments/cli/table.h"
 #include "experiments/conformance/cache_trace.h"
 #include "experiments/conformance/codec_cases.h"
-#include "experiments/model/dtype.h"
+#include "experiments/model/placement_options.h"
 
 namespace mla {
 namespace {
@@ -20,7 +20,7 @@ class ConformanceCommand final : public Command {
     options.section("caches: decoding through a quantized one, as {ids, prompt, runs: {name: {cache, nll}}}");
     options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
     options.add("model", model_, "MODEL", "the model of the trace: a folder, or a llama2.c .bin file");
-    options.add("dtype", dtype_, "TYPE", "number type of the model's arithmetic: " + dtype_choices());
+    model_options_.declare(options, "number type of the model's arithmetic");
     options.section("both");
     options.add("only", only_, "NAME", "only the case of this id, or the run of this name");
     options.renamed("case", "only");
@@ -68,7 +68,7 @@ class ConformanceCommand final : public Command {
 
   ExitCode run_traces(Console& console) {
     if (!model_) throw ConfigError("--model is missing: the model of the trace");
-    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_, parse_dtype(dtype_, "--dtype"));
+    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_, model_options_.placement());
     Table table({"run", "mean NLL", "expected", "largest difference", "encoded anew", "passed"});
     Json reports = Json::object();
     bool passed = true;
@@ -85,7 +85,8 @@ class ConformanceCommand final : public Command {
   }
 
   std::optional<std::filesystem::path> cases_, input_, output_, trace_, model_;
-  std::string only_, dtype_ = "float32";
+  std::string only_;
+  PlacementOptions model_options_;
 };
 
 const CommandRegistration<ConformanceCommand> kConformance(

@@ -17,6 +17,7 @@
 #include "experiments/config/experiment_config.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/plan/pass_list.h"
 
 namespace mla {
@@ -87,6 +88,7 @@ class Convert final : public Command {
     options.add("dtype", dtype_, "TYPE",
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
                 "float32, new weights in the dtype of those they replace");
+    declare_device(options, device_, "cpu, or the config's");
   }
 
   ExitCode run(Console& console) override {
@@ -100,13 +102,13 @@ class Convert final : public Command {
     if (config.arithmetic != "float32" && config.arithmetic != "float64") {
       throw ConfigError(cat("--dtype ", config.arithmetic, ": known: float32, float64"));
     }
+    if (device_) config.device = *device_;
+    parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
     const ModelSpec spec = load_spec(config.model.path);
     std::vector<Job> jobs = make_jobs(config, spec);
 
-    LoadOptions mapped;
-    mapped.dtype.reset();
+    LoadOptions mapped = as_held(config);
     Checkpoint source = load_checkpoint(config.model.path, mapped);
-    source.decoder.compute_dtype = parse_dtype(config.arithmetic, "--dtype");
     Requirements requirements;
     for (const Job& job : jobs) requirements.merge(job.passes.front().pass->requirements());
     const TokenRows rows = needs_statistics(jobs) ? calibration_rows(config, source.decoder) : TokenRows{};
@@ -130,6 +132,13 @@ class Convert final : public Command {
   }
 
  private:
+  /// Weights as their files hold them, arithmetic as the config says.
+  static LoadOptions as_held(const ExperimentConfig& config) {
+    const Placement placement{parse_device(config.device, "device"), std::nullopt,
+                              parse_dtype(config.arithmetic, "--dtype")};
+    return {.placement = placement};
+  }
+
   ExperimentConfig read_config() const {
     ExperimentConfig config;
     Json json = resolve_config(*config_);
@@ -228,11 +237,9 @@ class Convert final : public Command {
       Statistics own;
       if (!reports.empty()) own = calibrate_on(rows, checkpoint.decoder, planned.pass->requirements());
       if (planned.pass->reads_source() && !before) {
-        LoadOptions mapped;
-        mapped.dtype.reset();
+        LoadOptions mapped = as_held(config);
         mapped.check_finite = false;
         before = load_checkpoint(config.model.path, mapped);
-        before->decoder.compute_dtype = checkpoint.decoder.compute_dtype;
       }
       inputs.rows = &rows.rows;
       inputs.source = before ? &before->decoder : nullptr;
@@ -286,7 +293,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> dtype_;
+  std::optional<std::string> dtype_, device_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
   DocumentOptions documents_;

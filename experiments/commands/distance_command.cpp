@@ -9,8 +9,8 @@
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/data/evaluation_text.h"
-#include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/tasks/distance_scores.h"
 #include "experiments/tasks/multiple_choice_scores.h"
 
@@ -44,13 +44,13 @@ class Distance final : public Command {
     options.add_count("max-documents", text_.limit, 1, "only the first N documents");
     options.renamed("documents", "separator");
     options.renamed("limit-documents", "max-documents");
-    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    model_options_.declare(options);
     options.add("output,o", output_, "FILE", "write the report with every token's values to this .json file");
   }
 
   ExitCode run(Console& console) override {
     check();
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const Placement placement = model_options_.placement();
     const std::filesystem::path first = source_ ? *source_ : *model_;
     const ModelSpec spec = load_spec(first);
     std::optional<StoredDistributions> stored;
@@ -63,11 +63,11 @@ class Distance final : public Command {
     }
     install_interrupt_handler();
     std::optional<Checkpoint> source, model;
-    if (source_) source = load_checkpoint(*source_, {.dtype = dtype});
-    if (model_) model = load_checkpoint(*model_, {.dtype = dtype});
+    if (source_) source = load_checkpoint(*source_, {.placement = placement});
+    if (model_) model = load_checkpoint(*model_, {.placement = placement});
     Json report = {{"model", model_ ? Json(model_->string()) : Json()},
                    {"source", source_ ? Json(source_->string()) : Json()},
-                   {"dtype", dtype_}};
+                   {"dtype", model_options_.dtype}};
     if (save_) keep(source->decoder, text, options, report, console);
     if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, console);
     if (!items_.empty()) compare_items(*source, *model, report, console);
@@ -219,7 +219,7 @@ class Distance final : public Command {
   EvaluationText text_;
   std::optional<std::int64_t> context_, stride_;
   std::int64_t kept_ = 128, batch_tokens_ = 8192;
-  std::string dtype_ = "float32";
+  PlacementOptions model_options_;
 };
 
 const CommandRegistration<Distance> kDistance(

@@ -13,7 +13,7 @@
 #include "experiments/cli/table.h"
 #include "experiments/commands/evaluate_tasks.h"
 #include "experiments/data/evaluation_text.h"
-#include "experiments/model/dtype.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/tasks/recall_scores.h"
 
 namespace mla {
@@ -58,7 +58,7 @@ class Evaluate final : public Command {
     options.renamed("limit-documents", "max-documents");
     options.add("buckets", buckets_, "N,M,…",
                 "besides, NLL by how many tokens stand before: first positions of buckets; auto: powers of two");
-    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    model_options_.declare(options);
     options.add("cache", cache_, "CACHE",
                 "decode token by token through a cache: plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of "
                 "a config as JSON "
@@ -71,13 +71,13 @@ class Evaluate final : public Command {
   ExitCode run(Console& console) override {
     if (tasks_) return evaluate_tasks(tasks_request(), console);
     if (text_.file.empty()) throw ConfigError("give --perplexity FILE or --tasks CONFIG");
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const Placement placement = model_options_.placement();
     const ModelSpec spec = load_spec(model_);
     const PerplexityOptions options = perplexity_options(spec);
     const auto starts = buckets(options.context);
     const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, spec);
     const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, spec, console.workers());
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());
@@ -148,7 +148,7 @@ class Evaluate final : public Command {
     report["mean_nll"] = record.nll;
     if (kl) report["kl_mean"] = {{"value", kl->value}, {"standard_error", kl->standard_error}};
     report["cache"] = write_fields(config);
-    report["dtype"] = dtype_;
+    report["dtype"] = model_options_.dtype;
     report["model"] = model_.string();
     report["file"] = text_.file.string();
     report["skipped_lines"] = text.skipped;
@@ -165,7 +165,7 @@ class Evaluate final : public Command {
     request.config = *tasks_;
     request.model = model_;
     request.tokenizer = tokenizer_;
-    request.dtype = dtype_;
+    request.placement = model_options_;
     request.output = output_;
     return request;
   }
@@ -211,7 +211,7 @@ class Evaluate final : public Command {
             {"documents", documents},
             {"context", options.context},
             {"stride", *options.stride},
-            {"dtype", dtype_},
+            {"dtype", model_options_.dtype},
             {"model", model_.string()},
             {"file", text_.file.string()}};
   }
@@ -242,7 +242,7 @@ class Evaluate final : public Command {
   EvaluationText text_, calibration_;
   std::optional<std::int64_t> context_, stride_;
   std::optional<std::string> buckets_;
-  std::string dtype_ = "float32";
+  PlacementOptions model_options_;
 };
 
 const CommandRegistration<Evaluate> kEvaluate(

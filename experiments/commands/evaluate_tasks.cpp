@@ -16,7 +16,6 @@
 #include "core/model/checkpoint.h"
 #include "experiments/cli/table.h"
 #include "experiments/data/token_data.h"
-#include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
 #include "experiments/sweep/estimate.h"
 #include "experiments/tasks/evaluation_task.h"
@@ -73,7 +72,8 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
 
 /// What the numbers of a model depend on besides the requests.
 std::string model_key(const TasksRequest& request) {
-  Json key = Json::array({request.dtype, kNumericsVersion});
+  Json key = Json::array({request.placement.dtype, kNumericsVersion});
+  if (request.placement.device != PlacementOptions{}.device) key.push_back(request.placement.device);
   auto files = files_of_model(request.model, "model");
   files.merge(files_of_tokenizer(place_of_tokenizer(request.model, request.tokenizer), "tokenizer"));
   for (const auto& [role, file] : files) key.push_back({role, hash_file(file)});
@@ -219,10 +219,10 @@ void print(const std::vector<ScoreRecord>& scores, std::ostream& out) {
 }  // namespace
 
 ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
-  const at::ScalarType dtype = parse_dtype(request.dtype, "--dtype");
+  const Placement placement = request.placement.placement();
   install_interrupt_handler();
   Tasks tasks(request, console);
-  const Checkpoint checkpoint = load_checkpoint(request.model, {.dtype = dtype});
+  const Checkpoint checkpoint = load_checkpoint(request.model, {.placement = placement});
   tasks.estimate(checkpoint.decoder);
   const auto start = std::chrono::steady_clock::now();
   const std::vector<ScoreRecord> scores = tasks.run(checkpoint.decoder);
@@ -234,7 +234,7 @@ ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   print(scores, console.text());
   console.report({{"model", request.model.string()},
                   {"config", request.config.string()},
-                  {"dtype", request.dtype},
+                  {"dtype", request.placement.dtype},
                   {"seconds", passed.count()},
                   {"tasks", to_json(scores, false)}});
   return ExitCode::kDone;

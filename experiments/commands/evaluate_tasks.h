@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiments/cli/command.h"
+#include "experiments/model/placement_options.h"
 
 namespace mla {
 
@@ -17,7 +18,7 @@ struct TasksRequest {
   std::optional<std::filesystem::path> tokenizer;
   std::vector<std::string> only;      ///< names of evaluations; empty: all
   std::optional<std::int64_t> limit;  ///< the first items of each
-  std::string dtype = "float32";
+  PlacementOptions placement;
   std::filesystem::path keep = "results/.evaluations";  ///< folder for what a killed run goes on from
   std::optional<std::filesystem::path> predictions, output;
 };

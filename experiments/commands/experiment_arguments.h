@@ -14,7 +14,7 @@ struct ExperimentArguments {
   std::filesystem::path config;
   ConfigOverrides overrides;
 
-  /// CONFIG, --set and --grid.
+  /// CONFIG, --set, --grid and --device.
   void declare(OptionList& options);
 
   /// The same as words of a command line.

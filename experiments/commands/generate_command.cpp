@@ -14,8 +14,8 @@
 #include "experiments/cli/table.h"
 #include "experiments/data/evaluation_text.h"
 #include "experiments/model/decode_path.h"
-#include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 
 namespace mla {
 namespace {
@@ -91,11 +91,11 @@ class Generate final : public Command {
                 "how the cache is stored: plain, a codec's name and bits (hqq4), a JSON object or file");
     options.add("calibration", calibration_.file, "FILE",
                 "text to calibrate the cache's codec on, where it needs that (kvquant)");
-    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic and the cache: " + dtype_choices());
+    model_options_.declare(options, "number type of the arithmetic and the cache");
   }
 
   ExitCode run(Console& console) override {
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const Placement placement = model_options_.placement();
     const DecodePath path = parse_decode_path(path_, "--path");
     options_.validate("generate");
     if (std::any_of(stops_.begin(), stops_.end(), [](const std::string& stop) { return stop.empty(); })) {
@@ -124,7 +124,7 @@ class Generate final : public Command {
     if (needs_calibration(cache)) {
       calibration = read_evaluation_rows(calibration_, model_, tokenizer_, spec, console.workers());
     }
-    Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
     CacheSamples samples;
     if (needs_calibration(cache)) samples = sample_cache(checkpoint.decoder, calibration.rows, {});
     const CacheFormat format = cache_format(cache, "--cache", std::move(samples));
@@ -195,7 +195,8 @@ class Generate final : public Command {
   std::filesystem::path model_;
   std::optional<std::filesystem::path> tokenizer_;
   std::vector<std::string> prompts_, stops_;
-  std::string path_ = "auto", dtype_ = "float32";
+  std::string path_ = "auto";
+  PlacementOptions model_options_;
   std::optional<std::string> cache_;
   EvaluationText calibration_;
   GenerateOptions options_;

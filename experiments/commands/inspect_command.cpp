@@ -5,6 +5,7 @@
 #include "experiments/cli/table.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_summary.h"
+#include "experiments/model/placement_options.h"
 
 namespace mla {
 namespace {
@@ -13,16 +14,18 @@ class Inspect final : public Command {
  public:
   void declare(OptionList& options) override {
     options.argument("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
-    options.add("dtype", dtype_, "TYPE", "number type of the cache, for bytes: " + dtype_choices());
+    model_options_.declare(options, "number type of the cache, for bytes");
   }
 
   ExitCode run(Console& console) override {
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
-    // Without a dtype weights stay views of the file, of which only headers are touched.
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = std::nullopt, .check_finite = false});
+    const Placement placement = model_options_.placement();
+    const at::ScalarType dtype = placement.compute;
+    // Weights stay views of the file, of which only headers are touched; the cache's buffers alone are made.
+    const Checkpoint checkpoint =
+        load_checkpoint(model_, {.placement = {.storage = std::nullopt}, .check_finite = false});
     const ModelSummary summary = summarize_model(checkpoint);
     print(summary, dtype, console.text());
-    const LayerBytes bytes = count(checkpoint.decoder, dtype);
+    const LayerBytes bytes = count(checkpoint.decoder, at::TensorOptions(dtype).device(placement.device));
     console.text() << "cache of " << kTokens << " tokens: " << grouped(bytes.predicted) << " bytes predicted, "
                    << grouped(bytes.counted) << " counted in buffers\n";
     Json report = to_json(summary, dtype);
@@ -37,14 +40,14 @@ class Inspect final : public Command {
     std::int64_t predicted = 0, counted = 0;
   };
   /// What the cache of one sequence would hold, and what its buffers do hold.
-  static LayerBytes count(const Decoder& decoder, at::ScalarType dtype) {
+  static LayerBytes count(const Decoder& decoder, const at::TensorOptions& like) {
     LayerBytes bytes;
     for (const LayerSpec& layer : decoder.spec().layers) {
       const std::vector<StreamShape> streams = layer.attention->streams();
-      bytes.predicted += kTokens * elements_per_token(streams) * static_cast<std::int64_t>(c10::elementSize(dtype));
-      LayerCache cache(streams, 1, at::TensorOptions(dtype));
+      bytes.predicted += kTokens * elements_per_token(streams) * static_cast<std::int64_t>(like.dtype().itemsize());
+      LayerCache cache(streams, 1, like);
       for (std::size_t i = 0; i < streams.size(); ++i) {
-        cache.push(i, at::zeros({1, streams[i].heads, kTokens, streams[i].width}, dtype));
+        cache.push(i, at::zeros({1, streams[i].heads, kTokens, streams[i].width}, like));
       }
       bytes.counted += cache.bytes();
     }
@@ -52,7 +55,7 @@ class Inspect final : public Command {
   }
 
   std::filesystem::path model_;
-  std::string dtype_ = "bfloat16";
+  PlacementOptions model_options_{.dtype = "bfloat16"};
 };
 
 const CommandRegistration<Inspect> kInspect(

@@ -4,6 +4,7 @@
 #include "core/attention/spec.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
+#include "core/device/placement.h"
 #include "core/low_rank/allocator.h"
 #include "core/low_rank/factorizer.h"
 #include "core/metrics/text_metric.h"
@@ -69,6 +70,12 @@ Kind prompts() {
   return kind;
 }
 
+Kind devices() {
+  Kind kind{"device", "\"device\" of a config, and --device: where a model stands and is computed", {}};
+  for (const KnownDevice& device : known_devices()) kind.strategies.push_back({device.name, device.description, {}});
+  return kind;
+}
+
 /// Every kind of strategy that a config or checkpoint can name.
 std::vector<Kind> all_kinds() {
   return {kind_of_strategies<Family>("model_type of a model's config.json"),
@@ -81,7 +88,8 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
           tasks(),
           forms(),
-          prompts()};
+          prompts(),
+          devices()};
 }
 
 /// A default as a table shows it: nested options have descriptions of their own elsewhere.
@@ -119,7 +127,8 @@ class List final : public Command {
   void declare(OptionList& options) override {
     options.argument(
         "kind", kind_, "KIND",
-        "only this kind: family, attention, pass, rope, low_rank, allocator, codec, text_metric, task, form, prompt");
+        "only this kind: family, attention, pass, rope, low_rank, allocator, codec, text_metric, task, form, prompt, "
+        "device");
   }
 
   ExitCode run(Console& console) override {

@@ -16,6 +16,7 @@
 #include "experiments/config/pretrain_config.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 
 namespace mla {
 namespace {
@@ -43,13 +44,14 @@ class Pretrain final : public Command {
   void declare(OptionList& options) override {
     options.argument("config", config_, "CONFIG", "JSON file: output, config (of the model), tokenizer, train, seed");
     options.add("set", set_, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
+    declare_device(options, device_, "cpu, or the config's");
   }
 
   bool shares_work() const override { return true; }
 
   ExitCode run(Console& console) override {
     install_interrupt_handler();
-    PretrainConfig config = read_pretrain_config(config_, set_);
+    PretrainConfig config = read_pretrain_config(config_, assignments());
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.spec());
     name_special_tokens(*tokenizer, config.config);
     const bool rows = config.train.in_rows();
@@ -63,6 +65,7 @@ class Pretrain final : public Command {
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
     Checkpoint model{first_weights(config), config.config, std::filesystem::absolute(config.tokenizer)};
+    model.decoder.move_to(Placement::in(at::kFloat, parse_device(config.device, "device")));
     const DataHashes hashes = data_hashes(config);
     const CellFolder folder(config.output, content_hash(config, hashes));
     CellTraining keeper(folder, "training", config.checkpoint_seconds);
@@ -85,6 +88,13 @@ class Pretrain final : public Command {
   }
 
  private:
+  std::vector<std::string> assignments() const {
+    std::vector<std::string> all = set_;
+    if (device_) parse_device(*device_, "--device");
+    if (device_) all.push_back("device=" + *device_);
+    return all;
+  }
+
   static Decoder first_weights(const PretrainConfig& config) {
     if (config.from.empty()) return initialize_decoder(config.spec(), config.seed, config.initializer_range());
     try {
@@ -130,6 +140,7 @@ class Pretrain final : public Command {
     record.provenance = provenance_of(console);
     record.provenance.seed = config.seed;
     record.provenance.threads = console.workers();
+    record.provenance.device = config.device;
     for (const auto& [role, hash] : hashes) record.provenance.data_hashes[role] = hash;
     record.seconds.emplace_back("train", report.seconds);
     append_series(report, record.training);
@@ -178,6 +189,7 @@ class Pretrain final : public Command {
 
   std::filesystem::path config_;
   std::vector<std::string> set_;
+  std::optional<std::string> device_;
 };
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model, from nothing or from another's weights",

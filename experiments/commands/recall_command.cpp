@@ -5,8 +5,8 @@
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
-#include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/tasks/distance_scores.h"
 #include "experiments/tasks/recall_scores.h"
 
@@ -27,16 +27,16 @@ class Recall final : public Command {
         "a .json file of these and the texts: {\"kind\": …, \"statement\": \" The number of {key} is {value}.\", …}");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add_count("batch-tokens", batch_tokens_, 1, "tokens of one forward pass, padding included");
-    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    model_options_.declare(options);
     options.add("output,o", output_, "FILE", "write the report with every item and its values to this .json file");
   }
 
   ExitCode run(Console& console) override {
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const Placement placement = model_options_.placement();
     const RecallOptions recall_options = read_options();
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, load_spec(model_));
     const RecallTask task = make_recall_task(recall_options, *tokenizer, console.workers());
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
     const RecallResult result = ask(checkpoint.decoder, task);
     Json metrics = Json::object();
     for (const ScoreRecord& score : recall_scores("source", "recall", task, result))
@@ -125,7 +125,7 @@ class Recall final : public Command {
   std::optional<std::int64_t> items_, seed_;
   std::optional<std::filesystem::path> file_, tokenizer_, output_;
   std::int64_t batch_tokens_ = 8192;
-  std::string dtype_ = "float32";
+  PlacementOptions model_options_;
 };
 
 const CommandRegistration<Recall> kRecall(

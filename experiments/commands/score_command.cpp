@@ -2,7 +2,7 @@
 #include "core/base/progress.h"
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
-#include "experiments/model/dtype.h"
+#include "experiments/model/placement_options.h"
 #include "experiments/tasks/scoring.h"
 
 namespace mla {
@@ -16,13 +16,13 @@ class Score final : public Command {
                     "{\"ids\": [[…], …], \"last\": 4, \"greedy_tokens\": 16}; the last two are optional");
     options.add("output,o", output_, "FILE",
                 "{\"nll\": [[…]], \"last_logits\": [[[…]]], \"greedy\": [[…]]} goes here; -: standard output");
-    options.add("dtype", dtype_, "TYPE", "number type of the arithmetic: " + dtype_choices());
+    model_options_.declare(options);
   }
 
   ExitCode run(Console& console) override {
-    const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
+    const Placement placement = model_options_.placement();
     const ScoreRequest request = read_score_request(ids_.string(), load_spec(model_).vocabulary);
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = dtype});
+    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
     const ScoreResult result = score(checkpoint.decoder, request);
     const Json json = {{"nll", result.nll}, {"last_logits", result.last_logits}, {"greedy", result.greedy}};
     if (output_ == "-") {
@@ -30,8 +30,9 @@ class Score final : public Command {
       return ExitCode::kDone;
     }
     write_json(output_, json, -1);
-    console.text() << request.ids.size() << " rows scored in " << dtype_ << " arithmetic: " << output_ << '\n';
-    console.report({{"output", output_}, {"rows", request.ids.size()}, {"dtype", dtype_}});
+    console.text() << request.ids.size() << " rows scored in " << model_options_.dtype << " arithmetic: " << output_
+                   << '\n';
+    console.report({{"output", output_}, {"rows", request.ids.size()}, {"dtype", model_options_.dtype}});
     return ExitCode::kDone;
   }
 
@@ -46,7 +47,8 @@ class Score final : public Command {
   }
 
   std::filesystem::path model_, ids_;
-  std::string output_ = "-", dtype_ = "float64";
+  std::string output_ = "-";
+  PlacementOptions model_options_{.dtype = "float64"};
 };
 
 const CommandRegistration<Score> kScore(

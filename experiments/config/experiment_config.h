@@ -10,6 +10,7 @@
 
 #include "core/base/identity.h"
 #include "core/base/json.h"
+#include "core/device/placement.h"
 #include "core/train/trainer.h"
 #include "experiments/cache/cached_decoding.h"
 #include "experiments/data/token_data.h"
@@ -98,6 +99,7 @@ struct ExperimentConfig {
   std::string name;
   std::string description;
   ModelConfig model;
+  std::string device = "cpu";
   std::optional<DataOptions> calibration;
   Json compress = Json::array();
   std::string arithmetic = "float32";
@@ -120,6 +122,7 @@ struct ExperimentConfig {
     visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
     visit("description", self.description, "for people");
     visit("model", self.model, "the source model");
+    visit("device", self.device, "where models stand and are computed: cpu");
     visit("calibration", self.calibration, "data for statistics, where a strategy needs them");
     visit("compress", self.compress, "passes in order: [{\"name\": …}]; empty: the source model as it is");
     visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
@@ -133,6 +136,9 @@ struct ExperimentConfig {
     visit("seed", self.seed, "of all random streams");
     visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
   }
+
+  /// Where the source model and all that is made of it stand, in float32.
+  Placement placement() const { return Placement::in(at::kFloat, parse_device(device, "device")); }
 
   /// All that is trained on, with the config path of each.
   std::vector<std::pair<std::string, const TrainConfig*>> trainings() const;

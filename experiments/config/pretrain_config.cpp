@@ -12,6 +12,7 @@ void PretrainConfig::validate() const {
   if (output.empty()) throw ConfigError("output: name a folder for the model");
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
   parse_dtype(dtype, "dtype");
+  parse_device(device, "device");
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");

@@ -17,7 +17,7 @@ struct PretrainConfig {
   Json config = Json::object();
   std::string from;
   std::string tokenizer;
-  std::string dtype = "float32";
+  std::string dtype = "float32", device = "cpu";
   TrainConfig train;
   std::uint64_t seed = 0;
   double checkpoint_seconds = 60;
@@ -37,6 +37,7 @@ struct PretrainConfig {
           "2305.13245); empty: random weights");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
     visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
+    visit("device", self.device, "where the model is trained: cpu");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");
     visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");

@@ -135,6 +135,8 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   plan.name = std::move(cell.name);
   plan.config = std::move(cell.config);
   plan.overrides = std::move(cell.overrides);
+  if (plan.overrides.contains("device"))
+    throw ConfigError("grid.device: all cells run on one device; state it once, as \"device\" or --device");
   plan.expanded = plan.config;
   expand_environment(plan.expanded);
   read_fields(plan.expanded, "", plan.options);
@@ -185,6 +187,10 @@ Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides
   Json config = resolve_config(file);
   for (const std::string& assignment : overrides.set) apply_set(config, assignment);
   for (const std::string& assignment : overrides.grid) add_grid(config, assignment);
+  if (overrides.device) {
+    parse_device(*overrides.device, "--device");
+    config["device"] = *overrides.device;
+  }
   return config;
 }
 

@@ -82,11 +82,12 @@ class Counter {
 // Passes of twice the length until one takes long enough. The first one starts threads and is not counted.
 double forward_rate(const Decoder& decoder) {
   const c10::InferenceMode inference;
-  decoder.forward(at::zeros({1, 1}, at::kLong));
+  const at::TensorOptions like = decoder.options().dtype(at::kLong);
+  decoder.forward(at::zeros({1, 1}, like));
   for (std::int64_t tokens = 16;; tokens *= 2) {
     const std::int64_t length = std::min(tokens, decoder.spec().max_positions),
                        rows = std::max<std::int64_t>(1, tokens / length);
-    const at::Tensor ids = at::zeros({rows, length}, at::kLong);
+    const at::Tensor ids = at::zeros({rows, length}, like);
     const auto start = std::chrono::steady_clock::now();
     decoder.forward(ids);
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;

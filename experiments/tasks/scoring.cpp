@@ -48,7 +48,7 @@ void score_batch(const Decoder& decoder, const ScoreRequest& request, const std:
                  ScoreResult& result) {
   TokenIds rows;
   for (const std::size_t row : batch) rows.push_back(request.ids[row]);
-  const at::Tensor ids = ids_tensor(rows).to(decoder.embedding.device());
+  const at::Tensor ids = ids_tensor(rows).to(decoder.device());
   const std::int64_t length = ids.size(1), last = std::min(request.last, length);
   const at::Tensor hidden = decoder.hidden_states(ids);
   const at::Tensor nll = target_nll(decoder, hidden.narrow(1, 0, length - 1), ids.narrow(1, 1, length - 1));

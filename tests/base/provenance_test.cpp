@@ -23,6 +23,7 @@ TEST(Provenance, SaysWhatIsKnown) {
   EXPECT_GT(provenance.threads, 0);
   EXPECT_EQ(provenance.numerics_version, kNumericsVersion);
   EXPECT_EQ(Provenance{}.numerics_version, 1) << "of records that do not say it";
+  EXPECT_EQ(Provenance{}.device, "cpu") << "likewise";
   EXPECT_FALSE(provenance.host.empty());
   EXPECT_FALSE(provenance.cpu.empty());
 }

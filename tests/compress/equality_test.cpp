@@ -290,8 +290,7 @@ TEST_P(Equality, SavedAndLoadedIsTheSame) {
       mha2mla({{"name", "two_norm"}, {"pairs", 1}}, {{"name", qk_norm() ? "value_svd" : "split_svd"}, {"d_kv", 4}}));
   const test::TemporaryFolder folder;
   save_checkpoint(checkpoint, folder.path());
-  LoadOptions options;
-  options.dtype = at::kDouble;
+  const LoadOptions options{.placement = Placement::in(at::kDouble)};
   const Checkpoint loaded = load_checkpoint(folder.path(), options);
   EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), checkpoint.decoder.forward(ids)));
   EXPECT_EQ(loaded.decoder.spec(), checkpoint.decoder.spec());
@@ -323,8 +322,7 @@ TEST(EqualityAcrossModels, RepeatingKvHeadsWithHalfTheWidthChangesNothing) {
                                    .reshape({few.heads * few.head_dim, -1})
                              : tensor;
   });
-  LoadOptions options;
-  options.dtype = at::kDouble;
+  const LoadOptions options{.placement = Placement::in(at::kDouble)};
   const Decoder repeated = build_decoder(spec, weights, "repeated", options);
   const at::Tensor ids = test::random_ids(spec, 2, kLength);
   ASSERT_LT(test::largest_difference(grouped.forward(ids), repeated.forward(ids)), kEqualityDoubleTolerance);

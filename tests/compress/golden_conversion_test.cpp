@@ -42,8 +42,7 @@ class GoldenConversion : public testing::TestWithParam<std::string> {
            (GetParam() == "llama-mha" ? "data/conformance/families/llama-mha" : "data/weights/tinystories-656k");
   }
   static Checkpoint load() {
-    LoadOptions options;
-    options.dtype = at::kDouble;
+    const LoadOptions options{.placement = Placement::in(at::kDouble)};
     return load_checkpoint(model_folder(), options);
   }
   static Statistics statistics(const Decoder& decoder, const Json& golden) {

@@ -91,7 +91,7 @@ TEST_P(MergeLayers, IsSavedLoadedAndConvertedAfterwards) {
   EXPECT_EQ(cached_elements(report.after) * 2, cached_elements(report.before));
   const test::TemporaryFolder folder;
   save_checkpoint(checkpoint, folder / "merged");
-  Checkpoint loaded = load_checkpoint(folder / "merged", {.dtype = at::kDouble});
+  Checkpoint loaded = load_checkpoint(folder / "merged", {.placement = Placement::in(at::kDouble)});
   EXPECT_EQ(loaded.decoder.spec(), report.after);
   EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), checkpoint.decoder.forward(ids)));
   const bool qk_norm = spec.attention(0).heads()->qk_norm;
@@ -108,7 +108,7 @@ TEST_P(MergeLayers, IsSavedLoadedAndConvertedAfterwards) {
   loaded.decoder.forward_cached(ids, cache);
   EXPECT_EQ(cache.bytes(), 2 * 14 * cached_elements(converted.after) * static_cast<std::int64_t>(sizeof(double)));
   save_checkpoint(loaded, folder / "converted");
-  const Checkpoint again = load_checkpoint(folder / "converted", {.dtype = at::kDouble});
+  const Checkpoint again = load_checkpoint(folder / "converted", {.placement = Placement::in(at::kDouble)});
   EXPECT_EQ(again.decoder.spec(), converted.after);
   EXPECT_TRUE(at::equal(again.decoder.forward(ids), loaded.decoder.forward(ids)));
 }

@@ -117,7 +117,7 @@ TEST_P(AttentionContract, SavedAndLoadedIsTheSame) {
   const at::NoGradGuard no_grad;
   const test::TemporaryFolder folder;
   save_checkpoint({decoder.clone(), make_config(spec), {}}, folder.path());
-  const Checkpoint loaded = load_checkpoint(folder.path(), {.dtype = at::kDouble});
+  const Checkpoint loaded = load_checkpoint(folder.path(), {.placement = Placement::in(at::kDouble)});
   EXPECT_EQ(loaded.decoder.spec(), spec);
   EXPECT_EQ(load_spec(folder.path()), spec);
   EXPECT_TRUE(at::equal(loaded.decoder.hidden_states(ids), decoder.hidden_states(ids)));

@@ -27,8 +27,7 @@ constexpr double kStoriesTolerance = 6e-7;     // the stored means have six deci
 constexpr double kPerplexityTolerance = 2e-6;  // relative, float32 against float32
 
 Decoder load(const std::string& path, at::ScalarType dtype) {
-  LoadOptions options;
-  options.dtype = dtype;
+  const LoadOptions options{.placement = Placement::in(dtype)};
   return load_checkpoint(test::shared_folder() / path, options).decoder;
 }
 

@@ -52,8 +52,7 @@ TEST_P(SavedModel, LoadsWithTheSameLogits) {
   const TemporaryFolder folder;
   const Checkpoint saved = test::tiny_checkpoint(GetParam());
   save_checkpoint(saved, folder.path());
-  LoadOptions options;
-  options.dtype = at::kDouble;
+  const LoadOptions options{.placement = Placement::in(at::kDouble)};
   const Checkpoint loaded = load_checkpoint(folder.path(), options);
   const at::Tensor ids = test::random_ids(saved.decoder.spec(), 2, 20);
   EXPECT_TRUE(at::equal(saved.decoder.forward(ids), loaded.decoder.forward(ids)));
@@ -64,8 +63,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SavedModel, testing::ValuesIn(test::tiny_kinds()
 TEST(Checkpoint, ViewsOfTheFileGiveTheSameLogitsAsCopies) {
   const TemporaryFolder folder;
   save_checkpoint(test::tiny_checkpoint("gqa", at::kBFloat16), folder.path());
-  LoadOptions mapped;
-  mapped.dtype.reset();
+  const LoadOptions mapped{.placement = {.storage = std::nullopt}};
   const Checkpoint views = load_checkpoint(folder.path(), mapped), copies = load_checkpoint(folder.path());
   EXPECT_EQ(views.decoder.embedding.scalar_type(), at::kBFloat16);
   const at::Tensor ids = test::random_ids(copies.decoder.spec(), 1, 12);
@@ -81,8 +79,7 @@ TEST(Checkpoint, ATiedMatrixMayStandUnderEitherName) {
     node.key() = "lm_head.weight";
     weights.insert(std::move(node));
   });
-  LoadOptions options;
-  options.dtype = at::kDouble;
+  const LoadOptions options{.placement = Placement::in(at::kDouble)};
   const at::Tensor ids = test::random_ids(saved.decoder.spec(), 1, 9);
   EXPECT_TRUE(at::equal(load_checkpoint(folder.path(), options).decoder.forward(ids), saved.decoder.forward(ids)));
 }

@@ -29,8 +29,7 @@ TEST_P(FamilyGolden, LogitsMatch) {
   const std::string folder = "data/conformance/families/" + name;
   MLA_NEEDS_SHARED(folder);
   const Json golden = read_json(test::shared_folder() / folder / "golden.json");
-  LoadOptions options;
-  options.dtype = dtype;
+  const LoadOptions options{.placement = Placement::in(dtype)};
   const Checkpoint checkpoint = load_checkpoint(test::shared_folder() / folder, options);
   EXPECT_EQ(checkpoint.decoder.parameter_count(), golden["parameters"].get<std::int64_t>());
   EXPECT_EQ(count_parameters(checkpoint.decoder.spec()).total(), checkpoint.decoder.parameter_count());

@@ -144,7 +144,7 @@ TEST(ModelConfigFormat, ModelsOfTheFirstFormatReadAsTheyDid) {
   for (const char* model : {"llama_joint", "qwen3_value"}) {
     SCOPED_TRACE(model);
     const auto folder = std::filesystem::path(MLA_SOURCE_DIR) / "tests/model/version_1" / model;
-    const Checkpoint loaded = load_checkpoint(folder, {.dtype = at::kDouble});
+    const Checkpoint loaded = load_checkpoint(folder, {.placement = Placement::in(at::kDouble)});
     EXPECT_EQ(loaded.decoder.spec().attention(1).kind(), "latent");
     EXPECT_EQ(loaded.decoder.parameter_count(), count_parameters(loaded.decoder.spec()).total());
     const Json scores = read_json(folder / "scores.json");
@@ -156,7 +156,8 @@ TEST(ModelConfigFormat, ModelsOfTheFirstFormatReadAsTheyDid) {
     }
     const test::TemporaryFolder again;
     save_checkpoint(loaded, again.path());
-    EXPECT_EQ(load_checkpoint(again.path(), {.dtype = at::kDouble}).decoder.spec(), loaded.decoder.spec());
+    EXPECT_EQ(load_checkpoint(again.path(), {.placement = Placement::in(at::kDouble)}).decoder.spec(),
+              loaded.decoder.spec());
   }
 }
 

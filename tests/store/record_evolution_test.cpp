@@ -101,6 +101,7 @@ TEST_F(Evolution, FieldsOfLaterProgramsMayBeMissing) {
                              {"/", "cache"},
                              {"/", "training"},
                              {"/provenance", "numerics_version"},
+                             {"/provenance", "device"},
                              {"/provenance", "libraries"},
                              {"/provenance", "cpu"},
                              {"/training", "gradient_norm"},
@@ -175,6 +176,7 @@ TEST(EvolutionOfFiles, ACellOfTheFirstVersionKeepsAllItHas) {
   EXPECT_EQ(record.head.status, RunStatus::kComplete);
   EXPECT_EQ(record.config["compress"][0]["low_rank"]["d_kv"], 8);
   EXPECT_EQ(record.provenance.numerics_version, 1);
+  EXPECT_EQ(record.provenance.device, "cpu");
   EXPECT_FALSE(record.provenance.data_hashes.empty());
   EXPECT_EQ(record.compression.size(), 4u);
   EXPECT_EQ(record.training.step, (std::vector<std::int64_t>{0, 1}));

@@ -22,6 +22,7 @@ inline std::string spelling_of(const std::string& name) {
       {"separator", {"documents"}},
       {"new-tokens", {"tokens", "max-tokens", "max-new-tokens"}},
       {"dtype", {"arithmetic", "precision"}},
+      {"device", {"accelerator", "hardware", "gpu", "device-name"}},
       {"only", {"case", "run", "select", "filter"}},
       {"tokenizer", {"vocab"}},
       {"seed", {"random-seed"}},
@@ -42,7 +43,8 @@ inline void expect_one_spelling(const std::string& command, const std::string& h
   const std::regex option(R"(\n  (-\w \[ )?--([a-z0-9-]+)( \])?( \S+)?)");
   // The short form, or what stands for the value.
   const std::map<std::string, std::string> forms = {{"output", "-o [ "},    {"help", "-h [ "},  {"model", " MODEL"},
-                                                    {"tokenizer", " PATH"}, {"dtype", " TYPE"}, {"max-…", " N"}};
+                                                    {"tokenizer", " PATH"}, {"dtype", " TYPE"}, {"device", " DEVICE"},
+                                                    {"max-…", " N"}};
   std::size_t found = 0;
   for (std::sregex_iterator each(help.begin(), help.end(), option), end; each != end; ++each, ++found) {
     const std::string short_form = (*each)[1], name = (*each)[2], value = (*each)[4];

@@ -79,8 +79,7 @@ UniformModel tiny_model(const std::string& kind) {
 ModelSpec tiny_spec(const std::string& kind) { return tiny_model(kind).spec(); }
 
 Decoder tiny_decoder(const ModelSpec& spec, at::ScalarType dtype, std::uint64_t seed) {
-  LoadOptions options;
-  options.dtype = dtype;
+  const LoadOptions options{.placement = Placement::in(dtype)};
   return build_decoder(spec, random_weights(spec, seed), "tiny model", options);
 }
 

@@ -74,6 +74,7 @@ TEST(Bench, MeasuresEveryCellAndRecordsIt) {
                     ("model=" + cell["model"].get<std::string>() + "," + cell["cell"].get<std::string>() + ".h5"));
     EXPECT_EQ(record.overrides["batch"], batch);
     EXPECT_EQ(record.provenance.numerics_version, kNumericsVersion);
+    EXPECT_EQ(record.provenance.device, "cpu");
     for (const char* library : {"libtorch", "hdf5", "openmp", "libtorch_instruction_set", "kernels_instruction_set"}) {
       const std::string version = record.provenance.libraries.value(library, "");
       EXPECT_TRUE(!version.empty() && version != "none") << library;

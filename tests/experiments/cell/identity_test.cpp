@@ -242,7 +242,8 @@ TEST(Identity, WhatIsSpelledOutIsTheSameAsTheDefault) {
     return identity_of_fields(config);
   };
   EXPECT_EQ(identity("{}"), Json::object());
-  EXPECT_EQ(identity(R"({"seed": 0, "arithmetic": "float32", "evaluate": []})"), Json::object());
+  EXPECT_EQ(identity(R"({"seed": 0, "arithmetic": "float32", "device": "cpu", "evaluate": []})"), Json::object());
+  EXPECT_NE(identity(R"({"device": "another"})"), identity("{}"));
   EXPECT_EQ(identity(R"({"compress": [{"name": "mha2mla"}]})"),
             identity(R"({"compress": [{"low_rank": {"name": "joint_svd"}, "name": "mha2mla"}]})"));
   EXPECT_NE(identity(R"({"compress": [{"name": "mha2mla"}]})"),

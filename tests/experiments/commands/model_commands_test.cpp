@@ -34,7 +34,9 @@ class ModelCommands : public testing::Test {
   }
   static void TearDownTestSuite() { delete folder_; }
   static std::string model() { return (*folder_ / "model").string(); }
-  static Decoder decoder(at::ScalarType dtype) { return load_checkpoint(model(), {.dtype = dtype}).decoder; }
+  static Decoder decoder(at::ScalarType dtype) {
+    return load_checkpoint(model(), {.placement = Placement::in(dtype)}).decoder;
+  }
 
   static test::TemporaryFolder* folder_;
 };
@@ -206,8 +208,9 @@ TEST_F(ModelCommands, GenerateContinuesABatchAsSinglePrompts) {
                         "1.2", "--json"})
         .json();
   };
-  const auto result = run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--new-tokens",
-                                   "9", "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
+  const auto result =
+      run_program({"generate", "--model", model(), "--prompt", "ab", "--prompt", "a ba ab", "--new-tokens", "9",
+                   "--repetition-penalty", "1.2", "--prefill-chunk", "2", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json report = result.json();
   ASSERT_EQ(report["sequences"].size(), 2);

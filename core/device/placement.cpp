@@ -1,0 +1,41 @@
+#include "core/device/placement.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+
+namespace mla {
+namespace {
+
+/// Kinds of devices that LibTorch has names for, and this build no code.
+constexpr std::array<const char*, 6> kElsewhere = {"cuda", "hip", "mps", "xpu", "hpu", "mtia"};
+
+std::vector<std::string> device_names() {
+  std::vector<std::string> names;
+  for (const KnownDevice& device : known_devices()) names.push_back(device.name);
+  return names;
+}
+
+}  // namespace
+
+std::vector<KnownDevice> known_devices() { return {{"cpu", "this machine's processors and their memory"}}; }
+
+at::Device parse_device(const std::string& name, const std::string& path) {
+  const std::vector<std::string> names = device_names();
+  if (std::find(names.begin(), names.end(), name) != names.end()) return at::Device(name);
+  const std::string kind = name.substr(0, name.find(':'));
+  if (std::find(kElsewhere.begin(), kElsewhere.end(), kind) != kElsewhere.end()) {
+    throw ConfigError(cat(path, " = ", name, ": this build computes on processors alone; known: ", join(names)));
+  }
+  throw ConfigError(cat(path, ": ", unknown_name(name, names)));
+}
+
+std::string device_choices() {
+  std::string all;
+  for (const std::string& name : device_names()) all += (all.empty() ? "" : " | ") + name;
+  return all;
+}
+
+}  // namespace mla

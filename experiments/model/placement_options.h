@@ -1,0 +1,30 @@
+// --dtype and --device of the commands that load a model.
+#pragma once
+
+#include <string>
+
+#include "core/cli/options.h"
+#include "core/device/placement.h"
+
+namespace mla {
+
+struct PlacementOptions {
+  std::string dtype = "float32", device = "cpu";
+
+  /// `types`: what is of that number type.
+  void declare(OptionList& options, const std::string& types = "number type of the arithmetic");
+
+  /// Throws ConfigError naming the option.
+  Placement placement() const;
+};
+
+/// --device alone, where a config may say it too or there is one number type; `target` is std::string, or std::optional
+/// of it.
+template <class T>
+void declare_device(OptionList& options, T& target, const std::string& otherwise = "") {
+  options.add("device", target, "DEVICE",
+              cat("where the model stands and is computed: ", device_choices(),
+                  otherwise.empty() ? "" : "; default: ", otherwise));
+}
+
+}  // namespace mla
