@@ -92,15 +92,27 @@ std::optional<double> quantized_bytes_per_token(const Observation& observation) 
   return {};
 }
 
+/// What was counted of a stage; null: nothing.
+const CacheRecord* counted_in(const Observation& observation) {
+  for (const CacheRecord& cache : observation.record->outline.cache) {
+    if (cache.stage == observation.stage && cache.tokens > 0) return &cache;
+  }
+  return nullptr;
+}
+
 /// Bytes per token of a stage's cache, as counted in its buffers.
 std::optional<double> bytes_per_token(const Observation& observation) {
   if (const auto quantized = quantized_bytes_per_token(observation)) return quantized;
-  const auto& caches = observation.record->outline.cache;
-  const auto found = std::find_if(caches.begin(), caches.end(), [&](const CacheRecord& cache) {
-    return cache.stage == observation.stage && cache.tokens > 0;
-  });
-  if (found == caches.end()) return {};
-  return static_cast<double>(found->counted_bytes) / static_cast<double>(found->tokens);
+  const CacheRecord* counted = counted_in(observation);
+  if (!counted) return {};
+  return static_cast<double>(counted->counted_bytes) / static_cast<double>(counted->tokens);
+}
+
+/// Bytes of a stage's weights; records of older programs do not tell.
+std::optional<double> weight_bytes(const Observation& observation) {
+  const CacheRecord* counted = counted_in(observation);
+  if (!counted || !counted->counted_weight_bytes) return {};
+  return static_cast<double>(*counted->counted_weight_bytes);
 }
 
 std::optional<double> seconds_of(const RecordOutline& record, const std::string& stage) {
@@ -286,6 +298,7 @@ Json dimension(const Observation& observation, const std::string& name) {
 const std::vector<DimensionName>& run_numbers() {
   static const std::vector<DimensionName> names = {
       {"bytes_per_token", "of the stage's cache, counted in its buffers"},
+      {"weight_bytes", "of the stage's model, counted in its buffers"},
       {"cached_elements", "cached per token, all layers"},
       {"saved_percent", "saved of the cache's bytes as counted, or else of its elements"},
       {"nominal_saved_percent", "as the paper counts: elements times bits of a code, against 16 bits"},
@@ -308,6 +321,7 @@ const std::vector<DimensionName>& run_numbers() {
 std::optional<double> run_number(const Observation& observation, const std::string& name) {
   const RecordOutline& record = observation.record->outline;
   if (name == "bytes_per_token") return bytes_per_token(observation);
+  if (name == "weight_bytes") return weight_bytes(observation);
   if (name == "saved_percent") return saved_percent(observation);
   if (name == "nominal_saved_percent") return nominal_saved_percent(observation);
   if (name == "seconds" || name.starts_with("seconds."))

@@ -105,7 +105,8 @@ class LatentAttention final : public Attention {
   std::unique_ptr<Attention> clone() const override;
 
   /// How W_uk and W_uv are taken into queries and outputs when decoding: multiplied at each step, or once into the
-  /// query and output projections, which grow or shrink by latent width / head width; kAuto: what reads fewer weights.
+  /// query and output projections, which grow or shrink by latent width / head width; kAuto: what reads fewer weights,
+  /// and at each step where the projection is not dense.
   enum class Absorption { kAuto, kEachStep, kOnce };
   /// Chooses for the steps to come, and multiplies where that is to be done once. Weights must not change afterwards.
   void prepare_decode(Absorption absorption);

@@ -22,13 +22,16 @@ void LatentAttention::prepare_decode(Absorption absorption) {
   absorbing_query_ = absorbing_output_ = {};
   const std::int64_t heads = heads_.heads, kv_heads = heads_.kv_heads, hidden = frame_.hidden, group = heads_.group(),
                      rope = layout_.rope_width(), content = layout_.content_width;
-  const auto once = [&](std::int64_t head_width, std::int64_t latent_width) {
-    const std::int64_t each = heads * head_width * hidden + kv_heads * head_width * latent_width;
-    return absorption == Absorption::kOnce || (absorption == Absorption::kAuto && heads * latent_width * hidden < each);
+  const auto once = [&](const Linear& map, std::int64_t head_width, std::int64_t latent_width) {
+    if (absorption != Absorption::kAuto) return absorption == Absorption::kOnce;
+    // A product would be dense: more to read than the codes that it is made of.
+    if (map.storage()) return false;
+    return heads * latent_width * hidden < heads * head_width * hidden + kv_heads * head_width * latent_width;
   };
   const auto exact = [](const at::Tensor& tensor) { return tensor.detach().to(at::kDouble); };
   // [kv_heads, 1 or group, a, b] x [kv_heads, group, b, c], in float64: rounded once.
-  if (layout_.key_up && content > 0 && !weights_.query_norm.defined() && once(content, layout_.key.width)) {
+  if (layout_.key_up && content > 0 && !weights_.query_norm.defined() &&
+      once(weights_.query, content, layout_.key.width)) {
     const at::ScalarType dtype = weights_.query.scalar_type();
     const at::Tensor up = exact(weights_.key_up.to_dense()).view({kv_heads, 1, content, layout_.key.width});
     const auto absorb = [&](const at::Tensor& rows) {
@@ -39,7 +42,7 @@ void LatentAttention::prepare_decode(Absorption absorption) {
     const at::Tensor& bias = weights_.query.bias();
     absorbing_query_ = {absorb(weights_.query.to_dense()), bias.defined() ? absorb(bias).squeeze(1) : bias};
   }
-  if (layout_.value_up && once(layout_.value_width, layout_.value.width)) {
+  if (layout_.value_up && once(weights_.output, layout_.value_width, layout_.value.width)) {
     const at::ScalarType dtype = weights_.output.scalar_type();
     const at::Tensor out = exact(weights_.output.to_dense());
     const at::Tensor up =

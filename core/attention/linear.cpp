@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/ops/thin_linear.h"
 
 namespace mla {
@@ -12,45 +13,97 @@ at::Tensor matching(const at::Tensor& tensor, const at::Tensor& x) {
   return tensor.scalar_type() == x.scalar_type() ? tensor : tensor.to(x.scalar_type());
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const {
-  return linear_rows(x, matrix_for(x), bias_.defined() ? matching(bias_, x) : bias_);
+Linear::Linear(std::shared_ptr<const WeightStorage> storage, MatrixShape shape, std::vector<at::Tensor> parts,
+               at::Tensor bias)
+    : bias_(std::move(bias)), storage_(std::move(storage)), shape_(shape), parts_(std::move(parts)) {
+  const std::vector<StoredPart> stated = storage_->parts(shape_);
+  expects(stated.size() == parts_.size(), "a stored matrix has the parts that its storage states");
+  for (std::size_t i = 0; i < stated.size(); ++i) {
+    expects(parts_[i].sizes() == at::IntArrayRef(stated[i].shape), "the parts of a stored matrix have stated shapes");
+    expects(!stated[i].type || parts_[i].scalar_type() == *stated[i].type, "and stated types");
+  }
 }
 
-at::Tensor Linear::matrix_for(const at::Tensor& x) const { return matching(weight_, x); }
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  const at::Tensor bias = bias_.defined() ? matching(bias_, x) : bias_;
+  if (!is_factored()) return linear_rows(x, matrix_for(x), bias);
+  const at::Tensor y = storage_->multiply(parts_, x);
+  return bias.defined() ? y + bias : y;
+}
 
-at::Tensor Linear::rows_at(const at::Tensor& ids) const { return at::embedding(weight_, ids); }
+at::Tensor Linear::rows_at(const at::Tensor& ids) const {
+  if (!storage_) return at::embedding(weight_, ids);
+  std::vector<std::int64_t> sizes = ids.sizes().vec();
+  sizes.push_back(shape_.columns);
+  return storage_->rows(parts_, shape_, ids.flatten()).view(sizes);
+}
+
+at::ScalarType Linear::scalar_type() const {
+  if (!storage_) return weight_.scalar_type();
+  return is_factored() ? parts_.front().scalar_type() : at::kFloat;
+}
 
 std::int64_t Linear::parameters() const {
-  return (weight_.defined() ? weight_.numel() : 0) + (bias_.defined() ? bias_.numel() : 0);
+  std::int64_t count = bias_.defined() ? bias_.numel() : 0;
+  if (weight_.defined()) count += weight_.numel();
+  if (storage_ && !is_factored()) count += shape_.rows * shape_.columns;
+  for (const at::Tensor& part : parts_) count += is_factored() ? part.numel() : 0;
+  return count;
+}
+
+std::int64_t Linear::bytes() const {
+  std::int64_t bytes = 0;
+  const_cast<Linear*>(this)->visit_stored(
+      "", [&](const std::string&, at::Tensor& tensor) { bytes += static_cast<std::int64_t>(tensor.nbytes()); });
+  return bytes;
 }
 
 void Linear::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  if (!storage_ || is_factored()) return visit_stored(name, visit);
+  if (bias_.defined()) visit(name + ".bias", bias_);
+}
+
+void Linear::visit_stored(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
   if (weight_.defined()) visit(name + ".weight", weight_);
+  if (storage_) {
+    const std::vector<StoredPart> stated = storage_->parts(shape_);
+    for (std::size_t i = 0; i < parts_.size(); ++i) visit(name + "." + stated[i].name, parts_[i]);
+  }
   if (bias_.defined()) visit(name + ".bias", bias_);
 }
 
 Linear Linear::clone() const {
   const auto copy = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.detach().clone() : tensor; };
-  return {copy(weight_), copy(bias_)};
+  if (!storage_) return {copy(weight_), copy(bias_)};
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& part : parts_) parts.push_back(copy(part));
+  return {storage_, shape_, std::move(parts), copy(bias_)};
 }
 
 std::vector<at::Tensor> project_together(const std::vector<const Linear*>& maps, const at::Tensor& x) {
   std::vector<at::Tensor> weights, outs;
-  for (const Linear* map : maps) weights.push_back(map->matrix_for(x));
-  const auto serves = [&](const at::Tensor& weight) { return thin_linear_serves(x, weight); };
-  if (std::all_of(weights.begin(), weights.end(), serves)) {
-    outs = thin_linears(x, weights);
-    for (std::size_t i = 0; i < outs.size(); ++i) {
-      if (maps[i]->bias().defined()) outs[i].add_(matching(maps[i]->bias(), x));
+  for (const Linear* map : maps) weights.push_back(map->is_factored() ? at::Tensor() : map->matrix_for(x));
+  const auto serves = [&](const at::Tensor& weight) { return weight.defined() && thin_linear_serves(x, weight); };
+  const bool together = std::all_of(weights.begin(), weights.end(), serves);
+  if (together) outs = thin_linears(x, weights);
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    const at::Tensor& given = maps[i]->bias();
+    const at::Tensor bias = given.defined() ? matching(given, x) : given;
+    if (!together) {
+      outs.push_back(weights[i].defined() ? linear_rows(x, weights[i], bias) : (*maps[i])(x));
+    } else if (bias.defined()) {
+      outs[i].add_(bias);
     }
-  } else {
-    for (const Linear* map : maps) outs.push_back((*map)(x));
   }
   return outs;
 }
 
 WeightVisitor each_parameter(const std::function<void(const std::string&, at::Tensor&)>& visit) {
   return {[visit](const std::string& name, Linear& map) { map.visit(name, visit); }, visit};
+}
+
+WeightVisitor each_stored(const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  return {[visit](const std::string& name, Linear& map) { map.visit_stored(name, visit); }, visit};
 }
 
 Linear LayerWeights::map(const std::string& name) {

@@ -79,6 +79,7 @@ void RopeStep::check(const ModelSpec& spec) const {
 }
 
 LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
+  expect_dense(spec, layer, "self_attn.", path_);
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const HeadGeometry geometry = head_geometry(spec, heads);
   const RotationShape shape = rotation_->shape(layer, geometry);
@@ -128,6 +129,7 @@ void LowRankStep::check(const ModelSpec& partial) const {
   std::optional<FactorGeometry> last;
   for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
     if (!has_partial_rope(partial.attention(layer))) continue;
+    expect_dense(partial, layer, "self_attn.", path_);
     if (partial.attention(layer).heads()->qk_norm && factorizer_->compresses_keys()) {
       throw ConfigError(
           cat(path_, ".name = ", name_, ": ", partial.family,

@@ -10,6 +10,8 @@ void expect_as_planned(const ModelSpec& planned, const Decoder& decoder, bool me
   for (std::int64_t i = 0; i < spec.layer_count(); ++i) {
     const auto where = [&](const char* what) { return cat("layer ", i, ": ", what, " as planned"); };
     expects(planned.attention(i).kind() == spec.attention(i).kind(), where("a kind of attention"));
+    expects(planned.layers[static_cast<std::size_t>(i)].storage == spec.layers[static_cast<std::size_t>(i)].storage,
+            where("storage of linear maps"));
     if (measured) continue;
     expects(planned.attention(i).streams() == spec.attention(i).streams(), where("cached streams"));
     expects(planned.attention(i).parameters(planned) == spec.attention(i).parameters(spec), where("tensors"));
@@ -17,6 +19,9 @@ void expect_as_planned(const ModelSpec& planned, const Decoder& decoder, bool me
   expects(cached_elements(planned) == cached_elements(spec), "the model caches as many elements as planned");
   expects(decoder.parameter_count() == count_parameters(measured ? spec : planned).total(),
           "the model's tensors hold what was planned");
+  expects(planned.storage == spec.storage, "embedding and output matrix are held as planned");
+  expects(decoder.weight_bytes() == decoder.predicted_weight_bytes(),
+          "the model's buffers hold another number of weight bytes than predicted");
 }
 
 PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs) {

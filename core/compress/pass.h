@@ -66,8 +66,9 @@ class Pass {
 /// difference is a std::logic_error.
 PassReport run_pass(const std::string& name, const Pass& pass, Decoder& decoder, const PassInputs& inputs);
 
-/// Throws std::logic_error where the model's layers, tensors or cached streams are not those of `planned`; of a pass
-/// that measures shapes, where cached elements are others in all.
+/// Throws std::logic_error where the model's layers, tensors, their storage or cached streams are not those of
+/// `planned`, or where its buffers hold other bytes than the description predicts; of a pass that measures shapes,
+/// where cached elements are others in all.
 void expect_as_planned(const ModelSpec& planned, const Decoder& decoder, bool measured = false);
 
 }  // namespace mla

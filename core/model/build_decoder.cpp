@@ -49,21 +49,40 @@ class WeightTaker {
   WeightTaker(WeightMap weights, std::string name, const LoadOptions& options)
       : weights_(std::move(weights)), name_(std::move(name)), options_(options) {}
 
-  at::Tensor take(const std::string& key, std::vector<std::int64_t> shape) {
-    auto node = weights_.extract(key);
-    if (node.empty()) throw DataError(cat(name_, ": tensor ", key, " is missing", what_is_there(weights_, key)));
-    const at::Tensor& tensor = node.mapped();
-    if (!tensor.is_floating_point()) {
-      throw DataError(cat(name_, ": ", key, ": expected floating point, found ", c10::toString(tensor.scalar_type())));
-    }
-    if (tensor.sizes() != at::IntArrayRef(shape)) {
-      throw DataError(cat(name_, ": ", key, ": expected shape ", at::IntArrayRef(shape), ", found ", tensor.sizes()));
-    }
+  /// A tensor of a stored matrix, which keeps its type.
+  at::Tensor take_part(const std::string& key, const StoredPart& part) {
+    if (!part.type) return take(key, part.shape);
+    const at::Tensor tensor = take_out(key, part.shape, [&](const at::Tensor& found) {
+      if (found.scalar_type() != *part.type) {
+        throw DataError(cat(name_, ": ", key, ": expected ", c10::toString(*part.type), ", found ",
+                            c10::toString(found.scalar_type())));
+      }
+    });
+    const Placement& to = options_.placement;
+    return to.storage ? tensor.to(to.device, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true)
+                      : tensor.to(to.device);
+  }
+  at::Tensor take(const std::string& key, const std::vector<std::int64_t>& shape) {
+    const at::Tensor tensor = take_out(key, shape, [&](const at::Tensor& found) {
+      if (!found.is_floating_point()) {
+        throw DataError(cat(name_, ": ", key, ": expected floating point, found ", c10::toString(found.scalar_type())));
+      }
+    });
     if (options_.check_finite && !is_finite(tensor))
       throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
     const Placement& to = options_.placement;
     if (!to.storage) return tensor.to(to.device);
     return tensor.to(to.device, *to.storage, /*non_blocking=*/false, /*copy=*/true);
+  }
+  /// A linear map's matrix as `parameter` says it is held, or none.
+  Linear take_map(const ModelParameter& parameter, at::Tensor bias) {
+    if (!parameter.storage) return {take(parameter.name, parameter.shape), std::move(bias)};
+    std::vector<at::Tensor> parts;
+    for (const StoredPart& part : parameter.storage->parts(parameter.matrix()))
+      parts.push_back(take_part(cat(parameter.map_name(), ".", part.name), part));
+    if (options_.check_finite)
+      parameter.storage->expect_valid(parts, parameter.matrix(), cat(name_, ": ", parameter.map_name()));
+    return {parameter.storage, parameter.matrix(), std::move(parts), std::move(bias)};
   }
   /// Whether both are there with the same values, whatever dtypes they are held in.
   bool equal(const std::string& first, const std::string& second) const {
@@ -91,6 +110,18 @@ class WeightTaker {
   }
 
  private:
+  template <class CheckType>
+  at::Tensor take_out(const std::string& key, const std::vector<std::int64_t>& shape, const CheckType& check_type) {
+    auto node = weights_.extract(key);
+    if (node.empty()) throw DataError(cat(name_, ": tensor ", key, " is missing", what_is_there(weights_, key)));
+    const at::Tensor& tensor = node.mapped();
+    check_type(tensor);
+    if (tensor.sizes() != at::IntArrayRef(shape)) {
+      throw DataError(cat(name_, ": ", key, ": expected shape ", at::IntArrayRef(shape), ", found ", tensor.sizes()));
+    }
+    return tensor;
+  }
+
   WeightMap weights_;
   std::string name_;
   const LoadOptions& options_;
@@ -99,18 +130,21 @@ class WeightTaker {
 /// Gives `add(name, weight)` the linear maps and other tensors that these parameters make up.
 template <class Add>
 void take_weights(WeightTaker& taker, const std::vector<ModelParameter>& parameters, const Add& add) {
-  std::map<std::string, std::pair<at::Tensor, at::Tensor>> maps;
+  std::map<std::string, at::Tensor> biases;
   for (const ModelParameter& parameter : parameters) {
-    const at::Tensor tensor = taker.take(parameter.name, parameter.shape);
+    if (parameter.role == ParameterRole::kBias)
+      biases[parameter.map_name()] = taker.take(parameter.name, parameter.shape);
+  }
+  for (const ModelParameter& parameter : parameters) {
     if (parameter.role == ParameterRole::kNorm) {
-      add(parameter.name, tensor);
-    } else {
-      const std::size_t dot = parameter.name.rfind('.');
-      auto& [weight, bias] = maps[parameter.name.substr(0, dot)];
-      (parameter.role == ParameterRole::kBias ? bias : weight) = tensor;
+      add(parameter.name, taker.take(parameter.name, parameter.shape));
+    } else if (parameter.is_matrix()) {
+      const auto bias = biases.extract(parameter.map_name());
+      add(parameter.map_name(), taker.take_map(parameter, bias.empty() ? at::Tensor() : bias.mapped()));
     }
   }
-  for (auto& [name, parts] : maps) add(name, Linear(std::move(parts.first), std::move(parts.second)));
+  // A bias may stand without a matrix.
+  for (auto& [name, bias] : biases) add(name, Linear({}, std::move(bias)));
 }
 
 /// The attention of a block, and the maps of its feed-forward part.
@@ -153,9 +187,9 @@ Decoder build_decoder(const ModelSpec& stated, WeightMap weights, const std::str
   if (spec.tied_embeddings) spec.tied_embeddings = tie(taker);
   Decoder decoder(spec);
   decoder.compute_dtype = options.placement.compute;
-  decoder.embedding = Linear(taker.take(kEmbedding, {spec.vocabulary, spec.hidden}));
+  decoder.embedding = taker.take_map(embedding_parameter(spec), {});
   decoder.final_norm = taker.take("model.norm.weight", {spec.hidden});
-  if (!spec.tied_embeddings) decoder.output = Linear(taker.take(kOutput, {spec.vocabulary, spec.hidden}));
+  if (!spec.tied_embeddings) decoder.output = taker.take_map(output_parameter(spec), {});
   for (std::int64_t i = 0; i < spec.layer_count(); ++i) {
     decoder.layers[static_cast<std::size_t>(i)] = take_layer(taker, spec, i);
   }

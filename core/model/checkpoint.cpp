@@ -112,7 +112,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   if (error) throw DataError(cat(folder.string(), ": cannot be made: ", error.message()));
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   // Visiting hands out references for replacement; saving replaces nothing.
-  const_cast<Decoder&>(checkpoint.decoder).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+  const_cast<Decoder&>(checkpoint.decoder).visit_stored([&](const std::string& name, at::Tensor& tensor) {
     tensors.emplace_back(name, tensor);
   });
   // A config of an earlier model must never stand beside new weights.

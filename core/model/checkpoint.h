@@ -32,8 +32,9 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions&
 ModelSpec load_spec(const std::filesystem::path& path);
 
 /// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
-/// keep the dtype they are held in. config.json is written from the decoder's spec. Tokenizer files beside the source
-/// are copied. config.json is written last, so that a folder with one is complete.
+/// keep the dtype they are held in, packed weights their codes: NAME.codes, NAME.scales, NAME.zeros. config.json is
+/// written from the decoder's spec. Tokenizer files beside the source are copied. config.json is written last, so that
+/// a folder with one is complete.
 void save_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
 
 /// Weights of a decoder by Hugging Face names, checked against its description. `name` stands for the source in errors.

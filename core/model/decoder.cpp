@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/base/error.h"
 #include "core/kv_cache/stream.h"
@@ -15,8 +16,9 @@ namespace mla {
 namespace {
 
 at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const ForwardContext& context) {
-  const bool biased = layer.gate.bias().defined() || layer.up.bias().defined() || layer.down.bias().defined();
-  if (biased || context.watches(Tap::kFeedForwardInner)) {
+  const auto needs_itself = [](const Linear& map) { return map.bias().defined() || map.is_factored(); };
+  if (needs_itself(layer.gate) || needs_itself(layer.up) || needs_itself(layer.down) ||
+      context.watches(Tap::kFeedForwardInner)) {
     const at::Tensor inner = at::silu(layer.gate(x)) * layer.up(x);
     context.show(Tap::kFeedForwardInner, inner);
     return layer.down(inner);
@@ -191,8 +193,24 @@ at::Tensor Decoder::observe(const at::Tensor& ids, const Observer& observer) con
 
 void Decoder::replace_attention(std::size_t index, std::unique_ptr<Attention> attention) {
   ModelSpec spec = spec_;
-  spec.layers.at(index).attention = attention->spec();
+  LayerSpec& layer = spec.layers.at(index);
+  layer.attention = attention->spec();
+  std::erase_if(layer.storage, [](const auto& entry) { return entry.first.starts_with("self_attn."); });
+  attention->visit_weights({[&](const std::string& name, const Linear& map) {
+                              if (map.storage()) layer.storage["self_attn." + name] = {map.storage()};
+                            },
+                            [](const std::string&, const at::Tensor&) {}});
   layers.at(index).attention = std::move(attention);
+  set_spec(std::move(spec));
+}
+
+void Decoder::replace_maps(const std::function<void(const std::string& name, Linear& map)>& replace) {
+  ModelSpec spec = spec_;
+  visit_weights({[&](const std::string& name, Linear& map) {
+                   replace(name, map);
+                   if (map.defined()) set_storage(spec, name, map.storage());
+                 },
+                 [](const std::string&, const at::Tensor&) {}});
   set_spec(std::move(spec));
 }
 
@@ -333,6 +351,33 @@ void Decoder::visit_weights(const WeightVisitor& visit) {
 
 void Decoder::visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit) {
   visit_weights(each_parameter(visit));
+}
+
+void Decoder::visit_stored(const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  visit_weights(each_stored(visit));
+}
+
+std::int64_t Decoder::weight_bytes() const {
+  std::int64_t bytes = 0;
+  const_cast<Decoder*>(this)->visit_stored(
+      [&](const std::string&, at::Tensor& tensor) { bytes += static_cast<std::int64_t>(tensor.nbytes()); });
+  return bytes;
+}
+
+std::int64_t Decoder::predicted_weight_bytes() const {
+  std::map<std::string, at::ScalarType> types;
+  const_cast<Decoder*>(this)->visit_stored(
+      [&](const std::string& name, at::Tensor& tensor) { types[name] = tensor.scalar_type(); });
+  std::int64_t bytes = 0;
+  for (const ModelParameter& parameter : model_parameters(spec_)) {
+    if (!parameter.storage) {
+      bytes += parameter.count() * static_cast<std::int64_t>(c10::elementSize(types.at(parameter.name)));
+      continue;
+    }
+    const std::string first = cat(parameter.map_name(), ".", parameter.storage->parts(parameter.matrix()).front().name);
+    bytes += bytes_of(*parameter.storage, parameter.matrix(), types.at(first));
+  }
+  return bytes;
 }
 
 std::int64_t Decoder::parameter_count() const {

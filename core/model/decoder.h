@@ -117,8 +117,10 @@ class Decoder {
   /// hidden_states(), watched by `observer`. Where gradients are recorded, all that is shown takes part in them.
   at::Tensor observe(const at::Tensor& ids, const Observer& observer) const;
 
-  /// Puts other attention into a block, or takes blocks out; the description follows.
+  /// Puts other attention into a block, or takes blocks out; the description follows, storage of weights included.
   void replace_attention(std::size_t layer, std::unique_ptr<Attention> attention);
+  /// Gives each linear map to `replace`, by its whole name, to be put into another storage.
+  void replace_maps(const std::function<void(const std::string& name, Linear& map)>& replace);
   void remove_layers(const std::vector<std::size_t>& layers);
 
   /// Calls `visit` for each linear map by its Hugging Face name without ".weight" ("model.layers.0.mlp.up_proj"), the
@@ -126,7 +128,14 @@ class Decoder {
   void visit_weights(const WeightVisitor& visit);
   /// Calls `visit` with the Hugging Face name and tensor of each parameter that can be trained, in file order.
   void visit_parameters(const std::function<void(const std::string&, at::Tensor&)>& visit);
+  /// Likewise for each tensor that is held, as files hold them: codes of packed weights among them.
+  void visit_stored(const std::function<void(const std::string&, at::Tensor&)>& visit);
   std::int64_t parameter_count() const;
+
+  /// Bytes of all weights: counted in the buffers, and predicted from the description, where dense tensors have the
+  /// types that they are held in.
+  std::int64_t weight_bytes() const;
+  std::int64_t predicted_weight_bytes() const;
 
   /// A deep copy with its own weights.
   Decoder clone() const;

@@ -24,6 +24,8 @@ at::Tensor normal(const std::string& name, const std::vector<std::int64_t>& shap
 
 Decoder initialize_decoder(const ModelSpec& spec, std::uint64_t seed, double deviation) {
   const double residual = 1 / std::sqrt(2 * static_cast<double>(spec.layer_count()));
+  if (!model_storage(spec).empty())
+    throw ConfigError("a new model has dense weights; this description holds some in another storage");
   WeightMap weights;
   for (const ModelParameter& parameter : model_parameters(spec)) {
     at::Tensor& tensor = weights[parameter.name];

@@ -13,8 +13,11 @@ namespace {
 constexpr const char* kSection = "latent_attention";
 constexpr const char* kConvertedType = "mlaforge";
 constexpr const char* kDefaultKind = "latent";
-/// Format 1 is what a model of latent and unconverted layers alone is written in, so that older programs read it.
-constexpr std::int64_t kFirstFormat = 1, kFormat = 2;
+constexpr const char* kStorageSection = "weight_storage";
+constexpr const char* kStoredMaps = "maps";
+/// A model is written in the first format that can say it, so that older programs read it: 1 knows latent and
+/// unconverted layers alone, 2 dense weights alone.
+constexpr std::int64_t kFirstFormat = 1, kDenseFormat = 2, kFormat = 3;
 
 /// What an entry says of a block beside its attention.
 struct BlockFields {
@@ -41,12 +44,13 @@ Json published_part(Json config, const std::string& name) {
 const Json& entries_of(const Json& section, std::size_t layers, const std::string& where) {
   if (!section.is_object()) throw DataError(cat(where, ": expected an object, found ", kind_of(section)));
   for (const auto& [key, value] : section.items()) {
-    if (key != "format" && key != "layers") throw DataError(cat(where, ".", brief_text(key), ": unknown key"));
+    if (key != "format" && key != "layers" && (key != kStorageSection || section.value("format", Json()) != kFormat))
+      throw DataError(cat(where, ".", brief_text(key), ": unknown key"));
   }
   const Json format = section.value("format", Json());
-  if (format != kFirstFormat && format != kFormat) {
-    throw DataError(cat(where, ".format = ", brief(format), ": expected ", kFirstFormat, " or ", kFormat,
-                        "; this program reads no other"));
+  if (format != kFirstFormat && format != kDenseFormat && format != kFormat) {
+    throw DataError(cat(where, ".format = ", brief(format), ": expected ", kFirstFormat, ", ", kDenseFormat, " or ",
+                        kFormat, "; this program reads no other"));
   }
   const auto list = section.find("layers");
   if (list == section.end() || !list->is_array()) {
@@ -139,6 +143,43 @@ Json write_entry(const LayerSpec& layer, const LayerSpec& family) {
   return entry.empty() ? Json() : entry;
 }
 
+/// The entries of "weight_storage": each a form of storage with the maps that are held so.
+void read_storage(const Json& section, ModelSpec& spec, const std::string& where) {
+  const auto list = section.find(kStorageSection);
+  if (list == section.end()) return;
+  if (!list->is_array()) throw DataError(cat(where, ".", kStorageSection, ": expected a list, found ", kind_of(*list)));
+  for (std::size_t i = 0; i < list->size(); ++i) {
+    const std::string path = cat(where, ".", kStorageSection, "[", i, "]");
+    Json entry = (*list)[i];
+    const auto maps = entry.is_object() ? entry.find(kStoredMaps) : entry.end();
+    if (maps == entry.end() || !maps->is_array() || maps->empty() ||
+        !std::all_of(maps->begin(), maps->end(), [](const Json& name) { return name.is_string(); }))
+      throw DataError(cat(path, ".", kStoredMaps, ": expected a list of names of linear maps"));
+    const auto names = maps->get<std::vector<std::string>>();
+    entry.erase(kStoredMaps);
+    const std::shared_ptr<const WeightStorage> storage = Registry<WeightStorage>::instance().make(entry, path);
+    for (const std::string& name : names) set_storage(spec, name, storage);
+  }
+  check_storage(spec, cat(where, ".", kStorageSection));
+}
+
+/// Each form of storage once, in the order of the first map that is held so.
+Json write_storage(const ModelSpec& spec) {
+  Json list = Json::array();
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (!parameter.storage) continue;
+    Json form = parameter.storage->fields();
+    form["name"] = parameter.storage->kind();
+    const auto found = std::find_if(list.begin(), list.end(), [&](Json entry) {
+      entry.erase(kStoredMaps);
+      return entry == form;
+    });
+    Json& entry = found != list.end() ? *found : list.emplace_back(std::move(form));
+    entry[kStoredMaps].push_back(parameter.map_name());
+  }
+  return list;
+}
+
 /// Whether the first format, which knew latent layers with the family's heads alone, can say this.
 bool is_of_first_format(const Json& entry) {
   static const std::vector<std::string> known = {"kept_pairs", "content_width", "value_width", "latent_width",
@@ -166,6 +207,7 @@ ModelSpec read_model_config(const Json& config, const std::string& name, const S
       spec.layers[i] = read_entry(std::move(entry), spec.layers[i], layer);
     }
     check_spec(spec, where + ".layers");
+    read_storage(*section, spec, where);
   } catch (const ConfigError& error) {
     throw DataError(error.what());  // the config of a checkpoint is data
   }
@@ -182,12 +224,17 @@ Json write_model_config(const ModelSpec& spec, Json config, const std::string& n
     converted = converted || !entries.back().is_null();
     first_format = first_format && is_of_first_format(entries.back());
   }
-  if (converted) {
+  Json storage = write_storage(spec);
+  if (converted || !storage.empty()) {
     config["source_model_type"] = config.at("model_type");
     config["source_architectures"] = config.value("architectures", Json::array());
     config["model_type"] = kConvertedType;
     config["architectures"] = {"MlaforgeForCausalLM"};
-    config[kSection] = {{"format", first_format ? kFirstFormat : kFormat}, {"layers", std::move(entries)}};
+    config[kSection] = {{"format", first_format ? kFirstFormat : kDenseFormat}, {"layers", std::move(entries)}};
+    if (!storage.empty()) {
+      config[kSection]["format"] = kFormat;
+      config[kSection][kStorageSection] = std::move(storage);
+    }
   }
   ModelSpec written = read_model_config(config, name);
   written.ends = spec.ends;  // of the generation config

@@ -5,6 +5,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/error.h"
+#include "core/base/json.h"
 
 namespace mla {
 namespace {
@@ -18,10 +19,18 @@ std::optional<std::size_t> provider_of(const ModelSpec& spec, std::size_t reader
   return {};
 }
 
+std::shared_ptr<const WeightStorage> storage_in(const StorageMap& storage, const std::string& name) {
+  const auto found = storage.find(name);
+  return found == storage.end() ? nullptr : found->second.form;
+}
+
+std::string layer_prefix(std::size_t layer) { return cat("model.layers.", layer, "."); }
+
 }  // namespace
 
 bool LayerSpec::operator==(const LayerSpec& other) const {
-  return feed_forward == other.feed_forward && source_layer == other.source_layer && *attention == *other.attention;
+  return feed_forward == other.feed_forward && source_layer == other.source_layer && *attention == *other.attention &&
+         storage == other.storage;
 }
 
 ModelSpec UniformModel::spec() const {
@@ -44,6 +53,7 @@ UniformModel as_uniform(const ModelSpec& spec) {
   expects(!spec.layers.empty(), "a model has layers");
   UniformModel uniform{spec, {}, spec.layers.front().feed_forward, spec.layer_count(), {}};
   uniform.model.layers.clear();
+  uniform.model.storage.clear();
   bool any = false;
   for (const LayerSpec& layer : spec.layers) {
     const std::optional<HeadFields> heads = layer.attention->heads();
@@ -77,19 +87,32 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
   add_projection(mlp, prefix + "mlp.down_proj", spec.hidden, feed.width, feed.bias, Tap::kFeedForwardInner,
                  ParameterRole::kResidual);
   for (Parameter& parameter : mlp) all.push_back({std::move(parameter), ParameterGroup::kFeedForward});
+  for (ModelParameter& parameter : all) {
+    if (parameter.is_matrix())
+      parameter.storage = storage_in(block.storage, parameter.map_name().substr(prefix.size()));
+  }
   return all;
 }
 
+ModelParameter embedding_parameter(const ModelSpec& spec) {
+  return {{"model.embed_tokens.weight", {spec.vocabulary, spec.hidden}, ParameterRole::kWeight, {}},
+          ParameterGroup::kEmbedding,
+          storage_in(spec.storage, "model.embed_tokens")};
+}
+
+ModelParameter output_parameter(const ModelSpec& spec) {
+  return {{"lm_head.weight", {spec.vocabulary, spec.hidden}, ParameterRole::kWeight, Tap::kFinalState},
+          ParameterGroup::kOutput,
+          storage_in(spec.storage, "lm_head")};
+}
+
 std::vector<ModelParameter> model_parameters(const ModelSpec& spec) {
-  const std::vector<std::int64_t> table = {spec.vocabulary, spec.hidden};
-  std::vector<ModelParameter> all = {
-      {{"model.embed_tokens.weight", table, ParameterRole::kWeight, {}}, ParameterGroup::kEmbedding}};
+  std::vector<ModelParameter> all = {embedding_parameter(spec)};
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (ModelParameter& parameter : layer_parameters(spec, layer)) all.push_back(std::move(parameter));
   }
   all.push_back({{"model.norm.weight", {spec.hidden}, ParameterRole::kNorm, {}}, ParameterGroup::kNorms});
-  if (!spec.tied_embeddings)
-    all.push_back({{"lm_head.weight", table, ParameterRole::kWeight, Tap::kFinalState}, ParameterGroup::kOutput});
+  if (!spec.tied_embeddings) all.push_back(output_parameter(spec));
   return all;
 }
 
@@ -104,6 +127,54 @@ ParameterCount count_parameters(const ModelSpec& spec) {
     sum += parameter.count();
   }
   return count;
+}
+
+StorageMap model_storage(const ModelSpec& spec) {
+  StorageMap all = spec.storage;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    for (const auto& [name, storage] : spec.layers[i].storage) all[layer_prefix(i) + name] = storage;
+  }
+  return all;
+}
+
+void set_storage(ModelSpec& spec, const std::string& name, std::shared_ptr<const WeightStorage> storage) {
+  StorageMap* map = &spec.storage;
+  std::string own = name;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const std::string prefix = layer_prefix(i);
+    if (!name.starts_with(prefix)) continue;
+    map = &spec.layers[i].storage;
+    own = name.substr(prefix.size());
+  }
+  if (storage) {
+    (*map)[own] = {std::move(storage)};
+  } else {
+    map->erase(own);
+  }
+}
+
+void check_storage(const ModelSpec& spec, const std::string& where) {
+  StorageMap unknown = model_storage(spec);
+  if (unknown.empty()) return;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (!parameter.storage) continue;
+    const std::string own = cat(where, ": ", parameter.map_name());
+    const bool table = parameter.group == ParameterGroup::kEmbedding || parameter.group == ParameterGroup::kOutput;
+    if (table && parameter.storage->is_factored())
+      throw ConfigError(cat(own, ": embedding and output matrix are not held as factors"));
+    parameter.storage->check(parameter.matrix(), own);
+    unknown.erase(parameter.map_name());
+  }
+  if (!unknown.empty())
+    throw ConfigError(cat(where, ": ", brief_text(unknown.begin()->first), " is no linear map of the model"));
+}
+
+void expect_dense(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path) {
+  for (const auto& [name, storage] : spec.layers.at(static_cast<std::size_t>(layer)).storage) {
+    if (!name.starts_with(prefix)) continue;
+    throw ConfigError(cat(path, ": ", name, " of layer ", layer, " is held as ", storage.form->description(),
+                          ", and this pass computes with dense matrices: let it come before quantize_weights"));
+  }
 }
 
 std::int64_t cached_elements(const AttentionSpec& attention) { return elements_per_token(attention.streams()); }

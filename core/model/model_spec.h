@@ -25,6 +25,7 @@ struct LayerSpec {
   std::shared_ptr<const AttentionSpec> attention;  ///< never null in a complete description
   FeedForwardSpec feed_forward;
   std::int64_t source_layer = 0;  ///< the layer of the published model that it comes from
+  StorageMap storage = {};        ///< of linear maps that are not dense: "self_attn.q_proj", "mlp.up_proj"
 
   bool operator==(const LayerSpec& other) const;
 };
@@ -39,6 +40,7 @@ struct ModelSpec : ModelFrame {
   /// config.json. Empty: neither names one, and the tokenizer's counts.
   std::vector<std::int64_t> ends;
   std::vector<LayerSpec> layers;
+  StorageMap storage;  ///< likewise of "model.embed_tokens" and "lm_head"
 
   std::int64_t layer_count() const { return static_cast<std::int64_t>(layers.size()); }
   const AttentionSpec& attention(std::int64_t layer) const {
@@ -66,10 +68,22 @@ UniformModel as_uniform(const ModelSpec& spec);
 enum class ParameterGroup { kEmbedding, kAttention, kFeedForward, kNorms, kOutput };
 struct ModelParameter : Parameter {
   ParameterGroup group = ParameterGroup::kEmbedding;
+  std::shared_ptr<const WeightStorage> storage = nullptr;  ///< of a linear map's matrix that is not dense
+
+  /// Of a linear map: its name, that of its weight without ".weight".
+  std::string map_name() const { return name.substr(0, name.rfind('.')); }
+  bool is_matrix() const { return role == ParameterRole::kWeight || role == ParameterRole::kResidual; }
+  MatrixShape matrix() const { return {shape.at(0), shape.at(1)}; }
+  /// Parameters that it stands for; fewer than elements where it is held as factors.
+  std::int64_t count() const { return storage ? parameters_of(*storage, matrix()) : Parameter::count(); }
 };
 
-/// Every tensor of the model by its Hugging Face name, in file order. A tied output matrix is not one.
+/// Every tensor of the model by its Hugging Face name, in file order; NAME.weight for a linear map, however it is held.
+/// A tied output matrix is not one.
 std::vector<ModelParameter> model_parameters(const ModelSpec& spec);
+/// The embedding, and an output matrix that is not tied to it.
+ModelParameter embedding_parameter(const ModelSpec& spec);
+ModelParameter output_parameter(const ModelSpec& spec);
 /// Those of a block, named relative to the model: "model.layers.3.mlp.up_proj.weight".
 std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t layer);
 
@@ -79,6 +93,16 @@ struct ParameterCount {
   std::int64_t total() const { return embedding + attention + mlp + norms + output; }
 };
 ParameterCount count_parameters(const ModelSpec& spec);
+
+/// The linear maps that are not dense, by their whole names.
+StorageMap model_storage(const ModelSpec& spec);
+/// Puts the storage of a linear map into the description; null: dense. `name` is whole.
+void set_storage(ModelSpec& spec, const std::string& name, std::shared_ptr<const WeightStorage> storage);
+/// Throws ConfigError for storage of maps that the model does not have, or whose matrices do not fit it.
+void check_storage(const ModelSpec& spec, const std::string& where);
+/// Throws ConfigError, naming `path`, where a linear map of the layer whose name begins with `prefix` is not dense: for
+/// passes that compute with matrices.
+void expect_dense(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path);
 
 /// Elements that a layer, or all of them, cache per token.
 std::int64_t cached_elements(const AttentionSpec& attention);

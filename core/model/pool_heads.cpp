@@ -49,10 +49,15 @@ Decoder pool_kv_heads(const Decoder& source, const ModelSpec& spec) {
   const HeadFields heads = as_uniform(spec).heads;
   WeightMap weights;
   Decoder copy = source.clone();
-  copy.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     const at::Tensor weight = tensor.to(at::kFloat);
     weights[name] = belongs_to_kv_heads(name) ? pooled(weight, heads) : weight;
-  });
+  };
+  copy.visit_weights({[&](const std::string& name, const Linear& map) {
+                        add(name + ".weight", map.to_dense());
+                        if (map.bias().defined()) add(name + ".bias", map.bias());
+                      },
+                      add});
   return build_decoder(spec, std::move(weights), "the model to begin from", {});
 }
 

@@ -1,4 +1,4 @@
-// Cache codecs: tensors of a KV cache as packed codes, scales and zeros.
+// Codecs: tensors of a KV cache, and matrices of weights, as packed codes, scales and zeros.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -44,6 +44,34 @@ struct SparseRows {
   at::Tensor channel;  ///< int16 [entries], read as unsigned
   at::Tensor value;    ///< float16 [entries]
   std::int64_t entries() const { return value.defined() ? value.numel() : 0; }
+};
+
+/// The names of these in files.
+inline std::vector<std::pair<std::string, Grouping>> enum_names(Grouping) {
+  return {{"contiguous", Grouping::kContiguous},
+          {"rows", Grouping::kRows},
+          {"strided", Grouping::kStrided},
+          {"offline", Grouping::kOffline}};
+}
+inline std::vector<std::pair<std::string, CodeForm>> enum_names(CodeForm) {
+  return {{"scaled_plus_zero", CodeForm::kScaledPlusZero},
+          {"less_zero_scaled", CodeForm::kLessZeroScaled},
+          {"plus_zero_divided", CodeForm::kPlusZeroDivided},
+          {"codebook", CodeForm::kCodebook}};
+}
+inline std::vector<std::pair<std::string, HalfRounding>> enum_names(HalfRounding) {
+  return {{"none", HalfRounding::kNone}, {"result", HalfRounding::kResult}, {"every_step", HalfRounding::kEveryStep}};
+}
+
+/// What an encoded tensor is apart from its shape and its numbers; see Packed.
+struct PackedFormat {
+  int bits = 0;
+  Grouping grouping = Grouping::kContiguous;
+  std::int64_t group = 0;
+  CodeForm form = CodeForm::kScaledPlusZero;
+  HalfRounding rounding = HalfRounding::kNone;
+  at::ScalarType scales = at::kFloat;  ///< of scales and zeros: float32 or float16
+  bool operator==(const PackedFormat&) const = default;
 };
 
 /// One encoded tensor. The buffers are what is stored: their bytes are the cache's bytes.
@@ -97,6 +125,10 @@ class Codec {
   /// their number.
   virtual std::int64_t predicted_bytes(std::span<const std::int64_t> shape, std::int64_t sparse_entries = 0) const = 0;
 
+  /// The format of what encode() gives for a tensor of this shape, where codes, scales and zeros of its own are all of
+  /// it; nothing for codecs whose tensors lean on a calibration.
+  virtual std::optional<PackedFormat> format(std::span<const std::int64_t> /*shape*/) const { return {}; }
+
   /// Throws ConfigError, one line that names `path`, when tensors of this shape cannot be encoded.
   virtual void check(std::span<const std::int64_t> shape, const std::string& path) const = 0;
 
@@ -132,6 +164,8 @@ class Codec {
 
 /// The tensor that was encoded, float32, as the codec's formula gives it.
 at::Tensor decode(const Packed& packed);
+
+PackedFormat format_of(const Packed& packed);
 
 /// The codes alone, uint8 of the tensor's shape.
 at::Tensor unpack_codes(const Packed& packed);

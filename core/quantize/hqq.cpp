@@ -102,6 +102,11 @@ class Hqq final : public Codec {
     return grouped_bytes(shape, options_.bits, options_.group_size, CodecDtype::kFloat32);
   }
 
+  std::optional<PackedFormat> format(std::span<const std::int64_t>) const override {
+    return PackedFormat{options_.bits,       layout().grouping, options_.group_size, CodeForm::kLessZeroScaled,
+                        HalfRounding::kNone, at::kFloat};
+  }
+
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
     check_layout(shape, layout(), path);
   }

@@ -44,6 +44,10 @@ class Kivi final : public Codec {
     return grouped_bytes(shape, options_.bits, options_.group_size, options_.dtype);
   }
 
+  std::optional<PackedFormat> format(std::span<const std::int64_t>) const override {
+    return min_max_format(options_.bits, layout(), options_.dtype);
+  }
+
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
     check_layout(shape, {layout().grouping, per_token() ? 1 : options_.group_size}, path);
     const std::int64_t size = per_token() ? shape.back() : shape[shape.size() - 2];

@@ -206,6 +206,16 @@ std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::i
   return rows * packed_row_bytes(shape.back(), bits) + elements / group * 2 * (dtype == CodecDtype::kFloat32 ? 4 : 2);
 }
 
+PackedFormat min_max_format(int bits, const GroupLayout& layout, CodecDtype dtype) {
+  const bool half = dtype == CodecDtype::kFloat16;
+  return {bits,
+          layout.grouping,
+          layout.group,
+          CodeForm::kScaledPlusZero,
+          half ? HalfRounding::kEveryStep : HalfRounding::kNone,
+          half ? at::kHalf : at::kFloat};
+}
+
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
   const bool half = options.dtype == CodecDtype::kFloat16;
   const at::Tensor values = (half ? x.to(at::kHalf) : x).to(at::kCPU, at::kFloat).contiguous();
@@ -228,15 +238,17 @@ Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
   } else {
     encode_float(groups);
   }
+  const PackedFormat format = min_max_format(options.bits, options.layout, options.dtype);
   Packed packed;
-  packed.bits = options.bits;
+  packed.bits = format.bits;
   packed.shape = values.sizes().vec();
-  packed.grouping = options.layout.grouping;
-  packed.group = options.layout.group;
+  packed.grouping = format.grouping;
+  packed.group = format.group;
+  packed.form = format.form;
   packed.codes = pack_rows(codes, options.bits);
   packed.scale = std::move(scale);
   packed.zero = std::move(zero);
-  packed.rounding = half ? HalfRounding::kEveryStep : HalfRounding::kNone;
+  packed.rounding = format.rounding;
   expect_decodable(packed, options.codec);
   return packed;
 }

@@ -43,6 +43,9 @@ struct MinMaxOptions {
 /// (core/quantize/limits.h).
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options);
 
+/// The format of what encode_min_max() gives.
+PackedFormat min_max_format(int bits, const GroupLayout& layout, CodecDtype dtype);
+
 /// Bytes of codes and of one scale and zero a group.
 std::int64_t grouped_bytes(std::span<const std::int64_t> shape, int bits, std::int64_t group, CodecDtype dtype);
 

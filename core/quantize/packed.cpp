@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,8 @@
 
 namespace mla {
 namespace {
+
+constexpr std::int64_t kDecodedTogether = 1 << 15;  ///< fewer are decoded faster than a thread wakes up
 
 /// Whole codes fit into whole bytes: code c of a row is at bits bits * (c mod per_byte) of byte c / per_byte.
 template <int kBits>
@@ -212,6 +215,10 @@ at::Tensor unpack_rows(const at::Tensor& packed, std::int64_t width, int bits) {
 
 at::Tensor unpack_codes(const Packed& packed) { return unpack_rows(packed.codes, packed.width(), packed.bits); }
 
+PackedFormat format_of(const Packed& packed) {
+  return {packed.bits, packed.grouping, packed.group, packed.form, packed.rounding, packed.scale.scalar_type()};
+}
+
 at::Tensor decode(const Packed& packed) {
   at::Tensor out = at::empty(packed.shape, at::kFloat);
   const at::Tensor codes = unpack_codes(packed);
@@ -222,9 +229,12 @@ at::Tensor decode(const Packed& packed) {
   const std::int64_t strided_groups = packed.group > 0 ? std::max<std::int64_t>(1, rows * width / packed.group) : 1;
   const std::uint8_t* from = codes.const_data_ptr<std::uint8_t>();
   float* to = out.mutable_data_ptr<float>();
-  for (std::int64_t row = 0; row < rows; ++row) {
-    decode_row(plan, packed, row, strided_groups, from + row * width, to + row * width);
-  }
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, kDecodedTogether / std::max<std::int64_t>(width, 1)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t row = begin; row < end; ++row) {
+                       decode_row(plan, packed, row, strided_groups, from + row * width, to + row * width);
+                     }
+                   });
   if (packed.sparse.end.defined()) restore_sparse(packed.sparse, rows, width, to);
   return out;
 }

@@ -46,6 +46,10 @@ class Quanto final : public Codec {
     return grouped_bytes(shape, options_.bits, options_.group_size, options_.dtype);
   }
 
+  std::optional<PackedFormat> format(std::span<const std::int64_t>) const override {
+    return min_max_format(options_.bits, layout(), options_.dtype);
+  }
+
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
     check_layout(shape, layout(), path);
   }

@@ -48,6 +48,10 @@ class Rtn final : public Codec {
     return grouped_bytes(shape, options_.bits, layout(shape).group, options_.dtype);
   }
 
+  std::optional<PackedFormat> format(std::span<const std::int64_t> shape) const override {
+    return min_max_format(options_.bits, layout(shape), options_.dtype);
+  }
+
   void check(std::span<const std::int64_t> shape, const std::string& path) const override {
     const GroupLayout groups = layout(shape);
     check_layout(shape, {groups.grouping, options_.per == Per::kToken ? 1 : groups.group}, path);

@@ -131,10 +131,12 @@ struct ScoreRecord {
   bool operator==(const ScoreRecord&) const = default;
 };
 
-/// Bytes of the KV cache of one stage's model, predicted from shapes and counted in buffers; /cache/<stage>.
+/// Bytes of the KV cache of one stage's model, and of its weights, predicted from shapes and counted in buffers;
+/// /cache/<stage>.
 struct CacheRecord {
   std::string stage;
   std::int64_t tokens = 0, predicted_bytes = 0, counted_bytes = 0;
+  std::optional<std::int64_t> predicted_weight_bytes = {}, counted_weight_bytes = {};
 
   static constexpr const char* kRequired[] = {"tokens", "predicted_bytes", "counted_bytes"};
 
@@ -143,6 +145,8 @@ struct CacheRecord {
     visit("tokens", self.tokens, "tokens in the cache");
     visit("predicted_bytes", self.predicted_bytes, "bytes predicted from the shapes, all layers");
     visit("counted_bytes", self.counted_bytes, "bytes counted in the buffers, all layers");
+    visit("predicted_weight_bytes", self.predicted_weight_bytes, "of all weights, from their shapes and storage");
+    visit("counted_weight_bytes", self.counted_weight_bytes, "the same counted in the buffers");
   }
   bool operator==(const CacheRecord&) const = default;
 };

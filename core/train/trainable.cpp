@@ -31,9 +31,20 @@ void check_dtype(const std::string& name, const at::Tensor& parameter, at::Scala
 
 }  // namespace
 
+void check_trainable(const ModelSpec& spec, const std::string& selection, const std::string& path) {
+  const std::regex pattern = selection_pattern(selection, path);
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (!parameter.storage || parameter.storage->is_factored() || !std::regex_search(parameter.name, pattern)) continue;
+    throw ConfigError(cat(path, ": '", selection, "' matches ", parameter.name, ", which is held as ",
+                          parameter.storage->description(),
+                          " and so not trained: train before quantize_weights, or name other parameters"));
+  }
+}
+
 TrainableParameters::TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path) {
   const std::regex pattern = selection_pattern(selection, path);
   std::vector<std::pair<std::string, at::Tensor*>> chosen;
+  check_trainable(decoder.spec(), selection, path);
   decoder.visit_parameters([&](const std::string& name, at::Tensor& parameter) {
     if (!std::regex_search(name, pattern)) return;
     check_dtype(name, parameter, decoder.compute_dtype, path);

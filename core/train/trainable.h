@@ -9,13 +9,17 @@
 
 namespace mla {
 
+/// Throws ConfigError ("<path>: …") when `selection` is no regular expression, or matches the weight of a linear map
+/// that is held as codes.
+void check_trainable(const ModelSpec& spec, const std::string& selection, const std::string& path);
+
 /// The parameters that `selection` names require gradients as long as this object lives; afterwards they do not, and
 /// their gradients are freed. `selection` is "all", "attention" (the attention's weights), "attention_and_norms" (what
 /// MHA2MLA trains when everything else is frozen), or a regular expression (ECMAScript) searched for in Hugging Face
 /// parameter names. A non-contiguous parameter is replaced by a contiguous copy.
 class TrainableParameters {
  public:
-  /// Throws ConfigError ("<path>: …") when `selection` is no regular expression or matches no parameter, and when a
+  /// Throws ConfigError ("<path>: …") as check_trainable() does, when `selection` matches no parameter, and when a
   /// matching parameter is held in another dtype than the decoder computes in, or in less than float32.
   TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path);
   ~TrainableParameters();

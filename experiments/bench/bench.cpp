@@ -56,6 +56,11 @@ double multiplied_parameters(const Decoder& decoder) {
                              (decoder.output.defined() ? decoder.embedding.parameters() : 0));
 }
 
+/// Bytes of them, as they are held.
+double multiplied_bytes(const Decoder& decoder) {
+  return static_cast<double>(decoder.weight_bytes() - (decoder.output.defined() ? decoder.embedding.bytes() : 0));
+}
+
 void fill_with_noise(const Decoder& decoder, DecoderCache& cache, std::int64_t tokens, std::uint64_t seed) {
   auto generator = at::detail::createCPUGenerator(seed);
   cache.begin_step({});
@@ -91,11 +96,17 @@ void count_cache(const DecoderCache& cache, BenchResult& result) {
           "the cache's buffers hold another number of bytes than predicted");
 }
 
+void count_weights(const Decoder& decoder, BenchResult& result) {
+  result.weight_bytes = decoder.weight_bytes();
+  result.predicted_weight_bytes = decoder.predicted_weight_bytes();
+  expects(result.weight_bytes == result.predicted_weight_bytes,
+          "the weights' buffers hold another number of bytes than predicted");
+}
+
 /// Roofline shares from the medians.
 void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine, BenchResult& result) {
   const double batch = static_cast<double>(cell.batch), parameters = multiplied_parameters(decoder),
                mean_context = static_cast<double>(cell.context) + static_cast<double>(cell.new_tokens) / 2;
-  const double element = static_cast<double>(c10::elementSize(decoder.compute_dtype));
   double attention = 0, expanded = 0;
   for (const LayerSpec& layer : decoder.spec().layers) {
     attention += layer.attention->cached_operations();
@@ -103,7 +114,7 @@ void compare(const Decoder& decoder, const BenchCell& cell, const MachineRates& 
   }
   const double cache =
       static_cast<double>(result.cache_bytes) * mean_context * batch / static_cast<double>(result.cached_tokens);
-  result.step_bytes = parameters * element + cache;
+  result.step_bytes = multiplied_bytes(decoder) + cache;
   result.step_operations = batch * (2 * parameters + attention * mean_context);
   const double seconds = result.token_ms.median() / 1000;
   result.bandwidth_share = result.step_bytes / machine.bytes_per_second / seconds;
@@ -177,6 +188,7 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
     if (counts) result.token_ms.runs.push_back(cell.new_tokens - 1);
     if (run + 1 == cell.warm_up + cell.repeats) count_cache(cache, result);
   }
+  count_weights(decoder, result);
   result.peak_bytes = peak_bytes();
   result.tokens_per_second = 1000 * static_cast<double>(cell.batch) / result.token_ms.median();
   compare(decoder, cell, machine, result);

@@ -48,6 +48,7 @@ struct BenchResult {
   double tokens_per_second = 0;  ///< of all sequences, at the median step
   std::int64_t peak_bytes = 0;   ///< resident memory of the process, at most
   std::int64_t cached_tokens = 0, cache_bytes = 0, predicted_bytes = 0, allocated_bytes = 0;
+  std::int64_t weight_bytes = 0, predicted_weight_bytes = 0;
   double step_bytes = 0, step_operations = 0;     ///< weights and cache read, and floating-point operations, of a step
   double bandwidth_share = 0, compute_share = 0;  ///< of the measured rates; the larger is the roofline that is met
   double prefill_compute_share = 0;               ///< 0 where no prompt was fed

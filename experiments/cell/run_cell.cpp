@@ -123,7 +123,8 @@ void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder,
   }
 }
 
-/// Bytes that the model's cache holds after some tokens: predicted from shapes, and counted in its buffers.
+/// Bytes that the model's cache holds after some tokens, and its weights: predicted from shapes, and counted in
+/// buffers.
 CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   const c10::InferenceMode inference;
   CacheRecord cache;
@@ -136,6 +137,10 @@ CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
   cache.counted_bytes = buffers.bytes();
   expects(cache.counted_bytes == cache.predicted_bytes,
           "the cache's buffers hold another number of bytes than predicted");
+  cache.predicted_weight_bytes = decoder.predicted_weight_bytes();
+  cache.counted_weight_bytes = decoder.weight_bytes();
+  expects(cache.counted_weight_bytes == cache.predicted_weight_bytes,
+          "the weights' buffers hold another number of bytes than predicted");
   return cache;
 }
 

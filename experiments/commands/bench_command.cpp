@@ -227,6 +227,8 @@ class Bench final : public Command {
             {"cache_bytes", result.cache_bytes},
             {"predicted_cache_bytes", result.predicted_bytes},
             {"allocated_cache_bytes", result.allocated_bytes},
+            {"weight_bytes", result.weight_bytes},
+            {"predicted_weight_bytes", result.predicted_weight_bytes},
             {"step_bytes", result.step_bytes},
             {"step_operations", result.step_operations},
             {"bandwidth_share", result.bandwidth_share},
@@ -279,7 +281,8 @@ class Bench final : public Command {
     }
     score("machine_bytes_per_second", machine.bytes_per_second, "bytes/s", true, {});
     score("machine_operations_per_second", machine.operations_per_second, "operations/s", true, {});
-    record.cache.push_back({stage, result.cached_tokens, result.predicted_bytes, result.cache_bytes});
+    record.cache.push_back({stage, result.cached_tokens, result.predicted_bytes, result.cache_bytes,
+                            result.predicted_weight_bytes, result.weight_bytes});
     write_record(std::filesystem::path(config.results) / config.name / (record.head.cell + ".h5"), record);
   }
 

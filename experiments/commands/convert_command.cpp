@@ -255,6 +255,7 @@ class Convert final : public Command {
       reports.push_back(run_pass(planned.name, *planned.pass, checkpoint.decoder, inputs));
     }
     Json report = to_json(reports, source);
+    report["weight_bytes"] = checkpoint.decoder.weight_bytes();
     report["output"] = job.output.string();
     report["compress"] = job.compress;
     save_checkpoint(checkpoint, job.output);
@@ -284,8 +285,9 @@ class Convert final : public Command {
     table.print(out);
     out << "cache: " << rounded(100 * report["cache_ratio"].get<double>(), 4) << " % of the source's; parameters "
         << grouped(report["parameters_before"].get<std::int64_t>()) << " -> "
-        << grouped(report["parameters"].get<std::int64_t>()) << "\nwritten to " << report["output"].get<std::string>()
-        << "\n";
+        << grouped(report["parameters"].get<std::int64_t>()) << ", weights "
+        << grouped(report["weight_bytes"].get<std::int64_t>()) << " bytes\nwritten to "
+        << report["output"].get<std::string>() << "\n";
   }
 
   std::optional<std::filesystem::path> model_, config_, calibration_, tokenizer_;

@@ -30,6 +30,10 @@ class Inspect final : public Command {
                    << grouped(bytes.counted) << " counted in buffers\n";
     Json report = to_json(summary, dtype);
     report["cache"] = {{"tokens", kTokens}, {"predicted_bytes", bytes.predicted}, {"counted_bytes", bytes.counted}};
+    const LayerBytes weights{checkpoint.decoder.predicted_weight_bytes(), checkpoint.decoder.weight_bytes()};
+    console.text() << "weights: " << grouped(weights.predicted) << " bytes predicted, " << grouped(weights.counted)
+                   << " counted in buffers\n";
+    report["weights"] = {{"predicted_bytes", weights.predicted}, {"counted_bytes", weights.counted}};
     console.report(report);
     return ExitCode::kDone;
   }

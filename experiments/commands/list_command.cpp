@@ -2,6 +2,7 @@
 #include <iterator>
 
 #include "core/attention/spec.h"
+#include "core/attention/weight_storage.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/device/placement.h"
@@ -80,11 +81,13 @@ Kind devices() {
 std::vector<Kind> all_kinds() {
   return {kind_of_strategies<Family>("model_type of a model's config.json"),
           kind_of_strategies<AttentionSpec>("\"kind\" of a layer in a converted model's config.json"),
+          kind_of_strategies<WeightStorage>("entries of \"weight_storage\" in a model's config.json"),
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
           kind_of_strategies<RotationStrategy>("which rotation pairs keep their position embedding"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
           kind_of_strategies<Allocator>("how layers share the elements of their latents: \"allocate\" of a pass"),
-          kind_of_strategies<Codec>("how a cache is stored: \"codec\" of a config's \"cache\", and mlaforge codec"),
+          kind_of_strategies<Codec>(
+              "how caches and weights are stored: \"codec\" of a config's \"cache\" and of a pass, and mlaforge codec"),
           kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
           tasks(),
           forms(),

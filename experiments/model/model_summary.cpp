@@ -155,6 +155,7 @@ ModelSummary summarize_model(const Checkpoint& checkpoint) {
   summary.source_parameters = count_parameters(as_uniform(summary.spec).spec());
   for (std::size_t i = 0; i < summary.spec.layers.size(); ++i)
     summary.layers.push_back(summarize_layer(summary.spec, i));
+  for (const auto& [name, storage] : model_storage(summary.spec)) ++summary.storage[storage.form->description()];
   if (std::filesystem::is_directory(checkpoint.source)) {
     summary.passed_over = passed_over_model_keys(checkpoint.config, summary.model);
   }
@@ -182,6 +183,7 @@ Json to_json(const ModelSummary& summary, at::ScalarType cache_dtype) {
           {"parameters", parameters_json(summary.parameters)},
           {"source_parameters", parameters_json(summary.source_parameters)},
           {"layers", layers},
+          {"weight_storage", summary.storage},
           {"ignored_config_keys", keys},
           {"cache_dtype", dtype_name(cache_dtype)},
           {"cached_elements_per_token", summary.cached_elements()},
@@ -194,6 +196,7 @@ void print(const ModelSummary& summary, at::ScalarType cache_dtype, std::ostream
   print_geometry(summary, out);
   print_parameters(summary, out);
   print_layers(summary, cache_dtype, out);
+  for (const auto& [form, maps] : summary.storage) out << "weights of " << maps << " linear maps: " << form << '\n';
   print_passed_over(summary, out);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -28,6 +29,7 @@ struct ModelSummary {
   std::string weights_dtype;
   ParameterCount parameters, source_parameters;  ///< as it is, and with the attention of its family in every layer
   std::vector<LayerSummary> layers;
+  std::map<std::string, std::int64_t> storage;  ///< linear maps that are not dense: how they are held, and how many
   /// Keys of config.json that have no effect here, each with the reason.
   std::vector<std::pair<std::string, std::string>> passed_over;
 

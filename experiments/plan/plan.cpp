@@ -9,6 +9,7 @@
 #include "core/base/grid.h"
 #include "core/base/registry.h"
 #include "core/model/checkpoint.h"
+#include "core/train/trainable.h"
 #include "experiments/cache/cache_check.h"
 
 namespace mla {
@@ -125,6 +126,10 @@ void plan_stages(CellPlan& plan) {
     for (PlannedPass& pass : plan_passes(stages[i].compress, path, plan.planned()))
       plan.passes.push_back(std::move(pass));
     stage.passes = plan.passes.size() - stage.first_pass;
+    if (stage.train) {
+      const std::string train = plan.options.stages.empty() ? "train" : cat("stages[", i, "].train");
+      check_trainable(plan.planned(), stage.train->options.trainable, train + ".trainable");
+    }
     plan.stages.push_back(std::move(stage));
   }
   name_stages(plan.stages);

@@ -222,6 +222,11 @@ TEST(PassChain, WhatWasPlannedIsComparedWithWhatCameOut) {
   ModelSpec fewer = decoder.spec();
   fewer.layers.pop_back();
   EXPECT_THROW(expect_as_planned(fewer, decoder), std::logic_error);
+  for (const char* name : {"model.layers.1.mlp.up_proj", "lm_head"}) {
+    ModelSpec packed = decoder.spec();
+    set_storage(packed, name, Registry<WeightStorage>::instance().make({{"name", "low_rank"}, {"rank", 4}}, "storage"));
+    EXPECT_THROW(expect_as_planned(packed, decoder), std::logic_error);
+  }
 }
 
 }  // namespace

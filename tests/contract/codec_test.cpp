@@ -40,6 +40,21 @@ TEST_P(EveryCodec, StoresWhatItPredictsAndComesBackInShape) {
   }
 }
 
+TEST_P(EveryCodec, StatesTheFormatOfWhatItEncodes) {
+  bool stated = false;
+  for (const int bits : {8, 4, 3}) {
+    for (const char* stream : {"key", "value"}) {
+      const auto codec = make(GetParam(), bits, stream);
+      for (const auto& sizes : {std::vector<std::int64_t>{64, 128}, {2, 3, 64, 64}}) {
+        const std::optional<PackedFormat> format = codec->format(sizes);
+        stated = stated || format;
+        if (format) EXPECT_EQ(*format, format_of(codec->encode(at::randn(sizes)))) << bits << stream;
+      }
+    }
+  }
+  EXPECT_EQ(stated, GetParam() != "kvquant") << "codes that lean on a calibration have no format of their own";
+}
+
 TEST_P(EveryCodec, IsDeterministic) {
   const at::Tensor x = random_tensor();
   const auto codec = make(GetParam(), 3);

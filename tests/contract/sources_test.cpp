@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/attention/spec.h"
+#include "core/attention/weight_storage.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/factorizer.h"
@@ -61,9 +62,11 @@ TEST(Sources, MethodsAreNotComparedByName) {
   add_names<Pass>(names);
   add_names<RotationStrategy>(names);
   add_names<Factorizer>(names);
+  add_names<WeightStorage>(names);
   // Words of other options, too.
   names.erase("all");
   names.erase("none");
+  names.erase("packed");
   ASSERT_GT(names.size(), 12u);
   std::string any;
   for (const std::string& name : names) any += (any.empty() ? "" : "|") + name;
@@ -89,6 +92,22 @@ TEST(Sources, SizesOfAModelAreStatedOnce) {
       EXPECT_TRUE(!std::regex_search(code, field) || views.contains(path)) << path;
     }
   }
+}
+
+// Products go through Linear, whose tensors are private; who takes its matrix apart says so here.
+TEST(Sources, MatricesOfLinearMapsAreReadByConversionsAlone) {
+  const std::set<std::string> conversions = {
+      "core/attention/linear.h",           // the one place
+      "core/attention/latent_decode.cpp",  // products of matrices, made once for all steps
+      "core/attention/packed_weights.cpp", "core/compress/latent_assembly.cpp", "core/model/pool_heads.cpp"};
+  const std::regex matrix(R"(\bto_dense\(\))");
+  std::size_t found = 0;
+  for (const auto& [path, code] : sources()) {
+    const bool reads = std::regex_search(code, matrix);
+    EXPECT_TRUE(!reads || conversions.contains(path)) << path;
+    found += reads;
+  }
+  EXPECT_EQ(found, conversions.size());
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ TEST(ModelConfigFormat, BadEntriesAreToldByLayerAndKey) {
     return test::message_of<DataError>([&] { read_model_config(config, "config.json"); });
   };
   const std::string at = "config.json: latent_attention";
-  EXPECT_THAT(refusal("/latent_attention/format", 3), HasSubstr(at + ".format = 3: expected 1 or 2"));
+  EXPECT_THAT(refusal("/latent_attention/format", 4), HasSubstr(at + ".format = 4: expected 1, 2 or 3"));
   EXPECT_THAT(refusal("/latent_attention/extra", 3), HasSubstr(at + ".extra: unknown key"));
   EXPECT_THAT(refusal("/latent_attention/layers", {1}), HasSubstr(at + ".layers: expected a list of 3 entries"));
   EXPECT_THAT(refusal("/latent_attention/layers/1", "x"), HasSubstr(at + ".layers[1]: expected an object"));

@@ -111,6 +111,8 @@ class MergeLayers final : public Pass {
       if (group.layers[k] != group.layers[k - 1] + 1)
         throw ConfigError(cat(layer, ": is not the neighbour of ", group.layers[k - 1]));
       if (weight_of(group, 0) == 1 && weight_of(group, k) == 0) continue;  // dropped, not averaged
+      for (const std::int64_t averaged : {group.layers.front(), group.layers[k]})
+        expect_dense(spec, averaged, "", where);
       const LayerSpec& other = spec.layers.at(static_cast<std::size_t>(group.layers[k]));
       if (!(first.feed_forward == other.feed_forward) || !first.attention->can_be_averaged(*other.attention)) {
         throw ConfigError(cat(layer, ": cannot be averaged with layer ", group.layers.front(),

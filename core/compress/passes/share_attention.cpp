@@ -37,6 +37,7 @@ class ShareAttention final : public Pass {
         throw ConfigError(cat(where, ": is of kind ", spec.attention(layer).kind(), "; expected grouped_query: share ",
                               "attention before other passes"));
       }
+      expect_dense(spec, layer, "self_attn.", where);
       planned.layers[static_cast<std::size_t>(layer)].attention = shared(*heads);
     }
     check_spec(planned, cat(path_, ": the model's layers"));

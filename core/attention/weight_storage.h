@@ -1,0 +1,80 @@
+// How the matrix of a linear map is held, where it is not one dense tensor.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+
+namespace mla {
+
+struct MatrixShape {
+  std::int64_t rows = 0, columns = 0;
+};
+
+/// One tensor of a stored matrix. Files hold it as NAME.part, after the linear map's name.
+struct StoredPart {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::optional<at::ScalarType> type;  ///< absent: any floating type, as the tensor itself has it
+};
+
+/// A form of storage that is registered, with fields of its own that config.json states. Immutable, and shared by
+/// copies of a model's description. A new form is one file.
+class WeightStorage {
+ public:
+  static constexpr const char* kKind = "weight_storage";
+  virtual ~WeightStorage() = default;
+
+  /// The registered name, and all fields, as config.json states them.
+  virtual std::string kind() const = 0;
+  virtual Json fields() const = 0;
+
+  /// In a few words, for people: "4-bit rtn codes".
+  virtual std::string description() const = 0;
+
+  /// Throws ConfigError, "WHERE…: what is wrong", for a matrix that cannot be held so.
+  virtual void check(const MatrixShape& shape, const std::string& where) const = 0;
+
+  /// The tensors that hold a matrix, in the order of files.
+  virtual std::vector<StoredPart> parts(const MatrixShape& shape) const = 0;
+
+  /// Throws DataError, "WHERE: what is wrong", for parts that stand for no finite numbers.
+  virtual void expect_valid(const std::vector<at::Tensor>& parts, const MatrixShape& shape,
+                            const std::string& where) const = 0;
+
+  /// The matrix [rows, columns] in a floating type.
+  virtual at::Tensor dense(const std::vector<at::Tensor>& parts, const MatrixShape& shape) const = 0;
+
+  /// Rows of it, [numbers, columns], by their numbers, int64 [numbers].
+  virtual at::Tensor rows(const std::vector<at::Tensor>& parts, const MatrixShape& shape,
+                          const at::Tensor& numbers) const;
+
+  /// Whether the parts are factors: then they are parameters that can be trained, and multiply() goes through them
+  /// one by one. Otherwise the product is that with the dense matrix, whose elements are the parameters.
+  virtual bool is_factored() const { return false; }
+
+  /// x W^T in x's dtype: [..., columns] -> [..., rows]. Asked for where is_factored().
+  virtual at::Tensor multiply(const std::vector<at::Tensor>& parts, const at::Tensor& x) const;
+};
+
+/// Elements that count as parameters of a matrix held so, and bytes of its parts; parts of any floating type count as
+/// elements of `floating`.
+std::int64_t parameters_of(const WeightStorage& storage, const MatrixShape& shape);
+std::int64_t bytes_of(const WeightStorage& storage, const MatrixShape& shape, at::ScalarType floating);
+
+/// The storage of one linear map as a value: null for a dense one. Equal where kinds and fields are.
+struct MapStorage {
+  std::shared_ptr<const WeightStorage> form;
+  bool operator==(const MapStorage& other) const;
+};
+/// Those of the linear maps that are not dense, by the maps' names.
+using StorageMap = std::map<std::string, MapStorage>;
+
+}  // namespace mla

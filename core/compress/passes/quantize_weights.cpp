@@ -1,0 +1,130 @@
+#include <algorithm>
+
+#include "core/attention/packed_weights.h"
+#include "core/base/registry.h"
+#include "core/compress/latent_steps.h"
+#include "core/compress/pass.h"
+
+namespace mla {
+namespace {
+
+enum class Maps { kAttention, kFeedForward, kEmbedding, kOutput };
+std::vector<std::pair<std::string, Maps>> enum_names(Maps) {
+  return {{"attention", Maps::kAttention},
+          {"feed_forward", Maps::kFeedForward},
+          {"embedding", Maps::kEmbedding},
+          {"output", Maps::kOutput}};
+}
+
+std::optional<Maps> maps_of(ParameterGroup group) {
+  switch (group) {
+    case ParameterGroup::kAttention:
+      return Maps::kAttention;
+    case ParameterGroup::kFeedForward:
+      return Maps::kFeedForward;
+    case ParameterGroup::kEmbedding:
+      return Maps::kEmbedding;
+    case ParameterGroup::kOutput:
+      return Maps::kOutput;
+    case ParameterGroup::kNorms:
+      break;
+  }
+  return {};
+}
+
+/// Weights as codes of a codec, which are decoded for each product: rows of a matrix are what tokens are to the codec,
+/// its columns channels. Biases and norms stay as they are. Nothing is trained or calibrated; what was packed before
+/// stays as it was. Comes after conversions and training, which need dense matrices.
+class QuantizeWeights final : public Pass {
+ public:
+  struct Options {
+    Json codec = {{"name", "rtn"}, {"bits", 8}};
+    std::vector<Maps> maps = {Maps::kAttention, Maps::kFeedForward};
+    static StrategyFields strategies() { return {{"codec", strategy_identity<Codec>}}; }
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      visit("codec", self.codec, "codec of the cache and its options, one that needs no calibration: {\"name\": …}");
+      visit("maps", self.maps,
+            "which linear maps: attention | feed_forward | embedding (and an output matrix tied to it) | output");
+    }
+  };
+
+  QuantizeWeights(Options options, const std::string& path)
+      : options_(std::move(options)),
+        path_(path),
+        codec_(make_codec(options_.codec, path + ".codec")),
+        name_(options_.codec.at("name").get<std::string>()) {}
+
+  ModelSpec plan(const ModelSpec& spec) const override {
+    ModelSpec planned = spec;
+    bool any = false;
+    for (const ModelParameter& parameter : model_parameters(spec)) {
+      if (!packs(parameter)) continue;
+      set_storage(planned, parameter.map_name(), storage_of(parameter));
+      any = true;
+    }
+    if (!any) {
+      throw ConfigError(cat(path_, ".maps: ", brief(write_fields(options_).at("maps")),
+                            ": no dense linear map of the model is among them",
+                            spec.tied_embeddings ? "; its output matrix is the embedding" : ""));
+    }
+    return planned;
+  }
+
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
+    const StorageMap planned = model_storage(plan(decoder.spec()));
+    const c10::InferenceMode off(false);
+    decoder.replace_maps([&](const std::string& name, Linear& map) {
+      const auto found = planned.find(name);
+      if (found == planned.end() || map.storage()) return;
+      try {
+        map = pack(map, *codec_, found->second.form);
+      } catch (const DataError& error) {
+        throw DataError(cat(path_, ": ", name, ": ", error.what()));
+      }
+    });
+    return for_each_layer(decoder, inputs, [](std::int64_t, LayerReport&) {});
+  }
+
+ private:
+  static std::unique_ptr<Codec> make_codec(const Json& options, const std::string& path) {
+    const std::unique_ptr<Codec> codec = Registry<Codec>::instance().make(options, path);
+    if (codec->needs_calibration()) refuse_calibrated(options.at("name").get<std::string>(), path);
+    return codec->for_stream("weight", nullptr);
+  }
+
+  [[noreturn]] static void refuse_calibrated(const std::string& name, const std::string& path) {
+    throw ConfigError(cat(path, ".name = ", name,
+                          ": leans on a calibration of what it encodes, and weights have none; others: rtn, quanto, "
+                          "hqq, kivi"));
+  }
+
+  /// A matrix without elements has nothing to pack.
+  bool packs(const ModelParameter& parameter) const {
+    const auto maps = maps_of(parameter.group);
+    return maps && parameter.is_matrix() && !parameter.storage && parameter.count() > 0 &&
+           std::find(options_.maps.begin(), options_.maps.end(), *maps) != options_.maps.end();
+  }
+
+  std::shared_ptr<const WeightStorage> storage_of(const ModelParameter& parameter) const {
+    std::shared_ptr<const WeightStorage> storage;
+    try {
+      storage = packed_storage(*codec_, name_, parameter.matrix(), path_ + ".codec");
+    } catch (const ConfigError& error) {
+      throw ConfigError(cat(error.what(), "; so of ", parameter.map_name()));
+    }
+    if (!storage) refuse_calibrated(name_, path_ + ".codec");
+    return storage;
+  }
+
+  Options options_;
+  std::string path_;
+  std::unique_ptr<Codec> codec_;
+  std::string name_;
+};
+
+const Registration<Pass, QuantizeWeights> kQuantizeWeights("quantize_weights",
+                                                           "weights of linear maps as codes of a codec");
+
+}  // namespace
+}  // namespace mla
