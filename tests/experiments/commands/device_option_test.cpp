@@ -153,15 +153,15 @@ TEST_F(DeviceOption, ConfigsSayItToo) {
 TEST_F(DeviceOption, TheUsualOneChangesNoIdentityAndStandsInTheRecord) {
   const auto first = run_program({"run", config_.string(), "--quiet"});
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  const CellPlan cell = plan_experiment(config_, {}).cells.front();
-  const RunRecord record = read_record(cell.record);
+  const fs::path file = plan_experiment(config_, {}).cells.front().record;
+  const RunRecord record = read_record(file);
   EXPECT_EQ(record.provenance.device, "cpu");
   EXPECT_FALSE(record.config.contains("device")) << "not written there";
   const auto again = [&](const std::string& script) {
     const auto result = test::run_script("mlaforge run " + script);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_THAT(result.err, HasSubstr("complete already"));
-    EXPECT_EQ(read_record(cell.record), record);
+    EXPECT_EQ(read_record(file), record);
   };
   again(config_.string() + " --device cpu");
   ConfigOverrides said;
