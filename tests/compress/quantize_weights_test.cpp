@@ -134,13 +134,13 @@ TEST_P(QuantizedModel, SavedAndLoadedIsTheSame) {
   EXPECT_EQ(load_spec(folder.path()), checkpoint.decoder.spec());
   // As views of the file, too.
   for (const auto& dtype : {std::optional(at::kFloat), std::optional<at::ScalarType>()}) {
-    const Checkpoint loaded = load_checkpoint(folder.path(), {.dtype = dtype});
+    const Checkpoint loaded = load_checkpoint(folder.path(), {.placement = {.storage = dtype}});
     EXPECT_EQ(loaded.decoder.spec(), checkpoint.decoder.spec());
     EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), checkpoint.decoder.forward(ids)));
     EXPECT_EQ(loaded.decoder.weight_bytes(), checkpoint.decoder.weight_bytes());
   }
   // Codes stay codes whatever the arithmetic.
-  const Checkpoint wide = load_checkpoint(folder.path(), {.dtype = at::kDouble});
+  const Checkpoint wide = load_checkpoint(folder.path(), {.placement = Placement::in(at::kDouble)});
   EXPECT_TRUE(at::equal(wide.decoder.forward(ids), dense_twin(wide.decoder).forward(ids)));
 }
 

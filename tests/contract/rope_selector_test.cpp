@@ -17,7 +17,7 @@ using Strategies = Registry<RotationStrategy>;
 
 constexpr double kSameLogit = 1e-11;
 
-const std::vector<HeadGeometry> kHeads = {{2, 4, 2, 16}, {1, 3, 3, 64}, {1, 8, 1, 8}};
+const std::vector<HeadGeometry> kGeometries = {{2, 4, 2, 16}, {1, 3, 3, 64}, {1, 8, 1, 8}};
 
 /// Some statistics of each name that a strategy asks for.
 LayerMeasures some_measures(const RotationStrategy& strategy, const HeadGeometry& geometry) {
@@ -57,7 +57,7 @@ TEST(RotationContract, Names) {
 TEST(RotationContract, KeepsAsManyAscendingPairsAsAnnounced) {
   for (const std::string& name : Strategies::instance().names()) {
     const bool counts = config_with_pairs(name, 1).size() > 1;
-    for (const HeadGeometry& geometry : kHeads) {
+    for (const HeadGeometry& geometry : kGeometries) {
       const std::int64_t available = geometry.head_dim / 2;
       for (std::int64_t asked = 0; asked <= available; ++asked) {
         SCOPED_TRACE(cat(name, ", ", asked, " of ", available, " pairs"));
@@ -94,7 +94,7 @@ TEST(RotationContract, MapsLeaveLogitsAsTheyAreWithoutPositions) {
   }
   EXPECT_EQ(strategies, 1) << "every strategy that mixes dims is in the list above";
   for (const Json& config : mixing) {
-    for (const HeadGeometry& geometry : kHeads) {
+    for (const HeadGeometry& geometry : kGeometries) {
       SCOPED_TRACE(config.dump());
       const auto rope = Strategies::instance().make(config, "rope");
       rope->check(geometry, "rope");
