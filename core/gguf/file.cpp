@@ -54,6 +54,8 @@ std::map<std::string, Value> read_values(ByteReader& reader, std::uint64_t count
     if (key.empty() || key.size() > kMostKeyBytes)
       throw DataError(cat(name, ": key ", i, " is ", key.size(), " bytes long; 1 to ", kMostKeyBytes));
     const std::string where = cat(name, ": key ", brief_text(key));
+    if (!std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c <= '~'; }))
+      throw DataError(cat(where, ": keys are of ASCII's printable characters alone"));
     const auto [place, is_new] = values.emplace(std::string(key), read_value(reader, where));
     if (!is_new) throw DataError(cat(where, ": stands there twice"));
   }

@@ -122,6 +122,7 @@ TEST(GgufFile, Values) {
   EXPECT_THAT(with(GgufBytes::kArray, arrays + huge), HasSubstr("key k: arrays of arrays are not read"));
   EXPECT_THAT(error_of(GgufBytes().flag("k", true).flag("k", true).bytes()), HasSubstr("key k: stands there twice"));
   EXPECT_THAT(error_of(GgufBytes().flag("", true).bytes()), HasSubstr("key 0 is 0 bytes long"));
+  EXPECT_THAT(error_of(GgufBytes().flag("k\xFF", true).bytes()), HasSubstr("printable characters alone"));
   EXPECT_THAT(error_of(GgufBytes().number("split.count", std::uint32_t{3}).bytes()),
               AllOf(HasSubstr("split.count = 3"), HasSubstr("llama-gguf-split --merge")));
   for (const std::uint32_t alignment : {0U, 4U, 24U, 1U << 21})
