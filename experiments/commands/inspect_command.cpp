@@ -12,14 +12,15 @@ namespace {
 class Inspect final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.argument("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.add("dtype", dtype_, "TYPE", "number type of the cache, for bytes: " + dtype_choices());
   }
 
   ExitCode run(Console& console) override {
     const at::ScalarType dtype = parse_dtype(dtype_, "--dtype");
     // Without a dtype weights stay views of the file, of which only headers are touched.
-    const Checkpoint checkpoint = load_checkpoint(model_, {.dtype = std::nullopt, .check_finite = false});
+    const Checkpoint checkpoint =
+        load_checkpoint(model_, {.dtype = std::nullopt, .check_finite = false, .values = false});
     const ModelSummary summary = summarize_model(checkpoint);
     print(summary, dtype, console.text());
     const LayerBytes bytes = count(checkpoint.decoder, dtype);
