@@ -89,8 +89,17 @@ fs::path folder_of(const fs::path& source) { return fs::is_directory(source) ? s
 
 bool is_same_folder(const fs::path& a, const fs::path& b) { return !a.empty() && fs::equivalent(a, b); }
 
+/// A tokenizer that is not read is no reason to lose the model.
+void write_tokenizer_inside(const fs::path& source, const fs::path& folder) {
+  try {
+    write_gguf_tokenizer(source, folder);
+  } catch (const DataError& error) {
+    log_warning_once(cat(folder.string(), ": gets no tokenizer: ", error.what()));
+  }
+}
+
 void copy_companions(const fs::path& source, const fs::path& folder) {
-  if (gguf::is_gguf(source)) return write_gguf_tokenizer(source, folder);
+  if (gguf::is_gguf(source)) return write_tokenizer_inside(source, folder);
   const fs::path from = folder_of(source);
   if (from.empty() || is_same_folder(from, folder)) return;
   for (const auto& entry : fs::directory_iterator(from)) {

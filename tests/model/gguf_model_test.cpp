@@ -127,6 +127,15 @@ TEST(GgufModel, AConvertedOneTakesItsTokenizerAlong) {
   EXPECT_EQ(load_tokenizer(folder / "out")->vocabulary_size(), 263);
 }
 
+TEST(GgufModel, AConvertedOneWhoseTokenizerIsNotReadIsStillWritten) {
+  const TemporaryFolder folder;
+  GgufBytes file = smallest();
+  const auto path = folder.write("in/x.gguf", test::add_tiny_byte_level(file, "unheard_of").bytes());
+  save_checkpoint(load_checkpoint(path), folder / "out");
+  EXPECT_FALSE(std::filesystem::exists(folder / "out/tokenizer.json"));
+  EXPECT_EQ(load_spec(folder / "out"), load_spec(path));
+}
+
 TEST(GgufModel, WhatIsNotRead) {
   EXPECT_THAT(gguf_error(smallest("gemma")),
               HasSubstr("x.gguf: general.architecture: no 'gemma'; known: llama, qwen2, qwen3"));
