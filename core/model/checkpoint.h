@@ -1,4 +1,4 @@
-// Models on disk: reading Hugging Face folders and llama2.c files, writing Hugging Face folders.
+// Models on disk: reading Hugging Face folders, GGUF and llama2.c files, writing Hugging Face folders.
 #pragma once
 
 #include <filesystem>
@@ -13,16 +13,19 @@ namespace mla {
 struct LoadOptions {
   Placement placement;
   bool check_finite = true;  ///< refuse NaN and infinite weights
+  /// False: only shapes are looked at. Blocks of a GGUF file are then not dequantized; views cost nothing anyway.
+  bool values = true;
 };
 
 /// A model together with what its files say beyond the weights.
 struct Checkpoint {
   Decoder decoder;
-  Json config;  ///< config.json as read, or made for a llama2.c file: what it says beside the spec is kept
+  Json config;  ///< config.json as read, or made for another file: what it says beside the spec is kept
   std::filesystem::path source;  ///< the folder or file it was read from
 };
 
-/// Reads a model: a folder with config.json and model.safetensors (or shards with an index), or a llama2.c `.bin` file.
+/// Reads a model: a folder with config.json and model.safetensors (or shards with an index), a GGUF file, or a llama2.c
+/// `.bin` file.
 /// Converted layers are rebuilt from config.json, without any decomposition.
 /// Throws DataError for anything missing, left over, of another shape, or not finite, and for a folder with a LoRA
 /// adapter.
@@ -33,8 +36,8 @@ ModelSpec load_spec(const std::filesystem::path& path);
 
 /// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
 /// keep the dtype they are held in, packed weights their codes: NAME.codes, NAME.scales, NAME.zeros. config.json is
-/// written from the decoder's spec. Tokenizer files beside the source are copied. config.json is written last, so that
-/// a folder with one is complete.
+/// written from the decoder's spec. Tokenizer files beside the source are copied; the tokenizer in a GGUF file is
+/// written as such files. config.json is written last, so that a folder with one is complete.
 void save_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& folder);
 
 /// Weights of a decoder by Hugging Face names, checked against its description. `name` stands for the source in errors.

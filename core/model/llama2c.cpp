@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/model/rotary_rows.h"
 
 namespace mla {
 namespace {
@@ -114,12 +115,6 @@ class Cursor {
   std::shared_ptr<MappedFile> file_;
   std::size_t at_;
 };
-
-/// Rows (2k, 2k + 1) of each head -> rows k and k + head_dim / 2.
-at::Tensor to_half_split(const at::Tensor& weight, std::int64_t head_dim) {
-  const std::int64_t columns = weight.size(1);
-  return weight.view({-1, head_dim / 2, 2, columns}).transpose(1, 2).reshape({-1, columns});
-}
 
 }  // namespace
 

@@ -96,7 +96,7 @@ constexpr OtherForm kOtherForms[] = {
     {"flax_model", ".msgpack", kThroughTransformers},
     {"consolidated", ".pth", "convert it with transformers' convert_llama_weights_to_hf.py"},
     {"consolidated", ".safetensors", "convert it with transformers' convert_mistral_weights_to_hf.py"},
-    {"", ".gguf", "convert it with transformers: from_pretrained(FOLDER, gguf_file=FILE), then save_pretrained(OUT)"},
+    {"", ".gguf", "name that file itself as the model"},
     {"", ".safetensors", "rename it to model.safetensors, if it is the whole model"}};
 
 }  // namespace

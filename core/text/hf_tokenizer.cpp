@@ -145,9 +145,13 @@ void refuse_foreign_ids(const Ids& ids, std::size_t size, const std::string& whe
 
 std::unique_ptr<Tokenizer> read_hf_tokenizer(const std::filesystem::path& path) {
   LargeJson json = read_large_json(path);
-  const std::string where = path.string() + ": ";
-  if (!json.is_object() || !json.contains("model")) throw DataError(where + "expected a tokenizer.json with a model");
-  TokenizerConfig config = read_tokenizer_config(path.parent_path());
+  const std::string name = path.string();
+  if (!json.is_object() || !json.contains("model")) throw DataError(name + ": expected a tokenizer.json with a model");
+  return make_hf_tokenizer(std::move(json), read_tokenizer_config(path.parent_path()), name);
+}
+
+std::unique_ptr<Tokenizer> make_hf_tokenizer(LargeJson json, TokenizerConfig config, const std::string& name) {
+  const std::string where = name + ": ";
   BpeTokenizerParts parts;
   parts.beside = follow_prefix_space(config, json, where);
   const auto part = [&json](const char* key) { return json.contains(key) ? json.at(key) : LargeJson(); };

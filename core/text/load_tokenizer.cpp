@@ -5,6 +5,8 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/hash.h"
+#include "core/gguf/file.h"
+#include "core/text/gguf_tokenizer.h"
 #include "core/text/tokenizer_readers.h"
 
 namespace mla {
@@ -44,13 +46,14 @@ std::unique_ptr<Tokenizer> load_file(const fs::path& path) {
     }
     return read_vocab_merges(pair[0], pair[1]);
   }
+  if (gguf::is_gguf(path)) return read_gguf_tokenizer(path);
   if (extension == ".json") return read_hf_tokenizer(path);
   if (extension == ".tiktoken") return read_tiktoken(path);
   if (extension == ".model") return read_model_file(path);
   if (extension == ".bin") return read_llama2c(path);
   throw DataError(cat(path.string(),
                       ": not a tokenizer by its name; known: *.json, merges.txt, vocab.bpe, *.model, "
-                      "*.tiktoken, *.bin"));
+                      "*.tiktoken, *.bin, *.gguf"));
 }
 
 /// The first file of `folder`, by name, that begins with `prefix` and ends in `extension`; empty when there is none.
@@ -87,7 +90,7 @@ std::string hash_of(const Tokenizer& tokenizer, const fs::path& file) {
   std::vector<fs::path> files = pair_of(file);
   if (files.empty()) files.push_back(file);
   Hasher hasher;
-  for (const fs::path& read : files) hasher.update(hash_file(read));
+  for (const fs::path& read : files) hasher.update(gguf::is_gguf(read) ? hash_gguf_tokenizer(read) : hash_file(read));
   try {
     for (const std::int32_t id : tokenizer.encode(kProbe, {.add_bos = true})) hasher.update(cat(id, ","));
   } catch (const DataError&) {  // Some vocabularies have no token for some characters.

@@ -201,8 +201,12 @@ class SentencePieceTokenizer : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_sentencepiece(const std::filesystem::path& path) {
-  return std::make_unique<SentencePieceTokenizer>(read_file(path), path.string(),
-                                                  read_tokenizer_config(path.parent_path()));
+  return make_sentencepiece(read_file(path), path.string(), read_tokenizer_config(path.parent_path()));
+}
+
+std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& model, const std::string& name,
+                                              TokenizerConfig config) {
+  return std::make_unique<SentencePieceTokenizer>(model, name, std::move(config));
 }
 
 }  // namespace mla

@@ -73,6 +73,10 @@ class ConfigReader {
     config_.file = folder / "tokenizer_config.json";
     json_ = read(config_.file);
   }
+  ConfigReader(const Json& json, const fs::path& file) : json_(json), where_(file.string() + ": tokenizer_config") {
+    config_.file = file;
+    config_.found = true;
+  }
 
   TokenizerConfig result() && {
     read_class();
@@ -81,7 +85,7 @@ class ConfigReader {
     const bool has_decoder = json_.contains("added_tokens_decoder");
     if (has_decoder) read_added_decoder();
     // As transformers: the older files count only where the config has no list of its own.
-    if (!has_decoder) {
+    if (!has_decoder && folder_) {
       read_special_tokens_map();
       read_added_tokens_file();
     }
@@ -192,7 +196,7 @@ class ConfigReader {
   }
 
   void read_special_tokens_map() {
-    const fs::path path = folder_ / "special_tokens_map.json";
+    const fs::path path = *folder_ / "special_tokens_map.json";
     const Json json = read(path);
     for (const auto& [key, value] : json.items()) {
       if (value.is_object() && key.ends_with("_token")) {
@@ -208,7 +212,7 @@ class ConfigReader {
   }
 
   void read_added_tokens_file() {
-    const Json json = read(folder_ / "added_tokens.json");
+    const Json json = read(*folder_ / "added_tokens.json");
     for (const auto& [content, id] : json.items()) {
       const std::string here = cat(where_, ".", for_message(content));
       if (!id.is_number_integer()) unfit(here, id, "an id");
@@ -222,15 +226,19 @@ class ConfigReader {
     }
   }
 
-  fs::path folder_;
+  std::optional<fs::path> folder_;  // None: no files lie beside the config.
   TokenizerConfig config_;
-  std::string where_;
   Json json_;
+  std::string where_;
   std::unordered_set<std::string> plain_names_;  // Of tokens that are special in added_tokens.json as well.
 };
 
 }  // namespace
 
 TokenizerConfig read_tokenizer_config(const fs::path& folder) { return ConfigReader(folder).result(); }
+
+TokenizerConfig read_tokenizer_config(const Json& json, const fs::path& file) {
+  return ConfigReader(json, file).result();
+}
 
 }  // namespace mla

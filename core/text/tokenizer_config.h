@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/json.h"
 #include "core/text/added_tokens.h"
 #include "core/text/bpe_merges.h"
 
@@ -48,6 +49,9 @@ bool is_standard_token(const std::string& key);
 /// Reads what lies in `folder`. Throws DataError for a value of another type, and for a key that changes ids and is not
 /// supported (split_special_tokens, sp_model_kwargs, fix_mistral_regex).
 TokenizerConfig read_tokenizer_config(const std::filesystem::path& folder);
+
+/// The same of what a tokenizer_config.json says, which is part of `file`; nothing lies beside it.
+TokenizerConfig read_tokenizer_config(const Json& json, const std::filesystem::path& file);
 
 /// Names <s>, </s>, <unk>, <|endoftext|> as the class does where the config is silent: Llama's, GPT-2's, Qwen 2's.
 void add_class_defaults(TokenizerConfig& config);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.h"
 #include "core/text/bpe_merges.h"
 #include "core/text/pre_tokenizer.h"
 #include "core/text/tokenizer.h"
@@ -22,6 +23,9 @@ namespace mla {
 /// transformers. BOS and EOS are those of the config; else the template's, else the token of the usual name (<s>,
 /// <|begin_of_text|>, <|endoftext|>; </s>, <|end_of_text|>, <|endoftext|>).
 std::unique_ptr<Tokenizer> read_hf_tokenizer(const std::filesystem::path& path);
+
+/// The same of what a tokenizer.json says, and a tokenizer_config.json beside it; `name` stands for the file in errors.
+std::unique_ptr<Tokenizer> make_hf_tokenizer(LargeJson json, TokenizerConfig config, const std::string& name);
 
 /// vocab.json and merges.txt of byte-level BPE (GPT-2 names them encoder.json and vocab.bpe). These files do not say
 /// how text is cut: Qwen 2's way (its regex, NFC, <|endoftext|> added after the vocabulary) when tokenizer_config.json
@@ -41,6 +45,13 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(Vocabulary ranks, std::unique
 
 /// A sentencepiece model, through libsentencepiece.
 std::unique_ptr<Tokenizer> read_sentencepiece(const std::filesystem::path& path);
+
+/// The same of a model file's bytes.
+std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& model, const std::string& name,
+                                              TokenizerConfig config);
+
+/// The tokenizer in a GGUF file: byte-level BPE, or a sentencepiece model. Files beside it do not count.
+std::unique_ptr<Tokenizer> read_gguf_tokenizer(const std::filesystem::path& path);
 
 /// tokenizer.bin of llama2.c (run.c): merges by score, BOS 1, EOS 2.
 std::unique_ptr<Tokenizer> read_llama2c(const std::filesystem::path& path);

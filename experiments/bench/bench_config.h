@@ -55,7 +55,7 @@ struct BenchConfig {
   static void fields(Self& self, Visitor& visit) {
     visit("name", self.name, "folder of the records under `results`; empty: the config file's name");
     visit("description", self.description, "for people");
-    visit("model", self.model, "a model folder, or a llama2.c .bin file; empty: random weights of `geometry`");
+    visit("model", self.model, "a model folder, a GGUF or a llama2.c .bin file; empty: random weights of `geometry`");
     visit("calibration", self.calibration,
           "text, or token ids, to calibrate the caches' codecs on, where one needs that");
     visit("geometry", self.geometry, "a Hugging Face config.json object");

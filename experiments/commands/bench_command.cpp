@@ -50,7 +50,7 @@ class Bench final : public Command {
   void declare(OptionList& options) override {
     options.argument("config", config_, "CONFIG", "JSON file: model or geometry, models, sweeps, warm_up, repeats");
     options.add("set", set_, "KEY=VALUE", "change a value of the config, for example repeats=5; may be repeated");
-    options.add("model", model_, "MODEL", "a model folder or llama2.c .bin file, instead of the config's");
+    options.add("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file, instead of the config's");
     options.add("batch", batch_, "N,…", "batch sizes, instead of the config's");
     options.add("context", context_, "N,…", "prompt lengths, likewise");
     options.add("new-tokens", new_tokens_, "N,…", "generated tokens, likewise");

@@ -19,7 +19,7 @@ class ConformanceCommand final : public Command {
     options.add("output,o", output_, "FILE", "safetensors: each case's tensor after the round trip, codes, scales, …");
     options.section("caches: decoding through a quantized one, as {ids, prompt, runs: {name: {cache, nll}}}");
     options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
-    options.add("model", model_, "MODEL", "the model of the trace: a folder, or a llama2.c .bin file");
+    options.add("model", model_, "MODEL", "the model of the trace: a folder, a GGUF or a llama2.c .bin file");
     model_options_.declare(options, "number type of the model's arithmetic");
     options.section("both");
     options.add("only", only_, "NAME", "only the case of this id, or the run of this name");

@@ -62,7 +62,7 @@ struct Job {
 class Convert final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.add("model", model_, "MODEL", "the source model: a Hugging Face folder, or a llama2.c .bin file");
+    options.add("model", model_, "MODEL", "the source model: a Hugging Face folder, a GGUF or a llama2.c .bin file");
     options.require("output,o", output_, "FOLDER", "folder for the converted model");
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");

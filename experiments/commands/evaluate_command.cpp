@@ -33,7 +33,7 @@ Json nll_rows(const PerplexityResult& result) {
 class Evaluate final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.require("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.add("perplexity", text_.file, "FILE",
                 "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
     options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");

@@ -9,6 +9,7 @@
 #include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/model/checkpoint.h"
+#include "core/text/chat_template.h"
 #include "experiments/cache/cache_check.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
@@ -72,12 +73,18 @@ class GrowingText {
 class Generate final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.require("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.require("prompt", prompts_, "TEXT",
                     "the text to continue, may be empty where the tokenizer has a BOS token; repeat it for a batch");
     options.add_count("new-tokens", options_.count, 1, "at most; the tokenizer's EOS ends the text earlier");
     options.renamed("tokens", "new-tokens");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
+    options.flag(
+        "chat", chat_,
+        "ask each prompt as a user's question, by the model's chat template (ChatML, Llama 2, Llama 3, Mistral, "
+        "Zephyr), and show the answer alone");
+    options.add("system", system_, "TEXT",
+                "with --chat: the system message; default: the template's own, if it has one");
     options.add("temperature", options_.temperature, "T", "0: always the likeliest token");
     options.add_count("top-k", options_.top_k, 0, "sample among the K likeliest tokens; 0: all");
     options.add("top-p", options_.top_p, "P", "sample among the fewest likeliest tokens of this probability together");
@@ -106,6 +113,7 @@ class Generate final : public Command {
     if (!calibration_.file.empty() && !needs_calibration(cache)) {
       throw ConfigError(cat("--calibration: the cache ", cache.label(), " needs none"));
     }
+    if (system_ && !chat_) throw ConfigError("--system: a message of a chat; say --chat, too");
     const ModelSpec spec = load_spec(model_);
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, spec);
     options_.stop = end_tokens(spec, *tokenizer);
@@ -113,12 +121,13 @@ class Generate final : public Command {
     std::vector<std::vector<std::int64_t>> ids;
     std::vector<GrowingText> texts;
     for (const std::string& prompt : prompts_) {
-      const std::vector<std::int32_t> tokens = tokenizer->encode(prompt, {.add_bos = true});
+      const std::vector<std::int32_t> tokens =
+          chat_ ? ask(prompt, *tokenizer) : tokenizer->encode(prompt, {.add_bos = true});
       if (tokens.empty()) throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
       check_room(spec, std::ssize(tokens));
       check_cache(cache, spec, {std::ssize(tokens), std::ssize(tokens) + options_.count}, "--cache");
       ids.emplace_back(tokens.begin(), tokens.end());
-      texts.emplace_back(*tokenizer, tokens);
+      texts.emplace_back(*tokenizer, chat_ ? std::vector<std::int32_t>() : tokens);
     }
     EvaluationRows calibration;
     if (needs_calibration(cache)) {
@@ -158,6 +167,19 @@ class Generate final : public Command {
   }
 
  private:
+  /// The question's tokens by the chat template; the end of the answer's turn becomes one of the tokens that end it.
+  std::vector<std::int32_t> ask(const std::string& question, const Tokenizer& tokenizer) {
+    const std::filesystem::path place = place_of_tokenizer(model_, tokenizer_);
+    const auto eos = tokenizer.eos();
+    const std::string eos_text = eos ? tokenizer.decode(std::vector{*eos}, false) : "";
+    const ChatPrompt prompt = chat_prompt(read_chat_template(place), system_, question, eos_text, place.string());
+    const auto end = tokenizer.encode(prompt.end_of_turn, {.parse_special = true});
+    if (end.size() == 1) options_.stop.push_back(end[0]);
+    std::vector<std::int32_t> tokens = tokenizer.encode(prompt.text, {.parse_special = true});
+    if (prompt.begins_with_bos && tokenizer.bos()) tokens.insert(tokens.begin(), *tokenizer.bos());
+    return tokens;
+  }
+
   void check_room(const ModelSpec& spec, std::int64_t prompt) const {
     if (options_.count <= spec.max_positions - prompt || spec.rotary().depends_on_length()) return;
     throw ConfigError(cat("--new-tokens: ", prompt, " tokens of the prompt and ", options_.count,
@@ -197,7 +219,8 @@ class Generate final : public Command {
   std::vector<std::string> prompts_, stops_;
   std::string path_ = "auto";
   PlacementOptions model_options_;
-  std::optional<std::string> cache_;
+  std::optional<std::string> cache_, system_;
+  bool chat_ = false;
   EvaluationText calibration_;
   GenerateOptions options_;
 };
@@ -209,7 +232,8 @@ const CommandRegistration<Generate> kGenerate(
      "mlaforge generate --model MODEL --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9 --seed 7 --json",
      "mlaforge generate --model MODEL --prompt 'One' --prompt 'Two' --new-tokens 40 --stop '.' --repetition-penalty "
      "1.1",
-     "mlaforge generate --model MODEL --prompt 'Once' --cache hqq4"});
+     "mlaforge generate --model MODEL --prompt 'Once' --cache hqq4",
+     "mlaforge generate --model MODEL --chat --prompt 'What is the capital of France?'"});
 
 }  // namespace
 }  // namespace mla

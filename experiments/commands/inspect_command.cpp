@@ -13,7 +13,7 @@ namespace {
 class Inspect final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.argument("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     model_options_.declare(options, "number type of the cache, for bytes");
   }
 
@@ -22,7 +22,7 @@ class Inspect final : public Command {
     const at::ScalarType dtype = placement.compute;
     // Weights stay views of the file, of which only headers are touched; the cache's buffers alone are made.
     const Checkpoint checkpoint =
-        load_checkpoint(model_, {.placement = {.storage = std::nullopt}, .check_finite = false});
+        load_checkpoint(model_, {.placement = {.storage = std::nullopt}, .check_finite = false, .values = false});
     const ModelSummary summary = summarize_model(checkpoint);
     print(summary, dtype, console.text());
     const LayerBytes bytes = count(checkpoint.decoder, at::TensorOptions(dtype).device(placement.device));

@@ -16,7 +16,7 @@ namespace {
 class Recall final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.require("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.add("kind", kind_, "KIND", "passkey | needle | key_value (default: passkey)");
     options.add("lengths", lengths_, "N,M,…", "tokens of a context (default: 256)");
     options.add("depths", depths_, "D,E,…", "where the answer stands, 0 to 1 (default: 0,0.25,0.5,0.75,1)");

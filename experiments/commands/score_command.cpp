@@ -11,7 +11,7 @@ namespace {
 class Score final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.require("model", model_, "MODEL", "a model folder, or a llama2.c .bin file");
+    options.require("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.require("ids", ids_, "FILE",
                     "{\"ids\": [[…], …], \"last\": 4, \"greedy_tokens\": 16}; the last two are optional");
     options.add("output,o", output_, "FILE",

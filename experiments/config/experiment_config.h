@@ -27,7 +27,7 @@ struct ModelConfig {
                                           LeftOut{"tokenizer", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("path", self.path, "a Hugging Face folder, or a llama2.c .bin file");
+    visit("path", self.path, "a Hugging Face folder, a GGUF or a llama2.c .bin file");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; empty: the one beside the model");
   }
 };

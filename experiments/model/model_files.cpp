@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/gguf/file.h"
 
 namespace mla {
 namespace {
@@ -48,6 +49,7 @@ std::map<std::string, std::filesystem::path> files_of_model(const std::filesyste
 
 fs::path place_of_tokenizer(const fs::path& model, const std::optional<fs::path>& given) {
   if (given) return *given;
+  if (gguf::is_gguf(model)) return model;
   const fs::path folder = fs::is_directory(model) ? model : model.parent_path();
   return folder.empty() ? "." : folder;
 }
@@ -61,6 +63,7 @@ std::map<std::string, fs::path> files_of_tokenizer(const fs::path& tokenizer, co
     return files;
   }
   files[role] = tokenizer;
+  if (gguf::is_gguf(tokenizer)) return files;
   for (const char* name : kBeside) {
     const fs::path beside = tokenizer.parent_path() / name;
     if (beside != tokenizer && fs::exists(beside)) files[role + "/" + name] = beside;

@@ -11,7 +11,8 @@
 
 namespace mla {
 
-/// The tokenizer at `given`, or else the one in the model's folder (for a llama2.c file: the folder it lies in).
+/// The tokenizer at `given`, or else the one in the model's folder (for a llama2.c file: the folder it lies in;
+/// a GGUF file holds its own).
 /// Throws DataError as load_tokenizer does. Where the tokenizer has ids that the model has no embedding for, encoding
 /// throws it when a text has one of them; a model with more embeddings than the tokenizer has ids is padded, which is
 /// usual.

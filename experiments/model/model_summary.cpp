@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "core/gguf/file.h"
+#include "core/model/gguf_config.h"
+#include "core/model/gguf_weights.h"
 #include "core/model/model_config.h"
 #include "experiments/cli/table.h"
 #include "experiments/model/dtype.h"
@@ -74,6 +77,12 @@ std::string bias_names(const UniformModel& model) {
   return names.empty() ? "none" : names;
 }
 
+/// A quantized file's own types: weights are float32 once they are read.
+std::string weights_dtype(const Checkpoint& checkpoint) {
+  if (gguf::is_gguf(checkpoint.source)) return gguf_types(gguf::File(checkpoint.source));
+  return dtype_name(checkpoint.decoder.embedding.scalar_type());
+}
+
 void print_geometry(const ModelSummary& summary, std::ostream& out) {
   const ModelSpec& g = summary.spec;
   const UniformModel uniform = as_uniform(g);
@@ -133,7 +142,8 @@ void print_layers(const ModelSummary& summary, at::ScalarType dtype, std::ostrea
 
 void print_passed_over(const ModelSummary& summary, std::ostream& out) {
   if (summary.passed_over.empty()) return;
-  Table table({"key of config.json", "has no effect here, as it"});
+  Table table(
+      {gguf::is_gguf(summary.model) ? "key of the metadata" : "key of config.json", "has no effect here, as it"});
   for (const auto& [key, reason] : summary.passed_over) table.add({brief_text(key), reason});
   out << '\n';
   table.print(out);
@@ -150,13 +160,15 @@ ModelSummary summarize_model(const Checkpoint& checkpoint) {
   ModelSummary summary;
   summary.model = checkpoint.source.string();
   summary.spec = checkpoint.decoder.spec();
-  summary.weights_dtype = dtype_name(checkpoint.decoder.embedding.scalar_type());
+  summary.weights_dtype = weights_dtype(checkpoint);
   summary.parameters = count_parameters(summary.spec);
   summary.source_parameters = count_parameters(as_uniform(summary.spec).spec());
   for (std::size_t i = 0; i < summary.spec.layers.size(); ++i)
     summary.layers.push_back(summarize_layer(summary.spec, i));
   for (const auto& [name, storage] : model_storage(summary.spec)) ++summary.storage[storage.form->description()];
-  if (std::filesystem::is_directory(checkpoint.source)) {
+  if (gguf::is_gguf(checkpoint.source)) {
+    summary.passed_over = passed_over_gguf_keys(gguf::File(checkpoint.source));
+  } else if (std::filesystem::is_directory(checkpoint.source)) {
     summary.passed_over = passed_over_model_keys(checkpoint.config, summary.model);
   }
   return summary;

@@ -30,7 +30,7 @@ struct ModelSummary {
   ParameterCount parameters, source_parameters;  ///< as it is, and with the attention of its family in every layer
   std::vector<LayerSummary> layers;
   std::map<std::string, std::int64_t> storage;  ///< linear maps that are not dense: how they are held, and how many
-  /// Keys of config.json that have no effect here, each with the reason.
+  /// Keys of config.json, or of a GGUF file's metadata, that have no effect here, each with the reason.
   std::vector<std::pair<std::string, std::string>> passed_over;
 
   std::int64_t cached_elements() const;         ///< per token, all layers

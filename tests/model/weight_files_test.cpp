@@ -164,7 +164,7 @@ TEST(WeightFiles, OtherFormsAreNamedWithWhatConvertsThem) {
   for (const auto& [file, advice] : {std::pair{"pytorch_model.bin", "save_pretrained"},
                                      {"pytorch_model.bin.index.json", "save_pretrained"},
                                      {"consolidated.00.pth", "convert_llama"},
-                                     {"model-q4.gguf", "gguf_file"},
+                                     {"model-q4.gguf", "name that file itself"},
                                      {"other.safetensors", "rename"}}) {
     const TemporaryFolder folder;
     save_checkpoint(test::tiny_checkpoint("mha", at::kFloat), folder.path());

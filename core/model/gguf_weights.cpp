@@ -1,0 +1,145 @@
+#include "core/model/gguf_weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "core/base/error.h"
+#include "core/base/suggest.h"
+#include "core/model/gguf_config.h"
+#include "core/model/rotary_rows.h"
+
+namespace mla {
+namespace {
+
+struct NamePair {
+  const char *ours, *theirs;
+};
+/// Outside of blocks, and within them.
+constexpr std::array<NamePair, 3> kGgufWhole = {
+    {{"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}}};
+constexpr std::array<NamePair, 11> kGgufInBlock = {{{"input_layernorm", "attn_norm"},
+                                                    {"self_attn.q_proj", "attn_q"},
+                                                    {"self_attn.k_proj", "attn_k"},
+                                                    {"self_attn.v_proj", "attn_v"},
+                                                    {"self_attn.o_proj", "attn_output"},
+                                                    {"self_attn.q_norm", "attn_q_norm"},
+                                                    {"self_attn.k_norm", "attn_k_norm"},
+                                                    {"post_attention_layernorm", "ffn_norm"},
+                                                    {"mlp.gate_proj", "ffn_gate"},
+                                                    {"mlp.up_proj", "ffn_up"},
+                                                    {"mlp.down_proj", "ffn_down"}}};
+constexpr std::string_view kOurBlocks = "model.layers.";
+
+template <std::size_t kCount>
+std::string renamed(const std::array<NamePair, kCount>& names, const std::string& ours) {
+  const std::size_t dot = ours.rfind('.');
+  for (const NamePair& pair : names) {
+    if (ours.compare(0, dot, pair.ours) == 0) return pair.theirs + ours.substr(dot);
+  }
+  throw std::logic_error(cat("no name in GGUF files for ", ours));
+}
+
+/// "blk.3.attn_q.weight" of "model.layers.3.self_attn.q_proj.weight".
+std::string gguf_name(const std::string& ours) {
+  if (!ours.starts_with(kOurBlocks)) return renamed(kGgufWhole, ours);
+  const std::size_t dot = ours.find('.', kOurBlocks.size());
+  return cat("blk.", ours.substr(kOurBlocks.size(), dot - kOurBlocks.size()), ".",
+             renamed(kGgufInBlock, ours.substr(dot + 1)));
+}
+
+std::optional<at::ScalarType> plain_type(const gguf::ElementType& type) {
+  const std::string_view name = type.name;
+  if (name == "F32") return at::kFloat;
+  if (name == "F16") return at::kHalf;
+  if (name == "BF16") return at::kBFloat16;
+  if (name == "F64") return at::kDouble;
+  return std::nullopt;
+}
+
+at::Tensor view_of(const std::shared_ptr<const gguf::File>& file, const gguf::Tensor& tensor, at::ScalarType type) {
+  return at::from_blob(
+      const_cast<std::byte*>(tensor.data), tensor.shape, [file](void*) {}, at::TensorOptions(type));
+}
+
+at::Tensor dequantized(const gguf::Tensor& tensor) {
+  at::Tensor result = at::empty(tensor.shape, at::kFloat);
+  float* values = result.mutable_data_ptr<float>();
+  const gguf::ElementType& type = *tensor.type;
+  constexpr std::int64_t kBlocksAtOnce = 256;
+  at::parallel_for(0, tensor.count() / type.block, kBlocksAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    gguf::dequantize(type, tensor.data + static_cast<std::size_t>(begin) * type.bytes, (end - begin) * type.block,
+                     values + begin * type.block);
+  });
+  return result;
+}
+
+/// No memory stands behind it.
+at::Tensor shape_only(const gguf::Tensor& tensor) {
+  const at::ScalarType type = plain_type(*tensor.type).value_or(at::kFloat);
+  return at::zeros({}, type).expand(tensor.shape);
+}
+
+bool is_rotated(const std::string& ours) {
+  return ours.find(".q_proj.") != std::string::npos || ours.find(".k_proj.") != std::string::npos;
+}
+
+at::Tensor read_tensor(const std::shared_ptr<const gguf::File>& file, const gguf::Tensor& tensor, bool values) {
+  if (!values) return shape_only(tensor);
+  const auto plain = plain_type(*tensor.type);
+  return plain ? view_of(file, tensor, *plain) : dequantized(tensor);
+}
+
+/// What the model has no place for would silently be left out of its function.
+void refuse_leftovers(const gguf::File& file, const std::map<std::string, const gguf::Tensor*>& left) {
+  for (const auto& [name, tensor] : left) {
+    if (name == kGgufRopeFactors) continue;  // read with the description
+    std::vector<std::string> known;
+    for (const NamePair& pair : kGgufWhole) known.emplace_back(pair.theirs);
+    for (const NamePair& pair : kGgufInBlock) known.push_back(cat("blk.N.", pair.theirs));
+    throw DataError(cat(file.path().string(), ": tensor ", brief_text(name),
+                        " has no place in the model that the metadata describe; known: ", join(known)));
+  }
+}
+
+}  // namespace
+
+WeightMap read_gguf_weights(const std::shared_ptr<const gguf::File>& file, const ModelSpec& spec, bool values) {
+  std::map<std::string, const gguf::Tensor*> tensors;
+  for (const gguf::Tensor& tensor : file->tensors()) tensors.emplace(tensor.name, &tensor);
+  const bool interleaved = has_interleaved_rows(spec.family);
+  WeightMap weights;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    const std::string name = gguf_name(parameter.name), where = cat(file->path().string(), ": tensor ", name);
+    const auto node = tensors.extract(name);
+    if (node.empty()) throw DataError(cat(where, " is missing"));
+    const gguf::Tensor& tensor = *node.mapped();
+    if (tensor.shape != parameter.shape) {
+      throw DataError(
+          cat(where, ": expected shape ", at::IntArrayRef(parameter.shape), ", found ", at::IntArrayRef(tensor.shape)));
+    }
+    if (!tensor.type->floating_point)
+      throw DataError(cat(where, ": expected floating point, found ", tensor.type->name));
+    at::Tensor weight = read_tensor(file, tensor, values);
+    if (values && interleaved && is_rotated(parameter.name)) weight = to_half_split(weight, spec.rope_dim);
+    weights.emplace(parameter.name, std::move(weight));
+  }
+  refuse_leftovers(*file, tensors);
+  return weights;
+}
+
+std::string gguf_types(const gguf::File& file) {
+  std::map<std::string, int> counts;
+  for (const gguf::Tensor& tensor : file.tensors()) ++counts[tensor.type->name];
+  std::vector<std::pair<int, std::string>> sorted;
+  for (const auto& [name, count] : counts) sorted.emplace_back(-count, cat(name, " (", count, ")"));
+  std::sort(sorted.begin(), sorted.end());
+  std::vector<std::string> names;
+  for (const auto& [count, name] : sorted) names.push_back(name);
+  return join(names);
+}
+
+}  // namespace mla

@@ -1,0 +1,22 @@
+// The weights of a GGUF file under the names of Hugging Face.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/gguf/file.h"
+#include "core/model/model_spec.h"
+#include "core/model/safetensors.h"
+
+namespace mla {
+
+/// The tensors of `spec`, which is what the file itself states: plain numbers as views of its memory map, blocks as
+/// float32; rows of queries and keys in Hugging Face's order. Without `values`, tensors of the right shapes and no
+/// memory, for looking at shapes alone. Throws DataError naming the file's own tensor where one is missing, has another
+/// shape or type, or has no place in the model.
+WeightMap read_gguf_weights(const std::shared_ptr<const gguf::File>& file, const ModelSpec& spec, bool values = true);
+
+/// How many tensors are held in which type, "Q4_1 (210), F32 (61), Q8_0 (1)".
+std::string gguf_types(const gguf::File& file);
+
+}  // namespace mla

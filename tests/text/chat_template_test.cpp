@@ -1,0 +1,83 @@
+// Chat templates: what Jinja makes of them (golden/chat_templates.json says by which program), without Jinja.
+#include "core/text/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "core/base/json.h"
+#include "tests/support/errors.h"
+#include "tests/support/gguf_bytes.h"
+#include "tests/support/temporary_folder.h"
+
+namespace mla {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr const char* kQuestion = " Hi there ";
+
+TEST(ChatTemplate, GivesWhatItsJinjaTextDoes) {
+  const Json golden = read_json(std::string(MLA_SOURCE_DIR) + "/tests/text/golden/chat_templates.json");
+  const std::string eos = golden["eos"];
+  ASSERT_EQ(golden["templates"].size(), 7u);
+  for (const Json& one : golden["templates"]) {
+    const std::string name = one["name"], jinja = one["template"];
+    const ChatPrompt plain = chat_prompt(jinja, {}, kQuestion, eos, name);
+    EXPECT_EQ(plain.text, one["plain"].get<std::string>()) << name;
+    EXPECT_EQ(plain.begins_with_bos, one["bos"].get<bool>()) << name;
+    if (one["system"].is_null()) {
+      EXPECT_THAT(test::message_of<DataError>([&] { chat_prompt(jinja, "Be brief.", kQuestion, eos, name); }),
+                  HasSubstr(name + ": its chat template, Mistral's, has no place for a system message"));
+    } else {
+      EXPECT_EQ(chat_prompt(jinja, "Be brief.", kQuestion, eos, name).text, one["system"].get<std::string>()) << name;
+    }
+  }
+}
+
+TEST(ChatTemplate, TheAnswerEndsWithTheTurn) {
+  EXPECT_EQ(chat_prompt("<|im_start|><|im_end|>", {}, "", "</s>", "x").end_of_turn, "<|im_end|>");
+  EXPECT_EQ(chat_prompt("<|start_header_id|><|eot_id|>", {}, "", "</s>", "x").end_of_turn, "<|eot_id|>");
+  EXPECT_EQ(chat_prompt("[INST] ' [/INST]", {}, "", "</s>", "x").end_of_turn, "</s>");
+}
+
+TEST(ChatTemplate, LaterLlamasSayWhatDayItIs) {
+  const std::string jinja = "<|start_header_id|><|eot_id|> Cutting Knowledge Date: December 2023";
+  EXPECT_THAT(chat_prompt(jinja, {}, "Hi", "", "x").text,
+              HasSubstr("system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+                        "<|eot_id|>"));
+}
+
+TEST(ChatTemplate, OthersAreRefusedByName) {
+  for (const char* jinja :
+       {"{{ '<start_of_turn>' }}", "<|user|> eos_token <|end|>", "<|im_start|> <|im_sep|> <|im_end|>"}) {
+    EXPECT_THAT(test::message_of<DataError>([&] { chat_prompt(jinja, {}, "Hi", "", "model.gguf"); }),
+                AllOf(HasSubstr("model.gguf: its chat template, '"), HasSubstr(std::string(jinja).substr(0, 10)),
+                      HasSubstr("is of no known family: ChatML, Llama 3, Llama 2, Mistral, Zephyr")));
+  }
+}
+
+TEST(ChatTemplate, StandsInSeveralPlaces) {
+  const test::TemporaryFolder folder;
+  EXPECT_THAT(test::message_of<DataError>([&] { read_chat_template(folder.path()); }),
+              HasSubstr("holds no chat template"));
+  folder.write("tokenizer_config.json",
+               R"({"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]})");
+  EXPECT_EQ(read_chat_template(folder.path()), "d");
+  folder.write("tokenizer_config.json", R"({"chat_template": "one"})");
+  EXPECT_EQ(read_chat_template(folder.path()), "one");
+  EXPECT_EQ(read_chat_template(folder / "tokenizer.json"), "one") << "beside a tokenizer's file";
+  folder.write("chat_template.jinja", "file");
+  EXPECT_EQ(read_chat_template(folder.path()), "file");
+  const auto gguf = folder.write("x.gguf", test::GgufBytes().text("tokenizer.chat_template", "inside").bytes());
+  EXPECT_EQ(read_chat_template(gguf), "inside");
+  EXPECT_THAT(
+      test::message_of<DataError>([&] {
+        read_chat_template(folder.write("y.gguf", test::GgufBytes().number("tokenizer.chat_template", 1U).bytes()));
+      }),
+      HasSubstr("tokenizer.chat_template = 1: expected a string"));
+}
+
+}  // namespace
+}  // namespace mla
