@@ -109,12 +109,14 @@ void write_common_config(const UniformModel& uniform, Json& config) {
   set_token(config, "eos_token_id", model.eos);
 }
 
-/// Whether a config that states `stated` serves for `spec`: what stands in it beside the layers' attention.
+/// Whether a config that states `stated` serves for `spec`: what stands in it beside the layers' attention and the
+/// storage of weights.
 bool states_the_same(const ModelSpec& stated, const ModelSpec& spec) {
   const auto bare = [](const ModelSpec& one) {
     ModelSpec rest = one;
     rest.layers.clear();
-    rest.ends.clear();  // of the generation config
+    rest.ends.clear();     // of the generation config
+    rest.storage.clear();  // of a converted model's section
     return rest;
   };
   return stated.layers.size() == spec.layers.size() && bare(stated) == bare(spec);

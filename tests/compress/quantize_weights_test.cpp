@@ -326,7 +326,7 @@ TEST(QuantizeWeights, ConfigStatesTheStorageAndIsReadStrictly) {
     return test::message_of<DataError>([&] { read_model_config(changed, "config.json"); });
   };
   const std::string where = "config.json: latent_attention.weight_storage";
-  EXPECT_EQ(refusal([](Json& s) { s = 5; }), where + ": expected a list, found a number");
+  EXPECT_EQ(refusal([](Json& s) { s = 5; }), where + ": expected a list, found an integer");
   EXPECT_EQ(refusal([](Json& s) { s[0].erase("maps"); }), where + "[0].maps: expected a list of names of linear maps");
   EXPECT_EQ(refusal([](Json& s) { s[0]["maps"] = {"lm_heat"}; }), where + ": lm_heat is no linear map of the model");
   EXPECT_THAT(refusal([](Json& s) { s[0]["name"] = "packet"; }), HasSubstr(where + "[0].name"));
