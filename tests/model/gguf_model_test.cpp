@@ -85,7 +85,7 @@ TEST(GgufModel, BlocksBecomeFloat32RowByRow) {
   const Checkpoint checkpoint = read_gguf(file);
   for (int row = 0; row < 5; ++row) {
     for (int i = 0; i < 32; ++i)
-      ASSERT_EQ(checkpoint.decoder.embedding[row][i].item<float>(), 0.5F * static_cast<float>(row * 20 + i - 64));
+      ASSERT_EQ(checkpoint.decoder.embedding.to_dense()[row][i].item<float>(), 0.5F * static_cast<float>(row * 20 + i - 64));
   }
 }
 
@@ -94,8 +94,8 @@ TEST(GgufModel, ShapesAloneTakeNoMemory) {
   shapes.placement.storage.reset();
   shapes.check_finite = shapes.values = false;
   const Checkpoint checkpoint = read_gguf(smallest(), shapes);
-  EXPECT_EQ(checkpoint.decoder.embedding.sizes(), (std::vector<std::int64_t>{5, 4}));
-  EXPECT_EQ(checkpoint.decoder.embedding.storage().nbytes(), sizeof(float));
+  EXPECT_EQ(checkpoint.decoder.embedding.to_dense().sizes(), (std::vector<std::int64_t>{5, 4}));
+  EXPECT_EQ(checkpoint.decoder.embedding.to_dense().storage().nbytes(), sizeof(float));
 }
 
 TEST(GgufModel, SaysWhatItPassedOver) {
