@@ -175,13 +175,13 @@ TEST(OtherDevices, ModelsAreLoadedThere) {
 
 /// What was measured and chosen stands on the host; weights are picked and mixed where they stand.
 TEST(OtherDevices, PartialRopeIsMadeThere) {
-  for (const char* rope : {"uniform", "two_norm", "rorope"}) {
+  for (const Json& rope : std::vector<Json>{
+           {{"name", "uniform"}, {"pairs", 2}}, {{"name", "two_norm"}, {"pairs", 2}}, {{"name", "rorope"}}}) {
     for (const char* tiny : {"gqa", "biases"}) {
       const Decoder host = test::tiny_decoder(test::tiny_spec(tiny), at::kFloat);
       Decoder model = host.clone();
       model.move_to(kNowhere);
-      const auto pass = Registry<Pass>::instance().make(
-          {{"name", "partial_rope"}, {"rope", {{"name", rope}, {"pairs", 2}}}}, "compress[0]");
+      const auto pass = Registry<Pass>::instance().make({{"name", "partial_rope"}, {"rope", rope}}, "compress[0]");
       Statistics statistics;
       if (!pass->requirements().empty())
         statistics = calibrate(host, {{3, 14, 15, 9, 26}, {5, 35, 8, 9}}, pass->requirements(), {}, {});
