@@ -9,8 +9,8 @@
 namespace mla {
 namespace {
 
-/// Kinds of devices that LibTorch has names for, and this build no code.
-constexpr std::array<const char*, 6> kElsewhere = {"cuda", "hip", "mps", "xpu", "hpu", "mtia"};
+/// Kinds of devices that LibTorch and people have names for, and this build no code.
+constexpr std::array<const char*, 7> kElsewhere = {"cuda", "gpu", "hip", "mps", "xpu", "hpu", "mtia"};
 
 std::vector<std::string> device_names() {
   std::vector<std::string> names;

@@ -29,7 +29,7 @@ constexpr const char* kElsewhere = "this build computes on processors alone; kno
 
 TEST(DeviceNames, AreThoseOfThisBuild) {
   EXPECT_EQ(parse_device("cpu", "device"), at::Device(at::kCPU));
-  for (const char* name : {"cuda", "cuda:0", "cuda:17", "mps", "xpu:1", "hip"}) {
+  for (const char* name : {"cuda", "cuda:0", "cuda:17", "mps", "xpu:1", "hip", "gpu"}) {
     EXPECT_EQ(message_of<ConfigError>([&] { parse_device(name, "device"); }) + "\n",
               cat("device = ", name, ": ", kElsewhere));
   }
@@ -38,7 +38,7 @@ TEST(DeviceNames, AreThoseOfThisBuild) {
   };
   EXPECT_EQ(unknown("cpus"), "--device: no 'cpus'; did you mean 'cpu'? known: cpu");
   // PyTorch's meta device has no memory: nothing can be computed there.
-  for (const char* name : {"meta", "", "CPU", "cpu:0", "gpu", "cudax", ":0"}) {
+  for (const char* name : {"meta", "", "CPU", "cpu:0", "host", "cudax", ":0"}) {
     EXPECT_THAT(unknown(name), StartsWith(cat("--device: no '", name, "'; "))) << name;
   }
   const Json listed = run_program({"list", "device", "--json"}).json();
@@ -115,8 +115,8 @@ TEST_F(DeviceOption, OneThatIsNotThereIsRefusedBeforeAnyWork) {
     EXPECT_EQ(absent.exit_code, 2) << who;
     EXPECT_EQ(absent.out, "") << who;
     EXPECT_EQ(absent.err, cat(who, "--device = cuda:0: ", kElsewhere));
-    arguments.back() = "gpu";
-    EXPECT_EQ(run_program(arguments).err, cat(who, "--device: no 'gpu'; known: cpu\n"));
+    arguments.back() = "host";
+    EXPECT_EQ(run_program(arguments).err, cat(who, "--device: no 'host'; known: cpu\n"));
   }
   EXPECT_FALSE(fs::exists(folder_ / "results"));
   EXPECT_FALSE(fs::exists(output));
@@ -135,7 +135,7 @@ TEST_F(DeviceOption, ConfigsSayItToo) {
   EXPECT_THAT(refused("check", write(R"("device": 0)", "number.json")),
               HasSubstr("number.json: device: expected a string, found"));
   EXPECT_THAT(refused("check", write(R"("grid": {"device": ["cpu"]})", "grid.json")),
-              HasSubstr("grid.json (cell device=cpu): grid.device: all cells run on one device"));
+              HasSubstr("grid.json: grid.device: all cells run on one device"));
   const fs::path convert = folder_.write_config("convert.json", kConversion);
   const auto converted = run_program({"convert", convert.string(), "--output", (folder_ / "out").string()});
   EXPECT_EQ(converted.err, cat("mlaforge convert: ", convert.string(), ": device = mps: ", kElsewhere));
