@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/hash.h"
 
 namespace mla {
 namespace {
@@ -130,6 +131,11 @@ LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType 
     return partial_rope.weights().down.to_dense().detach().narrow(0, slice.begin, slice.width).to(arithmetic);
   };
   return {rows(partial_rope.layout().key), rows(partial_rope.layout().value), {}};
+}
+
+std::string latent_hash(const LatentAttention& partial_rope) {
+  const at::Tensor matrix = partial_rope.weights().down.to_dense().detach().to(at::kCPU).contiguous();
+  return hash_bytes({static_cast<const char*>(matrix.const_data_ptr()), static_cast<std::size_t>(matrix.nbytes())});
 }
 
 void add_attention_metrics(LayerProblem& problem, const LatentAttention& partial_rope, const at::Tensor& mean) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "core/attention/grouped_query.h"
 #include "core/attention/latent.h"
@@ -23,6 +24,9 @@ std::unique_ptr<LatentAttention> assemble_partial_rope(const GroupedQueryAttenti
 /// What a factorization of a layer with partial RoPE alone replaces: its position-free keys and its values, head by
 /// head, in the arithmetic's dtype.
 LayerProblem factor_problem(const LatentAttention& partial_rope, at::ScalarType arithmetic);
+
+/// Stands for the keys and values that a factorization of the layer replaces.
+std::string latent_hash(const LatentAttention& partial_rope);
 
 /// What errors of position-free keys and of values do to logits and to the layer's output, where inputs have this
 /// second moment and this mean: the metrics of LayerProblem.

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <numeric>
 
-#include "core/base/hash.h"
 #include "core/base/registry.h"
 #include "core/compress/latent_assembly.h"
 
@@ -46,11 +45,6 @@ KeptPairs some_pairs(std::int64_t count, std::int64_t kv_heads) {
 
 /// Whether position-free keys are combinations of the source's dims, and not some of them.
 bool is_mixed(const LatentLayout& layout) { return layout.rope_width() + layout.content_width != layout.value_width; }
-
-std::string hash_of(const at::Tensor& matrix) {
-  const at::Tensor dense = matrix.detach().to(at::kCPU).contiguous();
-  return hash_bytes({static_cast<const char*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())});
-}
 
 bool differ_by_head(const KeptPairs& kept) {
   return std::any_of(kept.begin(), kept.end(), [&](const auto& pairs) { return pairs != kept.front(); });
@@ -184,7 +178,7 @@ const Decomposition& LowRankStep::decomposition(const LatentAttention& attention
   const bool measured = factorizer_->needs_input_moment();
   Json selection{kept, c10::toString(inputs.arithmetic), measured ? inputs.statistics->rows_hash : std::string()};
   // Which dims were picked follows from the pairs; how they were mixed does not.
-  if (is_mixed(attention.layout())) selection.push_back(hash_of(attention.weights().down.to_dense()));
+  if (is_mixed(attention.layout())) selection.push_back(latent_hash(attention));
   return store.get(kind_of(attention.layout()), layer, selection.dump(), width, [&](std::int64_t largest) {
     LayerProblem problem = factor_problem(attention, inputs.arithmetic);
     if (measured) problem.input_moment = inputs.statistics->at(kInputMoment, layer);

@@ -188,21 +188,10 @@ TEST(Identity, EveryFieldOfAnExperimentCountsUnlessItIsOnTheList) {
 TEST(Identity, EveryFieldOfAPretrainingCountsUnlessItIsOnTheList) { expect_that_every_field_counts<PretrainConfig>(); }
 
 /// Values of options that take names or structs.
-const std::vector<Json> kOthers = {{{"name", "low"}},
-                                   {{"name", "split_svd"}},
-                                   {{"seed", 1}},
-                                   {{"name", "energy"}},
-                                   Json::array({{{"layers", {0, 1}}}}),
-                                   Json::array({"x"}),
-                                   Json::array({"output"}),
-                                   "0.2.2",
-                                   "K",
-                                   "float16",
-                                   "channel",
-                                   "each",
-                                   "sqrt",
-                                   "outputs",
-                                   "nf"};
+const std::vector<Json> kOthers = Json::parse(R"([
+  {"name": "low"}, {"name": "split_svd"}, {"seed": 1}, {"name": "energy"}, [{"layers": [0, 1]}], ["x"], ["output"],
+  "0.2.2", "K", "float16", "channel", "each", "sqrt", "outputs", "nf", "converted", "norms"
+])");
 
 /// Every option of every strategy of an interface counts, too.
 template <class Interface>
