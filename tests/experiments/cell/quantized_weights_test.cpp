@@ -59,9 +59,8 @@ TEST_F(QuantizedWeights, AreConvertedInspectedEvaluatedAndGeneratedFrom) {
   std::vector<std::string> cached = evaluate;
   cached.insert(cached.end(), {"--cache", "rtn4"});
   EXPECT_GT(json_of(cached).dump().size(), 20u);
-  EXPECT_EQ(
-      json_of({"generate", "--model", out, "--prompt", "ab", "--new-tokens", "4", "--json", "--quiet"})["ids"].size(),
-      4u);
+  EXPECT_FALSE(
+      json_of({"generate", "--model", out, "--prompt", "ab", "--new-tokens", "4", "--json", "--quiet"})["ids"].empty());
   // Once converted, it is not converted again.
   const auto again = test::run_program(
       {"convert", "--model", out, "--output", (folder_ / "twice").string(), "--config", config.string(), "--quiet"});
@@ -81,12 +80,15 @@ TEST_F(QuantizedWeights, ACellCountsTheirBytesAndKeepsTheModel) {
   }
   const Decoder source = load_checkpoint(folder_ / "model").decoder;
   EXPECT_EQ(*record.cache[0].counted_weight_bytes, 4 * source.parameter_count());
+  int models = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_ / "models")) {
     if (entry.path().filename() != "config.json") continue;
+    ++models;
     const Decoder saved = load_checkpoint(entry.path().parent_path()).decoder;
     EXPECT_EQ(*record.cache[1].counted_weight_bytes, saved.weight_bytes());
     EXPECT_FALSE(model_storage(saved.spec()).empty());
   }
+  EXPECT_EQ(models, 1);
 }
 
 TEST_F(QuantizedWeights, TrainingThemIsRefusedBeforeAnythingIsRead) {
