@@ -256,6 +256,8 @@ DecoderCache Decoder::make_cache(std::int64_t batch, const CacheFormat& format) 
 }
 
 void Decoder::move_to(const Placement& placement) {
+  // Codes and their scales keep their types, wherever they stand.
+  visit_stored([&](const std::string&, at::Tensor& tensor) { tensor = tensor.to(placement.device); });
   visit_parameters([&](const std::string&, at::Tensor& tensor) {
     tensor = tensor.to(placement.device, placement.storage.value_or(tensor.scalar_type()));
   });

@@ -9,9 +9,9 @@
 
 namespace {
 
-/// Rounds of spinning: some tens of microseconds, longer than the gaps between a layer's loops and shorter than any
-/// time slice.
-constexpr const char* kRounds = "10000";
+/// Rounds of spinning: a few microseconds, as long as a gap between two loops of a layer. Measured with
+/// tests/benchmarks/busy_machine.sh.
+constexpr const char* kRounds = "1000";
 
 [[gnu::constructor]] void bound_spinning() {
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", kRounds, /*overwrite=*/0);

@@ -36,10 +36,10 @@ text="$shared/data/corpora/tinystories/decoded_test.txt"
 
 declare -A command=(
   [decode]="bench --model $work/model --context 128 --new-tokens 192 --repeats 1 --warm-up 1"
-  [prompt]="bench --model $work/model --context 1024 --new-tokens 1 --repeats 4 --warm-up 1"
+  [prompt]="bench --model $work/model --context 1024 --new-tokens 2 --repeats 4 --warm-up 1"
   [training]="pretrain $work/pretrain.json --set output=$work/trained"
   [evaluation]="evaluate --model $work/model --perplexity $text --separator <|endoftext|> --context 256 --max-documents 40"
-  [calibration]="convert --model $work/model --output $work/converted --calibration $shared/data/corpora/tinystories/decoded_val.txt --rope two_norm --d-kv 16"
+  [calibration]="convert --model $work/model --output $work/converted --calibration $shared/data/corpora/tinystories/decoded_val.txt --calibration-length 256 --calibration-rows 64 --rope two_norm --d-kv 16"
 )
 seconds() { # NAME
   rm -rf "$work/trained" "$work/converted"

@@ -16,7 +16,7 @@ std::string environment_of(const std::string& assignments) {
 }
 
 TEST(Waiting, ThreadsDoNotSpinForLong) {
-  EXPECT_THAT(environment_of(""), testing::HasSubstr("GOMP_SPINCOUNT = '10000'"));
+  EXPECT_THAT(environment_of(""), testing::HasSubstr("GOMP_SPINCOUNT = '1000'"));
 }
 
 TEST(Waiting, IsLeftAsTheUserWantsIt) {
