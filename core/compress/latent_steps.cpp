@@ -53,7 +53,9 @@ bool differ_by_head(const KeptPairs& kept) {
 }  // namespace
 
 RopeStep::RopeStep(const Json& options, std::string path)
-    : path_(std::move(path)), rotation_(Registry<RotationStrategy>::instance().make(options, path_)) {
+    : pass_path_(std::move(path)),
+      path_(pass_path_ + ".rope"),
+      rotation_(Registry<RotationStrategy>::instance().make(options, path_)) {
   for (const std::string& name : rotation_->measures()) measured_.insert(named_requirement(name));
 }
 
@@ -72,7 +74,23 @@ void RopeStep::check(const ModelSpec& spec) const {
   }
 }
 
-LatentLayout RopeStep::plan(const ModelSpec& spec, std::int64_t layer) const {
+bool RopeStep::converts(const ModelSpec& spec, std::int64_t layer) const {
+  const AttentionSpec& attention = spec.attention(layer);
+  if (grouped_query_heads(attention)) return true;
+  if (attention.rotated_pairs() == 0 && !attention.latent_width()) return false;
+  throw ConfigError(cat(pass_path_, ": layer ", layer, " is converted already; convert the source model"));
+}
+
+ModelSpec RopeStep::plan(const ModelSpec& spec) const {
+  check(spec);
+  ModelSpec planned = spec;
+  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+    if (converts(spec, layer)) set_latent(planned, layer, layout(spec, layer));
+  }
+  return planned;
+}
+
+LatentLayout RopeStep::layout(const ModelSpec& spec, std::int64_t layer) const {
   expect_dense(spec, layer, "self_attn.", path_);
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const HeadGeometry geometry = head_geometry(spec, heads);
@@ -222,12 +240,6 @@ std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, co
   report.value_singular_values = std::move(factors.value_singular_values);
   report.error = factors.error;
   return assemble_low_rank(attention, factors, inputs.weights);
-}
-
-bool is_to_convert(const AttentionSpec& attention, std::int64_t layer, const std::string& path) {
-  if (grouped_query_heads(attention)) return true;
-  if (attention.rotated_pairs() == 0 && !attention.latent_width()) return false;
-  throw ConfigError(cat(path, ": layer ", layer, " is converted already; convert the source model"));
 }
 
 void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {

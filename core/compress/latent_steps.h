@@ -17,19 +17,24 @@ namespace mla {
 /// Chooses which rotation of a grouped-query layer's keys survives (MHA2MLA section 3.1).
 class RopeStep {
  public:
-  /// `options`: {"name": …} of a registered RotationStrategy. Throws ConfigError naming `path`.
+  /// `options`: {"name": …} of a registered RotationStrategy, read from `path`.rope. Throws ConfigError naming it.
   RopeStep(const Json& options, std::string path);
 
   const Requirements& requirements() const { return measured_; }
-  /// Throws ConfigError for options that do not fit the heads of such layers.
-  void check(const ModelSpec& spec) const;
-  /// The layer with partial RoPE; pairs that data will choose stand for as many others.
-  LatentLayout plan(const ModelSpec& spec, std::int64_t layer) const;
+  /// Whether the layer is one to convert: false for layers without keys, which stay as they are. Throws ConfigError
+  /// naming `path` for one that is converted already.
+  bool converts(const ModelSpec& spec, std::int64_t layer) const;
+  /// The model with partial RoPE; pairs that data will choose stand for as many others. Throws ConfigError for options
+  /// that do not fit the heads of such layers.
+  ModelSpec plan(const ModelSpec& spec) const;
   std::unique_ptr<LatentAttention> apply(const ModelSpec& spec, const GroupedQueryAttention& source, std::int64_t layer,
                                          const Statistics* statistics) const;
 
  private:
-  std::string path_;
+  void check(const ModelSpec& spec) const;
+  LatentLayout layout(const ModelSpec& spec, std::int64_t layer) const;
+
+  std::string pass_path_, path_;
   std::unique_ptr<RotationStrategy> rotation_;
   Requirements measured_;
 };
@@ -71,10 +76,6 @@ class LowRankStep {
   std::unique_ptr<Factorizer> factorizer_;
   std::unique_ptr<Allocator> allocator_;
 };
-
-/// Whether a pass that converts grouped-query layers has this one to convert: false for layers without keys, which it
-/// leaves as they are. Throws ConfigError naming `path` for one that is converted already.
-bool is_to_convert(const AttentionSpec& attention, std::int64_t layer, const std::string& path);
 
 /// `spec` with another latent layout in one layer.
 void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout);

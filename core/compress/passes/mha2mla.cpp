@@ -33,8 +33,7 @@ class Mha2Mla final : public Pass {
 
   Mha2Mla(Options options, const std::string& path)
       : options_(std::move(options)),
-        path_(path),
-        rope_(options_.rope, path + ".rope"),
+        rope_(options_.rope, path),
         low_rank_(options_.low_rank, options_.allocate, path) {
     measured_ = rope_.requirements();
     measured_.merge(low_rank_.requirements());
@@ -45,21 +44,21 @@ class Mha2Mla final : public Pass {
   bool reads_rows() const override { return walks(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
-    const ModelSpec partial = plan_partial(spec);
+    const ModelSpec partial = rope_.plan(spec);
     low_rank_.check(partial);
     ModelSpec planned = partial;
     for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      if (converts(spec, layer)) set_latent(planned, layer, low_rank_.plan(partial, layer));
+      if (rope_.converts(spec, layer)) set_latent(planned, layer, low_rank_.plan(partial, layer));
     }
     return planned;
   }
 
   void announce(const ModelSpec& spec, DecompositionStore& store) const override {
-    if (!walks()) low_rank_.announce(plan_partial(spec), store);
+    if (!walks()) low_rank_.announce(rope_.plan(spec), store);
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
-    const ModelSpec source = decoder.spec(), partial = plan_partial(source);
+    const ModelSpec source = decoder.spec(), partial = rope_.plan(source);
     DecompositionStore kept;  // for widths that depend on all layers
     const auto rotated = [&](std::int64_t layer, const Statistics* statistics) {
       const Attention& attention = *decoder.layers[static_cast<std::size_t>(layer)].attention;
@@ -73,14 +72,14 @@ class Mha2Mla final : public Pass {
       std::vector<const LatentAttention*> attentions;
       for (std::size_t i = 0; i < layers.size(); ++i) {
         const auto layer = static_cast<std::int64_t>(i);
-        if (converts(source, layer)) layers[i] = rotated(layer, inputs.statistics);
+        if (rope_.converts(source, layer)) layers[i] = rotated(layer, inputs.statistics);
         attentions.push_back(layers[i].get());
       }
       widths = low_rank_.widths(partial, attentions, inputs, inputs.store ? *inputs.store : kept);
     }
     LayerInputs given(decoder, inputs, measured_, options_.inputs);
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
-      if (!converts(source, layer)) return;
+      if (!rope_.converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
       const PassInputs& now = given.of(layer);
       DecompositionStore own;  // of this layer alone: let go of before the next one
@@ -92,7 +91,9 @@ class Mha2Mla final : public Pass {
 
   bool measures_shapes() const override { return low_rank_.measures_widths(); }
 
+  /// Layers that are measured while the ones before are converted go through both steps at once.
   std::vector<Json> steps() const override {
+    if (walks()) return {};
     return {{{"name", "partial_rope"}, {"rope", options_.rope}},
             {{"name", "low_rank"}, {"low_rank", options_.low_rank}, {"allocate", options_.allocate}}};
   }
@@ -100,21 +101,7 @@ class Mha2Mla final : public Pass {
  private:
   bool walks() const { return options_.inputs == MeasuredInputs::kConverted; }
 
-  bool converts(const ModelSpec& spec, std::int64_t layer) const {
-    return is_to_convert(spec.attention(layer), layer, path_);
-  }
-
-  ModelSpec plan_partial(const ModelSpec& spec) const {
-    rope_.check(spec);
-    ModelSpec partial = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      if (converts(spec, layer)) set_latent(partial, layer, rope_.plan(spec, layer));
-    }
-    return partial;
-  }
-
   Options options_;
-  std::string path_;
   RopeStep rope_;
   LowRankStep low_rank_;
   Requirements measured_;

@@ -18,23 +18,16 @@ class PartialRope final : public Pass {
     }
   };
 
-  PartialRope(Options options, const std::string& path) : path_(path), rope_(options.rope, path + ".rope") {}
+  PartialRope(Options options, const std::string& path) : rope_(options.rope, path) {}
 
   Requirements requirements() const override { return rope_.requirements(); }
 
-  ModelSpec plan(const ModelSpec& spec) const override {
-    rope_.check(spec);
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      if (is_to_convert(spec.attention(layer), layer, path_)) set_latent(planned, layer, rope_.plan(spec, layer));
-    }
-    return planned;
-  }
+  ModelSpec plan(const ModelSpec& spec) const override { return rope_.plan(spec); }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const ModelSpec source = decoder.spec();
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
-      if (!is_to_convert(source.attention(layer), layer, path_)) return;
+      if (!rope_.converts(source, layer)) return;
       const auto index = static_cast<std::size_t>(layer);
       const GroupedQueryAttention& attention = *as_grouped_query(*decoder.layers[index].attention);
       auto rotated = rope_.apply(source, attention, layer, inputs.statistics);
@@ -44,7 +37,6 @@ class PartialRope final : public Pass {
   }
 
  private:
-  std::string path_;
   RopeStep rope_;
 };
 

@@ -2,7 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/compress/reducers/token_rows.h"
+#include "core/compress/reducers/token_mean.h"
 
 namespace mla {
 namespace {

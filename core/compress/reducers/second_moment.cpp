@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/reducers/token_rows.h"
+#include "core/compress/reducers/token_mean.h"
 
 namespace mla {
 namespace {
@@ -14,6 +14,7 @@ class SecondMoment final : public Reducer {
   void add(const std::vector<at::Tensor>& batch) override {
     const at::Tensor rows = token_rows(batch.front());
     if (!sum_.defined()) sum_ = at::zeros({rows.size(1), rows.size(1)}, rows.options());
+    // In place: of wide models the matrix is large.
     sum_.addmm_(rows.t(), rows);
   }
   at::Tensor result(std::int64_t tokens) const override { return sum_ / static_cast<double>(tokens); }
