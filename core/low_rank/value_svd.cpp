@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/low_rank/truncated_svd_options.h"
+#include "core/low_rank/latent_width.h"
+#include "core/low_rank/rank_factor.h"
 
 namespace mla {
 namespace {
@@ -41,7 +42,16 @@ class ValueDecomposition : public Decomposition {
 /// nope_rows + kv_heads * d_kv elements per token.
 class ValueSvd : public Factorizer {
  public:
-  using Options = TruncatedSvdOptions;
+  struct Options {
+    LatentWidth width;
+    RankFactorOptions factor;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      LatentWidth::fields(self.width, visit);
+      RankFactorOptions::fields(self.factor, visit);
+    }
+    void validate(const std::string& path) const { factor.validate(path); }
+  };
   explicit ValueSvd(Options options) : options_(std::move(options)) {}
 
   LatentShape shape(std::int64_t layer, const FactorGeometry& geometry) const override {

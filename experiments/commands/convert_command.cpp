@@ -76,7 +76,8 @@ class Convert final : public Command {
     options.add("split-budget", split_budget_, "RULE", "split_svd: total | each (the official code's doubled latent)");
     options.add("placement", placement_, "WHERE", "singular values in: up | sqrt | down");
     options.add("svd", svd_, "METHOD", "auto | exact | gram | randomized");
-    options.add("calibration", calibration_, "FILE", "for two_norm: text, or JSON {\"ids\": [[…]]}");
+    options.add("calibration", calibration_, "FILE",
+                "where a strategy measures the model: text, or JSON {\"ids\": [[…]]}");
     options.add_count("calibration-rows", calibration_rows_, 1,
                       "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
@@ -186,7 +187,7 @@ class Convert final : public Command {
     for (Job& job : jobs) job.passes = plan_passes(job.compress, "compress", spec);
     if (needs_statistics(jobs) && !calibration_ && !config.calibration) {
       throw ConfigError(
-          "--calibration: this selection measures norms on data; name a text file or JSON {\"ids\": [[…]]}");
+          "--calibration: this conversion measures the model on data; name a text file or JSON {\"ids\": [[…]]}");
     }
     return jobs;
   }

@@ -83,7 +83,7 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<AttentionSpec>("\"kind\" of a layer in a converted model's config.json"),
           kind_of_strategies<WeightStorage>("entries of \"weight_storage\" in a model's config.json"),
           kind_of_strategies<Pass>("entries of a config's \"compress\""),
-          kind_of_strategies<RotationStrategy>("which rotation pairs keep their position embedding"),
+          kind_of_strategies<RotationStrategy>("which rotation of keys survives"),
           kind_of_strategies<Factorizer>("how position-free keys and values become a latent"),
           kind_of_strategies<Allocator>("how layers share the elements of their latents: \"allocate\" of a pass"),
           kind_of_strategies<Codec>(
