@@ -31,6 +31,12 @@ Requirement named_requirement(const std::string& name) {
   return *requirement;
 }
 
+/// `spec` with another latent layout in one layer.
+void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {
+  auto& attention = spec.layers.at(static_cast<std::size_t>(layer)).attention;
+  attention = std::make_shared<LatentSpec>(LatentSpec::Options{std::move(layout), *attention->heads()});
+}
+
 bool has_partial_rope(const AttentionSpec& attention) {
   const LatentLayout* layout = latent_layout(attention);
   return layout && layout->is_partial_rope();
@@ -162,15 +168,24 @@ void LowRankStep::check(const ModelSpec& partial) const {
   }
 }
 
-LatentLayout LowRankStep::plan(const ModelSpec& partial, std::int64_t layer) const {
-  LatentLayout layout = *latent_layout(partial.attention(layer));
+ModelSpec LowRankStep::plan(const ModelSpec& partial) const {
+  check(partial);
+  ModelSpec planned = partial;
+  for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
+    if (has_partial_rope(partial.attention(layer))) set_latent(planned, layer, layout(partial, layer));
+  }
+  return planned;
+}
+
+LatentLayout LowRankStep::layout(const ModelSpec& partial, std::int64_t layer) const {
+  LatentLayout factored = *latent_layout(partial.attention(layer));
   const LatentShape shape = factorizer_->shape(layer, factor_geometry(partial, layer));
-  layout.latent_width = shape.width;
-  layout.key = shape.key;
-  layout.value = shape.value;
-  layout.key_up = shape.key_up;
-  layout.value_up = shape.value_up;
-  return layout;
+  factored.latent_width = shape.width;
+  factored.key = shape.key;
+  factored.value = shape.value;
+  factored.key_up = shape.key_up;
+  factored.value_up = shape.value_up;
+  return factored;
 }
 
 void LowRankStep::announce(const ModelSpec& partial, DecompositionStore& store) const {
@@ -240,11 +255,6 @@ std::unique_ptr<LatentAttention> LowRankStep::apply(const ModelSpec& partial, co
   report.value_singular_values = std::move(factors.value_singular_values);
   report.error = factors.error;
   return assemble_low_rank(attention, factors, inputs.weights);
-}
-
-void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {
-  auto& attention = spec.layers.at(static_cast<std::size_t>(layer)).attention;
-  attention = std::make_shared<LatentSpec>(LatentSpec::Options{std::move(layout), *attention->heads()});
 }
 
 std::vector<LayerReport> for_each_layer(const Decoder& decoder, const PassInputs& inputs,

@@ -52,9 +52,9 @@ class LowRankStep {
   /// nothing is measured, or widths follow from all layers.
   void check_walk(const Requirements& measured, const std::string& path) const;
 
-  /// `partial`: the model with partial RoPE. Throws ConfigError for widths that do not fit.
-  void check(const ModelSpec& partial) const;
-  LatentLayout plan(const ModelSpec& partial, std::int64_t layer) const;
+  /// `partial`: the model with partial RoPE; returned with factors in every layer that has it. Throws ConfigError for
+  /// widths that do not fit.
+  ModelSpec plan(const ModelSpec& partial) const;
   void announce(const ModelSpec& partial, DecompositionStore& store) const;
   /// Whether widths are known only once all layers are decomposed.
   bool measures_widths() const { return allocator_->measures(); }
@@ -68,6 +68,8 @@ class LowRankStep {
                                          LayerReport& report) const;
 
  private:
+  void check(const ModelSpec& partial) const;
+  LatentLayout layout(const ModelSpec& partial, std::int64_t layer) const;
   std::string kind_of(const LatentLayout& partial) const;
   const Decomposition& decomposition(const LatentAttention& attention, std::int64_t layer, std::int64_t width,
                                      const PassInputs& inputs, DecompositionStore& store) const;
@@ -76,9 +78,6 @@ class LowRankStep {
   std::unique_ptr<Factorizer> factorizer_;
   std::unique_ptr<Allocator> allocator_;
 };
-
-/// `spec` with another latent layout in one layer.
-void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout);
 
 /// Runs `convert(layer, report)` for each layer, with its seconds in the report and its end told to the inputs.
 std::vector<LayerReport> for_each_layer(const Decoder& decoder, const PassInputs& inputs,

@@ -37,15 +37,10 @@ class LowRank final : public Pass {
   bool reads_rows() const override { return walks(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
-    ModelSpec planned = spec;
     bool any = false;
     for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) any = converts(spec, layer) || any;
     if (!any) throw ConfigError(cat(path_, ": no layer has partial RoPE; let partial_rope come first"));
-    low_rank_.check(spec);
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      if (converts(spec, layer)) set_latent(planned, layer, low_rank_.plan(spec, layer));
-    }
-    return planned;
+    return low_rank_.plan(spec);
   }
 
   void announce(const ModelSpec& spec, DecompositionStore& store) const override {

@@ -43,15 +43,7 @@ class Mha2Mla final : public Pass {
   Requirements requirements() const override { return walks() ? Requirements{} : measured_; }
   bool reads_rows() const override { return walks(); }
 
-  ModelSpec plan(const ModelSpec& spec) const override {
-    const ModelSpec partial = rope_.plan(spec);
-    low_rank_.check(partial);
-    ModelSpec planned = partial;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      if (rope_.converts(spec, layer)) set_latent(planned, layer, low_rank_.plan(partial, layer));
-    }
-    return planned;
-  }
+  ModelSpec plan(const ModelSpec& spec) const override { return low_rank_.plan(rope_.plan(spec)); }
 
   void announce(const ModelSpec& spec, DecompositionStore& store) const override {
     if (!walks()) low_rank_.announce(rope_.plan(spec), store);
