@@ -43,7 +43,7 @@ struct BenchSweep {
 struct BenchConfig {
   std::string name, description, model, calibration;
   Json geometry = Json::object();
-  std::string dtype = "float32", device = "cpu";
+  std::string dtype = "float32", device = "cpu", products = "float32";
   std::vector<BenchModel> models = {{"source", Json::array()}};
   std::vector<BenchSweep> sweeps = {{}};
   std::int64_t warm_up = 1, repeats = 3, prefill_chunk = 0;
@@ -61,6 +61,7 @@ struct BenchConfig {
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
     visit("device", self.device, "where the model stands and is computed: cpu");
+    visit("products", self.products, "what large float32 products multiply: float32 | bfloat16 | auto");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");
     visit("sweeps", self.sweeps, "lists of batch, context, new_tokens, path and cache; each combination is a cell");
     visit("warm_up", self.warm_up, "runs of each cell that do not count");

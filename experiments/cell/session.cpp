@@ -55,8 +55,9 @@ std::filesystem::path Session::shared_file(const std::string& name, const std::s
                                            const ExperimentConfig& inputs) {
   Json identity = {name, key, data_hashes(inputs), kNumericsVersion};
   // Left out where it is the usual one, as everywhere.
-  const std::string& device = cells_.front().options.device;
-  if (device != ExperimentConfig{}.device) identity.push_back(device);
+  const ExperimentConfig &cell = cells_.front().options, usual;
+  if (cell.device != usual.device) identity.push_back(cell.device);
+  if (cell.products != usual.products) identity.push_back({"products", cell.products});
   const std::string hash = hash_json(identity);
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }

@@ -61,6 +61,7 @@ class Bench final : public Command {
         "repeatable");
     options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
     declare_device(options, device_, "cpu, or the config's");
+    declare_products(options, products_, "float32, or the config's");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }
@@ -133,6 +134,11 @@ class Bench final : public Command {
       parse_device(*device_, "--device");
       config.device = *device_;
     }
+    if (products_) {
+      parse_products(*products_, "--products");
+      config.products = *products_;
+    }
+    config.products = settled_products(config.products, "products");
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();
@@ -289,7 +295,7 @@ class Bench final : public Command {
   Json data_hashes_ = Json::object();
   std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
-  std::optional<std::string> batch_, context_, new_tokens_, device_;
+  std::optional<std::string> batch_, context_, new_tokens_, device_, products_;
   std::optional<std::int64_t> repeats_, warm_up_;
 };
 

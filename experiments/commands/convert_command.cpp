@@ -90,6 +90,7 @@ class Convert final : public Command {
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
                 "float32, new weights in the dtype of those they replace");
     declare_device(options, device_, "cpu, or the config's");
+    declare_products(options, products_, "float32, or the config's");
   }
 
   ExitCode run(Console& console) override {
@@ -105,6 +106,9 @@ class Convert final : public Command {
     }
     if (device_) config.device = *device_;
     parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
+    if (products_) config.products = *products_;
+    config.products =
+        settled_products(config.products, products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
     const ModelSpec spec = load_spec(config.model.path);
     std::vector<Job> jobs = make_jobs(config, spec);
 
@@ -136,7 +140,7 @@ class Convert final : public Command {
   /// Weights as their files hold them, arithmetic as the config says.
   static LoadOptions as_held(const ExperimentConfig& config) {
     const Placement placement{parse_device(config.device, "device"), std::nullopt,
-                              parse_dtype(config.arithmetic, "--dtype")};
+                              parse_dtype(config.arithmetic, "--dtype"), parse_products(config.products, "products")};
     return {.placement = placement};
   }
 
@@ -296,7 +300,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> dtype_, device_;
+  std::optional<std::string> dtype_, device_, products_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
   DocumentOptions documents_;

@@ -1,4 +1,4 @@
-// --dtype and --device of the commands that load a model.
+// --dtype, --device and --products of the commands that load a model.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 namespace mla {
 
 struct PlacementOptions {
-  std::string dtype = "float32", device = "cpu";
+  std::string dtype = "float32", device = "cpu", products = "float32";
 
   /// `types`: what is of that number type.
   void declare(OptionList& options, const std::string& types = "number type of the arithmetic");
@@ -24,6 +24,14 @@ template <class T>
 void declare_device(OptionList& options, T& target, const std::string& otherwise = "") {
   options.add("device", target, "DEVICE",
               cat("where the model stands and is computed: ", device_choices(),
+                  otherwise.empty() ? "" : "; default: ", otherwise));
+}
+
+/// --products alone, likewise.
+template <class T>
+void declare_products(OptionList& options, T& target, const std::string& otherwise = "") {
+  options.add("products", target, "TYPE",
+              cat("what large float32 products multiply, sums in float32: ", products_choices(),
                   otherwise.empty() ? "" : "; default: ", otherwise));
 }
 
