@@ -88,6 +88,7 @@ class ModelSurroundings final : public TaskSurroundings {
   ModelSurroundings(const TasksRequest& request, int threads)
       : spec_(load_spec(request.model)),
         tokenizer_(load_model_tokenizer(request.model, request.tokenizer, spec_)),
+        place_(mla::place_of_tokenizer(request.model, request.tokenizer)),
         threads_(threads) {}
 
   void set_source(const Decoder& decoder) { source_ = &decoder; }
@@ -97,6 +98,7 @@ class ModelSurroundings final : public TaskSurroundings {
     return *source_;
   }
   const Tokenizer& tokenizer() override { return *tokenizer_; }
+  std::filesystem::path place_of_tokenizer() override { return place_; }
   const TokenRows& rows(const DataOptions& data) override {
     auto& rows = rows_[hash_json(write_fields(data))];
     if (!rows) rows = load_rows(data, tokenizer_.get(), spec_.vocabulary, threads_);
@@ -110,6 +112,7 @@ class ModelSurroundings final : public TaskSurroundings {
  private:
   ModelSpec spec_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::filesystem::path place_;
   int threads_;
   const Decoder* source_ = nullptr;
   std::map<std::string, std::optional<TokenRows>> rows_;
