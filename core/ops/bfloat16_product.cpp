@@ -175,7 +175,8 @@ Factor factor(at::Tensor& x) {
 
 std::int64_t panels(std::int64_t size, std::int64_t width) { return (size + width - 1) / width; }
 
-at::Tensor kernel_product(at::Tensor a, at::Tensor b) {
+/// out = a b, or out += a b.
+void kernel_product(at::Tensor a, const at::Tensor& b, const at::Tensor& out, bool add) {
   const std::int64_t rows = a.size(0), inner = a.size(1), columns = b.size(1), pairs = (inner + 1) / 2;
   at::Tensor columns_first = b.t();
   const Factor left = factor(a), right = factor(columns_first);
@@ -192,7 +193,6 @@ at::Tensor kernel_product(at::Tensor a, at::Tensor b) {
       }
     }
   });
-  const at::Tensor out = at::empty({rows, columns}, a.options());
   float* c = out.mutable_data_ptr<float>();
   const std::int64_t tasks_down = panels(row_panels, kTaskRows),
                      tasks = tasks_down * panels(column_panels, kTaskColumns);
@@ -203,7 +203,7 @@ at::Tensor kernel_product(at::Tensor a, at::Tensor b) {
         for (std::int64_t p = i; p < std::min(i + kTaskRows, row_panels); ++p) {
           const std::int64_t row = p * kRows, column = q * kColumns;
           tile(x + (p * pairs + k) * kRows, y + (q * pairs + k) * kColumns, std::min(kPairs, pairs - k),
-               {c + row * columns + column, columns, rows - row, columns - column}, k > 0);
+               {c + row * columns + column, columns, rows - row, columns - column}, add || k > 0);
         }
       }
     }
@@ -211,24 +211,46 @@ at::Tensor kernel_product(at::Tensor a, at::Tensor b) {
   in_turns(tasks, [&](Turns& turns) {
     for (std::int64_t task = 0; turns.take(task);) multiply(task);
   });
-  return out;
+}
+
+bool kernel_serves(const at::Tensor& a, const at::Tensor& b) {
+  return has_fast_bfloat16() && a.is_cpu() && b.is_cpu() && a.numel() > 0 && b.numel() > 0;
 }
 
 #endif
 
-}  // namespace
-
-at::Tensor bfloat16_product(const at::Tensor& a, const at::Tensor& b) {
+void check(const at::Tensor& a, const at::Tensor& b) {
   expects(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0) && a.scalar_type() == at::kFloat &&
               b.scalar_type() == at::kFloat,
           "bfloat16_product takes float32 matrices that fit");
+}
+
+}  // namespace
+
+at::Tensor bfloat16_product(const at::Tensor& a, const at::Tensor& b) {
+  check(a, b);
   const at::NoGradGuard no_gradients;
 #if MLA_GCC_ON_X86
-  if (has_fast_bfloat16() && a.is_cpu() && b.is_cpu() && a.numel() > 0 && b.numel() > 0) {
-    return kernel_product(a.detach(), b.detach());
+  if (kernel_serves(a, b)) {
+    at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
+    kernel_product(a.detach(), b.detach(), out, false);
+    return out;
   }
 #endif
   return at::mm(rounded(a.detach()), rounded(b.detach()));
+}
+
+void add_bfloat16_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  check(a, b);
+  expects(sum.is_contiguous() && sum.scalar_type() == at::kFloat, "sums are contiguous and float32");
+  const at::NoGradGuard no_gradients;
+#if MLA_GCC_ON_X86
+  if (kernel_serves(a, b)) {
+    kernel_product(a.detach(), b.detach(), sum.detach(), true);
+    return;
+  }
+#endif
+  sum.detach().addmm_(rounded(a.detach()), rounded(b.detach()));
 }
 
 }  // namespace mla

@@ -12,4 +12,7 @@ namespace mla {
 /// The kernel's numbers do not depend on the number of threads, nor those of a row on the other rows.
 at::Tensor bfloat16_product(const at::Tensor& a, const at::Tensor& b);
 
+/// sum += a b, with a contiguous float32 `sum` [rows, columns]; otherwise the same.
+void add_bfloat16_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b);
+
 }  // namespace mla

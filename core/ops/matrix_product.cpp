@@ -87,6 +87,19 @@ at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
   return product.defined() ? product : at::mm(a, b);
 }
 
+void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  if (current_products() == Products::kBFloat16 && is_large(a, b.t()) && sum.is_contiguous()) {
+    return add_bfloat16_product(sum, a, b);
+  }
+  // The library with the faster product takes no sum to add to.
+  const at::Tensor product = large_linear(a, b.t());
+  if (product.defined()) {
+    sum.add_(product);
+  } else {
+    sum.addmm_(a, b);
+  }
+}
+
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (x.dim() < 2) return at::linear(x, weight, bias);
   // With and without gradients alike: a checkpointed layer is computed both ways, to the same bits.

@@ -42,7 +42,7 @@ Scored scored_positions(const Batch& batch, const at::Device& device) {
 
 void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
   if (gradient.defined()) {
-    gradient.addmm_(a, b);
+    add_matrix_product(gradient, a, b);
   } else {
     gradient = matrix_product(a, b);
   }

@@ -55,6 +55,17 @@ TEST(BFloat16Product, IsTheProductOfWhatWasRoundedWhateverTheStrides) {
   }
 }
 
+TEST(BFloat16Product, IsAddedToWhatIsThere) {
+  for (const Shape& shape : kShapes) {
+    const at::Tensor a = normal({shape.inner, shape.rows}, at::kFloat, 1).t(),
+                     b = normal({shape.inner, shape.columns}, at::kFloat, 2);
+    const at::Tensor before = normal({shape.rows, shape.columns}, at::kFloat, 3), sum = before.clone();
+    add_bfloat16_product(sum, a, b);
+    EXPECT_LT(test::largest_difference(sum, before + bfloat16_product(a, b)),
+              2e-7 * static_cast<double>(shape.inner) + 1e-6);
+  }
+}
+
 TEST(BFloat16Product, RoundsToNearestEven) {
   // 1 + 2^-8 lies in the middle of two neighbours, of which 1 is even; 1 + 3 * 2^-8 goes up.
   const at::Tensor a = at::tensor({1.00390625F, 1.01171875F, -1.00390625F, 3.0F}).view({4, 1}), one = at::ones({1, 1});
