@@ -140,9 +140,10 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   plan.name = std::move(cell.name);
   plan.config = std::move(cell.config);
   plan.overrides = std::move(cell.overrides);
-  for (const char* key : {"device", "products"}) {
+  for (const auto& [key, rule] :
+       {std::pair{"device", "on one device; state it"}, std::pair{"products", "with the same products; state them"}}) {
     if (!plan.overrides.contains(key)) continue;
-    throw ConfigError(cat("grid.", key, ": all cells run with one; state it once, as \"", key, "\" or --", key));
+    throw ConfigError(cat("grid.", key, ": all cells run ", rule, " once, as \"", key, "\" or --", key));
   }
   plan.expanded = plan.config;
   expand_environment(plan.expanded);
