@@ -106,12 +106,14 @@ TEST_F(Slurm, APreemptedTaskIsRequeuedAndGoesOn) {
     "train": {"steps": 3000, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
               "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
   const std::string task = submit(config, "--tasks 1") + "_0";
-  // A requeued job may start after two minutes only, unless it is told otherwise.
-  const auto requeued =
-      run("for i in $(seq 1200); do grep -qs fine-tune " + (folder_ / "results/.cells").string() +
-          "/*/activity && break; sleep 0.05; done; scancel --batch --signal=TERM " + task +
-          "; for i in $(seq 600); do scontrol show job " + task +
-          " | grep -q Restarts=1 && scontrol update JobId=" + task + " StartTime=now && exit; sleep 0.1; done; exit 1");
+  // A requeued job may start after two minutes only, unless it is told otherwise; Slurm may set that again after it was
+  // told, and for a moment the job is in no queue. It is told until it runs.
+  const auto requeued = run("for i in $(seq 1200); do grep -qs fine-tune " + (folder_ / "results/.cells").string() +
+                            "/*/activity && break; sleep 0.05; done; scancel --batch --signal=TERM " + task +
+                            "; for i in $(seq 600); do job=$(scontrol show job " + task +
+                            "); case $job in *JobState=RUNNING*Restarts=1*|*JobState=COMPLETED*Restarts=1*) exit;;"
+                            " *Restarts=1*) scontrol update JobId=" +
+                            task + " StartTime=now;; esac; sleep 0.1; done; exit 1");
   ASSERT_EQ(requeued.exit_code, 0) << requeued.err << log();
   ASSERT_EQ(queue_at_the_end(), "");
   EXPECT_THAT(log(), testing::HasSubstr("stopped with its state saved; back into the queue"));
