@@ -2,6 +2,7 @@
 #include "core/text/benchmark_question.h"
 #include "experiments/cli/command.h"
 #include "experiments/tasks/benchmark_items.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
@@ -41,10 +42,7 @@ class Requests final : public Command {
   ExitCode run(Console& console) override {
     task_.validate("requests");
     const auto tokenizer = load_tokenizer(tokenizer_);
-    std::optional<Chat> chat;
-    std::optional<std::string> system;
-    if (!task_.system.empty()) system = task_.system;
-    if (task_.chat) chat.emplace(tokenizer_, *tokenizer, system);
+    const std::optional<Chat> chat = chat_of(task_, tokenizer_, *tokenizer);
     const Chat* const asked = chat ? &*chat : nullptr;
     const MultipleChoiceTask task =
         make_multiple_choice(load_items(task_, "requests"), *tokenizer, console.workers(), asked);

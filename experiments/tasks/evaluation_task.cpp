@@ -2,11 +2,17 @@
 
 namespace mla {
 
-std::optional<Chat> chat_of(const EvaluationConfig& config, TaskSurroundings& surroundings) {
+std::optional<Chat> chat_of(const EvaluationConfig& config, const std::filesystem::path& place,
+                            const Tokenizer& tokenizer) {
   if (!config.chat) return std::nullopt;
   std::optional<std::string> system;
   if (!config.system.empty()) system = config.system;
-  return Chat(surroundings.place_of_tokenizer(), surroundings.tokenizer(), system);
+  return Chat(place, tokenizer, system);
+}
+
+std::optional<Chat> chat_of(const EvaluationConfig& config, TaskSurroundings& surroundings) {
+  if (!config.chat) return std::nullopt;
+  return chat_of(config, surroundings.place_of_tokenizer(), surroundings.tokenizer());
 }
 
 std::string describe(Asks asks) {

@@ -137,6 +137,9 @@ class TaskRegistration {
 /// How questions are put where the evaluation asks them as a chat; nothing where it does not. Throws DataError for a
 /// model without a chat template, or with one of no known family.
 std::optional<Chat> chat_of(const EvaluationConfig& config, TaskSurroundings& surroundings);
+/// The same by the tokenizer that was read from `place`.
+std::optional<Chat> chat_of(const EvaluationConfig& config, const std::filesystem::path& place,
+                            const Tokenizer& tokenizer);
 
 /// "log-likelihoods", "generations", "hidden states" or "nothing".
 std::string describe(Asks asks);

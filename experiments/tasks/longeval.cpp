@@ -1,7 +1,6 @@
 #include "core/base/error.h"
 #include "core/metrics/needle_scores.h"
 #include "core/text/benchmark_forms.h"
-#include "core/text/json_lines.h"
 #include "experiments/tasks/question_files.h"
 
 namespace mla {
@@ -9,24 +8,6 @@ namespace {
 
 /// LongEval's own lengths of answers.
 constexpr std::int64_t kLineTokens = 100, kTopicTokens = 50;
-
-struct LongEvalOptions {
-  std::vector<std::string> tasks;
-  std::int64_t max_tokens = 0;
-
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("tasks", self.tasks, "names of files without .jsonl, such as 200_lines or 5_topics; empty: all of `items`");
-    visit(
-        "max_tokens", self.max_tokens,
-        "of prompt and answer together; 0: the model's positions. What is longer is left out and counted: without its "
-        "middle a line may be gone");
-  }
-
-  void validate(const std::string& path) const {
-    if (max_tokens < 0) throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": must not be negative"));
-  }
-};
 
 /// Lines are told by the number that they expect, topics by their list.
 bool asks_for_number(const Json& line, const std::string& where) {
@@ -44,7 +25,7 @@ std::int64_t expected_number(const Json& value, const std::string& where) {
 
 class LongEvalEvaluation final : public QuestionTask {
  public:
-  using Options = LongEvalOptions;
+  using Options = NeedleOptions;
   explicit LongEvalEvaluation(Options options)
       : QuestionTask(TooLong::kIsLeftOut, options.max_tokens), options_(std::move(options)) {}
 
@@ -58,8 +39,7 @@ class LongEvalEvaluation final : public QuestionTask {
       QuestionSet set;
       set.name = file.task;
       bool numbers = false;
-      read_json_lines(file.path, [&](const Json& line, const std::string& where) {
-        if (config.max_items > 0 && std::ssize(set.questions) >= config.max_items) return false;
+      read_questions(file, config.max_items, set, [&](const Json& line, const std::string& where) {
         const bool number = asks_for_number(line, where);
         if (!set.questions.empty() && number != numbers)
           throw DataError(cat(where, ": a file holds either lines or topics, not both"));
@@ -69,10 +49,8 @@ class LongEvalEvaluation final : public QuestionTask {
         question.prediction.id = line.contains("test_id") ? line["test_id"].dump() : cat(set.questions.size());
         question.prediction.answers = {number ? cat(expected_number(line["expected_number"], where))
                                               : answers_of(line, "topics", where).front()};
-        set.questions.push_back(std::move(question));
-        return true;
+        return question;
       });
-      if (set.questions.empty()) throw DataError(cat(file.path.string(), ": holds no item"));
       set.new_tokens = numbers ? kLineTokens : kTopicTokens;
       set.score = [numbers](const Prediction& prediction) {
         const std::string& expected = prediction.answers.front();

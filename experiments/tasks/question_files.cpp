@@ -5,8 +5,13 @@
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 #include "core/text/benchmark_forms.h"
+#include "core/text/json_lines.h"
 
 namespace mla {
+
+void NeedleOptions::validate(const std::string& path) const {
+  if (max_tokens < 0) throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": must not be negative"));
+}
 
 std::vector<QuestionFile> question_files(const std::string& items, const std::vector<std::string>& wanted,
                                          const std::string& path) {
@@ -25,6 +30,16 @@ std::vector<QuestionFile> question_files(const std::string& items, const std::ve
     return !wanted.empty() && std::find(wanted.begin(), wanted.end(), file.task) == wanted.end();
   });
   return files;
+}
+
+void read_questions(const QuestionFile& file, std::int64_t most, QuestionSet& set,
+                    const std::function<Question(const Json& line, const std::string& where)>& read) {
+  read_json_lines(file.path, [&](const Json& line, const std::string& where) {
+    if (most > 0 && std::ssize(set.questions) >= most) return false;
+    set.questions.push_back(read(line, where));
+    return true;
+  });
+  if (set.questions.empty()) throw DataError(cat(file.path.string(), ": holds no item"));
 }
 
 std::vector<std::string> answers_of(const Json& line, const char* field, const std::string& where) {

@@ -4,7 +4,6 @@
 #include "core/base/error.h"
 #include "core/metrics/needle_scores.h"
 #include "core/text/benchmark_forms.h"
-#include "core/text/json_lines.h"
 #include "experiments/tasks/question_files.h"
 
 namespace mla {
@@ -24,24 +23,6 @@ constexpr std::array<RulerKind, 5> kRulerKinds = {
 constexpr std::array kRulerStarts = {" The special magic ", " Answer:"};
 /// Among its last so many bytes.
 constexpr std::size_t kStartWithin = 400;
-
-struct RulerOptions {
-  std::vector<std::string> tasks;
-  std::int64_t max_tokens = 0;
-
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("tasks", self.tasks, "names of files without .jsonl, such as niah_multikey_3_4096; empty: all of `items`");
-    visit(
-        "max_tokens", self.max_tokens,
-        "of prompt and answer together; 0: the model's positions. What is longer is left out and counted: without its "
-        "middle a needle may be gone");
-  }
-
-  void validate(const std::string& path) const {
-    if (max_tokens < 0) throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": must not be negative"));
-  }
-};
 
 const RulerKind& kind_of_ruler(const QuestionFile& file) {
   for (const RulerKind& kind : kRulerKinds) {
@@ -67,7 +48,7 @@ void part_start(Question& question, const Json& line, const std::string& where) 
 
 class RulerEvaluation final : public QuestionTask {
  public:
-  using Options = RulerOptions;
+  using Options = NeedleOptions;
   explicit RulerEvaluation(Options options)
       : QuestionTask(TooLong::kIsLeftOut, options.max_tokens), options_(std::move(options)) {}
 
@@ -86,17 +67,14 @@ class RulerEvaluation final : public QuestionTask {
         return any ? contains_any(prediction.text, prediction.answers)
                    : contained_share(prediction.text, prediction.answers);
       };
-      read_json_lines(file.path, [&](const Json& line, const std::string& where) {
-        if (config.max_items > 0 && std::ssize(set.questions) >= config.max_items) return false;
+      read_questions(file, config.max_items, set, [&](const Json& line, const std::string& where) {
         Question question;
         question.text = text_of(line, "input", where);
         part_start(question, line, where);
         question.prediction.id = line.contains("index") ? line["index"].dump() : "";
         question.prediction.answers = answers_of(line, "outputs", where);
-        set.questions.push_back(std::move(question));
-        return true;
+        return question;
       });
-      if (set.questions.empty()) throw DataError(cat(file.path.string(), ": holds no item"));
       sets.push_back(std::move(set));
     }
     return sets;
