@@ -18,6 +18,16 @@ std::vector<std::string> device_names() {
   return names;
 }
 
+constexpr const char *kFloat32 = "float32", *kBFloat16 = "bfloat16", *kAuto = "auto";
+
+std::vector<std::string> products_names() { return {kFloat32, kBFloat16, kAuto}; }
+
+std::string choices(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : " | ") + name;
+  return all;
+}
+
 }  // namespace
 
 std::vector<KnownDevice> known_devices() { return {{"cpu", "this machine's processors and their memory"}}; }
@@ -32,25 +42,10 @@ at::Device parse_device(const std::string& name, const std::string& path) {
   throw ConfigError(cat(path, ": ", unknown_name(name, names)));
 }
 
-namespace {
-
-constexpr const char* kAuto = "auto";
-constexpr std::array<std::pair<const char*, Products>, 2> kProducts = {
-    {{"float32", Products::kFloat32}, {"bfloat16", Products::kBFloat16}}};
-
-std::vector<std::string> products_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, products] : kProducts) names.emplace_back(name);
-  names.emplace_back(kAuto);
-  return names;
-}
-
-}  // namespace
+std::string device_choices() { return choices(device_names()); }
 
 Products parse_products(const std::string& name, const std::string& path) {
-  const std::string settled = settled_products(name, path);
-  return std::find_if(kProducts.begin(), kProducts.end(), [&](const auto& known) { return known.first == settled; })
-      ->second;
+  return settled_products(name, path) == kBFloat16 ? Products::kBFloat16 : Products::kFloat32;
 }
 
 std::string settled_products(const std::string& name, const std::string& path) {
@@ -59,19 +54,9 @@ std::string settled_products(const std::string& name, const std::string& path) {
     throw ConfigError(cat(path, ": ", unknown_name(name, names)));
   }
   if (name != kAuto) return name;
-  return has_fast_bfloat16() ? "bfloat16" : "float32";
+  return has_fast_bfloat16() ? kBFloat16 : kFloat32;
 }
 
-std::string products_choices() {
-  std::string all;
-  for (const std::string& name : products_names()) all += (all.empty() ? "" : " | ") + name;
-  return all;
-}
-
-std::string device_choices() {
-  std::string all;
-  for (const std::string& name : device_names()) all += (all.empty() ? "" : " | ") + name;
-  return all;
-}
+std::string products_choices() { return choices(products_names()); }
 
 }  // namespace mla

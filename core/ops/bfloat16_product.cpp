@@ -213,44 +213,38 @@ void kernel_product(at::Tensor a, const at::Tensor& b, const at::Tensor& out, bo
   });
 }
 
-bool kernel_serves(const at::Tensor& a, const at::Tensor& b) {
-  return has_fast_bfloat16() && a.is_cpu() && b.is_cpu() && a.numel() > 0 && b.numel() > 0;
-}
-
 #endif
 
-void check(const at::Tensor& a, const at::Tensor& b) {
+/// out = a b, or out += a b.
+void compute(const at::Tensor& a, const at::Tensor& b, at::Tensor out, bool add) {
   expects(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0) && a.scalar_type() == at::kFloat &&
               b.scalar_type() == at::kFloat,
           "bfloat16_product takes float32 matrices that fit");
+  const at::NoGradGuard no_gradients;
+#if MLA_GCC_ON_X86
+  if (has_fast_bfloat16() && a.is_cpu() && b.is_cpu() && a.numel() > 0 && b.numel() > 0) {
+    return kernel_product(a.detach(), b.detach(), out, add);
+  }
+#endif
+  const at::Tensor left = rounded(a.detach()), right = rounded(b.detach());
+  if (add) {
+    out.addmm_(left, right);
+  } else {
+    at::mm_out(out, left, right);
+  }
 }
 
 }  // namespace
 
 at::Tensor bfloat16_product(const at::Tensor& a, const at::Tensor& b) {
-  check(a, b);
-  const at::NoGradGuard no_gradients;
-#if MLA_GCC_ON_X86
-  if (kernel_serves(a, b)) {
-    at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
-    kernel_product(a.detach(), b.detach(), out, false);
-    return out;
-  }
-#endif
-  return at::mm(rounded(a.detach()), rounded(b.detach()));
+  const at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options().requires_grad(false));
+  compute(a, b, out, false);
+  return out;
 }
 
 void add_bfloat16_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
-  check(a, b);
   expects(sum.is_contiguous() && sum.scalar_type() == at::kFloat, "sums are contiguous and float32");
-  const at::NoGradGuard no_gradients;
-#if MLA_GCC_ON_X86
-  if (kernel_serves(a, b)) {
-    kernel_product(a.detach(), b.detach(), sum.detach(), true);
-    return;
-  }
-#endif
-  sum.detach().addmm_(rounded(a.detach()), rounded(b.detach()));
+  compute(a, b, sum.detach(), true);
 }
 
 }  // namespace mla

@@ -113,10 +113,7 @@ at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::T
     return thin_linear(gated(inner[0], inner[1]), down);
   }
   if (has_kernels(x)) return FeedForward::apply(x, gate, up, down);
-  if (current_products() == Products::kBFloat16) {
-    return dense_linear(at::silu(dense_linear(x, gate)) * dense_linear(x, up), down);
-  }
-  return at::linear(at::silu(at::linear(x, gate)) * at::linear(x, up), down);
+  return dense_linear(at::silu(dense_linear(x, gate)) * dense_linear(x, up), down);
 }
 
 }  // namespace mla

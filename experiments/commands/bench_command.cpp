@@ -134,11 +134,7 @@ class Bench final : public Command {
       parse_device(*device_, "--device");
       config.device = *device_;
     }
-    if (products_) {
-      parse_products(*products_, "--products");
-      config.products = *products_;
-    }
-    config.products = settled_products(config.products, "products");
+    config.products = settled_products(products_.value_or(config.products), products_ ? "--products" : "products");
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();

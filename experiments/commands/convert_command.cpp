@@ -106,9 +106,8 @@ class Convert final : public Command {
     }
     if (device_) config.device = *device_;
     parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
-    if (products_) config.products = *products_;
-    config.products =
-        settled_products(config.products, products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
+    config.products = settled_products(products_.value_or(config.products),
+                                       products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
     const ModelSpec spec = load_spec(config.model.path);
     std::vector<Job> jobs = make_jobs(config, spec);
 

@@ -74,7 +74,7 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
 std::string model_key(const TasksRequest& request) {
   Json key = Json::array({request.placement.dtype, kNumericsVersion});
   if (request.placement.device != PlacementOptions{}.device) key.push_back(request.placement.device);
-  const std::string products = settled_products(request.placement.products, "--products");
+  const std::string products = request.placement.used_products();
   if (products != PlacementOptions{}.products) key.push_back({"products", products});
   auto files = files_of_model(request.model, "model");
   files.merge(files_of_tokenizer(place_of_tokenizer(request.model, request.tokenizer), "tokenizer"));
@@ -240,7 +240,7 @@ ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   console.report({{"model", request.model.string()},
                   {"config", request.config.string()},
                   {"dtype", request.placement.dtype},
-                  {"products", settled_products(request.placement.products, "--products")},
+                  {"products", request.placement.used_products()},
                   {"seconds", passed.count()},
                   {"tasks", to_json(scores, false)}});
   return ExitCode::kDone;

@@ -35,7 +35,7 @@ class Score final : public Command {
     console.report({{"output", output_},
                     {"rows", request.ids.size()},
                     {"dtype", model_options_.dtype},
-                    {"products", settled_products(model_options_.products, "--products")}});
+                    {"products", model_options_.used_products()}});
     return ExitCode::kDone;
   }
 

@@ -16,6 +16,8 @@ struct PlacementOptions {
 
   /// Throws ConfigError naming the option.
   Placement placement() const;
+  /// `products` as reports state it: what it comes to on this machine. Likewise.
+  std::string used_products() const { return settled_products(products, "--products"); }
 };
 
 /// --device alone, where a config may say it too or there is one number type; `target` is std::string, or std::optional
