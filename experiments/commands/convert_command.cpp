@@ -185,8 +185,7 @@ class Convert final : public Command {
     Json pass = {{"name", *method_}};
     for (const std::string& pair : set_) {
       const std::size_t equals = pair.find('=');
-      if (equals == 0 || equals == std::string::npos)
-        throw ConfigError(cat("--set ", pair, ": expected KEY=VALUE"));
+      if (equals == 0 || equals == std::string::npos) throw ConfigError(cat("--set ", pair, ": expected KEY=VALUE"));
       const std::string value = pair.substr(equals + 1);
       pass[pair.substr(0, equals)] = try_parse_json(value).value_or(Json(value));
     }

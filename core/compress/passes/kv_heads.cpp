@@ -1,6 +1,5 @@
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/base/registry.h"
@@ -147,18 +146,21 @@ class KvHeads final : public Pass {
     return rebuild_attention(planned.attention(layer), planned, attention, maps, {});
   }
 
-  /// The directions of all groups, one below the other: [kv_heads * head_dim, head_dim].
-  at::Tensor directions(const at::Tensor& moment, const HeadFields& heads, double& error) const {
-    std::vector<at::Tensor> bases;
+  /// Squares of activations, or of weights: all of them, and those that are lost.
+  struct Energy {
     double all = 0, lost = 0;
+  };
+
+  /// The directions of all groups, one below the other: [kv_heads * head_dim, head_dim]. Adds to `energy`.
+  at::Tensor directions(const at::Tensor& moment, const HeadFields& heads, Energy& energy) const {
+    std::vector<at::Tensor> bases;
     for (std::int64_t group = 0; group < options_.kv_heads; ++group) {
       const at::Tensor gram = group_block(moment, group, options_.kv_heads);
       bases.push_back(leading_directions(gram, heads.head_dim).basis);
-      const double energy = gram.trace().item<double>();
-      all += energy;
-      lost += energy * std::pow(projection_error(gram, bases.back()), 2);
+      const double all = gram.trace().item<double>();
+      energy.all += all;
+      energy.lost += all * std::pow(projection_error(gram, bases.back()), 2);
     }
-    error = relative(lost, all);
     return at::cat(bases);
   }
 
@@ -182,9 +184,9 @@ class KvHeads final : public Pass {
       return calibrated ? inputs.statistics->at(measured, layer) : at::mm(matrix, matrix.t());
     };
     Maps maps;
+    Energy of_keys, of_values;
     if (changes_keys()) {
-      const at::Tensor basis =
-          directions(moment(key_moment(), weights.key).to(weights.key.device()), heads, report.error.key);
+      const at::Tensor basis = directions(moment(key_moment(), weights.key).to(weights.key.device()), heads, of_keys);
       if (projects_rotated()) {
         maps["k_up_proj"] = {basis, {}};
       } else {
@@ -196,12 +198,13 @@ class KvHeads final : public Pass {
     }
     if (changes_values()) {
       const at::Tensor basis =
-          directions(moment(kValueMoment, weights.value).to(weights.value.device()), heads, report.error.value);
+          directions(moment(kValueMoment, weights.value).to(weights.value.device()), heads, of_values);
       const at::Tensor& output_bias = as_grouped_query(attention)->weights().output.bias();
       maps["v_proj"] = {coordinates(basis, weights.value), coordinates(basis, weights.value_bias)};
       maps["o_proj"] = {absorb_directions(weights.output, basis, heads), output_bias};
     }
-    report.error.joint = std::max(report.error.key, report.error.value);
+    report.error = {relative(of_keys.lost + of_values.lost, of_keys.all + of_values.all),
+                    relative(of_keys.lost, of_keys.all), relative(of_values.lost, of_values.all)};
     return rebuild_attention(planned.attention(layer), planned, attention, maps, inputs.weights);
   }
 
