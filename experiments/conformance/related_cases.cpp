@@ -36,6 +36,18 @@ std::string part_of(const std::string& system) {
   return {};
 }
 
+/// A folder with config.json as it is; of a llama2.c model the file of the folder's name, or the only one with weights.
+std::filesystem::path weights_in(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder) || std::filesystem::exists(folder / "config.json")) return folder;
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".bin") continue;
+    if (entry.path().stem() == folder.filename()) return entry.path();
+    found.push_back(entry.path());
+  }
+  return found.size() == 1 ? found.front() : folder;
+}
+
 }  // namespace
 
 RelatedCase::RelatedCase(const RelatedFile& file, const Json& json, std::string where)
@@ -54,13 +66,11 @@ std::optional<at::Tensor> RelatedCase::part(const std::string& part) const {
 
 Decoder RelatedCase::decoder() const {
   const std::string name = expected::has(json_, "model") ? expected::text(json_, "model", where_) : kUsualModel;
-  std::filesystem::path path =
+  const std::filesystem::path path =
       file_.model.value_or(std::filesystem::absolute(file_.path).parent_path() / "../../weights" / name);
   if (!std::filesystem::exists(path))
     throw DataError(cat(where_, ".model = ", name, ": no ", path.lexically_normal().string(), "; name it by --model"));
-  // A folder of a llama2.c model holds its weights under its own name.
-  if (const auto weights = path / (name + ".bin"); std::filesystem::exists(weights)) path = weights;
-  return load_checkpoint(path, {.placement = Placement::in(at::kDouble)}).decoder;
+  return load_checkpoint(weights_in(path), {.placement = Placement::in(at::kDouble)}).decoder;
 }
 
 void RelatedCase::hold(const std::string& what, double found, double wanted, double limit) {

@@ -49,6 +49,26 @@ TEST(RelatedCasesReport, TellsWhatDiffers) {
   EXPECT_THAT(result.out, HasSubstr("0 of 1 cases of LoRC (2410.03111) agree"));
 }
 
+TEST(RelatedCasesReport, FindsModelsOfOtherForms) {
+  MLA_NEEDS_SHARED("data/weights/babyllama-tok105");
+  const test::TemporaryFolder folder;
+  for (const auto& [name, layers] : {std::pair{"stories260K", 5}, {"babyllama-tok105", 5}}) {
+    write_json(folder / "x.json", {{"system", "LoRC"},
+                                   {"cases",
+                                    {{{"id", "a"},
+                                      {"model", name},
+                                      {"kappa_k", Json::array()},
+                                      {"kappa_v", Json::array()},
+                                      {"cumulative_ln", Json::array()},
+                                      {"allocations", Json::array()}}}}});
+    const auto model = (test::shared_folder() / "data/weights" / name).string();
+    const auto result =
+        run_program({"conformance", "--cases", (folder / "x.json").string(), "--model", model, "--json"});
+    EXPECT_EQ(result.exit_code, 1) << result.err;
+    EXPECT_EQ(result.json()["results"][0]["checks"]["kappa_k layers"]["difference"], layers) << name;
+  }
+}
+
 TEST(RelatedCasesReport, RefusesFilesOfOtherForms) {
   const test::TemporaryFolder folder;
   const auto run = [&](const Json& json, const std::vector<std::string>& more = {}) {
