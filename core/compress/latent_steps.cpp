@@ -8,6 +8,7 @@
 
 #include "core/base/registry.h"
 #include "core/compress/latent_assembly.h"
+#include "core/low_rank/condition_numbers.h"
 
 namespace mla {
 namespace {
@@ -235,6 +236,10 @@ std::vector<std::int64_t> LowRankStep::widths(const ModelSpec& partial,
     for (const std::string& name : allocator_->statistics())
       share.measured[name] = inputs.statistics->at(named_requirement(name), layer);
     if (!measures_widths()) continue;
+    share.log_condition = [attention = attentions[i]] {
+      const LayerProblem problem = factor_problem(*attention, at::kDouble);
+      return log_condition(problem.key) + log_condition(problem.value);
+    };
     const Decomposition& whole = decomposition(*attentions[i], layer, bounds.most, inputs, store);
     share.error = [&whole](std::int64_t width) { return whole.error(width); };
   }

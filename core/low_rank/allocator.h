@@ -18,6 +18,8 @@ struct LayerShare {
   /// Relative error of a width (Decomposition::error()); empty for an allocator that does not measure.
   std::function<double(std::int64_t width)> error;
   std::map<std::string, at::Tensor> measured{};  ///< the statistics that the allocator asks for
+  /// ln of the condition numbers of its key and value matrices, together; empty where there are no matrices.
+  std::function<double()> log_condition{};
 };
 
 /// A way to spend a budget. Registered by name; a factorization's options name one under `allocate`.

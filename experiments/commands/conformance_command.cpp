@@ -4,22 +4,28 @@
 #include "experiments/cli/table.h"
 #include "experiments/conformance/cache_trace.h"
 #include "experiments/conformance/codec_cases.h"
+#include "experiments/conformance/related_cases.h"
 #include "experiments/model/placement_options.h"
 
 namespace mla {
 namespace {
 
-/// Codecs and caches against the outputs of the programs that they come from.
+/// Codecs, caches and passes against the outputs of the programs that they come from.
 class ConformanceCommand final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.section("codecs: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}");
+    options.section(
+        "codecs: cases with expected results, as lists of {id, quantizer, input, bits, …, tensors, error}; "
+        "other compression methods: {system, cases: [{id, …, tensors}]}");
     options.add("cases", cases_, "FILE", "run each case of this .json");
-    options.add("input", input_, "FILE", "safetensors: the cases' tensors; default: inputs.safetensors beside them");
+    options.add("input", input_, "FILE",
+                "safetensors: the cases' tensors; default: inputs.safetensors beside them; of other methods: the file "
+                "of the same name");
     options.add("output,o", output_, "FILE", "safetensors: each case's tensor after the round trip, codes, scales, …");
     options.section("caches: decoding through a quantized one, as {ids, prompt, runs: {name: {cache, nll}}}");
     options.add("trace", trace_, "FILE", "run each cache of this .json on --model and compare every token's NLL");
-    options.add("model", model_, "MODEL", "the model of the trace: a folder, a GGUF or a llama2.c .bin file");
+    options.add("model", model_, "MODEL",
+                "the model of the trace, or of the cases: a folder, a GGUF or a llama2.c .bin file");
     model_options_.declare(options, "number type of the model's arithmetic");
     options.section("both");
     options.add("only", only_, "NAME", "only the case of this id, or the run of this name");
@@ -30,7 +36,8 @@ class ConformanceCommand final : public Command {
 
   ExitCode run(Console& console) override {
     if (cases_.has_value() == trace_.has_value()) throw ConfigError("expected one of --cases and --trace");
-    return cases_ ? run_cases(console) : run_traces(console);
+    if (!cases_) return run_traces(console);
+    return holds_related_cases(*cases_) ? run_related(console) : run_cases(console);
   }
 
  private:
@@ -56,13 +63,33 @@ class ConformanceCommand final : public Command {
     return passed == file.cases.size() ? ExitCode::kDone : ExitCode::kCellsFailed;
   }
 
+  ExitCode run_related(Console& console) {
+    if (output_) throw ConfigError("--output: cases of codecs alone have tensors to write");
+    const RelatedFile file = read_related_cases(*cases_, input_, model_);
+    const std::vector<Json> reports = run_related_cases(file, only_);
+    Table table({"case", "checks", "passed"}), failures({"case", "check", "difference", "limit"});
+    std::size_t passed = 0;
+    for (const Json& report : reports) {
+      passed += report["passed"].get<bool>() ? 1 : 0;
+      table.add({report["id"], cat(report["checks"].size()), report["passed"].get<bool>() ? "yes" : "no"});
+      add_failures(report, failures);
+    }
+    table.print(console.text());
+    if (passed < reports.size()) failures.print(console.text());
+    console.text() << passed << " of " << reports.size() << " cases of " << file.system << " agree\n";
+    console.report({{"system", file.system}, {"passed", passed}, {"cases", reports.size()}, {"results", reports}});
+    return passed == reports.size() ? ExitCode::kDone : ExitCode::kCellsFailed;
+  }
+
   static void add_failures(const Json& report, Table& table) {
     const std::string id = report["id"];
     if (report.contains("refused")) return table.add({id, "refused: " + report["refused"].get<std::string>(), "", ""});
     for (const auto& [what, check] : report["checks"].items()) {
-      if (!check["passed"].get<bool>()) {
-        table.add({id, what, rounded(check["difference"].get<double>(), 4), rounded(check["limit"].get<double>(), 4)});
-      }
+      if (check["passed"].get<bool>()) continue;
+      const Json& difference = check["difference"];
+      table.add({id, what,
+                 difference.is_number() ? rounded(difference.get<double>(), 4) : difference.get<std::string>(),
+                 rounded(check["limit"].get<double>(), 4)});
     }
   }
 
@@ -90,8 +117,9 @@ class ConformanceCommand final : public Command {
 };
 
 const CommandRegistration<ConformanceCommand> kConformance(
-    "conformance", "hold codecs and caches against the outputs of the programs they come from",
+    "conformance", "hold codecs, caches and passes against the outputs of the programs they come from",
     {"mlaforge conformance --cases ../shared/data/conformance/quantizers/hqq028.json",
+     "mlaforge conformance --cases ../shared/data/conformance/related/lorc.json",
      "mlaforge conformance --trace ../shared/data/conformance/quantizers/hfcache_trace.json "
      "--model ../shared/data/weights/tinystories-656k"});
 

@@ -66,6 +66,9 @@ class Convert final : public Command {
     options.require("output,o", output_, "FOLDER", "folder for the converted model");
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
+    options.add("method", method_, "NAME",
+                "one pass instead of mha2mla (mlaforge list pass): kv_heads | lorc | mka | shared_attention | …");
+    options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
     options.add("norm-score", norm_score_, "RULE", "two_norm: product | sum of mean norms");
@@ -175,10 +178,28 @@ class Convert final : public Command {
     return Json::array({{{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}});
   }
 
+  Json compress_from_method() const {
+    if (!d_kv_.empty())
+      throw ConfigError(cat("--d-kv: --method ", *method_, " takes its options by --set KEY=VALUE; leave it out"));
+    Json pass = {{"name", *method_}};
+    for (const std::string& pair : set_) {
+      const std::size_t equals = pair.find('=');
+      if (equals == 0 || equals == std::string::npos) throw ConfigError(cat("--set ", pair, ": expected KEY=VALUE"));
+      const std::string value = pair.substr(equals + 1);
+      pass[pair.substr(0, equals)] = try_parse_json(value).value_or(Json(value));
+    }
+    return Json::array({pass});
+  }
+
   std::vector<Job> make_jobs(const ExperimentConfig& config, const ModelSpec& spec) const {
     std::vector<Job> jobs;
+    if (config_ && (method_ || !set_.empty()))
+      throw ConfigError(cat("--", method_ ? "method" : "set", ": the config says what to do; leave one of them out"));
+    if (!method_ && !set_.empty()) throw ConfigError("--set: gives options of --method; name one");
     if (config_) {
       jobs.push_back({config.compress, output_, {}});
+    } else if (method_) {
+      jobs.push_back({compress_from_method(), output_, {}});
     } else if (d_kv_.find(',') == std::string::npos) {
       jobs.push_back({compress_from_flags(spec, d_kv_), output_, {}});
     } else {
@@ -299,16 +320,19 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> dtype_, device_, products_;
+  std::optional<std::string> method_, dtype_, device_, products_;
+  std::vector<std::string> set_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
   DocumentOptions documents_;
 };
 
 const CommandRegistration<Convert> kConvert(
-    "convert", "convert a model's attention to multi-head latent attention",
+    "convert", "convert a model's attention to multi-head latent attention, or compress it by another method",
     {"mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
      "mlaforge convert configs/experiments/tinystories-656k.json --output OUT",
+     "mlaforge convert --model MODEL --output OUT --method kv_heads --set kv_heads=2 --calibration text.txt",
+     "mlaforge convert --model MODEL --output OUT --method lorc --set width=32",
      "mlaforge convert --model MODEL --output OUT --rope two_norm --pairs 4 --calibration text.txt --low-rank "
      "joint_svd --d-kv 8,16,32"});
 

@@ -34,7 +34,8 @@ std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports)
       LayerReport& to = found[report.after.layers[i].source_layer];
       to.seconds += from.seconds;
       if (!from.kept.empty()) to.kept = from.kept;
-      if (from.singular_values.empty() && from.value_singular_values.empty()) continue;
+      const bool decomposed = !from.singular_values.empty() || !from.value_singular_values.empty();
+      if (!decomposed && from.error.joint == 0) continue;
       to.singular_values = from.singular_values;
       to.value_singular_values = from.value_singular_values;
       to.error = from.error;

@@ -112,6 +112,22 @@ TEST(Statistics, WeightsByDistanceSumUpToOne) {
   EXPECT_TRUE(weights.gt(0).all().item<bool>());
 }
 
+TEST(Statistics, AttentionWeightsAreComparedHeadByHead) {
+  const c10::InferenceMode inference;
+  const Decoder decoder = test::tiny_decoder(test::spec_with_attention("grouped_query"));
+  const Requirement alike{Tap::kAttentionWeights, "similarity"};
+  const at::Tensor found = calibrate(decoder, {{3, 14, 15, 9, 26}}, {alike}, {}, {}).at(alike, kAllLayers);
+  std::vector<at::Tensor> maps;  // of each layer [tokens, heads * keys]
+  const Observer observer{{Tap::kAttentionWeights}, [&](Tap, std::int64_t, const at::Tensor& weights) {
+                            maps.push_back(weights[0].permute({1, 0, 2}).flatten(1).clone());
+                          }};
+  decoder.observe(at::tensor({3, 14, 15, 9, 26}, at::kLong).unsqueeze(0), observer);
+  ASSERT_EQ(maps.size(), 3);
+  EXPECT_NEAR(found[0][2].item<double>(), at::cosine_similarity(maps[0], maps[2], 1).mean().item<double>(),
+              kSameStatistic);
+  EXPECT_NEAR(found[1][1].item<double>(), 1, kSameStatistic);
+}
+
 TEST(Statistics, OfTwoTapsOfAllLayersAndOfSomeTokens) {
   const c10::InferenceMode inference;
   const Decoder decoder = test::tiny_decoder(test::spec_with_attention("grouped_query"));

@@ -11,6 +11,7 @@
 
 #include "core/base/random.h"
 #include "core/base/registry.h"
+#include "core/low_rank/condition_numbers.h"
 
 namespace mla {
 namespace {
@@ -24,6 +25,7 @@ LayerShare share(RandomStream& stream, std::int64_t stated) {
   layer.error = [most = layer.most, steepness](std::int64_t width) {
     return std::sqrt(std::pow(1 - static_cast<double>(width) / static_cast<double>(most), 1 + steepness));
   };
+  layer.log_condition = [steepness] { return steepness; };
   return layer;
 }
 
@@ -40,7 +42,8 @@ double squared_errors(const std::vector<LayerShare>& layers, const std::vector<s
 }
 
 TEST(AllocatorContract, Names) {
-  EXPECT_THAT(Allocators::instance().names(), testing::ElementsAre("energy", "optimal", "sensitivity", "uniform"));
+  EXPECT_THAT(Allocators::instance().names(),
+              testing::ElementsAre("condition_numbers", "energy", "optimal", "sensitivity", "uniform"));
 }
 
 TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
@@ -64,6 +67,45 @@ TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
       EXPECT_EQ(std::accumulate(widths.begin(), widths.end(), std::int64_t{0}), stated) << name;
     }
   }
+}
+
+TEST(ConditionNumbers, GiveWhatThePaperStatesAtBothEnds) {
+  const std::vector<double> sums = cumulative({0.5, 2, 1.5, 0, 3});
+  EXPECT_THAT(sums, testing::ElementsAre(7, 6.5, 4.5, 3, 3));
+  const std::vector<double> widths = progressive_widths(sums, 8, 32);
+  EXPECT_DOUBLE_EQ(widths.front(), 32);
+  EXPECT_DOUBLE_EQ(widths.back(), 8);
+  EXPECT_DOUBLE_EQ(widths[2], 32 * (1 - 2.5 / 4 * (1 - 8.0 / 32)));
+  EXPECT_TRUE(std::is_sorted(widths.rbegin(), widths.rend()));
+  EXPECT_THAT(progressive_widths({2, 2}, 8, 32), testing::ElementsAre(32, 32));
+  EXPECT_TRUE(progressive_widths({}, 8, 32).empty());
+}
+
+TEST(ConditionNumbers, AreThoseOfMatrices) {
+  EXPECT_NEAR(log_condition(at::diag(at::tensor({4.0, 2.0, 0.5}, at::kDouble))), std::log(8.0), 1e-12);
+  EXPECT_EQ(log_condition(at::zeros({0, 4})), 0);
+  EXPECT_EQ(log_condition(at::zeros({2, 4})), 0);
+  EXPECT_LT(log_condition(at::ones({3, 3}, at::kDouble)), 40);  // singular: as far as rounding tells
+  EXPECT_THROW(log_condition(at::full({2, 2}, std::nan(""))), DataError);
+}
+
+TEST(ConditionAllocation, FallsWithDepthOrRisesAndKeepsWhatIsAbove) {
+  const auto widths_of = [](const Json& options, double log) {
+    Json config = {{"name", "condition_numbers"}};
+    config.update(options);
+    std::vector<LayerShare> layers(5, LayerShare{1, 40, 12, {}});
+    for (LayerShare& layer : layers) layer.log_condition = [log] { return log; };
+    return Allocators::instance().make(config, "allocate")->allocate(layers);
+  };
+  EXPECT_EQ(widths_of(Json::object(), 2), (std::vector<std::int64_t>{18, 15, 12, 9, 6}));
+  EXPECT_EQ(widths_of({{"reversed", true}}, 2), (std::vector<std::int64_t>{6, 9, 12, 15, 18}));
+  EXPECT_EQ(widths_of({{"least", 1.0}}, 2), std::vector<std::int64_t>(5, 12));
+  EXPECT_EQ(widths_of(Json::object(), 0), std::vector<std::int64_t>(5, 12));
+  // The first layer, of ln 10, keeps all it can; the others share what is left.
+  const std::vector<std::int64_t> kept = widths_of({{"keep_above", 9.0}}, 2);
+  EXPECT_EQ(kept.front(), 40);
+  EXPECT_EQ(std::accumulate(kept.begin(), kept.end(), std::int64_t{0}), 60);
+  EXPECT_TRUE(std::is_sorted(kept.rbegin(), kept.rend()));
 }
 
 TEST(SensitivityAllocation, IsEnergyWhereLayersCountAlikeAndServesThoseThatCountMore) {

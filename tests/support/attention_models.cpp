@@ -44,6 +44,19 @@ ModelSpec spec_with_attention(const std::string& kind, const std::string& tiny) 
     for (const std::size_t layer : {1, 2}) spec.layers[layer].attention = make_spec(kind, write_fields(heads));
     return spec;
   }
+  if (kind == "split_latent") {
+    const std::vector<Json> layers = {
+        {{"keys", "projected"}, {"key_width", 8}, {"value_width", 8}},
+        {{"keys", "rebuilt"}, {"key_width", 5}, {"value_width", 6}, {"value_up", true}},
+        {{"key_heads", heads.kv_heads}, {"key_width", heads.head_dim}, {"value_width", 7}}};
+    heads.qk_norm = false;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      Json fields = write_fields(heads);
+      fields.update(layers[i]);
+      spec.layers[i].attention = make_spec(kind, fields);
+    }
+    return spec;
+  }
   throw std::logic_error("no model with attention of kind " + kind);
 }
 

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/run_program.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temporary_folder.h"
@@ -39,6 +41,33 @@ TEST_F(Convert, KeepingEverythingKeepsTheFunction) {
   EXPECT_EQ(result.json()["cache_ratio"], 1.0);
   const Json before = nll(model()), after = nll(output());
   for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(before[i].get<double>(), after[i].get<double>(), kExact);
+}
+
+TEST_F(Convert, ByAMethodThatIsNamed) {
+  const auto result = convert({"--method", "lorc", "--set", "width=5", "--set", R"(allocate={"name": "uniform"})"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = result.json();
+  EXPECT_EQ(report["cached_elements_per_token"], 2 * 2 * 5);
+  EXPECT_EQ(report["compress"][0]["name"], "lorc");
+  EXPECT_EQ(run_program({"inspect", output(), "--json"}).json()["parameters"]["total"], report["parameters"]);
+  const auto ids = folder_.write("text.json", R"({"ids": [[1, 5, 9, 40, 7, 200, 33, 12], [1, 8, 8, 3]]})");
+  const auto fewer = convert({"--method", "kv_heads", "--set", "kv_heads=1", "--calibration", ids.string()});
+  ASSERT_EQ(fewer.exit_code, 0) << fewer.err;
+  for (const Json& layer : fewer.json()["layers"]) {
+    const Json& error = layer["relative_error"];
+    EXPECT_GT(error["key"].get<double>(), 0);
+    EXPECT_LT(std::min(error["key"].get<double>(), error["value"].get<double>()), error["joint"].get<double>());
+    EXPECT_GT(std::max(error["key"].get<double>(), error["value"].get<double>()), error["joint"].get<double>());
+  }
+}
+
+TEST_F(Convert, RefusesMethodsThatMakeNoSense) {
+  EXPECT_THAT(convert({"--method", "lork"}).err, HasSubstr("compress[0].name: no 'lork'; did you mean 'lorc'"));
+  EXPECT_THAT(convert({"--method", "lorc", "--set", "rank=3"}).err, HasSubstr("compress[0].rank"));
+  EXPECT_THAT(convert({"--method", "lorc", "--set", "width"}).err, HasSubstr("--set width: expected KEY=VALUE"));
+  EXPECT_THAT(convert({"--method", "lorc", "--d-kv", "4"}).err, HasSubstr("--d-kv: --method lorc takes its options"));
+  EXPECT_THAT(convert({"--set", "width=3"}).err, HasSubstr("--set: gives options of --method; name one"));
+  EXPECT_THAT(convert({"--method", "kv_heads", "--set", "kv_heads=1"}).err, HasSubstr("--calibration"));
 }
 
 TEST_F(Convert, ReportsEachLayer) {

@@ -33,6 +33,18 @@ TEST(Configs, ExperimentsOnRealModelsArePlanned) {
   EXPECT_GE(planned, 5u);
 }
 
+TEST(Configs, NeighboursOnRealModelsArePlanned) {
+  MLA_NEEDS_SHARED("data/weights");
+  ::setenv("MLA_SHARED", test::shared_folder().c_str(), 1);
+  for (const char* config : {"kv_heads", "lorc", "mka", "shared_attention"}) {
+    SCOPED_TRACE(config);
+    const ExperimentPlan plan =
+        plan_experiment(fs::path(MLA_SOURCE_DIR) / "configs/related" / (std::string(config) + ".json"), {});
+    EXPECT_GE(plan.cells.size(), 6u);
+    for (const CellPlan& cell : plan.cells) EXPECT_LT(cell.cache_ratio(), 1) << cell.name;
+  }
+}
+
 TEST(Configs, ThoseOnToyModelsArePlanned) {
   const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
   ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);

@@ -1,0 +1,52 @@
+#include "core/compress/head_weights.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "core/base/registry.h"
+
+namespace mla {
+
+HeadWeights head_weights(const GroupedQueryAttention& attention) {
+  const auto in_double = [](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.detach().to(at::kDouble) : tensor;
+  };
+  const GroupedQueryAttention::Weights& weights = attention.weights();
+  return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()), in_double(weights.key.bias()),
+          in_double(weights.value.bias()), in_double(weights.output.to_dense())};
+}
+
+at::Tensor absorb_directions(const at::Tensor& output, const at::Tensor& directions, const HeadFields& heads) {
+  const at::Tensor by_head = output.view({output.size(0), heads.kv_heads, heads.group(), heads.head_dim});
+  const at::Tensor maps = directions.view({heads.kv_heads, heads.head_dim, directions.size(1)});
+  return at::einsum("okgd,kdw->okgw", {by_head, maps}).reshape({output.size(0), heads.heads * directions.size(1)});
+}
+
+std::shared_ptr<const AttentionSpec> attention_of_kind(const char* kind, Json fields) {
+  fields["name"] = kind;
+  return Registry<AttentionSpec>::instance().make(fields, kind);
+}
+
+std::unique_ptr<Attention> rebuild_attention(const AttentionSpec& spec, const ModelFrame& frame, Attention& source,
+                                             const std::map<std::string, std::pair<at::Tensor, at::Tensor>>& changed,
+                                             std::optional<at::ScalarType> weights) {
+  LayerWeights parts;
+  at::ScalarType type = at::kFloat;
+  at::Device device = at::kCPU;
+  source.visit_weights({[&](const std::string& name, Linear& map) {
+                          if (name == "k_proj") {
+                            type = weights.value_or(map.scalar_type());
+                            device = map.device();
+                          }
+                          if (!changed.contains(name)) parts.add(name, map);
+                        },
+                        [&](const std::string& name, at::Tensor& tensor) { parts.add(name, tensor); }});
+  const auto stored = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(device, type).contiguous() : tensor;
+  };
+  for (const auto& [name, map] : changed) parts.add(name, Linear(stored(map.first), stored(map.second)));
+  return spec.build(frame, std::move(parts));
+}
+
+}  // namespace mla
