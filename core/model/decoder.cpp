@@ -23,6 +23,10 @@ at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const Fo
     context.show(Tap::kFeedForwardInner, inner);
     return layer.down(inner);
   }
+  if (layer.gate.multiplies_codes(x) || layer.up.multiplies_codes(x) || layer.down.multiplies_codes(x)) {
+    const std::vector<at::Tensor> inner = project_together({&layer.gate, &layer.up}, x);
+    return layer.down(gated_product(inner[0], inner[1]));
+  }
   return mla::feed_forward(x, layer.gate.matrix_for(x), layer.up.matrix_for(x), layer.down.matrix_for(x));
 }
 

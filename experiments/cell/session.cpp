@@ -57,15 +57,18 @@ std::filesystem::path Session::shared_file(const std::string& name, const std::s
   // Left out where it is the usual one, as everywhere.
   const std::string& device = cells_.front().options.device;
   if (device != ExperimentConfig{}.device) identity.push_back(device);
+  if (inputs.model.weights != ModelConfig{}.weights) identity.push_back(write_fields(inputs.model).at("weights"));
   const std::string hash = hash_json(identity);
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
 
 const Checkpoint& Session::source(const ModelConfig& model) {
-  auto found = sources_.find(model.path);
+  const std::pair<std::string, HeldWeights> key{model.path, model.weights};
+  auto found = sources_.find(key);
   if (found == sources_.end()) {
     const Placement placement = cells_.empty() ? Placement{} : cells_.front().options.placement();
-    found = sources_.emplace(model.path, load_checkpoint(model.path, {.placement = placement})).first;
+    found =
+        sources_.emplace(key, load_checkpoint(model.path, {.placement = placement, .weights = model.weights})).first;
   }
   return found->second;
 }

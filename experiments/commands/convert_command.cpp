@@ -90,6 +90,7 @@ class Convert final : public Command {
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
                 "float32, new weights in the dtype of those they replace");
     declare_device(options, device_, "cpu, or the config's");
+    declare_weights(options, weights_, "dense, or the config's");
   }
 
   ExitCode run(Console& console) override {
@@ -105,7 +106,8 @@ class Convert final : public Command {
     }
     if (device_) config.device = *device_;
     parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
-    const ModelSpec spec = load_spec(config.model.path);
+    if (weights_) config.model.weights = parse_held_weights(*weights_, "--weights");
+    const ModelSpec spec = load_spec(config.model.path, config.model.weights);
     std::vector<Job> jobs = make_jobs(config, spec);
 
     LoadOptions mapped = as_held(config);
@@ -137,7 +139,7 @@ class Convert final : public Command {
   static LoadOptions as_held(const ExperimentConfig& config) {
     const Placement placement{parse_device(config.device, "device"), std::nullopt,
                               parse_dtype(config.arithmetic, "--dtype")};
-    return {.placement = placement};
+    return {.placement = placement, .weights = config.model.weights};
   }
 
   ExperimentConfig read_config() const {
@@ -296,7 +298,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> dtype_, device_;
+  std::optional<std::string> dtype_, device_, weights_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
   DocumentOptions documents_;
