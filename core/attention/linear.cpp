@@ -29,12 +29,21 @@ bool Linear::multiplies_codes(const at::Tensor& x) const {
   return storage_ && rounds_for_panels(x) && storage_->panels(parts_, shape_);
 }
 
+bool Linear::decodes_by_rows(const at::Tensor& x) const {
+  return storage_ && x.scalar_type() == at::kFloat && thin_rows_serve(x) && device().is_cpu() &&
+         storage_->row_source(parts_, shape_);
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor bias = bias_.defined() ? matching(bias_, x) : bias_;
   if (multiplies_codes(x)) {
     const at::Tensor y = has_panel_kernels(x, device()) ? panel_products(x, {panels()}).front()
                                                         : linear_rows(rounded_values(x), matrix_for(x));
     return bias.defined() ? y + bias : y;
+  }
+  if (decodes_by_rows(x)) {
+    at::Tensor y = thin_linear(x, *storage_->row_source(parts_, shape_));
+    return bias.defined() ? y.add_(bias) : y;
   }
   if (!is_factored()) return linear_rows(x, matrix_for(x), bias);
   const at::Tensor y = storage_->multiply(parts_, x);

@@ -49,6 +49,8 @@ class Linear {
   /// Whether its product with x is that of codes, which rounds x (core/ops/panel_product.h), and not one with the dense
   /// matrix or with factors.
   bool multiplies_codes(const at::Tensor& x) const;
+  /// Whether its product with x decodes a few rows of the matrix at a time: to the bit what the whole one gives.
+  bool decodes_by_rows(const at::Tensor& x) const;
 
   /// The matrix, for conversions: a dense one as it is held, not a copy; others made for the asker. Undefined where
   /// there is none.

@@ -12,6 +12,7 @@
 
 #include "core/base/json.h"
 #include "core/ops/panel_product.h"
+#include "core/ops/thin_linear.h"
 
 namespace mla {
 
@@ -66,6 +67,12 @@ class WeightStorage {
 
   /// x W^T in x's dtype: [..., columns] -> [..., rows]. Asked for where is_factored().
   virtual at::Tensor multiply(const std::vector<at::Tensor>& parts, const at::Tensor& x) const;
+
+  /// Its rows in float32, some at a time, for products with few rows; absent where the whole matrix is made at once.
+  virtual std::optional<RowSource> row_source(const std::vector<at::Tensor>& /*parts*/,
+                                              const MatrixShape& /*shape*/) const {
+    return {};
+  }
 
   /// The matrix as products read it where it lies, of a form that they know: its product is then that of
   /// core/ops/panel_product.h.

@@ -23,7 +23,8 @@ at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const Fo
     context.show(Tap::kFeedForwardInner, inner);
     return layer.down(inner);
   }
-  if (layer.gate.multiplies_codes(x) || layer.up.multiplies_codes(x) || layer.down.multiplies_codes(x)) {
+  const auto reads_storage = [&](const Linear& map) { return map.multiplies_codes(x) || map.decodes_by_rows(x); };
+  if (reads_storage(layer.gate) || reads_storage(layer.up) || reads_storage(layer.down)) {
     const std::vector<at::Tensor> inner = project_together({&layer.gate, &layer.up}, x);
     return layer.down(gated_product(inner[0], inner[1]));
   }

@@ -53,7 +53,7 @@ std::int64_t most_rows(PanelKernel kernel) {
       return std::numeric_limits<std::int64_t>::max() >> 20;
     case PanelKernel::kAvx512:
     case PanelKernel::kAvx2:
-      return 64;
+      return 256;
     case PanelKernel::kPlain:
       break;
   }

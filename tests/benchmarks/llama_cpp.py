@@ -90,7 +90,8 @@ class LlamaCpp:
         lib.llama_get_memory.restype = pointer
         lib.llama_get_memory.argtypes = [pointer]
         lib.llama_memory_clear.argtypes = [pointer, ctypes.c_bool]
-        lib.llama_log_set(ctypes.CFUNCTYPE(None)(lambda *_: None), None)
+        self.silence = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, pointer)(lambda *_: None)  # kept alive
+        lib.llama_log_set(self.silence, None)
         lib.llama_backend_init()
         lib.ggml_backend_load_all()
         self.model = lib.llama_model_load_from_file(file.encode(), lib.llama_model_default_params())
