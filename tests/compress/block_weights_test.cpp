@@ -60,7 +60,9 @@ TEST_P(BlockModel, IsItsDenseTwinButForRounding) {
   EXPECT_EQ(held.weight_bytes(), held.predicted_weight_bytes());
   EXPECT_EQ(held.parameter_count(), dense.parameter_count());
   const at::Tensor whole = held.forward(ids);
-  if (std::get<1>(GetParam()) == "Q8_0") EXPECT_LT(relative_norm(whole, dense.forward(ids)), kEightBits);
+  if (std::get<1>(GetParam()) == "Q8_0") {
+    EXPECT_LT(relative_norm(whole, dense.forward(ids)), kEightBits);
+  }
   // Where x is not rounded, it is what the decoded matrices give, to the bit.
   Decoder twin = held.clone();
   twin.replace_maps([](const std::string&, Linear& map) {
