@@ -9,13 +9,14 @@ namespace {
 constexpr const char* kUsage =
     "usage: mlaforge-report compare A B [options]\n"
     "       mlaforge-report compare RESULTS --commits HASH HASH [options]\n\n"
-    "A and B are results folders or records, before and after. Cells are matched by their configs, then by name. Every "
-    "score\n"
-    "that both have is compared by a paired bootstrap over its items, perplexities and averages by the items that "
+    "A and B are results folders or records, before and after. Cells are matched by their configs, then by name, two\n"
+    "single cells in any case. Every score that both have is compared by a paired bootstrap over its items, "
+    "perplexities and averages by the items that "
     "they\n"
     "are computed from; what became worse comes first. Verdicts are each comparison's own: of many, some stand out by\n"
     "chance. `p Holm` is corrected for their number, and --fail-on-worse goes by it.\n\n"
     "Examples:\n  mlaforge-report compare results_before results_after\n"
+    "  mlaforge-report compare results/table3/A.h5 results/table3/B.h5\n"
     "  mlaforge-report compare results --commits 0f3672e aa64885 --fail-on-worse\n";
 
 RecordSet of_commit(const RecordSet& set, const std::string& commit) {

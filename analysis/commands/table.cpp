@@ -20,6 +20,7 @@ constexpr const char* kUsage =
     "Examples:\n"
     "  mlaforge-report table results/demo/ablation\n"
     "  mlaforge-report table table3 results/demo --format latex --output table3.tex\n"
+    "  mlaforge-report table table1 results/table1 --paper-model SmolLM-135M\n"
     "  mlaforge-report table results --row rope_name --column d_kv --metric perplexity --where stage=fine_tuned\n"
     "  mlaforge-report table results --row settings --metric bytes_per_token --metric perplexity --sort perplexity\n";
 
@@ -62,7 +63,7 @@ TableSpec base_spec(std::vector<std::string>& words) {
 
 struct TableFlags {
   std::vector<std::string> words, rows, columns, metrics, where;
-  std::optional<std::string> stage, errors, sort, title;
+  std::optional<std::string> stage, errors, sort, title, paper_model;
   std::optional<std::filesystem::path> output;
   std::string format = "terminal";
   bool json = false, keys = false;
@@ -75,6 +76,8 @@ struct TableFlags {
     options.add("where", where, "FILTER", "KEY=VALUE or KEY!=VALUE; * stands for anything, commas separate values");
     options.add("stage", stage, "STAGE", "source, converted, fine_tuned, … or all; by default the last of each record");
     options.add("errors", errors, "WHICH", "runs: over seeds; both: over seeds and samples, which are read");
+    options.add("paper-model", paper_model, "MODEL",
+                "of the paper's, such as SmolLM-135M: its rows alone, beside ours of whatever model");
     options.add("sort", sort, "NAME", "key or column to sort by; NAME:desc for falling order");
     options.add("title", title, "TEXT", "stands above the table");
     options.add("format", format, "FORMAT", "terminal, markdown, csv, latex or json");
@@ -100,6 +103,9 @@ void override_spec(const TableFlags& given, TableSpec& spec) {
     if (one) spec.metrics.emplace_back("perplexity");
     if (one && spec.metrics.front() == "perplexity") spec.metrics.pop_back();
   }
+  spec.paper_model = given.paper_model.value_or(spec.paper_model);
+  if (spec.paper.empty() && !spec.paper_model.empty())
+    throw ConfigError("--paper-model: the table has no numbers of the paper; table1 … table7 have");
   spec.stage = given.stage.value_or(spec.stage);
   spec.errors = given.errors.value_or(spec.errors);
   spec.sort = given.sort.value_or(spec.sort);

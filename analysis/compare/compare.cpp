@@ -45,7 +45,8 @@ std::vector<std::string> config_differences(const LoadedRecord& before, const Lo
   return differences;
 }
 
-/// Pairs cells of equal config, then the rest by name, then by the name of the cell alone.
+/// Pairs cells of equal config, then the rest by name, then by the name of the cell alone; two single cells in any
+/// case.
 void match_cells(std::vector<const LoadedRecord*> left, std::vector<const LoadedRecord*> right,
                  ComparisonReport& report) {
   const auto cell_only = [](const LoadedRecord& record) { return record.outline.head.cell; };
@@ -67,6 +68,11 @@ void match_cells(std::vector<const LoadedRecord*> left, std::vector<const Loaded
       report.cells.push_back({record, partner, config_differences(*record, *partner)});
     }
     left = std::move(unmatched);
+  }
+  if (report.cells.empty() && left.size() == 1 && right.size() == 1) {
+    report.cells.push_back({left[0], right[0], config_differences(*left[0], *right[0])});
+    left.clear();
+    right.clear();
   }
   for (const LoadedRecord* record : left) report.only_before.push_back(cell_name(*record));
   for (const LoadedRecord* record : right) report.only_after.push_back(cell_name(*record));

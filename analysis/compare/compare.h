@@ -56,10 +56,11 @@ struct ComparisonReport {
   std::size_t surely(Verdict verdict, double confidence) const;
 };
 
-/// Matches cells by config (seeds included) and then by name; compares every score that both have by a paired bootstrap
-/// over its items, also where it is computed from other scores' items (see score_samples.h), or by standard errors
-/// where they have no items in common. Verdicts are each comparison's own; p_holm is corrected for their number (Holm).
-/// Scores of the source model, which all cells of a model share, are compared once.
+/// Matches cells by config (seeds included) and then by name, two single cells whatever they are; compares every score
+/// that both have by a paired bootstrap over its items, also where it is computed from other scores' items (see
+/// score_samples.h), or by standard errors where they have no items in common. Verdicts are each comparison's own;
+/// p_holm is corrected for their number (Holm). Scores of the source model, which all cells of a model share, are
+/// compared once.
 ComparisonReport compare_results(const RecordSet& before, const RecordSet& after, const CompareOptions& options);
 
 void print_comparison(const ComparisonReport& report, const CompareOptions& options, std::size_t limit,

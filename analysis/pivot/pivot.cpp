@@ -285,7 +285,7 @@ Table make_pivot(const RecordSet& set, const TableSpec& spec) {
     }
   }
   if (std::string mixed = mixed_programs(records_of(groups)); !mixed.empty()) table.notes.push_back(std::move(mixed));
-  if (!spec.paper.empty()) add_paper(table, examples, spec.paper);
+  if (!spec.paper.empty()) add_paper(table, examples, spec.paper, spec.paper_model);
   if (!spec.sort.empty()) sort_rows(table, spec.sort);
   drop_empty_keys(table);
   return table;

@@ -38,6 +38,7 @@ struct TableSpec {
   bool through_cache = false;
   std::string errors = "runs";
   std::string paper;
+  std::string paper_model;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -61,6 +62,7 @@ struct TableSpec {
           "samples; "
           "reads the samples)");
     visit("paper", self.paper, "table of the paper whose numbers stand beside ours; empty: none");
+    visit("paper_model", self.paper_model, "the paper's model beside whose rows ours stand; empty: of the same name");
   }
 };
 

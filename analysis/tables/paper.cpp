@@ -95,6 +95,21 @@ void check_average(Table& table, const Json& paper) {
   }
 }
 
+/// A table of the paper's with the rows of one model; of all where `model` is empty.
+Json of_model(Json paper, const std::string& model) {
+  if (model.empty()) return paper;
+  std::vector<std::string> known;
+  Json rows = Json::array();
+  for (const Json& row : paper.at("rows")) {
+    const std::string name = row.value("model", "");
+    if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+    if (same_key(name, model)) rows.push_back(row);
+  }
+  if (rows.empty()) throw ConfigError(cat("--paper-model: ", unknown_name(model, known)));
+  paper["rows"] = std::move(rows);
+  return paper;
+}
+
 }  // namespace
 
 const Json& paper_tables() {
@@ -102,14 +117,15 @@ const Json& paper_tables() {
   return tables;
 }
 
-void add_paper(Table& table, const std::vector<Observation>& examples, const std::string& name) {
+void add_paper(Table& table, const std::vector<Observation>& examples, const std::string& name,
+               const std::string& model) {
   const Json& all = paper_tables().at("tables");
   if (!all.contains(name)) {
     std::vector<std::string> known;
     for (const auto& [key, unused] : all.items()) known.push_back(key);
     throw ConfigError(cat("paper: ", unknown_name(name, known)));
   }
-  const Json& paper = all.at(name);
+  const Json paper = of_model(all.at(name), model);
   const bool measured = measured_any(table, paper);
   if (!table.rows.empty() && !measured) {
     table.notes.push_back(cat("beside the paper's ", paper.at("title").get<std::string>(), ", whose ",
@@ -128,6 +144,7 @@ void add_paper(Table& table, const std::vector<Observation>& examples, const std
       const Json& facts = paper.at("rows")[j];
       const Json& match = paper.at("match");
       if (!std::all_of(match.begin(), match.end(), [&](const Json& key) {
+            if (!model.empty() && key == "model") return true;
             return same_at(key, examples[i], facts.value(key.get<std::string>(), Json()));
           }))
         continue;

@@ -24,7 +24,7 @@ at::Tensor LayerWalk::run(std::size_t batch, ForwardContext& context) const {
   return decoder_.apply_layer(static_cast<std::size_t>(layer_), states_.at(batch), context);
 }
 
-void LayerWalk::observe(Tap tap, const std::function<void(std::size_t, const at::Tensor&)>& see) const {
+void LayerWalk::observe(Tap tap, const See& see) const {
   for (std::size_t batch = 0; batch < states_.size(); ++batch) {
     const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
     ForwardContext context = contexts_[batch];  // what the layer hands on is handed on when the walk goes through it
@@ -49,13 +49,16 @@ Statistics LayerWalk::statistics(const Requirements& requirements) const {
   return statistics;
 }
 
-void LayerWalk::advance() {
+void LayerWalk::advance(Tap tap, const See& see) {
   expects(!done(), "a walk ends after the last layer");
   const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
   const auto next = static_cast<std::size_t>(layer_) + 1;
   const bool hands_nothing_on = std::find(groups.begin(), groups.end(), next) != groups.end();
   for (std::size_t batch = 0; batch < states_.size(); ++batch) {
+    const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
+    if (see) contexts_[batch].observer = &observer;
     states_[batch] = run(batch, contexts_[batch]);
+    contexts_[batch].observer = nullptr;
     if (hands_nothing_on) contexts_[batch].slots.clear();
   }
   ++layer_;

@@ -27,16 +27,20 @@ class LayerWalk {
   /// What enters the layer, batch by batch, [rows, length, hidden]: shorter rows first.
   const std::vector<at::Tensor>& states() const { return states_; }
 
+  using See = std::function<void(std::size_t batch, const at::Tensor& tensor)>;
+
   /// Runs the layer as it now is over all batches and stays before it. `see(batch, tensor)` is called with what `tap`
   /// shows of each.
-  void observe(Tap tap, const std::function<void(std::size_t batch, const at::Tensor& tensor)>& see) const;
+  void observe(Tap tap, const See& see) const;
 
   /// The same with reducers: the layer's statistics of what reaches it, which no gradient and no reducer that spans
   /// layers can be among.
   Statistics statistics(const Requirements& requirements) const;
 
-  /// Goes through the layer as it now is.
-  void advance();
+  /// Goes through the layer as it now is. `see`, if given, is told of what `tap` shows, as by observe(), in the same
+  /// run.
+  void advance() { advance(Tap::kLayerInput, {}); }
+  void advance(Tap tap, const See& see);
 
  private:
   at::Tensor run(std::size_t batch, ForwardContext& context) const;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "core/ops/products.h"
+
 namespace mla {
 
 /// A model's weights, what is computed with them, and the caches made for it. What is read and written (files, texts,
@@ -20,9 +22,13 @@ struct Placement {
   std::optional<at::ScalarType> storage = at::kFloat;
   /// Number type of arithmetic, activations and caches.
   at::ScalarType compute = at::kFloat;
+  /// In which numbers large products multiply where that is float32.
+  Products products = Products::kFloat32;
 
   /// Weights held in the number type that is computed in.
-  static Placement in(at::ScalarType type, at::Device device = at::kCPU) { return {device, type, type}; }
+  static Placement in(at::ScalarType type, at::Device device = at::kCPU, Products products = Products::kFloat32) {
+    return {device, type, type, products};
+  }
 
   bool operator==(const Placement&) const = default;
 };
@@ -39,5 +45,15 @@ at::Device parse_device(const std::string& name, const std::string& path);
 
 /// For the help of options: "cpu".
 std::string device_choices();
+
+/// What large float32 products multiply: float32, bfloat16, or by "auto" bfloat16 where this processor is faster with
+/// it. Throws ConfigError "<path>: …" for another name.
+Products parse_products(const std::string& name, const std::string& path);
+
+/// The name that stands for itself on every machine: what "auto" comes to on this one, and other names as they are.
+std::string settled_products(const std::string& name, const std::string& path);
+
+/// For the help of options: "float32 | bfloat16 | auto".
+std::string products_choices();
 
 }  // namespace mla

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/model/decoder.h"
+#include "core/text/chat.h"
 #include "core/text/tokenizer.h"
 
 namespace mla {
@@ -27,12 +28,12 @@ using ContinuationGroup = std::vector<Continuation>;
 Continuation join_continuation(std::vector<std::int32_t> context, const std::vector<std::int32_t>& whole);
 
 /// The groups of `contexts` and their `choices`, with white space at a context's end counted to its continuations. An
-/// empty context stands for the BOS token, or EOS where there is none.
-/// Encodes on up to `threads` threads.
+/// empty context stands for the BOS token, or EOS where there is none. `chat`: contexts are questions to be asked so,
+/// and choices the beginnings of its answers; null: text goes on. Encodes on up to `threads` threads.
 std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer,
                                                     const std::vector<std::string>& contexts,
                                                     const std::vector<std::vector<std::string>>& choices,
-                                                    int threads = 1);
+                                                    int threads = 1, const Chat* chat = nullptr);
 
 class LikelihoodJournal;
 

@@ -38,14 +38,20 @@ Continuation join_continuation(std::vector<std::int32_t> context, const std::vec
 
 std::vector<ContinuationGroup> encode_continuations(const Tokenizer& tokenizer,
                                                     const std::vector<std::string>& contexts,
-                                                    const std::vector<std::vector<std::string>>& choices, int threads) {
+                                                    const std::vector<std::vector<std::string>>& choices, int threads,
+                                                    const Chat* chat) {
   expects(contexts.size() == choices.size(), "one list of choices per context");
   std::vector<std::string> texts;  // of each item its context, then context and choice together
   for (std::size_t i = 0; i < contexts.size(); ++i) {
-    texts.push_back(contexts[i].substr(0, without_space(contexts[i])));
-    for (const std::string& choice : choices[i]) texts.push_back(contexts[i] + choice);
+    const std::string context = chat ? chat->text(contexts[i]) : contexts[i];
+    texts.push_back(context.substr(0, without_space(context)));
+    for (const std::string& choice : choices[i]) texts.push_back(context + choice);
   }
-  const auto encoded = encode_batch(tokenizer, texts, {.add_bos = true}, threads);
+  const EncodeOptions how{.add_bos = chat == nullptr, .parse_special = chat != nullptr};
+  auto encoded = encode_batch(tokenizer, texts, how, threads);
+  if (chat) {
+    for (auto& ids : encoded) ids.insert(ids.begin(), chat->first().begin(), chat->first().end());
+  }
   std::vector<ContinuationGroup> groups;
   auto at = encoded.begin();
   for (std::size_t i = 0; i < contexts.size(); ++i) {

@@ -5,7 +5,6 @@
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
-#include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/metrics/unicode_text.h"
 #include "core/text/json_lines.h"
@@ -20,15 +19,6 @@ std::string text_field(const Json& json, const char* field, const std::string& w
   return found->get<std::string>();
 }
 
-/// Text without its middle, where it has more characters than `most`.
-std::string without_middle(const std::string& text, std::size_t most) {
-  if (text.size() <= most) return text;
-  const std::u32string characters = to_code_points(text);
-  if (characters.size() <= most) return text;
-  const std::size_t half = most / 2;
-  return to_utf8(characters.substr(0, half) + characters.substr(characters.size() - half));
-}
-
 /// Text of the ids without EOS and, as everywhere, other special tokens; ids that the tokenizer does not know are
 /// padding of the embedding and stand for no text.
 std::string text_of(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids) {
@@ -40,19 +30,19 @@ std::string text_of(const Tokenizer& tokenizer, const std::vector<std::int64_t>&
   return tokenizer.decode(known);
 }
 
-void answer_batch(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
-                  const std::vector<std::vector<std::int32_t>>& prompts, const std::vector<std::size_t>& batch,
-                  const CacheFormat& cache, std::vector<LongContextItem>& items) {
+std::vector<std::string> answer_batch(const Decoder& decoder, const Tokenizer& tokenizer,
+                                      const std::vector<std::vector<std::int32_t>>& prompts,
+                                      const std::vector<std::size_t>& batch, const AnswerOptions& options) {
   std::vector<std::vector<std::int64_t>> ids;
-  for (const std::size_t item : batch) ids.emplace_back(prompts[item].begin(), prompts[item].end());
-  GenerateOptions options;
-  options.count = task.new_tokens;
-  options.stop = end_tokens(decoder.spec(), tokenizer);
-  const GenerateReport answers = generate(decoder, ids, options, DecodePath::kAuto, cache);
+  for (const std::size_t i : batch) ids.emplace_back(prompts[i].begin(), prompts[i].end());
+  GenerateOptions how;
+  how.count = options.new_tokens;
+  how.stop = options.ends;
+  const GenerateReport answers = generate(decoder, ids, how, DecodePath::kAuto, options.cache);
   check_interrupt();  // a signal ends answers in their middle: those do not count
-  for (std::size_t row = 0; row < batch.size(); ++row) {
-    items[batch[row]].prediction.text = text_of(tokenizer, answers.sequences[row].tokens);
-  }
+  std::vector<std::string> texts;
+  for (const GeneratedSequence& sequence : answers.sequences) texts.push_back(text_of(tokenizer, sequence.tokens));
+  return texts;
 }
 
 }  // namespace
@@ -72,16 +62,15 @@ std::vector<LongContextItem> read_long_context_items(const std::filesystem::path
   return items;
 }
 
-std::vector<std::int32_t> long_context_prompt(const LongBenchTask& task, const LongContextItem& item,
-                                              const Tokenizer& tokenizer, std::int64_t max_tokens,
-                                              const std::string& path) {
-  const std::int64_t most = max_tokens - task.new_tokens;
-  if (most < 2) {
-    throw ConfigError(cat(path, ".max_tokens = ", max_tokens, ": leaves no room for a prompt beside the ",
-                          task.new_tokens, " tokens of an answer to ", task.name));
-  }
-  const std::string context = without_middle(item.context, static_cast<std::size_t>(8 * max_tokens));
-  std::vector<std::int32_t> tokens = tokenizer.encode(longbench_prompt(task, context, item.input), {.add_bos = true});
+std::string without_middle(const std::string& text, std::size_t most) {
+  if (text.size() <= most) return text;
+  const std::u32string characters = to_code_points(text);
+  if (characters.size() <= most) return text;
+  const std::size_t half = most / 2;
+  return to_utf8(characters.substr(0, half) + characters.substr(characters.size() - half));
+}
+
+std::vector<std::int32_t> without_middle(std::vector<std::int32_t> tokens, std::int64_t most) {
   if (std::ssize(tokens) > most) {
     const std::int64_t half = most / 2;
     tokens.erase(tokens.begin() + (most - half), tokens.end() - half);
@@ -89,25 +78,20 @@ std::vector<std::int32_t> long_context_prompt(const LongBenchTask& task, const L
   return tokens;
 }
 
-void answer(const Decoder& decoder, const Tokenizer& tokenizer, const LongBenchTask& task,
-            std::vector<LongContextItem>& items, const std::vector<bool>& answered, const LongContextOptions& options,
-            const std::function<void(const std::vector<std::size_t>&)>& done) {
-  std::vector<std::vector<std::int32_t>> prompts(items.size());
+void answer(const Decoder& decoder, const Tokenizer& tokenizer, const std::vector<std::vector<std::int32_t>>& prompts,
+            const AnswerOptions& options,
+            const std::function<void(const std::vector<std::size_t>&, const std::vector<std::string>&)>& done) {
   std::map<std::size_t, std::vector<std::size_t>> by_length;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (answered[i]) continue;
-    prompts[i] = long_context_prompt(task, items[i], tokenizer, options.max_tokens, options.path);
-    by_length[prompts[i].size()].push_back(i);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (!prompts[i].empty()) by_length[prompts[i].size()].push_back(i);
   }
   for (const auto& [length, indices] : by_length) {
-    const std::size_t most =
-        std::max<std::size_t>(1, static_cast<std::size_t>(options.batch_tokens) / std::max<std::size_t>(1, length));
+    const std::size_t most = std::max<std::size_t>(1, static_cast<std::size_t>(options.batch_tokens) / length);
     for (std::size_t begin = 0; begin < indices.size(); begin += most) {
       const std::vector<std::size_t> batch(
           indices.begin() + static_cast<std::ptrdiff_t>(begin),
           indices.begin() + static_cast<std::ptrdiff_t>(std::min(begin + most, indices.size())));
-      answer_batch(decoder, tokenizer, task, prompts, batch, options.cache, items);
-      if (done) done(batch);
+      done(batch, answer_batch(decoder, tokenizer, prompts, batch, options));
     }
   }
 }

@@ -34,7 +34,7 @@ Accuracy accuracy_by(const std::vector<MultipleChoiceItem>& items, const std::ve
 
 /// The items' groups of tokens. An item whose choices have contexts of their own is encoded as several of one choice.
 std::vector<ContinuationGroup> encode_items(const std::vector<MultipleChoiceItem>& items, const Tokenizer& tokenizer,
-                                            int threads) {
+                                            int threads, const Chat* chat) {
   std::vector<std::string> contexts;
   std::vector<std::vector<std::string>> choices;
   for (const MultipleChoiceItem& item : items) {
@@ -48,7 +48,7 @@ std::vector<ContinuationGroup> encode_items(const std::vector<MultipleChoiceItem
       choices.push_back({item.choices[i]});
     }
   }
-  std::vector<ContinuationGroup> encoded = encode_continuations(tokenizer, contexts, choices, threads), groups;
+  std::vector<ContinuationGroup> encoded = encode_continuations(tokenizer, contexts, choices, threads, chat), groups;
   auto next = encoded.begin();
   for (const MultipleChoiceItem& item : items) {
     groups.push_back(std::move(*next++));
@@ -68,9 +68,14 @@ double characters_of(const std::string& choice) {
   return bytes_of(choice) - static_cast<double>(std::count_if(choice.begin(), choice.end(), continues));
 }
 
-MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer,
-                                        int threads) {
-  std::vector<ContinuationGroup> tokens = encode_items(items, tokenizer, threads);
+MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer, int threads,
+                                        const Chat* chat) {
+  for (MultipleChoiceItem& item : items) {
+    for (std::string& choice : item.choices) {
+      if (chat && choice.starts_with(' ')) choice.erase(0, 1);
+    }
+  }
+  std::vector<ContinuationGroup> tokens = encode_items(items, tokenizer, threads, chat);
   return {std::move(items), std::move(tokens)};
 }
 

@@ -17,8 +17,11 @@ struct MultipleChoiceTask {
 };
 
 /// Encodes the items on up to `threads` threads. Throws DataError for an item with nothing to condition on.
+/// `chat`: how contexts are asked, as lm-evaluation-harness does with --apply_chat_template: all that stands before a
+/// choice is one turn of the user, solved examples included, and a choice is how the assistant's begins, without the
+/// space that joins it to a text.
 MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, const Tokenizer& tokenizer,
-                                        int threads = 1);
+                                        int threads = 1, const Chat* chat = nullptr);
 
 /// The share of items whose right choice scores highest.
 struct Accuracy {

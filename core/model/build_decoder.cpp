@@ -187,6 +187,7 @@ Decoder build_decoder(const ModelSpec& stated, WeightMap weights, const std::str
   if (spec.tied_embeddings) spec.tied_embeddings = tie(taker);
   Decoder decoder(spec);
   decoder.compute_dtype = options.placement.compute;
+  decoder.products = options.placement.products;
   decoder.embedding = taker.take_map(embedding_parameter(spec), {});
   decoder.final_norm = taker.take("model.norm.weight", {spec.hidden});
   if (!spec.tied_embeddings) decoder.output = taker.take_map(output_parameter(spec), {});

@@ -74,6 +74,7 @@ ForwardContext Decoder::context(std::int64_t length, const at::Tensor& documents
 }
 
 at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
+  const ProductsScope scope(products);
   const DecoderLayer& layer = layers.at(index);
   context.layer = static_cast<std::int64_t>(index);
   context.wanted = wanted_[index];
@@ -168,7 +169,10 @@ void Decoder::remove_layers(const std::vector<std::size_t>& removed) {
   set_spec(std::move(spec));
 }
 
-at::Tensor Decoder::logits(const at::Tensor& hidden) const { return output_map()(hidden); }
+at::Tensor Decoder::logits(const at::Tensor& hidden) const {
+  const ProductsScope scope(products);
+  return output_map()(hidden);
+}
 
 at::Tensor Decoder::forward(const at::Tensor& ids) const { return logits(hidden_states(ids)); }
 
@@ -216,6 +220,7 @@ void Decoder::place(DecoderCache& cache, std::int64_t count, ForwardContext& con
 
 at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,
                                        LayerCache& cache) const {
+  const ProductsScope scope(products);
   const DecoderLayer& layer = layers[index];
   context.layer = static_cast<std::int64_t>(index);
   context.wanted = wanted_[index];
@@ -267,6 +272,7 @@ void Decoder::move_to(const Placement& placement) {
     tensor = tensor.to(placement.device, placement.storage.value_or(tensor.scalar_type()));
   });
   compute_dtype = placement.compute;
+  products = placement.products;
 }
 
 void Decoder::prepare_decode() {
@@ -334,6 +340,7 @@ std::int64_t Decoder::parameter_count() const {
 Decoder Decoder::clone() const {
   Decoder copy(spec_);
   copy.compute_dtype = compute_dtype;
+  copy.products = products;
   copy.checkpoint_activations = checkpoint_activations;
   const auto tensor = [](const at::Tensor& t) { return t.defined() ? t.detach().clone() : t; };
   for (std::size_t i = 0; i < layers.size(); ++i) {

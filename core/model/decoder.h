@@ -145,6 +145,7 @@ class Decoder {
   at::Tensor final_norm;  ///< [hidden]
   Linear output;          ///< [vocabulary, hidden]; undefined when tied to the embedding
   at::ScalarType compute_dtype = at::kFloat;
+  Products products = Products::kFloat32;  ///< in which large products multiply where compute_dtype is float32
   /// Keep one hidden state a layer for the gradient instead of all activations, and compute the rest again: a third
   /// more work, a small part of the memory, the same numbers.
   bool checkpoint_activations = false;

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/ops/matrix_product.h"
+#include "core/ops/products.h"
 #include "core/ops/thin_linear.h"
 #include "core/ops/vector_math.h"
 
@@ -82,12 +83,14 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
                             const at::Tensor& up, const at::Tensor& down) {
     const at::Tensor inner_gate = dense_linear(x, gate), inner_up = dense_linear(x, up);
     context->save_for_backward({x, gate, up, down, inner_gate, inner_up});
+    save_products(context);
     return dense_linear(gated(inner_gate, inner_up), down);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
+    const ProductsScope products(saved_products(context));
     const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
     const at::Tensor &gate = saved[1], &up = saved[2], &down = saved[3];
     const at::Tensor dinner = matrix_product(dy, down);

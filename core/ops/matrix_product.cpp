@@ -10,7 +10,8 @@
 #include <optional>
 #include <string_view>
 
-#include "core/ops/vector_math.h"
+#include "core/ops/bfloat16_product.h"
+#include "core/ops/products.h"
 
 namespace mla {
 namespace {
@@ -36,30 +37,41 @@ constexpr std::int64_t kEnoughOperations = 1 << 24;
 /// Products of fewer rows, which decoding has, are read at the speed of memory by thin_linear.h.
 constexpr std::int64_t kEnoughRows = 17;
 
-/// x weight^T through oneDNN; undefined where that does not serve.
-at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight) {
+bool is_large(const at::Tensor& x, const at::Tensor& weight) {
+  return x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.numel() >= kEnoughRows * x.size(-1) &&
+         2 * x.numel() * weight.size(0) >= kEnoughOperations;
+}
+
+/// x weight^T of large float32 matrices; undefined where neither oneDNN nor bfloat16 serves.
+at::Tensor large_linear(const at::Tensor& x, const at::Tensor& weight) {
+  if (!is_large(x, weight)) return {};
+  if (current_products() == Products::kBFloat16) {
+    auto shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return bfloat16_product(x.flatten(0, -2), weight.t()).view(shape);
+  }
   static const std::optional<c10::TypedOperatorHandle<Linear>> linear = find_onednn();
-  const bool serves = linear && x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
-                      x.numel() >= kEnoughRows * x.size(-1) && 2 * x.numel() * weight.size(0) >= kEnoughOperations;
-  if (!serves) return {};
+  if (!linear || !x.is_cpu()) return {};
   const at::NoGradGuard no_gradients;
   return linear->call(x.detach(), weight.detach(), std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
 }
 
 at::Tensor linear_without_gradient(const at::Tensor& x, const at::Tensor& weight) {
-  const at::Tensor y = onednn_linear(x, weight);
+  const at::Tensor y = large_linear(x, weight);
   return y.defined() ? y : at::linear(x, weight);
 }
 
 struct DenseLinear : torch::autograd::Function<DenseLinear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight) {
     context->save_for_backward({x, weight});
+    save_products(context);
     return linear_without_gradient(x, weight);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
+    const ProductsScope products(saved_products(context));
     const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
     at::Tensor dx, dweight;
     if (context->needs_input_grad(0)) dx = matrix_product(dy, saved[1]).view(saved[0].sizes());
@@ -71,8 +83,21 @@ struct DenseLinear : torch::autograd::Function<DenseLinear> {
 }  // namespace
 
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor product = onednn_linear(a, b.t());
+  const at::Tensor product = large_linear(a, b.t());
   return product.defined() ? product : at::mm(a, b);
+}
+
+void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  if (current_products() == Products::kBFloat16 && is_large(a, b.t()) && sum.is_contiguous()) {
+    return add_bfloat16_product(sum, a, b);
+  }
+  // The library with the faster product takes no sum to add to.
+  const at::Tensor product = large_linear(a, b.t());
+  if (product.defined()) {
+    sum.add_(product);
+  } else {
+    sum.addmm_(a, b);
+  }
 }
 
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "core/base/error.h"
@@ -174,9 +175,11 @@ void check_bits(int bits, const std::string& path) {
 
 void check_group(std::int64_t group, int bits, const std::string& path) {
   if (group < 1) throw ConfigError(cat(path, ".group_size = ", group, ": is less than 1"));
-  if (group * bits % 8 != 0) {
-    throw ConfigError(cat(path, ".group_size = ", group, ": ", group, " codes of ", bits, " bits are ", group * bits,
-                          " bits, not whole bytes; use a multiple of ", 8 / std::gcd(8, bits)));
+  const std::int64_t unit = 8 / std::gcd(8, bits);
+  if (group % unit != 0) {
+    const bool countable = group <= std::numeric_limits<std::int64_t>::max() / bits;
+    throw ConfigError(cat(path, ".group_size = ", group, ": ", group, " codes of ", bits, " bits are ",
+                          countable ? cat(group * bits, " bits, ") : "", "not whole bytes; use a multiple of ", unit));
   }
 }
 

@@ -42,7 +42,7 @@ Scored scored_positions(const Batch& batch, const at::Device& device) {
 
 void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
   if (gradient.defined()) {
-    gradient.addmm_(a, b);
+    add_matrix_product(gradient, a, b);
   } else {
     gradient = matrix_product(a, b);
   }
@@ -52,6 +52,7 @@ void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b)
 double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden,
                     const at::Tensor& teacher_hidden, const at::Tensor& targets, const LossOptions& options,
                     double scale, std::int64_t chunk, const at::Tensor& gradient) {
+  const ProductsScope scope(decoder.products);
   const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
   const at::Tensor matrix = decoder.output_map().matrix_for(hidden).detach(), trained = decoder.output_map().trained();
   double sum = 0;

@@ -19,6 +19,7 @@ bool is_distance(const EvaluationConfig& task) { return task.make_task()->is_dis
 /// The config's evaluations, among them one of the distance.
 std::vector<EvaluationConfig> tasks_of(const ExperimentConfig& options) {
   std::vector<EvaluationConfig> tasks = options.evaluate;
+  for (EvaluationConfig& task : tasks) task.stages.clear();  // each step is a stage of its own
   if (std::any_of(tasks.begin(), tasks.end(), is_distance)) return tasks;
   const auto text = std::find_if(tasks.begin(), tasks.end(), [](const EvaluationConfig& task) {
     return task.make_task()->scored_text(task) != nullptr;

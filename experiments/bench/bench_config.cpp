@@ -34,7 +34,8 @@ void validate_sweep(const BenchSweep& sweep, const std::string& path) {
 }  // namespace
 
 Placement BenchConfig::placement() const {
-  return Placement::in(parse_dtype(dtype, "dtype"), parse_device(device, "device"));
+  return Placement::in(parse_dtype(dtype, "dtype"), parse_device(device, "device"),
+                       parse_products(products, "products"));
 }
 
 void BenchConfig::validate() const {

@@ -44,7 +44,7 @@ struct BenchSweep {
 struct BenchConfig {
   std::string name, description, model, calibration;
   Json geometry = Json::object();
-  std::string dtype = "float32", device = "cpu";
+  std::string dtype = "float32", device = "cpu", products = "float32";
   HeldWeights weights = HeldWeights::kDense;
   std::vector<BenchModel> models = {{"source", Json::array()}};
   std::vector<BenchSweep> sweeps = {{}};
@@ -64,6 +64,7 @@ struct BenchConfig {
     visit("dtype", self.dtype, "number type of arithmetic and cache");
     visit("device", self.device, "where the model stands and is computed: cpu");
     visit("weights", self.weights, "how a GGUF file's matrices are held: dense | packed");
+    visit("products", self.products, "what large float32 products multiply: float32 | bfloat16 | auto");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");
     visit("sweeps", self.sweeps, "lists of batch, context, new_tokens, path and cache; each combination is a cell");
     visit("warm_up", self.warm_up, "runs of each cell that do not count");

@@ -18,6 +18,7 @@ std::string earlier_hash(const CellPlan& cell, const Json& data_hashes) {
        {"name", "description", "results", "save_model", "grid", "baseline", "skip_invalid", "checkpoint_seconds"})
     identity.erase(key);
   if (cell.options.device == ExperimentConfig{}.device) identity.erase("device");
+  if (cell.options.products == ExperimentConfig{}.products) identity.erase("products");
   identity["data_hashes"] = data_hashes;
   return hash_json(identity);
 }

@@ -160,7 +160,7 @@ void decode_through_cache(const CellPlan& cell, Session& session, const CellFold
   const auto shared = session.surroundings(cell.options.model);
   for (const EvaluationConfig& task : cell.options.evaluate) {
     const auto evaluation = task.make_task();
-    if (!evaluation->decodes_through_cache()) continue;
+    if (!evaluation->decodes_through_cache() || !task.is_asked_at(stage)) continue;
     const CachedTaskScores cached =
         evaluation->scores_through_cache({decoder, task, *shared, stage, keeper, record.evaluation}, config, format);
     record.cached_decoding.insert(record.cached_decoding.end(), cached.decoding.begin(), cached.decoding.end());

@@ -11,6 +11,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/numerics_version.h"
 #include "core/base/progress.h"
+#include "core/text/chat_template.h"
 #include "experiments/cell/cell_folder.h"
 #include "experiments/cell/shared_stage.h"
 #include "experiments/cell/statistics_file.h"
@@ -24,6 +25,12 @@ std::string key_of(const ModelConfig& model, const Options& options) {
   return hash_json({write_fields(model), write_fields(options)});
 }
 
+/// The tokenizer that a config names.
+std::optional<std::filesystem::path> tokenizer_of(const ModelConfig& model) {
+  if (model.tokenizer.empty()) return std::nullopt;
+  return model.tokenizer;
+}
+
 /// What the evaluations of models from one source share.
 class SessionSurroundings final : public TaskSurroundings {
  public:
@@ -33,6 +40,9 @@ class SessionSurroundings final : public TaskSurroundings {
 
   const Decoder& source() override { return session_.source(model_).decoder; }
   const Tokenizer& tokenizer() override { return session_.tokenizer(model_); }
+  std::filesystem::path place_of_tokenizer() override {
+    return mla::place_of_tokenizer(model_.path, tokenizer_of(model_));
+  }
   const TokenRows& rows(const DataOptions& data) override { return session_.rows(model_, data); }
   int threads() const override { return at::get_num_threads(); }
 
@@ -55,9 +65,10 @@ std::filesystem::path Session::shared_file(const std::string& name, const std::s
                                            const ExperimentConfig& inputs) {
   Json identity = {name, key, data_hashes(inputs), kNumericsVersion};
   // Left out where it is the usual one, as everywhere.
-  const std::string& device = cells_.front().options.device;
-  if (device != ExperimentConfig{}.device) identity.push_back(device);
-  if (inputs.model.weights != ModelConfig{}.weights) identity.push_back(write_fields(inputs.model).at("weights"));
+  const ExperimentConfig &cell = cells_.front().options, usual;
+  if (cell.device != usual.device) identity.push_back(cell.device);
+  if (cell.products != usual.products) identity.push_back({"products", cell.products});
+  if (inputs.model.weights != usual.model.weights) identity.push_back(write_fields(inputs.model).at("weights"));
   const std::string hash = hash_json(identity);
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
@@ -75,11 +86,7 @@ const Checkpoint& Session::source(const ModelConfig& model) {
 
 const Tokenizer& Session::tokenizer(const ModelConfig& model) {
   auto& tokenizer = tokenizers_[hash_json(write_fields(model))];
-  if (!tokenizer) {
-    std::optional<std::filesystem::path> given;
-    if (!model.tokenizer.empty()) given = model.tokenizer;
-    tokenizer = load_model_tokenizer(model.path, given, source(model).decoder.spec());
-  }
+  if (!tokenizer) tokenizer = load_model_tokenizer(model.path, tokenizer_of(model), source(model).decoder.spec());
   return *tokenizer;
 }
 
@@ -193,6 +200,7 @@ std::vector<ScoreRecord> Session::evaluate(const Decoder& decoder, const std::st
   const EvaluationKeeper keeper(keep_in, stage);
   const auto shared = surroundings(model);
   for (const EvaluationConfig& task : tasks) {
+    if (!task.is_asked_at(stage)) continue;
     auto own = task.make_task()->scores({decoder, task, *shared, stage, keeper, scores});
     std::move(own.begin(), own.end(), std::back_inserter(scores));
   }
@@ -209,9 +217,9 @@ const std::string& Session::file_hash(const std::filesystem::path& file) {
 Json Session::data_hashes(const ExperimentConfig& config) {
   Json hashes = Json::object();
   for (const auto& [role, path] : files_of_model(config.model.path, "model")) hashes[role] = file_hash(path);
-  std::optional<std::filesystem::path> tokenizer;
-  if (!config.model.tokenizer.empty()) tokenizer = config.model.tokenizer;
-  for (const auto& [role, path] : files_of_tokenizer(place_of_tokenizer(config.model.path, tokenizer), "tokenizer")) {
+  const std::optional<std::filesystem::path> tokenizer = tokenizer_of(config.model);
+  const std::filesystem::path place = place_of_tokenizer(config.model.path, tokenizer);
+  for (const auto& [role, path] : files_of_tokenizer(place, "tokenizer")) {
     // Most of those in the model's folder are counted as its files.
     if (tokenizer || !hashes.contains("model/" + path.filename().string())) hashes[role] = file_hash(path);
   }
@@ -222,6 +230,10 @@ Json Session::data_hashes(const ExperimentConfig& config) {
   for (const auto& [path, train] : config.trainings()) {
     for (const auto& [role, data] : train->sources(path)) add(role == "train.data" ? "train" : role, data->files);
   }
+  // A template may lie in a file that counts for nothing else.
+  const bool chats =
+      std::any_of(config.evaluate.begin(), config.evaluate.end(), [](const auto& one) { return one.chat; });
+  if (chats) hashes["chat_template"] = hash_bytes(read_chat_template(place));
   for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
   return hashes;
 }

@@ -47,7 +47,7 @@ class Session {
   /// The source model's scores, stage "source".
   const std::vector<ScoreRecord>& source_scores(const ModelConfig& model, const std::vector<EvaluationConfig>& tasks);
 
-  /// Scores of a model derived from `model`, under another stage.
+  /// Scores of a model derived from `model`, under another stage: of the tasks that are asked at it.
   /// `keep_in`: a folder for what is done of them, so that a killed run goes on where it was; empty: none.
   std::vector<ScoreRecord> evaluate(const Decoder& decoder, const std::string& stage, const ModelConfig& model,
                                     const std::vector<EvaluationConfig>& tasks,

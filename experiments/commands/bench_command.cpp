@@ -62,6 +62,7 @@ class Bench final : public Command {
     options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
     declare_device(options, device_, "cpu, or the config's");
     declare_weights(options, weights_, "dense, or the config's");
+    declare_products(options, products_, "float32, or the config's");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
   }
@@ -135,6 +136,11 @@ class Bench final : public Command {
       config.device = *device_;
     }
     if (weights_) config.weights = parse_held_weights(*weights_, "--weights");
+    if (products_) {
+      parse_products(*products_, "--products");
+      config.products = *products_;
+    }
+    config.products = settled_products(config.products, "products");
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();
@@ -292,7 +298,7 @@ class Bench final : public Command {
   Json data_hashes_ = Json::object();
   std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
-  std::optional<std::string> batch_, context_, new_tokens_, device_, weights_;
+  std::optional<std::string> batch_, context_, new_tokens_, device_, weights_, products_;
   std::optional<std::int64_t> repeats_, warm_up_;
 };
 

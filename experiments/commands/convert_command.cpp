@@ -91,6 +91,7 @@ class Convert final : public Command {
                 "float32, new weights in the dtype of those they replace");
     declare_device(options, device_, "cpu, or the config's");
     declare_weights(options, weights_, "dense, or the config's");
+    declare_products(options, products_, "float32, or the config's");
   }
 
   ExitCode run(Console& console) override {
@@ -106,6 +107,9 @@ class Convert final : public Command {
     }
     if (device_) config.device = *device_;
     parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
+    if (products_) config.products = *products_;
+    config.products =
+        settled_products(config.products, products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
     if (weights_) config.model.weights = parse_held_weights(*weights_, "--weights");
     const ModelSpec spec = load_spec(config.model.path, config.model.weights);
     std::vector<Job> jobs = make_jobs(config, spec);
@@ -138,7 +142,7 @@ class Convert final : public Command {
   /// Weights as their files hold them, arithmetic as the config says.
   static LoadOptions as_held(const ExperimentConfig& config) {
     const Placement placement{parse_device(config.device, "device"), std::nullopt,
-                              parse_dtype(config.arithmetic, "--dtype")};
+                              parse_dtype(config.arithmetic, "--dtype"), parse_products(config.products, "products")};
     return {.placement = placement, .weights = config.model.weights};
   }
 
@@ -298,7 +302,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> dtype_, device_, weights_;
+  std::optional<std::string> dtype_, device_, weights_, products_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;
   DocumentOptions documents_;

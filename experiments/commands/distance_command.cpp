@@ -67,7 +67,8 @@ class Distance final : public Command {
     if (model_) model = load_checkpoint(*model_, loading);
     Json report = {{"model", model_ ? Json(model_->string()) : Json()},
                    {"source", source_ ? Json(source_->string()) : Json()},
-                   {"dtype", model_options_.dtype}};
+                   {"dtype", model_options_.dtype},
+                   {"products", settled_products(model_options_.products, "--products")}};
     if (save_) keep(source->decoder, text, options, report, console);
     if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, console);
     if (!items_.empty()) compare_items(*source, *model, report, console);

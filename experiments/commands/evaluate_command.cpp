@@ -149,6 +149,7 @@ class Evaluate final : public Command {
     if (kl) report["kl_mean"] = {{"value", kl->value}, {"standard_error", kl->standard_error}};
     report["cache"] = write_fields(config);
     report["dtype"] = model_options_.dtype;
+    report["products"] = settled_products(model_options_.products, "--products");
     report["model"] = model_.string();
     report["file"] = text_.file.string();
     report["skipped_lines"] = text.skipped;
@@ -212,6 +213,7 @@ class Evaluate final : public Command {
             {"context", options.context},
             {"stride", *options.stride},
             {"dtype", model_options_.dtype},
+            {"products", settled_products(model_options_.products, "--products")},
             {"model", model_.string()},
             {"file", text_.file.string()}};
   }

@@ -75,6 +75,8 @@ std::string model_key(const TasksRequest& request) {
   Json key = Json::array({request.placement.dtype, kNumericsVersion});
   if (request.placement.device != PlacementOptions{}.device) key.push_back(request.placement.device);
   if (request.placement.weights != PlacementOptions{}.weights) key.push_back({"weights", request.placement.weights});
+  const std::string products = settled_products(request.placement.products, "--products");
+  if (products != PlacementOptions{}.products) key.push_back({"products", products});
   auto files = files_of_model(request.model, "model");
   files.merge(files_of_tokenizer(place_of_tokenizer(request.model, request.tokenizer), "tokenizer"));
   for (const auto& [role, file] : files) key.push_back({role, hash_file(file)});
@@ -87,6 +89,7 @@ class ModelSurroundings final : public TaskSurroundings {
   ModelSurroundings(const TasksRequest& request, int threads)
       : spec_(load_spec(request.model)),
         tokenizer_(load_model_tokenizer(request.model, request.tokenizer, spec_)),
+        place_(mla::place_of_tokenizer(request.model, request.tokenizer)),
         threads_(threads) {}
 
   void set_source(const Decoder& decoder) { source_ = &decoder; }
@@ -96,6 +99,7 @@ class ModelSurroundings final : public TaskSurroundings {
     return *source_;
   }
   const Tokenizer& tokenizer() override { return *tokenizer_; }
+  std::filesystem::path place_of_tokenizer() override { return place_; }
   const TokenRows& rows(const DataOptions& data) override {
     auto& rows = rows_[hash_json(write_fields(data))];
     if (!rows) rows = load_rows(data, tokenizer_.get(), spec_.vocabulary, threads_);
@@ -109,6 +113,7 @@ class ModelSurroundings final : public TaskSurroundings {
  private:
   ModelSpec spec_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::filesystem::path place_;
   int threads_;
   const Decoder* source_ = nullptr;
   std::map<std::string, std::optional<TokenRows>> rows_;
@@ -236,6 +241,7 @@ ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   console.report({{"model", request.model.string()},
                   {"config", request.config.string()},
                   {"dtype", request.placement.dtype},
+                  {"products", settled_products(request.placement.products, "--products")},
                   {"seconds", passed.count()},
                   {"tasks", to_json(scores, false)}});
   return ExitCode::kDone;

@@ -10,6 +10,7 @@ void ExperimentArguments::declare(OptionList& options) {
               "change a value of the config, for example train.steps=100; may be repeated");
   options.add("grid", overrides.grid, "KEY=A,B,…", "one cell for each value; may be repeated");
   declare_device(options, overrides.device, "cpu, or the config's");
+  declare_products(options, overrides.products, "float32, or the config's");
 }
 
 std::vector<std::string> ExperimentArguments::words() const {
@@ -17,6 +18,7 @@ std::vector<std::string> ExperimentArguments::words() const {
   for (const std::string& assignment : overrides.set) words.insert(words.end(), {"--set", assignment});
   for (const std::string& assignment : overrides.grid) words.insert(words.end(), {"--grid", assignment});
   if (overrides.device) words.insert(words.end(), {"--device", *overrides.device});
+  if (overrides.products) words.insert(words.end(), {"--products", *overrides.products});
   return words;
 }
 

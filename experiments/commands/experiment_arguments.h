@@ -14,7 +14,7 @@ struct ExperimentArguments {
   std::filesystem::path config;
   ConfigOverrides overrides;
 
-  /// CONFIG, --set, --grid and --device.
+  /// CONFIG, --set, --grid, --device and --products.
   void declare(OptionList& options);
 
   /// The same as words of a command line.

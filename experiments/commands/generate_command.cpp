@@ -9,7 +9,7 @@
 #include "core/evaluate/end_tokens.h"
 #include "core/evaluate/generate.h"
 #include "core/model/checkpoint.h"
-#include "core/text/chat_template.h"
+#include "core/text/chat.h"
 #include "experiments/cache/cache_check.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
@@ -117,12 +117,14 @@ class Generate final : public Command {
     const ModelSpec spec = load_spec(model_);
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, spec);
     options_.stop = end_tokens(spec, *tokenizer);
+    std::optional<Chat> chat;
+    if (chat_) chat.emplace(place_of_tokenizer(model_, tokenizer_), *tokenizer, system_);
+    if (chat && chat->end()) options_.stop.push_back(*chat->end());
     options_.cache_last = true;
     std::vector<std::vector<std::int64_t>> ids;
     std::vector<GrowingText> texts;
     for (const std::string& prompt : prompts_) {
-      const std::vector<std::int32_t> tokens =
-          chat_ ? ask(prompt, *tokenizer) : tokenizer->encode(prompt, {.add_bos = true});
+      const std::vector<std::int32_t> tokens = chat ? chat->ask(prompt) : tokenizer->encode(prompt, {.add_bos = true});
       if (tokens.empty()) throw ConfigError("--prompt: is empty, and the tokenizer has no BOS token to begin with");
       check_room(spec, std::ssize(tokens));
       check_cache(cache, spec, {std::ssize(tokens), std::ssize(tokens) + options_.count}, "--cache");
@@ -167,19 +169,6 @@ class Generate final : public Command {
   }
 
  private:
-  /// The question's tokens by the chat template; the end of the answer's turn becomes one of the tokens that end it.
-  std::vector<std::int32_t> ask(const std::string& question, const Tokenizer& tokenizer) {
-    const std::filesystem::path place = place_of_tokenizer(model_, tokenizer_);
-    const auto eos = tokenizer.eos();
-    const std::string eos_text = eos ? tokenizer.decode(std::vector{*eos}, false) : "";
-    const ChatPrompt prompt = chat_prompt(read_chat_template(place), system_, question, eos_text, place.string());
-    const auto end = tokenizer.encode(prompt.end_of_turn, {.parse_special = true});
-    if (end.size() == 1) options_.stop.push_back(end[0]);
-    std::vector<std::int32_t> tokens = tokenizer.encode(prompt.text, {.parse_special = true});
-    if (prompt.begins_with_bos && tokenizer.bos()) tokens.insert(tokens.begin(), *tokenizer.bos());
-    return tokens;
-  }
-
   void check_room(const ModelSpec& spec, std::int64_t prompt) const {
     if (options_.count <= spec.max_positions - prompt || spec.rotary().depends_on_length()) return;
     throw ConfigError(cat("--new-tokens: ", prompt, " tokens of the prompt and ", options_.count,

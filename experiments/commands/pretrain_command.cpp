@@ -45,6 +45,7 @@ class Pretrain final : public Command {
     options.argument("config", config_, "CONFIG", "JSON file: output, config (of the model), tokenizer, train, seed");
     options.add("set", set_, "KEY=VALUE", "change a value of the config, for example train.steps=100; may be repeated");
     declare_device(options, device_, "cpu, or the config's");
+    declare_products(options, products_, "float32, or the config's");
   }
 
   bool shares_work() const override { return true; }
@@ -65,7 +66,7 @@ class Pretrain final : public Command {
     std::filesystem::create_directories(config.output);  // a folder that cannot be made is found out before the work
 
     Checkpoint model{first_weights(config), config.config, std::filesystem::absolute(config.tokenizer)};
-    model.decoder.move_to(Placement::in(at::kFloat, parse_device(config.device, "device")));
+    model.decoder.move_to(config.placement());
     const DataHashes hashes = data_hashes(config);
     const CellFolder folder(config.output, content_hash(config, hashes));
     CellTraining keeper(folder, "training", config.checkpoint_seconds);
@@ -92,6 +93,8 @@ class Pretrain final : public Command {
     std::vector<std::string> all = set_;
     if (device_) parse_device(*device_, "--device");
     if (device_) all.push_back("device=" + *device_);
+    if (products_) parse_products(*products_, "--products");
+    if (products_) all.push_back("products=" + *products_);
     return all;
   }
 
@@ -189,7 +192,7 @@ class Pretrain final : public Command {
 
   std::filesystem::path config_;
   std::vector<std::string> set_;
-  std::optional<std::string> device_;
+  std::optional<std::string> device_, products_;
 };
 
 const CommandRegistration<Pretrain> kPretrain("pretrain", "train a new model, from nothing or from another's weights",

@@ -31,14 +31,23 @@ class Requests final : public Command {
     options.add("choice", task_.prompt.choice, "TEMPLATE", "what follows it, such as ' {choice}'");
     options.add_count("few-shot", task_.prompt.few_shot, 0, "solved examples before each question");
     options.add("few-shot-items", task_.prompt.few_shot_items, "FILE", "where to take them from; default: FILE itself");
+    options.flag("chat", task_.chat,
+                 "ask by the chat template that belongs to the tokenizer, as tasks do with \"chat\": true");
+    options.add("system", task_.system, "TEXT", "with --chat: the system message; default: the template's own, if any");
     options.add_count("max-items", task_.max_items, 0, "only the first N items; 0: all");
     options.renamed("limit", "max-items");
   }
 
   ExitCode run(Console& console) override {
     task_.validate("requests");
+    const auto tokenizer = load_tokenizer(tokenizer_);
+    std::optional<Chat> chat;
+    std::optional<std::string> system;
+    if (!task_.system.empty()) system = task_.system;
+    if (task_.chat) chat.emplace(tokenizer_, *tokenizer, system);
+    const Chat* const asked = chat ? &*chat : nullptr;
     const MultipleChoiceTask task =
-        make_multiple_choice(load_items(task_, "requests"), *load_tokenizer(tokenizer_), console.workers());
+        make_multiple_choice(load_items(task_, "requests"), *tokenizer, console.workers(), asked);
     const BenchmarkFile file = read_benchmark(task_.items, task_.form, task_.max_items);
     const bool scored = !file.questions.front().log_likelihoods.empty();
     std::vector<std::vector<double>> told;
@@ -46,7 +55,7 @@ class Requests final : public Command {
     const MultipleChoiceResult scores = scored ? score_choices(task.items, told) : MultipleChoiceResult();
     Json items = Json::array();
     for (std::size_t i = 0; i < task.items.size(); ++i) {
-      items.push_back(to_json(task, i));
+      items.push_back(to_json(task, i, asked));
       if (scored) add_scores(items.back(), scores, i);
       if (!console.json) console.out() << items.back().dump() << '\n';
     }
@@ -61,8 +70,12 @@ class Requests final : public Command {
   }
 
  private:
-  static Json to_json(const MultipleChoiceTask& task, std::size_t index) {
-    const MultipleChoiceItem& item = task.items[index];
+  static Json to_json(const MultipleChoiceTask& task, std::size_t index, const Chat* chat) {
+    MultipleChoiceItem item = task.items[index];
+    if (chat) {
+      item.context = chat->text(item.context);
+      for (std::string& context : item.contexts) context = chat->text(context);
+    }
     const RequestTokens tokens(task.tokens[index]);
     return {{"full_prompt", item.contexts.empty() ? Json(item.context) : Json(item.contexts)},
             {"choices", item.choices},

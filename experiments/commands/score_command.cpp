@@ -32,7 +32,10 @@ class Score final : public Command {
     write_json(output_, json, -1);
     console.text() << request.ids.size() << " rows scored in " << model_options_.dtype << " arithmetic: " << output_
                    << '\n';
-    console.report({{"output", output_}, {"rows", request.ids.size()}, {"dtype", model_options_.dtype}});
+    console.report({{"output", output_},
+                    {"rows", request.ids.size()},
+                    {"dtype", model_options_.dtype},
+                    {"products", settled_products(model_options_.products, "--products")}});
     return ExitCode::kDone;
   }
 

@@ -97,7 +97,7 @@ std::vector<std::pair<std::string, const TrainConfig*>> ExperimentConfig::traini
 
 void ExperimentConfig::validate() const {
   if (model.path.empty()) throw ConfigError("model.path: name a model folder, a GGUF or a llama2.c .bin file");
-  parse_device(device, "device");
+  placement();  // refuses what is none
   check_choice("arithmetic", arithmetic, {"float32", "float64"});
   if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
   if (calibration) calibration->validate("calibration");

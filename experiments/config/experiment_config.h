@@ -103,7 +103,7 @@ struct ExperimentConfig {
   std::string name;
   std::string description;
   ModelConfig model;
-  std::string device = "cpu";
+  std::string device = "cpu", products = "float32";
   std::optional<DataOptions> calibration;
   Json compress = Json::array();
   std::string arithmetic = "float32";
@@ -127,6 +127,9 @@ struct ExperimentConfig {
     visit("description", self.description, "for people");
     visit("model", self.model, "the source model");
     visit("device", self.device, "where models stand and are computed: cpu");
+    visit("products", self.products,
+          "what large float32 products multiply: float32 | bfloat16 | auto, which is bfloat16 where the processor is "
+          "faster with it");
     visit("calibration", self.calibration, "data for statistics, where a strategy needs them");
     visit("compress", self.compress, "passes in order: [{\"name\": …}]; empty: the source model as it is");
     visit("arithmetic", self.arithmetic, "precision of decompositions: float32 | float64");
@@ -142,7 +145,9 @@ struct ExperimentConfig {
   }
 
   /// Where the source model and all that is made of it stand, in float32.
-  Placement placement() const { return Placement::in(at::kFloat, parse_device(device, "device")); }
+  Placement placement() const {
+    return Placement::in(at::kFloat, parse_device(device, "device"), parse_products(products, "products"));
+  }
 
   /// All that is trained on, with the config path of each.
   std::vector<std::pair<std::string, const TrainConfig*>> trainings() const;

@@ -12,12 +12,16 @@ void PretrainConfig::validate() const {
   if (output.empty()) throw ConfigError("output: name a folder for the model");
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
   parse_dtype(dtype, "dtype");
-  parse_device(device, "device");
+  placement();  // refuses what is none
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
   spec();  // refuses a shape that no model can have
   initializer_range();
+}
+
+Placement PretrainConfig::placement() const {
+  return Placement::in(at::kFloat, parse_device(device, "device"), parse_products(products, "products"));
 }
 
 ModelSpec PretrainConfig::spec() const {
@@ -45,6 +49,7 @@ PretrainConfig read_pretrain_config(const std::filesystem::path& file, const std
   try {
     read_fields(json, "", config);
     config.validate();
+    config.products = settled_products(config.products, "products");
   } catch (const ConfigError& error) {
     throw ConfigError(cat(file.string(), ": ", error.what()));
   }

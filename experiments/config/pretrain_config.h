@@ -17,7 +17,7 @@ struct PretrainConfig {
   Json config = Json::object();
   std::string from;
   std::string tokenizer;
-  std::string dtype = "float32", device = "cpu";
+  std::string dtype = "float32", device = "cpu", products = "float32";
   TrainConfig train;
   std::uint64_t seed = 0;
   double checkpoint_seconds = 60;
@@ -38,6 +38,7 @@ struct PretrainConfig {
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
     visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
     visit("device", self.device, "where the model is trained: cpu");
+    visit("products", self.products, "what large products multiply: float32 | bfloat16 | auto");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");
     visit("checkpoint_seconds", self.checkpoint_seconds, "of training between two saved states; 0: after every step");
@@ -45,6 +46,9 @@ struct PretrainConfig {
 
   /// Throws ConfigError for what is missing and for values that make no sense, whatever the tokenizer.
   void validate() const;
+
+  /// Where the model is trained, in float32.
+  Placement placement() const;
 
   /// The shape that `config` states. Throws ConfigError for one that no model here can have.
   ModelSpec spec() const;

@@ -10,10 +10,12 @@ void PlacementOptions::declare(OptionList& options, const std::string& types) {
   options.add("dtype", dtype, "TYPE", cat(types, ": ", dtype_choices()));
   declare_device(options, device);
   declare_weights(options, weights);
+  declare_products(options, products);
 }
 
 Placement PlacementOptions::placement() const {
-  return Placement::in(parse_dtype(dtype, "--dtype"), parse_device(device, "--device"));
+  return Placement::in(parse_dtype(dtype, "--dtype"), parse_device(device, "--device"),
+                       parse_products(products, "--products"));
 }
 
 HeldWeights PlacementOptions::held_weights() const { return parse_held_weights(weights, "--weights"); }

@@ -1,4 +1,4 @@
-// --dtype, --device and --weights of the commands that load a model.
+// --dtype, --device, --products and --weights of the commands that load a model.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 namespace mla {
 
 struct PlacementOptions {
-  std::string dtype = "float32", device = "cpu", weights = "dense";
+  std::string dtype = "float32", device = "cpu", products = "float32", weights = "dense";
 
   /// `types`: what is of that number type.
   void declare(OptionList& options, const std::string& types = "number type of the arithmetic");
@@ -39,6 +39,14 @@ template <class T>
 void declare_device(OptionList& options, T& target, const std::string& otherwise = "") {
   options.add("device", target, "DEVICE",
               cat("where the model stands and is computed: ", device_choices(),
+                  otherwise.empty() ? "" : "; default: ", otherwise));
+}
+
+/// --products alone, likewise.
+template <class T>
+void declare_products(OptionList& options, T& target, const std::string& otherwise = "") {
+  options.add("products", target, "TYPE",
+              cat("what large float32 products multiply, sums in float32: ", products_choices(),
                   otherwise.empty() ? "" : "; default: ", otherwise));
 }
 

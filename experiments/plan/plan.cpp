@@ -140,10 +140,17 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   plan.name = std::move(cell.name);
   plan.config = std::move(cell.config);
   plan.overrides = std::move(cell.overrides);
-  if (plan.overrides.contains("device"))
-    throw ConfigError("grid.device: all cells run on one device; state it once, as \"device\" or --device");
+  for (const auto& [key, rule] :
+       {std::pair{"device", "on one device; state it"}, std::pair{"products", "with the same products; state them"}}) {
+    if (!plan.overrides.contains(key)) continue;
+    throw ConfigError(cat("grid.", key, ": all cells run ", rule, " once, as \"", key, "\" or --", key));
+  }
   plan.expanded = plan.config;
   expand_environment(plan.expanded);
+  // A record says what it was computed with, and its identity tells machines apart that compute differently.
+  if (plan.expanded.contains("products") && plan.expanded["products"].is_string()) {
+    plan.expanded["products"] = settled_products(plan.expanded["products"].get<std::string>(), "products");
+  }
   read_fields(plan.expanded, "", plan.options);
   plan.options.name = experiment;
   plan.options.validate();
@@ -195,6 +202,10 @@ Json resolve_experiment(const std::filesystem::path& file, const ConfigOverrides
   if (overrides.device) {
     parse_device(*overrides.device, "--device");
     config["device"] = *overrides.device;
+  }
+  if (overrides.products) {
+    parse_products(*overrides.products, "--products");
+    config["products"] = *overrides.products;
   }
   return config;
 }

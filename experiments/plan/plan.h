@@ -63,7 +63,7 @@ struct ExperimentPlan {
 struct ConfigOverrides {
   std::vector<std::string> set;   ///< "a.b=value"
   std::vector<std::string> grid;  ///< "a.b=1,2,3"
-  std::optional<std::string> device;
+  std::optional<std::string> device, products;
 };
 
 /// The config file with its bases and overrides applied.

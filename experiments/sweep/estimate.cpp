@@ -38,12 +38,15 @@ class Counter {
 
   double cell(const CellPlan& cell) {
     const ExperimentConfig& options = cell.options;
-    double evaluation = 0;
-    for (const EvaluationConfig& task : options.evaluate) evaluation += evaluated(options.model, task);
-    const std::int64_t stages = std::count_if(cell.stages.begin(), cell.stages.end(),
-                                              [](const StagePlan& stage) { return !stage.label.empty(); });
-    double tokens = evaluation * static_cast<double>(stages);
-    if (once("source", write_fields(options.model), tasks(options))) tokens += evaluation;
+    const bool source_too = once("source", write_fields(options.model), tasks(options));
+    double tokens = 0;
+    for (const EvaluationConfig& task : options.evaluate) {
+      std::int64_t stages = source_too && task.is_asked_at("source") ? 1 : 0;
+      stages += std::count_if(cell.stages.begin(), cell.stages.end(), [&](const StagePlan& stage) {
+        return !stage.label.empty() && task.is_asked_at(stage.label);
+      });
+      if (stages > 0) tokens += static_cast<double>(stages) * evaluated(options.model, task);
+    }
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
                                         [](const PlannedPass& one) { return one.pass->needs_calibration(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {

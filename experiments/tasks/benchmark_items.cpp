@@ -24,10 +24,21 @@ void check_own_items(const std::vector<BenchmarkQuestion>& questions, const std:
   }
 }
 
+/// `count` of the questions at even steps.
+void keep_spread(std::vector<BenchmarkQuestion>& questions, std::int64_t count) {
+  const auto all = std::ssize(questions);
+  if (count <= 0 || count >= all) return;
+  std::vector<BenchmarkQuestion> kept;
+  for (std::int64_t i = 0; i < count; ++i)
+    kept.push_back(std::move(questions[static_cast<std::size_t>(i * all / count)]));
+  questions = std::move(kept);
+}
+
 }  // namespace
 
 std::vector<MultipleChoiceItem> load_items(const EvaluationConfig& task, const std::string& path) {
-  const BenchmarkFile file = read_benchmark(task.items, task.form, task.max_items);
+  BenchmarkFile file = read_benchmark(task.items, task.form, task.spread ? 0 : task.max_items);
+  if (task.spread) keep_spread(file.questions, task.max_items);
   if (file.form == "plain") check_own_items(file.questions, task.items);
   std::vector<BenchmarkQuestion> examples;
   if (task.prompt.few_shot > 0 && !task.prompt.few_shot_items.empty()) {

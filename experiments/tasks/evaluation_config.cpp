@@ -22,6 +22,28 @@ void check_form(const std::string& form, const std::string& path) {
     throw ConfigError(cat(path, ": ", unknown_name(form, forms)));
 }
 
+void check_chat(const EvaluationTask& task, const std::string& name, const std::string& path) {
+  const std::vector<std::string> reads = task.reads();
+  if (std::find(reads.begin(), reads.end(), "chat") != reads.end()) return;
+  std::string known;
+  for (const std::string& other : known_tasks().names()) {
+    const auto theirs = known_tasks().find(other, path).make(Json::object(), path)->reads();
+    if (std::find(theirs.begin(), theirs.end(), "chat") != theirs.end()) known += (known.empty() ? "" : ", ") + other;
+  }
+  throw ConfigError(cat(path, ".chat: ", name, " asks no question; tasks that can be asked as a chat: ", known));
+}
+
+/// "converted_2" is a stage of its kind.
+void check_stage(const std::string& stage, const std::string& path) {
+  const std::size_t end = stage.find_last_not_of("0123456789");
+  const bool numbered = end != std::string::npos && end + 1 < stage.size() && stage[end] == '_';
+  const std::string kind = numbered ? stage.substr(0, end) : stage;
+  std::vector<std::string> known = {"converted", "fine_tuned"};
+  if (!numbered) known.insert(known.end(), {"source", "partial_rope"});
+  if (std::find(known.begin(), known.end(), kind) == known.end())
+    throw ConfigError(cat(path, ": ", unknown_name(stage, known)));
+}
+
 }  // namespace
 
 std::map<std::string, OwnTaskOptions::Reader>& OwnTaskOptions::readers() {
@@ -40,6 +62,10 @@ std::vector<OwnTaskOptions> OwnTaskOptions::of_all_tasks() {
 
 Json OwnTaskOptions::identity() const { return known_tasks().find(task_, "task").identity(values_); }
 
+bool EvaluationConfig::is_asked_at(const std::string& stage) const {
+  return stages.empty() || std::find(stages.begin(), stages.end(), stage) != stages.end();
+}
+
 std::unique_ptr<EvaluationTask> EvaluationConfig::make_task(const std::string& path) const {
   const auto& entry = known_tasks().find(task, path + ".task");
   const auto found = std::find_if(own.begin(), own.end(), [&](const auto& one) { return one.task() == task; });
@@ -54,8 +80,12 @@ void EvaluationConfig::validate(const std::string& path) const {
   known_tasks().find(task, path + ".task");
   options.validate(path);
   if (max_items < 0) throw ConfigError(cat(path, ".max_items = ", max_items, ": must not be negative"));
+  for (std::size_t i = 0; i < stages.size(); ++i) check_stage(stages[i], cat(path, ".stages[", i, "]"));
   if (buckets) check_buckets(path + ".buckets", *buckets, options.context);
-  make_task(path)->validate(*this, path);
+  const auto own_task = make_task(path);
+  if (chat) check_chat(*own_task, task, path);
+  if (!chat && !system.empty()) throw ConfigError(cat(path, ".system: a message of a chat; say \"chat\": true, too"));
+  own_task->validate(*this, path);
   // What other tasks would read has to make sense all the same.
   prompt.validate(path + ".prompt");
   check_form(form, path + ".form");

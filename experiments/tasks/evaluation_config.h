@@ -54,9 +54,13 @@ struct EvaluationConfig {
   std::string items;
   std::string form = "auto";
   PromptOptions prompt;
+  bool chat = false;
+  std::string system;
   bool greedy = false;
   std::vector<std::string> of;
   std::int64_t max_items = 0;
+  bool spread = false;
+  std::vector<std::string> stages;
   std::optional<std::vector<std::int64_t>> buckets;
   std::vector<OwnTaskOptions> own = OwnTaskOptions::of_all_tasks();
   PerplexityOptions options;
@@ -72,10 +76,19 @@ struct EvaluationConfig {
           "TASK.jsonl");
     visit("form", self.form, "of the file's rows: auto, or a name that `mlaforge list` shows");
     visit("prompt", self.prompt, "how questions are put");
+    visit("chat", self.chat,
+          "ask by the model's chat template (ChatML, Llama 2, Llama 3, Mistral, Zephyr): the question as a user's, the "
+          "answer as the assistant's");
+    visit("system", self.system, "with chat: the system message; empty: the template's own, if it has one");
     visit("greedy", self.greedy,
           "tell also how often greedy decoding writes the right choice; always told where there is only one");
     visit("of", self.of, "names of earlier evaluations whose scores are averaged");
     visit("max_items", self.max_items, "only the first items, of each file that is a task of its own; 0: all");
+    visit("spread", self.spread,
+          "multiple choice: max_items at even steps over all items of all files, instead of the first ones");
+    visit("stages", self.stages,
+          "only the models of these stages: source, converted, fine_tuned, or an earlier one such as converted_1; "
+          "empty: all");
     visit("buckets", self.buckets,
           "besides, by how many tokens stand before; first positions of buckets, [] for powers of two and the model's "
           "positions, null: not");
@@ -85,6 +98,8 @@ struct EvaluationConfig {
 
   /// The name under which scores are recorded.
   const std::string& label() const { return name.empty() ? task : name; }
+  /// Whether the model of this stage is asked.
+  bool is_asked_at(const std::string& stage) const;
   /// What does it, with its own options. Throws ConfigError naming `path` for a task that there is not, and for own
   /// options that make no sense.
   std::unique_ptr<EvaluationTask> make_task(const std::string& path) const;

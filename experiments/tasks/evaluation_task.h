@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <typeinfo>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "core/evaluate/continuation.h"
 #include "core/model/decoder.h"
 #include "core/store/record.h"
+#include "core/text/chat.h"
 #include "core/text/tokenizer.h"
 #include "experiments/cache/cached_decoding.h"
 #include "experiments/data/token_data.h"
@@ -28,6 +30,8 @@ class TaskSurroundings {
   /// The source model, in float32.
   virtual const Decoder& source() = 0;
   virtual const Tokenizer& tokenizer() = 0;
+  /// The file or folder that it was read from.
+  virtual std::filesystem::path place_of_tokenizer() = 0;
   virtual const TokenRows& rows(const DataOptions& data) = 0;
   virtual int threads() const = 0;
 
@@ -129,6 +133,10 @@ class TaskRegistration {
  private:
   Registration<EvaluationTask, Task> registration_;
 };
+
+/// How questions are put where the evaluation asks them as a chat; nothing where it does not. Throws DataError for a
+/// model without a chat template, or with one of no known family.
+std::optional<Chat> chat_of(const EvaluationConfig& config, TaskSurroundings& surroundings);
 
 /// "log-likelihoods", "generations", "hidden states" or "nothing".
 std::string describe(Asks asks);

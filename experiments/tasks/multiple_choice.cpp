@@ -37,7 +37,7 @@ class MultipleChoiceEvaluation final : public EvaluationTask {
   explicit MultipleChoiceEvaluation(Options) {}
 
   std::vector<std::string> reads() const override {
-    return {"items", "form", "prompt", "greedy", "max_items", "batch_tokens"};
+    return {"items", "form", "prompt", "chat", "system", "greedy", "max_items", "spread", "batch_tokens"};
   }
   Asks asks() const override { return Asks::kLogLikelihoods; }
 
@@ -85,8 +85,9 @@ class MultipleChoiceEvaluation final : public EvaluationTask {
  private:
   static const MultipleChoiceTask& items(const EvaluationConfig& config, TaskSurroundings& surroundings) {
     return surroundings.once<MultipleChoiceTask>(config, [&] {
+      const std::optional<Chat> chat = chat_of(config, surroundings);
       return make_multiple_choice(load_items(config, "evaluate." + config.label()), surroundings.tokenizer(),
-                                  surroundings.threads());
+                                  surroundings.threads(), chat ? &*chat : nullptr);
     });
   }
 };

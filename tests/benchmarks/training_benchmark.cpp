@@ -1,5 +1,5 @@
-// Tokens per second, share of the machine's matrix product rate and peak memory of training steps and calibration in
-// float32. huggingface_training.py measures the same steps of PyTorch with transformers.
+// Tokens per second, share of the machine's float32 product rate and peak memory of training steps and calibration in
+// float32, and with products in bfloat16. huggingface_training.py measures the same steps of PyTorch with transformers.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <benchmark/benchmark.h>
@@ -28,8 +28,10 @@ struct Case {
   bool converted = false;
   bool checkpointed = false;
   std::int64_t rows = 1, length = 2048;
+  Products products = Products::kFloat32;
   std::string name() const {
-    return cat(model, converted ? "/joint" : "/source", checkpointed ? "/checkpointed/" : "/", rows, "x", length);
+    return cat(model, converted ? "/joint" : "/source", checkpointed ? "/checkpointed" : "",
+               products == Products::kBFloat16 ? "/bfloat16/" : "/", rows, "x", length);
   }
 };
 
@@ -60,6 +62,7 @@ Decoder make_decoder(const Case& given) {
     Registry<Pass>::instance().make(config, "compress[0]")->apply(decoder, {});
   }
   decoder.checkpoint_activations = given.checkpointed;
+  decoder.products = given.products;
   return decoder;
 }
 
@@ -174,17 +177,20 @@ const int kRegistered = [] {
   keep_freed_memory();  // as the program does
   for (const std::string model : {"smollm_135m", "small_3m"}) {
     const std::int64_t iterations = model == "small_3m" ? 20 : 2;
-    for (const bool converted : {false, true}) {
-      for (const bool checkpointed : {false, true}) {
-        for (const auto& [rows, length] : {std::pair<int, int>{4, 512}, {1, 2048}}) {
-          const Case given{model, converted, checkpointed, rows, length};
-          register_case("train/" + given.name(), iterations,
-                        [=](benchmark::State& state) { training_step(state, given); });
+    for (const Products products : {Products::kFloat32, Products::kBFloat16}) {
+      for (const bool converted : {false, true}) {
+        for (const bool checkpointed : {false, true}) {
+          for (const auto& [rows, length] : {std::pair<int, int>{4, 512}, {1, 2048}}) {
+            const Case given{model, converted, checkpointed, rows, length, products};
+            register_case("train/" + given.name(), iterations,
+                          [=](benchmark::State& state) { training_step(state, given); });
+          }
         }
       }
+      const Case given{model, false, false, 2, 2048, products};
+      register_case("calibrate/" + given.name(), iterations,
+                    [=](benchmark::State& state) { calibration(state, given); });
     }
-    const Case given{model, false, false, 2, 2048};
-    register_case("calibrate/" + given.name(), iterations, [=](benchmark::State& state) { calibration(state, given); });
   }
   return 0;
 }();

@@ -237,7 +237,14 @@ TEST(LayerWalk, GoesThroughLayersAsTheyAreNow) {
   const at::Tensor found = walk.statistics({kInputMoment}).at(kInputMoment, 1);
   EXPECT_LT(test::largest_difference(found, calibrate(before, some_rows(), {kInputMoment}, {}, {}).at(kInputMoment, 1)),
             kSameStatistic);
-  walk.advance();
+  std::vector<at::Tensor> seen;
+  walk.observe(Tap::kAttentionOutput, [&](std::size_t, const at::Tensor& shown) { seen.push_back(shown.clone()); });
+  std::size_t told = 0;
+  walk.advance(Tap::kAttentionOutput, [&](std::size_t batch, const at::Tensor& shown) {
+    EXPECT_TRUE(at::equal(shown, seen.at(batch))) << "what observe() shows, on the way";
+    ++told;
+  });
+  EXPECT_EQ(told, seen.size());
   const at::Tensor changed = walk.statistics({kInputMoment}).at(kInputMoment, 2);
   EXPECT_LT(
       test::largest_difference(changed, calibrate(decoder, some_rows(), {kInputMoment}, {}, {}).at(kInputMoment, 2)),

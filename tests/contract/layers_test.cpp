@@ -22,7 +22,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core/gguf", {"core/base"}},
     {"core/text", {"core/base", "core/gguf"}},
     {"core/metrics", {"core/base", "core/text"}},
-    {"core/device", {"core/base"}},
+    {"core/device", {"core/base", "core/ops"}},
     {"core/linalg", {"core/base"}},
     {"core/partial_rope", {"core/base"}},
     {"core/low_rank", {"core/base", "core/linalg"}},

@@ -1,10 +1,9 @@
-// Prompts of LongBench, and answers to them.
+// Answers to questions about long texts.
 #include "core/evaluate/long_context.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <set>
 
 #include "core/base/error.h"
@@ -31,57 +30,54 @@ class LongContext : public testing::Test {
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 
-TEST_F(LongContext, LosesTheMiddleOfCharactersThenOfTokens) {
-  const LongBenchTask task{"toy", "{context}|{input}", 3, {{"name", "count"}}, false, true};
-  LongContextItem item;
-  for (int i = 0; i < 100; ++i) item.context += "aé";  // 200 characters
-  item.input = "b";
-  // 8 * 12 = 96 characters: 48 from each end.
-  std::string cut;
-  for (int i = 0; i < 48; ++i) cut += "aé";
-  std::vector<std::int32_t> whole = tokenizer_->encode(cut + "|b", {.add_bos = true});
-  const std::int64_t most = 12 - 3;
-  ASSERT_GT(std::ssize(whole), most);
-  whole.erase(whole.begin() + 5, whole.end() - 4);  // 9 tokens: the first 5 and the last 4
-  EXPECT_EQ(long_context_prompt(task, item, *tokenizer_, 12, "x"), whole);
-  item.context = "ab";
-  EXPECT_EQ(long_context_prompt(task, item, *tokenizer_, 12, "x"), tokenizer_->encode("ab|b", {.add_bos = true}));
-  EXPECT_THAT(test::message_of<ConfigError>([&] { long_context_prompt(task, item, *tokenizer_, 4, "x"); }),
-              HasSubstr("x.max_tokens = 4"));
+TEST(LongTexts, LoseTheirMiddle) {
+  EXPECT_EQ(without_middle("aébcdé", 4), "aédé") << "characters, not bytes";
+  EXPECT_EQ(without_middle("aébcdé", 5), "aédé") << "halves of the same length";
+  EXPECT_EQ(without_middle("aébcdé", 6), "aébcdé");
+  using Ids = std::vector<std::int32_t>;
+  EXPECT_EQ(without_middle(Ids{1, 2, 3, 4, 5, 6}, 5), (Ids{1, 2, 3, 5, 6})) << "the first half has the odd one";
+  EXPECT_EQ(without_middle(Ids{1, 2, 3}, 3), (Ids{1, 2, 3}));
 }
 
 TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
   ModelSpec spec = test::tiny_spec("gqa");
   spec.vocabulary = tokenizer_->vocabulary_size();
   const Decoder decoder = test::tiny_decoder(spec);
-  const LongBenchTask task{"toy", "{context}", 4, {{"name", "count"}}, false, true};
-  std::vector<LongContextItem> items(7);
-  for (std::size_t i = 0; i < items.size(); ++i) items[i].context = std::string(1 + i % 3, 'b') + "ab";
-  std::vector<LongContextItem> alone = items;
-  LongContextOptions options;
-  options.max_tokens = 20;
-  answer(decoder, *tokenizer_, task, items, std::vector<bool>(7), options);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (std::size_t i = 0; i < 7; ++i)
+    prompts.push_back(tokenizer_->encode(std::string(1 + i % 3, 'b') + "ab", {.add_bos = true}));
+  AnswerOptions options;
+  options.new_tokens = 4;
+  if (tokenizer_->eos()) options.ends = {*tokenizer_->eos()};
+  std::size_t batches = 0;
+  const auto all = [&] {
+    batches = 0;
+    std::vector<std::string> texts(prompts.size(), "none");
+    answer(decoder, *tokenizer_, prompts, options,
+           [&](const std::vector<std::size_t>& batch, const std::vector<std::string>& answers) {
+             ++batches;
+             ASSERT_EQ(batch.size(), answers.size());
+             for (std::size_t i = 0; i < batch.size(); ++i) texts[batch[i]] = answers[i];
+           });
+    return texts;
+  };
+  const std::vector<std::string> together = all();
+  EXPECT_EQ(batches, 3u) << "one of each length";
+  EXPECT_THAT(together, testing::Not(testing::Contains("none")));
   options.batch_tokens = 1;
-  std::vector<bool> answered(7);
-  answered[2] = true;
-  alone[2].prediction.text = "kept";
-  answer(decoder, *tokenizer_, task, alone, answered, options);
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    EXPECT_EQ(alone[i].prediction.text, i == 2 ? "kept" : items[i].prediction.text);
-  }
+  prompts[2].clear();
+  const std::vector<std::string> alone = all();
+  EXPECT_EQ(batches, 6u);
+  for (std::size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(alone[i], i == 2 ? "none" : together[i]);
   // Through codes of 2 bits the same model says something else, and the format asks for each layer's streams.
-  std::vector<LongContextItem> coarse = items;
   const std::shared_ptr<const Codec> codec = Registry<Codec>::instance().make({{"name", "rtn"}, {"bits", 2}}, "codec");
   std::set<std::int64_t> layers;
   options.cache = [&](std::int64_t layer, const StreamShape& stream) -> StreamStorage {
     layers.insert(layer);
     return {codec->for_stream(stream.name, nullptr), {UpdateRule::kAppendOnly, 0, 0}};
   };
-  answer(decoder, *tokenizer_, task, coarse, std::vector<bool>(7), options);
+  EXPECT_NE(all(), alone);
   EXPECT_EQ(std::ssize(layers), spec.layer_count());
-  EXPECT_TRUE(std::any_of(items.begin(), items.end(), [&](const LongContextItem& item) {
-    return item.prediction.text != coarse[static_cast<std::size_t>(&item - items.data())].prediction.text;
-  }));
 }
 
 TEST_F(LongContext, ItemsAreReadStrictly) {

@@ -1,14 +1,14 @@
 // Chat templates: what Jinja makes of them (golden/chat_templates.json says by which program), without Jinja.
-#include "core/text/chat_template.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "core/text/chat.h"
 #include "tests/support/errors.h"
 #include "tests/support/gguf_bytes.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/text/tiny_tokenizers.h"
 
 namespace mla {
 namespace {
@@ -77,6 +77,29 @@ TEST(ChatTemplate, StandsInSeveralPlaces) {
         read_chat_template(folder.write("y.gguf", test::GgufBytes().number("tokenizer.chat_template", 1U).bytes()));
       }),
       HasSubstr("tokenizer.chat_template = 1: expected a string"));
+}
+
+TEST(Chat, AsksInTokens) {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.json", test::tiny_sentencepiece_like().dump());
+  const auto tokenizer = load_tokenizer(folder.path());
+  ASSERT_TRUE(tokenizer->bos());
+  folder.write("chat_template.jinja", "<|im_start|> <|im_end|>");
+  const Chat plain(folder.path(), *tokenizer, "Be brief.");
+  EXPECT_TRUE(plain.first().empty());
+  const std::string text = plain.text("ab");
+  EXPECT_EQ(text, chat_prompt("<|im_start|> <|im_end|>", "Be brief.", "ab", "", "x").text);
+  EXPECT_EQ(plain.ask("ab", "cab"), tokenizer->encode(text + "cab", {.parse_special = true}));
+  EXPECT_EQ(plain.end(), std::nullopt) << "the tiny tokenizer spells <|im_end|> in several tokens";
+  // Where the template begins with BOS and turns end with EOS:
+  folder.write("chat_template.jinja", "bos_token <|user|> eos_token");
+  const Chat zephyr(folder.path(), *tokenizer);
+  EXPECT_EQ(zephyr.first(), std::vector{*tokenizer->bos()});
+  EXPECT_EQ(zephyr.ask("ab").front(), *tokenizer->bos());
+  EXPECT_EQ(zephyr.end(), tokenizer->eos());
+  folder.write("chat_template.jinja", "{{ '<start_of_turn>' }}");
+  EXPECT_THAT(test::message_of<DataError>([&] { Chat(folder.path(), *tokenizer); }), HasSubstr("is of no known family"))
+      << "before anything is asked";
 }
 
 }  // namespace

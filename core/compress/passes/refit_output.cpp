@@ -53,8 +53,10 @@ class RefitOutput final : public Pass {
     }
     LayerWalk theirs(source, *inputs.rows, {}), ours(decoder, *inputs.rows, {});
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport&) {
-      fit(*decoder.layers[static_cast<std::size_t>(layer)].attention, ours, theirs);
-      theirs.advance();
+      std::vector<at::Tensor> wanted;
+      theirs.advance(Tap::kAttentionOutput,
+                     [&](std::size_t, const at::Tensor& output) { wanted.push_back(rows_of(output)); });
+      fit(*decoder.layers[static_cast<std::size_t>(layer)].attention, ours, wanted);
       ours.advance();
     });
   }
@@ -66,7 +68,8 @@ class RefitOutput final : public Pass {
     return shown.narrow(1, skipped, shown.size(1) - skipped).flatten(0, 1).to(at::kDouble);
   }
 
-  void fit(Attention& attention, const LayerWalk& ours, const LayerWalk& theirs) const {
+  /// `wanted`: what the source's layer adds, batch by batch.
+  void fit(Attention& attention, const LayerWalk& ours, const std::vector<at::Tensor>& wanted) const {
     at::Tensor weight, bias;
     attention.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
       if (name == kOutputWeight) weight = tensor;
@@ -76,9 +79,6 @@ class RefitOutput final : public Pass {
     at::Tensor map = weight.detach().to(at::kDouble);
     if (bias.defined()) map = at::cat({map, bias.detach().to(at::kDouble).unsqueeze(1)}, 1);
 
-    std::vector<at::Tensor> wanted;
-    theirs.observe(Tap::kAttentionOutput,
-                   [&](std::size_t, const at::Tensor& output) { wanted.push_back(rows_of(output)); });
     at::Tensor gram = at::zeros({map.size(1), map.size(1)}, map.options());
     at::Tensor missing = at::zeros_like(map);
     ours.observe(Tap::kAttentionContext, [&](std::size_t batch, const at::Tensor& context) {

@@ -215,6 +215,21 @@ TEST_F(Compare, ItSaysWhatIsNotPairedAndWhy) {
       << "another model is what is compared";
 }
 
+TEST_F(Compare, TwoSingleCellsArePairedWhateverTheyAre) {
+  RunRecord before = cell("high"), after = cell("low");
+  for (RunRecord* record : {&before, &after}) add_text(*record, "fine_tuned", 2, record == &before ? 0 : 0.02);
+  write("before", before);
+  write("after", after);
+  const Json nll = of(compare({"--json"}).json(), "text", "nll");
+  EXPECT_EQ(nll["paired"], true);
+  EXPECT_EQ(nll["verdict"], "worse");
+  // With a third cell nobody knows which belong together.
+  write("after", cell("uniform"));
+  const auto unknown = compare();
+  EXPECT_EQ(unknown.exit_code, 3);
+  EXPECT_THAT(unknown.err, HasSubstr("the two have no cell in common"));
+}
+
 TEST_F(Compare, OfManyTestsSomeStandOutByChance) {
   for (int i = 0; i < 200; ++i) {
     RunRecord before = cell(cat("cell", i)), after = before;

@@ -138,6 +138,25 @@ TEST_F(Pivot, ThePapersNumbersStandBesideOurs) {
   EXPECT_FALSE(json["rows"][0]["values"].contains("winogrande")) << "what was not measured stays empty";
   EXPECT_FALSE(json["rows"][2]["values"].contains("average")) << "an average over other tasks cannot be compared";
   EXPECT_EQ(json["rows"].size(), 22u);  // ours with the paper's and the difference, and the paper's 19 others
+  // Another model's rows, beside those of the paper's that is nearest to it.
+  record.config["model"]["path"] = "build/models/SmolLM2-135M-Instruct.gguf";
+  record.head.content_hash = "smol2";
+  write_record(folder_ / "smol2/x.h5", record);
+  const auto near = [&](const std::string& model) {
+    return test::run_report({"table", "table1", (folder_ / "smol2").string(), "--json", "--paper-model", model});
+  };
+  const Json rows = near("SmolLM-135M").json()["rows"];
+  ASSERT_EQ(rows.size(), 7u) << "ours, the paper's, the difference, and the paper's four others of that model";
+  EXPECT_EQ(rows[0]["model"], "SmolLM2-135M-Instruct.gguf");
+  EXPECT_EQ(rows[1]["values"]["mmlu"]["mean"], 28.66);
+  EXPECT_NEAR(rows[2]["values"]["mmlu"]["mean"].get<double>(), 30 - 28.66, kExact);
+  for (std::size_t i = 3; i < rows.size(); ++i) EXPECT_EQ(rows[i]["model"], "SmolLM-135M");
+  const auto unknown = near("SmolLM-125M");
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("--paper-model: no 'SmolLM-125M'; did you mean 'SmolLM-135M'?"));
+  const auto none = test::run_report({"table", (folder_ / "smol2").string(), "--paper-model", "SmolLM-135M"});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_THAT(none.err, HasSubstr("--paper-model: the table has no numbers of the paper"));
 }
 
 TEST_F(Pivot, ANoteNamesWhatACellMixes) {

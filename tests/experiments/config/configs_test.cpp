@@ -94,6 +94,25 @@ TEST(Configs, ThePapersRecipesArePlannedFromAModelsConfigAlone) {
   }
 }
 
+TEST(Configs, TheTablesOnASmallLanguageModelArePlanned) {
+  const test::TemporaryFolder models;
+  write_geometry(models / "smollm2", 576, 1536, 30, 9, 3, 49152, 8192);
+  ConfigOverrides model;
+  model.set = {"model.path=" + (models / "smollm2").string()};
+  const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
+  for (const auto& [config, cells] : {std::pair{"smollm2/zero_shot", 12u},
+                                      {"smollm2/table1", 4u},
+                                      {"smollm2/table3", 9u},
+                                      {"smollm2/table5", 13u},
+                                      {"smollm2/headline", 3u},
+                                      {"demo/smollm2", 1u}}) {
+    SCOPED_TRACE(config);
+    const ExperimentPlan plan = plan_experiment(configs / (std::string(config) + ".json"), model);
+    EXPECT_EQ(plan.cells.size(), cells);
+    for (const CellPlan& cell : plan.cells) EXPECT_LE(cell.cache_ratio(), 1) << cell.name;
+  }
+}
+
 TEST(Configs, BenchmarksAreWellFormed) {
   std::size_t read = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "configs/bench")) {

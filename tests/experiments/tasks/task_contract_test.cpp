@@ -36,6 +36,9 @@ const std::map<std::string, TaskExample>& examples() {
       {"longbench",
        {R"([{"task": "longbench", "items": "@/long", "longbench": {"max_tokens": 48}}])",
         R"({"task": "longbench", "items": "@/long", "longbench": {"max_tokens": 1}})", "longbench.max_tokens = 1"}},
+      {"longeval",
+       {R"([{"task": "longeval", "items": "@/needles/2_topics.jsonl"}])",
+        R"({"task": "longeval", "items": "@/needles", "longeval": {"max_tokens": -1}})", "longeval.max_tokens = -1"}},
       {"mean",
        {R"([{"task": "multiple_choice", "name": "rows", "items": "@/rows.jsonl"}, {"task": "mean", "of": ["rows"]}])",
         R"({"task": "mean"})", "of: "}},
@@ -47,7 +50,9 @@ const std::map<std::string, TaskExample>& examples() {
         R"({"task": "perplexity"})", "data.files"}},
       {"recall",
        {R"([{"task": "recall", "recall": {"lengths": [200], "items": 2}}])",
-        R"({"task": "recall", "recall": {"choices": 1}})", "recall.choices = 1"}}};
+        R"({"task": "recall", "recall": {"choices": 1}})", "recall.choices = 1"}},
+      {"ruler",
+       {R"([{"task": "ruler", "items": "@/needles/vt_64.jsonl"}])", R"({"task": "ruler"})", "items: name a file"}}};
   return all;
 }
 
@@ -58,15 +63,19 @@ class EveryTask : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(examples().contains(GetParam())) << "give a small evaluation of it";
     test::write_tiny_inputs(folder_);
     model_.path = (folder_ / "model").string();
-    std::string rows, questions;
+    std::string rows, questions, needles, topics;
     for (int i = 0; i < 6; ++i) {
       const std::string text = "ab cab " + std::string(static_cast<std::size_t>(1 + i), 'b');
       rows += cat(R"({"query": ")", text, R"(", "choices": ["ab", "cab", "b"], "gold": )", i % 3, "}\n");
       questions += cat(R"({"_id": "q)", i, R"(", "context": ")", text,
                        R"(", "input": "ab", "answers": ["ab"], "all_classes": null, "dataset": "triviaqa"})", "\n");
+      needles += cat(R"({"index": )", i, R"(, "input": ")", text, R"(", "outputs": ["ab", "b"]})", "\n");
+      topics += cat(R"({"prompt": ")", text, R"(", "topics": ["ab", "cab"]})", "\n");
     }
     folder_.write("rows.jsonl", rows);
     folder_.write("long/triviaqa.jsonl", questions);
+    folder_.write("needles/vt_64.jsonl", needles);
+    folder_.write("needles/2_topics.jsonl", topics);
     task_ = EvaluationTasks::instance().find(GetParam(), "task").make(Json::object(), "task");
   }
 
@@ -220,8 +229,8 @@ TEST(EvaluationConfigs, UnknownTasksAreNamed) {
   EvaluationConfig config;
   config.task = "perplexty";
   EXPECT_EQ(test::message_of<ConfigError>([&] { config.validate("evaluate[1]"); }),
-            "evaluate[1].task: no 'perplexty'; did you mean 'perplexity'? known: distance, longbench, mean, "
-            "multiple_choice, perplexity, recall");
+            "evaluate[1].task: no 'perplexty'; did you mean 'perplexity'? known: distance, longbench, longeval, "
+            "mean, multiple_choice, perplexity, recall, ruler");
 }
 
 }  // namespace
