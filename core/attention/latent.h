@@ -147,6 +147,8 @@ class LatentAttention final : public Attention {
   bool same_pairs_ = true;   ///< every rotated key has the same pairs
   Linear absorbing_query_;   ///< [heads * (rope_width + key.width), hidden]; undefined unless prepared
   Linear absorbing_output_;  ///< [hidden, heads * value.width], W_o W_uv; undefined unless prepared
+  /// W_uk and W_uv where they are not held dense; undefined unless prepared.
+  Linear ready_key_up_, ready_value_up_;
 };
 
 /// `attention` as what it is where it is of this kind, else null.

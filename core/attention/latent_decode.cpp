@@ -20,6 +20,10 @@ at::Tensor through_heads(const at::Tensor& x, const Linear& map, std::int64_t kv
 
 void LatentAttention::prepare_decode(Absorption absorption) {
   absorbing_query_ = absorbing_output_ = {};
+  // Small, and read at each step: decoded once.
+  const auto decoded = [](const Linear& map) { return map.storage() ? Linear(map.to_dense()) : Linear(); };
+  ready_key_up_ = decoded(weights_.key_up);
+  ready_value_up_ = decoded(weights_.value_up);
   const std::int64_t heads = heads_.heads, kv_heads = heads_.kv_heads, hidden = frame_.hidden, group = heads_.group(),
                      rope = layout_.rope_width(), content = layout_.content_width;
   const auto once = [&](const Linear& map, std::int64_t head_width, std::int64_t latent_width) {
@@ -64,7 +68,8 @@ at::Tensor LatentAttention::output_of(const at::Tensor& context) const {
   if (absorbing_output_.defined()) return absorbing_output_(merge_heads(context));
   at::Tensor heads = context;
   if (layout_.value_up) {
-    heads = through_heads(context.squeeze(2), weights_.value_up, heads_.kv_heads, true).unsqueeze(2);
+    const Linear& up = ready_value_up_.defined() ? ready_value_up_ : weights_.value_up;
+    heads = through_heads(context.squeeze(2), up, heads_.kv_heads, true).unsqueeze(2);
   }
   if (weights_.value_up.bias().defined()) {
     const at::Tensor bias = matching(weights_.value_up.bias(), context).view({heads_.kv_heads, layout_.value_width});
@@ -83,7 +88,8 @@ at::Tensor LatentAttention::decode(const at::Tensor& hidden, const ForwardContex
   // A key bias adds the same amount to every logit of a query, so softmax does not see it.
   const at::Tensor content = query.narrow(-1, rope, query.size(-1) - rope);
   if (layout_.key_up && content.size(-1) > 0) {
-    queries.push_back({absorbed_already ? content : through_heads(content, weights_.key_up, kv_heads, false),
+    const Linear& up = ready_key_up_.defined() ? ready_key_up_ : weights_.key_up;
+    queries.push_back({absorbed_already ? content : through_heads(content, up, kv_heads, false),
                        {1, 1, layout_.key.begin, layout_.key.width}});
   } else if (content.size(-1) > 0) {
     queries.push_back({content, {1, kv_heads, layout_.key.begin, layout_.content_width}});

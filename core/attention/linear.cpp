@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/ops/rounded_rows.h"
 #include "core/ops/thin_linear.h"
 
 namespace mla {
@@ -24,8 +25,26 @@ Linear::Linear(std::shared_ptr<const WeightStorage> storage, MatrixShape shape, 
   }
 }
 
+bool Linear::multiplies_codes(const at::Tensor& x) const {
+  return storage_ && rounds_for_panels(x) && storage_->panels(parts_, shape_);
+}
+
+bool Linear::decodes_by_rows(const at::Tensor& x) const {
+  return storage_ && x.scalar_type() == at::kFloat && thin_rows_serve(x) && device().is_cpu() &&
+         storage_->row_source(parts_, shape_);
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor bias = bias_.defined() ? matching(bias_, x) : bias_;
+  if (multiplies_codes(x)) {
+    const at::Tensor y = has_panel_kernels(x, device()) ? panel_products(x, {panels()}).front()
+                                                        : linear_rows(rounded_values(x), matrix_for(x));
+    return bias.defined() ? y + bias : y;
+  }
+  if (decodes_by_rows(x)) {
+    at::Tensor y = thin_linear(x, *storage_->row_source(parts_, shape_));
+    return bias.defined() ? y.add_(bias) : y;
+  }
   if (!is_factored()) return linear_rows(x, matrix_for(x), bias);
   const at::Tensor y = storage_->multiply(parts_, x);
   return bias.defined() ? y + bias : y;
@@ -81,18 +100,25 @@ Linear Linear::clone() const {
 }
 
 std::vector<at::Tensor> project_together(const std::vector<const Linear*>& maps, const at::Tensor& x) {
-  std::vector<at::Tensor> weights, outs;
-  for (const Linear* map : maps) weights.push_back(map->is_factored() ? at::Tensor() : map->matrix_for(x));
-  const auto serves = [&](const at::Tensor& weight) { return weight.defined() && thin_linear_serves(x, weight); };
-  const bool together = std::all_of(weights.begin(), weights.end(), serves);
-  if (together) outs = thin_linears(x, weights);
+  const auto all = [&](const auto& what) { return std::all_of(maps.begin(), maps.end(), what); };
+  std::vector<at::Tensor> outs;
+  if (all([&](const Linear* map) { return map->multiplies_codes(x) && has_panel_kernels(x, map->device()); })) {
+    std::vector<PanelMatrix> matrices;
+    for (const Linear* map : maps) matrices.push_back(map->panels());
+    outs = panel_products(x, matrices);
+  } else if (all([&](const Linear* map) {
+               return map->weight_.defined() && thin_linear_serves(x, matching(map->weight_, x));
+             })) {
+    std::vector<at::Tensor> weights;
+    for (const Linear* map : maps) weights.push_back(matching(map->weight_, x));
+    outs = thin_linears(x, weights);
+  }
+  const bool together = !outs.empty();
   for (std::size_t i = 0; i < maps.size(); ++i) {
-    const at::Tensor& given = maps[i]->bias();
-    const at::Tensor bias = given.defined() ? matching(given, x) : given;
     if (!together) {
-      outs.push_back(weights[i].defined() ? linear_rows(x, weights[i], bias) : (*maps[i])(x));
-    } else if (bias.defined()) {
-      outs[i].add_(bias);
+      outs.push_back((*maps[i])(x));
+    } else if (maps[i]->bias().defined()) {
+      outs[i].add_(matching(maps[i]->bias(), x));
     }
   }
   return outs;

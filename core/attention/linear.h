@@ -46,6 +46,11 @@ class Linear {
 
   /// x [..., columns] -> [..., rows].
   at::Tensor operator()(const at::Tensor& x) const;
+  /// Whether its product with x is that of codes, which rounds x (core/ops/panel_product.h), and not one with the dense
+  /// matrix or with factors.
+  bool multiplies_codes(const at::Tensor& x) const;
+  /// Whether its product with x decodes a few rows of the matrix at a time: to the bit what the whole one gives.
+  bool decodes_by_rows(const at::Tensor& x) const;
 
   /// The matrix, for conversions: a dense one as it is held, not a copy; others made for the asker. Undefined where
   /// there is none.
@@ -77,7 +82,9 @@ class Linear {
   Linear clone() const;
 
  private:
+  friend std::vector<at::Tensor> project_together(const std::vector<const Linear*>& maps, const at::Tensor& x);
   const at::Tensor& first() const { return storage_ ? parts_.front() : weight_; }
+  PanelMatrix panels() const { return *storage_->panels(parts_, shape_); }
 
   at::Tensor weight_, bias_;
   std::shared_ptr<const WeightStorage> storage_;

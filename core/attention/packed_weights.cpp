@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/registry.h"
+#include "core/ops/unpack_matrix.h"
 #include "core/quantize/limits.h"
 #include "core/quantize/min_max.h"
 
@@ -85,7 +86,40 @@ class PackedWeights final : public WeightStorage {
     return decoded(chosen, {numbers.numel(), shape.columns});
   }
 
+  std::optional<RowSource> row_source(const std::vector<at::Tensor>& parts, const MatrixShape& shape) const override {
+    const bool whole = options_.grouping == Grouping::kRows ? shape.rows % options_.group_size == 0
+                                                            : shape.columns % options_.group_size == 0;
+    const int bits = options_.bits;
+    if (!whole || options_.grouping == Grouping::kStrided || options_.rounding != HalfRounding::kNone ||
+        (bits != 2 && bits != 3 && bits != 4 && bits != 8) || shape.columns == 0)
+      return {};
+    for (const at::Tensor& part : parts) {
+      if (!part.is_contiguous()) return {};
+    }
+    return RowSource{shape.rows, [span = span_of(parts), parts, columns = shape.columns](
+                                     std::int64_t first, std::int64_t count, float* to) {
+                       unpack_matrix_rows(span, first, count, columns, to);
+                     }};
+  }
+
  private:
+  /// The matrix as one head's tokens.
+  PackedSpan span_of(const std::vector<at::Tensor>& parts) const {
+    PackedSpan span;
+    span.bits = options_.bits;
+    span.codes = parts.at(kPackedCodes).const_data_ptr<std::uint8_t>();
+    span.row_bytes = parts.at(kPackedCodes).size(1);
+    span.scale = parts.at(kPackedScales).const_data_ptr();
+    span.zero = parts.at(kPackedZeros).const_data_ptr();
+    span.half = scale_type() == at::kHalf;
+    span.group = options_.group_size;
+    span.across_tokens = options_.grouping == Grouping::kRows;
+    span.formula = options_.form == CodeForm::kLessZeroScaled    ? PackedSpan::kLessZeroScaled
+                   : options_.form == CodeForm::kPlusZeroDivided ? PackedSpan::kPlusZeroDivided
+                                                                 : PackedSpan::kScaledPlusZero;
+    return span;
+  }
+
   GroupLayout layout() const { return {options_.grouping, options_.group_size}; }
   at::ScalarType scale_type() const { return options_.scales == CodecDtype::kFloat16 ? at::kHalf : at::kFloat; }
 

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/base/json.h"
+#include "core/ops/panel_product.h"
+#include "core/ops/thin_linear.h"
 
 namespace mla {
 
@@ -60,8 +62,24 @@ class WeightStorage {
   /// one by one. Otherwise the product is that with the dense matrix, whose elements are the parameters.
   virtual bool is_factored() const { return false; }
 
+  /// Whether it holds a published model's own weights, of which a conversion takes the matrix and leaves a dense one.
+  virtual bool is_converted_from() const { return false; }
+
   /// x W^T in x's dtype: [..., columns] -> [..., rows]. Asked for where is_factored().
   virtual at::Tensor multiply(const std::vector<at::Tensor>& parts, const at::Tensor& x) const;
+
+  /// Its rows in float32, some at a time, for products with few rows; absent where the whole matrix is made at once.
+  virtual std::optional<RowSource> row_source(const std::vector<at::Tensor>& /*parts*/,
+                                              const MatrixShape& /*shape*/) const {
+    return {};
+  }
+
+  /// The matrix as products read it where it lies, of a form that they know: its product is then that of
+  /// core/ops/panel_product.h.
+  virtual std::optional<PanelMatrix> panels(const std::vector<at::Tensor>& /*parts*/,
+                                            const MatrixShape& /*shape*/) const {
+    return {};
+  }
 };
 
 /// Elements that count as parameters of a matrix held so, and bytes of its parts; parts of any floating type count as

@@ -32,9 +32,13 @@ Requirement named_requirement(const std::string& name) {
   return *requirement;
 }
 
-/// `spec` with another latent layout in one layer.
+/// `spec` with another latent layout in one layer, whose maps are dense but for the output projection, which stays.
 void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {
-  auto& attention = spec.layers.at(static_cast<std::size_t>(layer)).attention;
+  LayerSpec& own = spec.layers.at(static_cast<std::size_t>(layer));
+  auto& attention = own.attention;
+  std::erase_if(own.storage, [](const auto& entry) {
+    return entry.first.starts_with("self_attn.") && entry.first != "self_attn.o_proj";
+  });
   attention = std::make_shared<LatentSpec>(LatentSpec::Options{std::move(layout), *attention->heads()});
 }
 
@@ -98,7 +102,7 @@ ModelSpec RopeStep::plan(const ModelSpec& spec) const {
 }
 
 LatentLayout RopeStep::layout(const ModelSpec& spec, std::int64_t layer) const {
-  expect_dense(spec, layer, "self_attn.", path_);
+  expect_convertible(spec, layer, "self_attn.", path_);
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const HeadGeometry geometry = head_geometry(spec, heads);
   const RotationShape shape = rotation_->shape(layer, geometry);
@@ -148,7 +152,7 @@ void LowRankStep::check(const ModelSpec& partial) const {
   std::optional<FactorGeometry> last;
   for (std::int64_t layer = 0; layer < partial.layer_count(); ++layer) {
     if (!has_partial_rope(partial.attention(layer))) continue;
-    expect_dense(partial, layer, "self_attn.", path_);
+    expect_convertible(partial, layer, "self_attn.", path_);
     if (partial.attention(layer).heads()->qk_norm && factorizer_->compresses_keys()) {
       throw ConfigError(
           cat(path_, ".name = ", name_, ": ", partial.family,

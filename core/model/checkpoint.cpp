@@ -30,15 +30,22 @@ struct GgufModel {
   Json config;
   ModelSpec spec;
 };
-GgufModel open_gguf(const fs::path& path) {
+GgufModel open_gguf(const fs::path& path, HeldWeights weights) {
   auto file = std::make_shared<const gguf::File>(path);
   Json config = gguf_config(*file);
   ModelSpec spec = read_model_config(config, path.string());
+  if (weights == HeldWeights::kPacked) spec = with_gguf_storage(*file, std::move(spec));
   return {std::move(file), std::move(config), std::move(spec)};
 }
 
+void expect_as_held(const fs::path& path, HeldWeights weights) {
+  if (weights == HeldWeights::kDense) return;
+  throw ConfigError(cat("weights = packed: ", path.string(),
+                        " is no GGUF file, whose blocks that keeps; the pass quantize_weights packs others"));
+}
+
 Checkpoint load_gguf(const fs::path& path, const LoadOptions& options) {
-  const GgufModel model = open_gguf(path);
+  const GgufModel model = open_gguf(path, options.weights);
   WeightMap weights = read_gguf_weights(model.file, model.spec, options.values);
   return {build_decoder(model.spec, std::move(weights), path.string(), options), model.config, path};
 }
@@ -113,6 +120,7 @@ void copy_companions(const fs::path& source, const fs::path& folder) {
 
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   if (gguf::is_gguf(path)) return load_gguf(path, options);
+  expect_as_held(path, options.weights);
   if (is_llama2c(path)) {
     const ModelSpec spec = read_llama2c_spec(path);
     return {build_decoder(spec, read_llama2c_weights(path), path.string(), options), make_config(spec), path};
@@ -135,8 +143,9 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   return checkpoint;
 }
 
-ModelSpec load_spec(const fs::path& path) {
-  if (gguf::is_gguf(path)) return open_gguf(path).spec;
+ModelSpec load_spec(const fs::path& path, HeldWeights weights) {
+  if (gguf::is_gguf(path)) return open_gguf(path, weights).spec;
+  expect_as_held(path, weights);
   if (is_llama2c(path)) return read_llama2c_spec(path);
   expect_model_folder(path);
   return spec_of(path, read_config(path), {});

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/json.h"
 #include "core/model/decoder.h"
@@ -9,9 +12,20 @@
 
 namespace mla {
 
+/// How the matrices of a GGUF file are held.
+enum class HeldWeights {
+  kDense,   ///< as numbers
+  kPacked,  ///< blocks that products know (core/ops/block_panels.h) as they are, others as numbers
+};
+inline std::vector<std::pair<std::string, HeldWeights>> enum_names(HeldWeights) {
+  return {{"dense", HeldWeights::kDense}, {"packed", HeldWeights::kPacked}};
+}
+
 /// How weights are held after loading.
 struct LoadOptions {
   Placement placement;
+  /// Other files hold what they hold: kPacked is refused for them.
+  HeldWeights weights = HeldWeights::kDense;
   bool check_finite = true;  ///< refuse NaN and infinite weights
   /// False: only shapes are looked at. Blocks of a GGUF file are then not dequantized; views cost nothing anyway.
   bool values = true;
@@ -28,11 +42,11 @@ struct Checkpoint {
 /// `.bin` file.
 /// Converted layers are rebuilt from config.json, without any decomposition.
 /// Throws DataError for anything missing, left over, of another shape, or not finite, and for a folder with a LoRA
-/// adapter.
+/// adapter; ConfigError where packed weights are asked for and there are none.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
 /// Only the description: reads config.json and generation_config.json, or a file's header, not the weights.
-ModelSpec load_spec(const std::filesystem::path& path);
+ModelSpec load_spec(const std::filesystem::path& path, HeldWeights weights = HeldWeights::kDense);
 
 /// Writes a folder that load_checkpoint reads; an unconverted model also loads in Hugging Face transformers. Tensors
 /// keep the dtype they are held in, packed weights their codes: NAME.codes, NAME.scales, NAME.zeros. config.json is

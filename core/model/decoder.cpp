@@ -23,6 +23,11 @@ at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const Fo
     context.show(Tap::kFeedForwardInner, inner);
     return layer.down(inner);
   }
+  const auto reads_storage = [&](const Linear& map) { return map.multiplies_codes(x) || map.decodes_by_rows(x); };
+  if (reads_storage(layer.gate) || reads_storage(layer.up) || reads_storage(layer.down)) {
+    const std::vector<at::Tensor> inner = project_together({&layer.gate, &layer.up}, x);
+    return layer.down(gated_product(inner[0], inner[1]));
+  }
   return mla::feed_forward(x, layer.gate.matrix_for(x), layer.up.matrix_for(x), layer.down.matrix_for(x));
 }
 

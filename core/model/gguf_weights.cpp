@@ -7,6 +7,7 @@
 #include <array>
 #include <optional>
 
+#include "core/attention/block_weights.h"
 #include "core/base/error.h"
 #include "core/base/suggest.h"
 #include "core/model/gguf_config.h"
@@ -87,6 +88,22 @@ bool is_rotated(const std::string& ours) {
   return ours.find(".q_proj.") != std::string::npos || ours.find(".k_proj.") != std::string::npos;
 }
 
+/// Rows of blocks, as they lie in the file.
+at::Tensor block_rows(const std::shared_ptr<const gguf::File>& file, const gguf::Tensor& tensor) {
+  const std::int64_t rows = tensor.shape.front();
+  return at::from_blob(
+      const_cast<std::byte*>(tensor.data), {rows, static_cast<std::int64_t>(tensor.bytes) / rows}, [file](void*) {},
+      at::TensorOptions(at::kByte));
+}
+
+/// The matrix as its storage holds it.
+at::Tensor read_panels(const std::shared_ptr<const gguf::File>& file, const gguf::Tensor& tensor,
+                       const ModelParameter& parameter, bool values, std::int64_t head_dim) {
+  if (!values) return at::zeros({}, at::kByte).expand(parameter.storage->parts(parameter.matrix()).front().shape);
+  const at::Tensor blocks = block_rows(file, tensor);
+  return to_panels(*find_block_format(tensor.type->name), head_dim > 0 ? to_half_split(blocks, head_dim) : blocks);
+}
+
 at::Tensor read_tensor(const std::shared_ptr<const gguf::File>& file, const gguf::Tensor& tensor, bool values) {
   if (!values) return shape_only(tensor);
   const auto plain = plain_type(*tensor.type);
@@ -107,6 +124,25 @@ void refuse_leftovers(const gguf::File& file, const std::map<std::string, const 
 
 }  // namespace
 
+ModelSpec with_gguf_storage(const gguf::File& file, ModelSpec spec) {
+  std::map<std::string, const BlockFormat*> formats;
+  for (const gguf::Tensor& tensor : file.tensors()) {
+    if (const BlockFormat* format = find_block_format(tensor.type->name)) formats.emplace(tensor.name, format);
+  }
+  bool any = false;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    const auto found = parameter.is_matrix() ? formats.find(gguf_name(parameter.name)) : formats.end();
+    if (found == formats.end()) continue;
+    set_storage(spec, parameter.map_name(), block_storage(*found->second));
+    any = true;
+  }
+  if (!any) {
+    throw ConfigError(cat("weights = packed: ", file.path().string(), " holds ", gguf_types(file),
+                          ", and only blocks of ", block_format_names(), " are kept packed"));
+  }
+  return spec;
+}
+
 WeightMap read_gguf_weights(const std::shared_ptr<const gguf::File>& file, const ModelSpec& spec, bool values) {
   std::map<std::string, const gguf::Tensor*> tensors;
   for (const gguf::Tensor& tensor : file->tensors()) tensors.emplace(tensor.name, &tensor);
@@ -123,8 +159,14 @@ WeightMap read_gguf_weights(const std::shared_ptr<const gguf::File>& file, const
     }
     if (!tensor.type->floating_point)
       throw DataError(cat(where, ": expected floating point, found ", tensor.type->name));
+    const bool mixed = interleaved && is_rotated(parameter.name);
+    if (parameter.storage) {
+      weights.emplace(parameter.map_name() + ".blocks",
+                      read_panels(file, tensor, parameter, values, mixed ? spec.rope_dim : 0));
+      continue;
+    }
     at::Tensor weight = read_tensor(file, tensor, values);
-    if (values && interleaved && is_rotated(parameter.name)) weight = to_half_split(weight, spec.rope_dim);
+    if (values && mixed) weight = to_half_split(weight, spec.rope_dim);
     weights.emplace(parameter.name, std::move(weight));
   }
   refuse_leftovers(*file, tensors);

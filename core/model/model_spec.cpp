@@ -169,12 +169,27 @@ void check_storage(const ModelSpec& spec, const std::string& where) {
     throw ConfigError(cat(where, ": ", brief_text(unknown.begin()->first), " is no linear map of the model"));
 }
 
-void expect_dense(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path) {
+namespace {
+
+void expect_no_other_storage(const ModelSpec& spec, std::int64_t layer, const std::string& prefix,
+                             const std::string& path, bool convertible) {
   for (const auto& [name, storage] : spec.layers.at(static_cast<std::size_t>(layer)).storage) {
-    if (!name.starts_with(prefix)) continue;
-    throw ConfigError(cat(path, ": ", name, " of layer ", layer, " is held as ", storage.form->description(),
-                          ", and this pass computes with dense matrices: let it come before quantize_weights"));
+    if (!name.starts_with(prefix) || (convertible && storage.form->is_converted_from())) continue;
+    throw ConfigError(cat(
+        path, ": ", name, " of layer ", layer, " is held as ", storage.form->description(),
+        ", and this pass computes with dense matrices: ",
+        storage.form->is_converted_from() ? "hold the source's weights dense" : "let it come before quantize_weights"));
   }
+}
+
+}  // namespace
+
+void expect_dense(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path) {
+  expect_no_other_storage(spec, layer, prefix, path, false);
+}
+
+void expect_convertible(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path) {
+  expect_no_other_storage(spec, layer, prefix, path, true);
 }
 
 std::int64_t cached_elements(const AttentionSpec& attention) { return elements_per_token(attention.streams()); }

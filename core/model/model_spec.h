@@ -101,8 +101,9 @@ void set_storage(ModelSpec& spec, const std::string& name, std::shared_ptr<const
 /// Throws ConfigError for storage of maps that the model does not have, or whose matrices do not fit it.
 void check_storage(const ModelSpec& spec, const std::string& where);
 /// Throws ConfigError, naming `path`, where a linear map of the layer whose name begins with `prefix` is not dense: for
-/// passes that compute with matrices.
+/// passes that compute with matrices. The second one lets storage be that conversions may start from.
 void expect_dense(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path);
+void expect_convertible(const ModelSpec& spec, std::int64_t layer, const std::string& prefix, const std::string& path);
 
 /// Elements that a layer, or all of them, cache per token.
 std::int64_t cached_elements(const AttentionSpec& attention);

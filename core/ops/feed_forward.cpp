@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/ops/matrix_product.h"
@@ -106,6 +107,11 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
 };
 
 }  // namespace
+
+at::Tensor gated_product(const at::Tensor& gate, const at::Tensor& up) {
+  const bool wanted = at::GradMode::is_enabled() && (gate.requires_grad() || up.requires_grad());
+  return wanted ? at::silu(gate) * up : gated(gate, up);
+}
 
 at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& down) {
   if (thin_linear_serves(x, gate) && thin_linear_serves(x, up) && thin_linear_serves(x, down)) {

@@ -115,9 +115,14 @@ at::Tensor by_kv_head(const at::Tensor& given, std::int64_t out, std::int64_t kv
 
 }  // namespace
 
+bool thin_rows_serve(const at::Tensor& x) {
+  return has_kernels(x) && x.numel() > 0 && x.numel() <= kThinRows * x.size(-1) &&
+         !(at::GradMode::is_enabled() && x.requires_grad());
+}
+
 bool thin_linear_serves(const at::Tensor& x, const at::Tensor& weight) {
-  return has_kernels(x, weight) && weight.is_contiguous() && x.numel() > 0 && x.numel() <= kThinRows * x.size(-1) &&
-         !(at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad()));
+  return thin_rows_serve(x) && has_kernels(x, weight) && weight.is_contiguous() &&
+         !(at::GradMode::is_enabled() && weight.requires_grad());
 }
 
 std::vector<at::Tensor> thin_linears(const at::Tensor& given, const std::vector<at::Tensor>& weights) {
@@ -151,6 +156,27 @@ std::vector<at::Tensor> thin_linears(const at::Tensor& given, const std::vector<
 at::Tensor thin_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   at::Tensor out = std::move(thin_linears(x, {weight}).front());
   return bias.defined() ? out.add_(bias) : out;
+}
+
+at::Tensor thin_linear(const at::Tensor& given, const RowSource& weight) {
+  const at::Tensor x = given.contiguous();
+  const std::int64_t width = x.size(-1), count = x.numel() / width;
+  // Blocks of four rows, as the kernel takes them, that stay in a near cache between reading and use.
+  const std::int64_t part = 4 * std::max<std::int64_t>(1, 4096 / width);
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = weight.rows;
+  const at::Tensor out = at::empty(shape, x.options());
+  const float* in = x.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  in_turns((weight.rows + part - 1) / part, [&](Turns& turns) {
+    std::vector<float> room(static_cast<std::size_t>(part * width));
+    for (std::int64_t turn = 0; turns.take(turn);) {
+      const std::int64_t first = turn * part, some = std::min(part, weight.rows - first);
+      weight.read(first, some, room.data());
+      kernel<float>(in, count, room.data(), some, width, to + first, weight.rows);
+    }
+  });
+  return out;
 }
 
 at::Tensor head_products(const at::Tensor& given, const at::Tensor& weight, std::int64_t kv_heads) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/json.h"
+#include "core/model/checkpoint.h"
 #include "experiments/bench/bench.h"
 
 namespace mla {
@@ -44,6 +45,7 @@ struct BenchConfig {
   std::string name, description, model, calibration;
   Json geometry = Json::object();
   std::string dtype = "float32", device = "cpu", products = "float32";
+  HeldWeights weights = HeldWeights::kDense;
   std::vector<BenchModel> models = {{"source", Json::array()}};
   std::vector<BenchSweep> sweeps = {{}};
   std::int64_t warm_up = 1, repeats = 3, prefill_chunk = 0;
@@ -61,6 +63,7 @@ struct BenchConfig {
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
     visit("device", self.device, "where the model stands and is computed: cpu");
+    visit("weights", self.weights, "how a GGUF file's matrices are held: dense | packed");
     visit("products", self.products, "what large float32 products multiply: float32 | bfloat16 | auto");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");
     visit("sweeps", self.sweeps, "lists of batch, context, new_tokens, path and cache; each combination is a cell");

@@ -68,15 +68,18 @@ std::filesystem::path Session::shared_file(const std::string& name, const std::s
   const ExperimentConfig &cell = cells_.front().options, usual;
   if (cell.device != usual.device) identity.push_back(cell.device);
   if (cell.products != usual.products) identity.push_back({"products", cell.products});
+  if (inputs.model.weights != usual.model.weights) identity.push_back(write_fields(inputs.model).at("weights"));
   const std::string hash = hash_json(identity);
   return CellFolder(cells_.front().options.results, hash).path() / name;
 }
 
 const Checkpoint& Session::source(const ModelConfig& model) {
-  auto found = sources_.find(model.path);
+  const std::pair<std::string, HeldWeights> key{model.path, model.weights};
+  auto found = sources_.find(key);
   if (found == sources_.end()) {
     const Placement placement = cells_.empty() ? Placement{} : cells_.front().options.placement();
-    found = sources_.emplace(model.path, load_checkpoint(model.path, {.placement = placement})).first;
+    found =
+        sources_.emplace(key, load_checkpoint(model.path, {.placement = placement, .weights = model.weights})).first;
   }
   return found->second;
 }

@@ -63,7 +63,7 @@ class Session {
 
   const std::vector<CellPlan>& cells_;
   std::filesystem::file_time_type not_before_;
-  std::map<std::string, Checkpoint> sources_;
+  std::map<std::pair<std::string, HeldWeights>, Checkpoint> sources_;
   std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers_;
   std::map<std::string, TokenRows> rows_;
   std::map<std::string, std::shared_ptr<const TokenStream>> tokens_;

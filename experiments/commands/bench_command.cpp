@@ -61,6 +61,7 @@ class Bench final : public Command {
         "repeatable");
     options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
     declare_device(options, device_, "cpu, or the config's");
+    declare_weights(options, weights_, "dense, or the config's");
     declare_products(options, products_, "float32, or the config's");
     options.add("repeats", repeats_, "N", "runs of each cell that count");
     options.add("warm-up", warm_up_, "N", "runs of each cell that do not");
@@ -135,6 +136,7 @@ class Bench final : public Command {
       config.device = *device_;
     }
     config.products = settled_products(products_.value_or(config.products), products_ ? "--products" : "products");
+    if (weights_) config.weights = parse_held_weights(*weights_, "--weights");
     if (repeats_) config.repeats = *repeats_;
     if (warm_up_) config.warm_up = *warm_up_;
     config.validate();
@@ -142,7 +144,7 @@ class Bench final : public Command {
   }
 
   static ModelSpec spec_of(const BenchConfig& config) {
-    if (!config.model.empty()) return load_spec(config.model);
+    if (!config.model.empty()) return load_spec(config.model, config.weights);
     try {
       return read_published_config(config.geometry, "geometry");
     } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
@@ -183,7 +185,8 @@ class Bench final : public Command {
   }
 
   static Decoder load(const BenchConfig& config) {
-    if (!config.model.empty()) return load_checkpoint(config.model, {.placement = config.placement()}).decoder;
+    if (!config.model.empty())
+      return load_checkpoint(config.model, {.placement = config.placement(), .weights = config.weights}).decoder;
     Decoder decoder = initialize_decoder(spec_of(config), config.seed);
     decoder.move_to(config.placement());
     return decoder;
@@ -291,7 +294,7 @@ class Bench final : public Command {
   Json data_hashes_ = Json::object();
   std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
-  std::optional<std::string> batch_, context_, new_tokens_, device_, products_;
+  std::optional<std::string> batch_, context_, new_tokens_, device_, weights_, products_;
   std::optional<std::int64_t> repeats_, warm_up_;
 };
 

@@ -95,7 +95,7 @@ class ConformanceCommand final : public Command {
 
   ExitCode run_traces(Console& console) {
     if (!model_) throw ConfigError("--model is missing: the model of the trace");
-    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_, model_options_.placement());
+    const std::vector<TraceResult> results = replay_traces(*trace_, *model_, only_, model_options_.loading());
     Table table({"run", "mean NLL", "expected", "largest difference", "encoded anew", "passed"});
     Json reports = Json::object();
     bool passed = true;

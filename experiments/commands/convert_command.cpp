@@ -93,6 +93,7 @@ class Convert final : public Command {
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
                 "float32, new weights in the dtype of those they replace");
     declare_device(options, device_, "cpu, or the config's");
+    declare_weights(options, weights_, "dense, or the config's");
     declare_products(options, products_, "float32, or the config's");
   }
 
@@ -111,7 +112,8 @@ class Convert final : public Command {
     parse_device(config.device, device_ || !config_ ? "--device" : cat(config_->string(), ": device"));
     config.products = settled_products(products_.value_or(config.products),
                                        products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
-    const ModelSpec spec = load_spec(config.model.path);
+    if (weights_) config.model.weights = parse_held_weights(*weights_, "--weights");
+    const ModelSpec spec = load_spec(config.model.path, config.model.weights);
     std::vector<Job> jobs = make_jobs(config, spec);
 
     LoadOptions mapped = as_held(config);
@@ -143,7 +145,7 @@ class Convert final : public Command {
   static LoadOptions as_held(const ExperimentConfig& config) {
     const Placement placement{parse_device(config.device, "device"), std::nullopt,
                               parse_dtype(config.arithmetic, "--dtype"), parse_products(config.products, "products")};
-    return {.placement = placement};
+    return {.placement = placement, .weights = config.model.weights};
   }
 
   ExperimentConfig read_config() const {
@@ -320,7 +322,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> method_, dtype_, device_, products_;
+  std::optional<std::string> method_, dtype_, device_, weights_, products_;
   std::vector<std::string> set_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;

@@ -50,7 +50,7 @@ class Distance final : public Command {
 
   ExitCode run(Console& console) override {
     check();
-    const Placement placement = model_options_.placement();
+    const LoadOptions loading = model_options_.loading();
     const std::filesystem::path first = source_ ? *source_ : *model_;
     const ModelSpec spec = load_spec(first);
     std::optional<StoredDistributions> stored;
@@ -63,8 +63,8 @@ class Distance final : public Command {
     }
     install_interrupt_handler();
     std::optional<Checkpoint> source, model;
-    if (source_) source = load_checkpoint(*source_, {.placement = placement});
-    if (model_) model = load_checkpoint(*model_, {.placement = placement});
+    if (source_) source = load_checkpoint(*source_, loading);
+    if (model_) model = load_checkpoint(*model_, loading);
     Json report = {{"model", model_ ? Json(model_->string()) : Json()},
                    {"source", source_ ? Json(source_->string()) : Json()},
                    {"dtype", model_options_.dtype},

@@ -71,13 +71,13 @@ class Evaluate final : public Command {
   ExitCode run(Console& console) override {
     if (tasks_) return evaluate_tasks(tasks_request(), console);
     if (text_.file.empty()) throw ConfigError("give --perplexity FILE or --tasks CONFIG");
-    const Placement placement = model_options_.placement();
-    const ModelSpec spec = load_spec(model_);
+    const LoadOptions loading = model_options_.loading();
+    const ModelSpec spec = load_spec(model_, loading.weights);
     const PerplexityOptions options = perplexity_options(spec);
     const auto starts = buckets(options.context);
     const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, spec);
     const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, spec, console.workers());
-    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
+    const Checkpoint checkpoint = load_checkpoint(model_, loading);
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());

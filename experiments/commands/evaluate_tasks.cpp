@@ -74,6 +74,7 @@ std::vector<EvaluationConfig> read_tasks(const TasksRequest& request) {
 std::string model_key(const TasksRequest& request) {
   Json key = Json::array({request.placement.dtype, kNumericsVersion});
   if (request.placement.device != PlacementOptions{}.device) key.push_back(request.placement.device);
+  if (request.placement.weights != PlacementOptions{}.weights) key.push_back({"weights", request.placement.weights});
   const std::string products = request.placement.used_products();
   if (products != PlacementOptions{}.products) key.push_back({"products", products});
   auto files = files_of_model(request.model, "model");
@@ -224,10 +225,10 @@ void print(const std::vector<ScoreRecord>& scores, std::ostream& out) {
 }  // namespace
 
 ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
-  const Placement placement = request.placement.placement();
+  const LoadOptions loading = request.placement.loading();
   install_interrupt_handler();
   Tasks tasks(request, console);
-  const Checkpoint checkpoint = load_checkpoint(request.model, {.placement = placement});
+  const Checkpoint checkpoint = load_checkpoint(request.model, loading);
   tasks.estimate(checkpoint.decoder);
   const auto start = std::chrono::steady_clock::now();
   const std::vector<ScoreRecord> scores = tasks.run(checkpoint.decoder);

@@ -102,7 +102,7 @@ class Generate final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    const Placement placement = model_options_.placement();
+    const LoadOptions loading = model_options_.loading();
     const DecodePath path = parse_decode_path(path_, "--path");
     options_.validate("generate");
     if (std::any_of(stops_.begin(), stops_.end(), [](const std::string& stop) { return stop.empty(); })) {
@@ -135,7 +135,7 @@ class Generate final : public Command {
     if (needs_calibration(cache)) {
       calibration = read_evaluation_rows(calibration_, model_, tokenizer_, spec, console.workers());
     }
-    Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
+    Checkpoint checkpoint = load_checkpoint(model_, loading);
     CacheSamples samples;
     if (needs_calibration(cache)) samples = sample_cache(checkpoint.decoder, calibration.rows, {});
     const CacheFormat format = cache_format(cache, "--cache", std::move(samples));

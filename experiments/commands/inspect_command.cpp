@@ -21,8 +21,10 @@ class Inspect final : public Command {
     const Placement placement = model_options_.placement();
     const at::ScalarType dtype = placement.compute;
     // Weights stay views of the file, of which only headers are touched; the cache's buffers alone are made.
-    const Checkpoint checkpoint =
-        load_checkpoint(model_, {.placement = {.storage = std::nullopt}, .check_finite = false, .values = false});
+    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = {.storage = std::nullopt},
+                                                           .weights = model_options_.held_weights(),
+                                                           .check_finite = false,
+                                                           .values = false});
     const ModelSummary summary = summarize_model(checkpoint);
     print(summary, dtype, console.text());
     const LayerBytes bytes = count(checkpoint.decoder, at::TensorOptions(dtype).device(placement.device));

@@ -32,11 +32,11 @@ class Recall final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    const Placement placement = model_options_.placement();
+    const LoadOptions loading = model_options_.loading();
     const RecallOptions recall_options = read_options();
     const auto tokenizer = load_model_tokenizer(model_, tokenizer_, load_spec(model_));
     const RecallTask task = make_recall_task(recall_options, *tokenizer, console.workers());
-    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
+    const Checkpoint checkpoint = load_checkpoint(model_, loading);
     const RecallResult result = ask(checkpoint.decoder, task);
     Json metrics = Json::object();
     for (const ScoreRecord& score : recall_scores("source", "recall", task, result))

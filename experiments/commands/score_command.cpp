@@ -20,9 +20,9 @@ class Score final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    const Placement placement = model_options_.placement();
+    const LoadOptions loading = model_options_.loading();
     const ScoreRequest request = read_score_request(ids_.string(), load_spec(model_).vocabulary);
-    const Checkpoint checkpoint = load_checkpoint(model_, {.placement = placement});
+    const Checkpoint checkpoint = load_checkpoint(model_, loading);
     const ScoreResult result = score(checkpoint.decoder, request);
     const Json json = {{"nll", result.nll}, {"last_logits", result.last_logits}, {"greedy", result.greedy}};
     if (output_ == "-") {

@@ -11,6 +11,7 @@
 #include "core/base/identity.h"
 #include "core/base/json.h"
 #include "core/device/placement.h"
+#include "core/model/checkpoint.h"
 #include "core/train/trainer.h"
 #include "experiments/cache/cached_decoding.h"
 #include "experiments/data/token_data.h"
@@ -22,6 +23,7 @@ namespace mla {
 struct ModelConfig {
   std::string path;
   std::string tokenizer;
+  HeldWeights weights = HeldWeights::kDense;
 
   static constexpr std::array kLeftOut = {LeftOut{"path", "the hash of each file's content stands for it"},
                                           LeftOut{"tokenizer", "the hash of each file's content stands for it"}};
@@ -29,6 +31,8 @@ struct ModelConfig {
   static void fields(Self& self, Visitor& visit) {
     visit("path", self.path, "a Hugging Face folder, a GGUF or a llama2.c .bin file");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; empty: the one beside the model");
+    visit("weights", self.weights,
+          "how a GGUF file's matrices are held: dense | packed (blocks as they are; products round x to 8 bits)");
   }
 };
 

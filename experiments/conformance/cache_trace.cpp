@@ -200,7 +200,7 @@ TraceCache parse_trace_cache(const std::string& text, std::int64_t prompt, std::
 }
 
 std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const std::filesystem::path& model,
-                                       const std::string& only, const Placement& placement) {
+                                       const std::string& only, const LoadOptions& loading) {
   const Json trace = read_json(file);
   if (!trace.is_object()) throw DataError(cat(file.string(), ": expected an object, found ", expected::found(trace)));
   const Json& runs = expected::object(trace, "runs", file.string());
@@ -208,7 +208,7 @@ std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const 
     if (!run.is_object())
       throw DataError(cat(file.string(), ".runs.", name, ": expected an object, found ", expected::found(run)));
   }
-  const Checkpoint checkpoint = load_checkpoint(model, {.placement = placement});
+  const Checkpoint checkpoint = load_checkpoint(model, loading);
   const auto ids = expected::ids(trace, "ids", checkpoint.decoder.spec().vocabulary - 1, file.string());
   // The first id is given, the rest is predicted: a prompt leaves something to decode.
   if (ids.size() < 3) throw DataError(cat(file.string(), ".ids: expected three ids at least, found ", ids.size()));

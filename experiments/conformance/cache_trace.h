@@ -45,6 +45,6 @@ TraceCache parse_trace_cache(const std::string& description, std::int64_t prompt
 /// that "failed" passes when it is refused. `only` not empty: the run of that name. Throws DataError naming file, key
 /// and what stands there for a trace of another form.
 std::vector<TraceResult> replay_traces(const std::filesystem::path& file, const std::filesystem::path& model,
-                                       const std::string& only, const Placement& placement = {});
+                                       const std::string& only, const LoadOptions& loading = {});
 
 }  // namespace mla

@@ -1,15 +1,16 @@
-// --dtype, --device and --products of the commands that load a model.
+// --dtype, --device, --products and --weights of the commands that load a model.
 #pragma once
 
 #include <string>
 
 #include "core/cli/options.h"
 #include "core/device/placement.h"
+#include "core/model/checkpoint.h"
 
 namespace mla {
 
 struct PlacementOptions {
-  std::string dtype = "float32", device = "cpu", products = "float32";
+  std::string dtype = "float32", device = "cpu", products = "float32", weights = "dense";
 
   /// `types`: what is of that number type.
   void declare(OptionList& options, const std::string& types = "number type of the arithmetic");
@@ -18,7 +19,21 @@ struct PlacementOptions {
   Placement placement() const;
   /// `products` as reports state it: what it comes to on this machine. Likewise.
   std::string used_products() const { return settled_products(products, "--products"); }
+  HeldWeights held_weights() const;
+  /// Both.
+  LoadOptions loading() const { return {.placement = placement(), .weights = held_weights()}; }
 };
+
+/// dense or packed. Throws ConfigError naming `option` for anything else.
+HeldWeights parse_held_weights(const std::string& name, const std::string& option);
+/// --weights alone; `target` as of declare_device().
+template <class T>
+void declare_weights(OptionList& options, T& target, const std::string& otherwise = "") {
+  options.add(
+      "weights", target, "HELD",
+      cat("how a GGUF file's matrices are held: dense | packed (blocks as they are; products round x to 8 bits)",
+          otherwise.empty() ? "" : "; default: ", otherwise));
+}
 
 /// --device alone, where a config may say it too or there is one number type; `target` is std::string, or std::optional
 /// of it.

@@ -154,7 +154,7 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   read_fields(plan.expanded, "", plan.options);
   plan.options.name = experiment;
   plan.options.validate();
-  plan.spec = load_spec(plan.options.model.path);
+  plan.spec = load_spec(plan.options.model.path, plan.options.model.weights);
   if (plan.options.train && plan.options.train->partial_rope_steps > 0) {
     plan_split_stages(plan);
   } else {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "core/ops/encode_blocks.h"
+
 namespace mla::test {
 namespace {
 
@@ -47,7 +49,7 @@ std::vector<float> values_of(const at::Tensor& tensor) {
 
 }  // namespace
 
-GgufBytes gguf_of(const Checkpoint& checkpoint) {
+GgufBytes gguf_of(const Checkpoint& checkpoint, const std::string& blocks) {
   const ModelSpec& spec = checkpoint.decoder.spec();
   const HeadFields heads = *spec.attention(0).heads();
   const std::string architecture = spec.family == "mistral" ? "llama" : spec.family, prefix = architecture + ".";
@@ -76,8 +78,15 @@ GgufBytes gguf_of(const Checkpoint& checkpoint) {
   const_cast<Decoder&>(checkpoint.decoder).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
     const bool swapped =
         architecture == "llama" && (name.find("q_proj") != name.npos || name.find("k_proj") != name.npos);
-    file.tensor(name_in_gguf(name), tensor.sizes().vec(),
-                swapped ? interleaved(tensor, heads.head_dim) : values_of(tensor));
+    std::vector<float> values = swapped ? interleaved(tensor, heads.head_dim) : values_of(tensor);
+    if (blocks.empty() || tensor.dim() != 2 || tensor.size(1) % 32 != 0) {
+      file.tensor(name_in_gguf(name), tensor.sizes().vec(), values);
+      return;
+    }
+    const at::Tensor bytes =
+        encode_blocks(*find_block_format(blocks), at::from_blob(values.data(), tensor.sizes(), at::kFloat));
+    file.tensor(name_in_gguf(name), tensor.sizes().vec(), blocks == "Q8_0" ? GgufBytes::kQ8_0 : GgufBytes::kQ4_1,
+                {static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes()});
   });
   return file;
 }

@@ -7,7 +7,8 @@
 namespace mla::test {
 
 /// Keys and float32 tensors of a grouped-query model, as llama.cpp's converter writes them: rows of queries and keys
-/// interleaved where the architecture is llama.
-GgufBytes gguf_of(const Checkpoint& checkpoint);
+/// interleaved where the architecture is llama. `blocks`, Q8_0 or Q4_1: matrices with whole blocks in a row become
+/// such.
+GgufBytes gguf_of(const Checkpoint& checkpoint, const std::string& blocks = "");
 
 }  // namespace mla::test

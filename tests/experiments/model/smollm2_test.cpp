@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/base/file.h"
 #include "core/evaluate/perplexity.h"
 #include "core/model/checkpoint.h"
@@ -66,6 +68,18 @@ TEST(SmolLm2, PerplexityIsThatOfTransformersOnTheDequantizedWeights) {
   MLA_NEEDS_SMOLLM2();
   MLA_NEEDS_SHARED("data/corpora/wikitext2/wiki.test.raw");
   EXPECT_NEAR(mean_nll(load_checkpoint(smollm2()).decoder), kMeanNll, 1e-4);
+}
+
+TEST(SmolLm2, PackedItsPerplexityIsThatOfLlamaCpp) {
+  MLA_NEEDS_SMOLLM2();
+  MLA_NEEDS_SHARED("data/corpora/wikitext2/wiki.test.raw");
+  // llama.cpp as xllamacpp 2026.10.11549 compiles it, which rounds rows to 8 bits as well; and the dense model's.
+  constexpr double kLlamaCpp = 26.2521, kTolerance = 0.005;
+  LoadOptions packed;
+  packed.weights = HeldWeights::kPacked;
+  const double found = std::exp(mean_nll(load_checkpoint(smollm2(), packed).decoder));
+  EXPECT_NEAR(found / kLlamaCpp, 1, kTolerance);
+  EXPECT_NEAR(found / std::exp(kMeanNll), 1, kTolerance);
 }
 
 TEST(SmolLm2, ProductsInBFloat16LeaveThePerplexity) {
