@@ -94,9 +94,11 @@ at::Tensor composed(const at::Tensor& x, const at::Tensor& cosine, const at::Ten
 
 at::Tensor rotate_heads(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
   if (cosine.size(-1) == 0) return x;
-  if (!has_kernels(x, cosine)) return composed(x, cosine, sine);
-  if (!at::GradMode::is_enabled()) return rotated(x, cosine.contiguous(), sine.contiguous(), 1);
-  return RotateHeads::apply(x, cosine.contiguous(), sine.contiguous());
+  // A batch of sequences that differ in length has positions, and tables of them, for more tokens than it keeps.
+  const at::Tensor c = cosine.narrow(-2, 0, x.size(2)), s = sine.narrow(-2, 0, x.size(2));
+  if (!has_kernels(x, c)) return composed(x, c, s);
+  if (!at::GradMode::is_enabled()) return rotated(x, c.contiguous(), s.contiguous(), 1);
+  return RotateHeads::apply(x, c.contiguous(), s.contiguous());
 }
 
 }  // namespace mla

@@ -122,6 +122,13 @@ TEST_P(Ops, RotateHeadsWithATableForEachRunOfHeads) {
               [&](const Tensors& t) { return rotated(t[0], repeated.cos(), repeated.sin()); }, {random({2, 6, 6, 8})});
 }
 
+TEST_P(Ops, RotateHeadsByTheFirstRowsOfLongerTables) {
+  const at::Tensor x = random({2, 6, 4, 8}), angles = random({2, 6, 4}), own = angles.narrow(1, 0, 4).contiguous();
+  EXPECT_TRUE(at::equal(rotate_heads(x, angles.cos(), angles.sin()), rotate_heads(x, own.cos(), own.sin())));
+  EXPECT_TRUE(
+      at::equal(rotate_heads(x, angles[0].cos(), angles[0].sin()), rotate_heads(x, own[0].cos(), own[0].sin())));
+}
+
 /// All scores at once; `first` [batch, length] may be undefined.
 at::Tensor plain_attention(const Tensors& t, double scale, const at::Tensor& first) {
   const std::int64_t group = t[0].size(1) / t[1].size(1), length = t[0].size(2);

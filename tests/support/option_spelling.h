@@ -14,7 +14,7 @@ namespace mla::test {
 /// Words for an option that were in use, or that would come to mind, by the one that the commands have.
 inline std::string spelling_of(const std::string& name) {
   static const std::map<std::string, std::set<std::string>> others = {
-      {"model", {"model-path", "checkpoint", "weights", "source-model"}},
+      {"model", {"model-path", "checkpoint", "source-model"}},
       {"output", {"out", "output-dir", "output-file", "out-dir", "record", "save-to"}},
       {"max-…", {"limit"}},
       {"max-items", {"limit-items", "num-items", "max-samples", "max-examples"}},

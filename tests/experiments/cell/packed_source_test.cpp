@@ -101,8 +101,9 @@ TEST_F(PackedSource, WhatIsNotOfferedIsSaidInOneLine) {
     return result.err;
   };
   const std::string folder = (folder_ / "model").string();
-  EXPECT_THAT(refusal({"generate", "--model", folder, "--weights", "packed", "--prompt", "ab", "--quiet"}),
-              AllOf(HasSubstr("weights = packed"), HasSubstr("is no GGUF file")));
+  EXPECT_THAT(
+      refusal({"generate", "--model", folder, "--weights", "packed", "--prompt", "ab", "--new-tokens", "4", "--quiet"}),
+      AllOf(HasSubstr("weights = packed"), HasSubstr("is no GGUF file")));
   EXPECT_THAT(refusal({"generate", "--model", gguf(), "--weights", "pakced", "--prompt", "ab", "--quiet"}),
               AllOf(HasSubstr("--weights"), HasSubstr("packed")));
   EXPECT_THAT(refusal({"check", experiment(R"(, "weights": "small")", "", "r").string(), "--quiet"}),
