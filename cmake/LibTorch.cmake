@@ -47,10 +47,11 @@ target_include_directories(mla_libtorch SYSTEM INTERFACE
 # Its own OpenMP runtime, where it brings one: a process should not hold two.
 file(GLOB mla_torch_openmp ${mla_torch_root}/lib/libgomp*.so*)
 # After the runtime, so that it is made ready before it: see the file.
-add_library(mla_waiting SHARED ${CMAKE_SOURCE_DIR}/core/waiting/bounded_spin.cpp)
+add_library(mla_startup SHARED ${CMAKE_SOURCE_DIR}/core/startup/bounded_spin.cpp
+  ${CMAKE_SOURCE_DIR}/core/startup/same_bytes.cpp)
 target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.so ${mla_torch_root}/lib/libc10.so
   $<IF:$<BOOL:${mla_torch_openmp}>,${mla_torch_openmp},gomp>
-  -Wl,--push-state,--no-as-needed mla_waiting -Wl,--pop-state)
+  -Wl,--push-state,--no-as-needed mla_startup -Wl,--pop-state)
 # The wheel's libtorch_cpu needs small CUDA libraries by name, which lie beside it and which it finds itself when run.
 file(GLOB mla_torch_runtime LIST_DIRECTORIES true ${mla_torch_root}/../nvidia/*/lib)
 list(TRANSFORM mla_torch_runtime PREPEND -Wl,-rpath-link,)

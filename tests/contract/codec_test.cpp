@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/base/registry.h"
 #include "core/quantize/round_trip.h"
@@ -148,11 +149,16 @@ TEST(Codecs, AreThose) {
 }
 
 TEST(Codecs, GroupsWhoseCodesAreNoWholeBytesAreRefused) {
-  const auto message = test::message_of<ConfigError>([&] {
-    Codecs::instance().make({{"name", "rtn"}, {"bits", 3}, {"group_size", 12}}, "codec");
-  });
-  EXPECT_THAT(message,
-              HasSubstr("codec.group_size = 12: 12 codes of 3 bits are 36 bits, not whole bytes; use a multiple of 8"));
+  const auto refusal = [](std::int64_t group) {
+    return test::message_of<ConfigError>([&] {
+      Codecs::instance().make({{"name", "rtn"}, {"bits", 3}, {"group_size", group}}, "codec");
+    });
+  };
+  EXPECT_THAT(refusal(12),
+              HasSubstr("group_size = 12: 12 codes of 3 bits are 36 bits, not whole bytes; use a multiple of 8"));
+  // The product of the two has no place in 64 bits.
+  EXPECT_THAT(refusal(std::numeric_limits<std::int64_t>::max()),
+              HasSubstr("9223372036854775807 codes of 3 bits are not whole bytes; use a multiple of 8"));
 }
 
 TEST(Codecs, TensorsThatGroupsDoNotTileAreRefused) {

@@ -18,7 +18,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core/base", {}},
     {"core/cli", {"core/base"}},
     {"core/store", {"core/base"}},
-    {"core/waiting", {}},
+    {"core/startup", {}},
     {"core/gguf", {"core/base"}},
     {"core/text", {"core/base", "core/gguf"}},
     {"core/metrics", {"core/base", "core/text"}},
