@@ -156,11 +156,9 @@ MachineRates measure_machine(const at::Device& device) {
   return {static_cast<double>(weight.nbytes()) / reading, 2.0 * kSquare * kSquare * kSquare / multiplying};
 }
 
-BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine,
-                      const CacheSamples& samples) {
+BenchResult measure_decoding(const Decoder& decoder, const BenchCell& cell, const CacheFormat& format) {
   const at::NoGradGuard no_grad;
   check_room(decoder, cell);
-  const CacheFormat format = cache_format(cell.cache, "cache", samples);
   auto generator = at::detail::createCPUGenerator(cell.seed);
   const at::Tensor ids =
       at::randint(decoder.spec().vocabulary, {cell.batch, cell.context}, generator, at::kLong).to(decoder.device());
@@ -191,6 +189,12 @@ BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const Machi
   count_weights(decoder, result);
   result.peak_bytes = peak_bytes();
   result.tokens_per_second = 1000 * static_cast<double>(cell.batch) / result.token_ms.median();
+  return result;
+}
+
+BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine,
+                      const CacheSamples& samples) {
+  BenchResult result = measure_decoding(decoder, cell, cache_format(cell.cache, "cache", samples));
   compare(decoder, cell, machine, result);
   return result;
 }

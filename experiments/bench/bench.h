@@ -57,8 +57,12 @@ struct BenchResult {
 /// Throws ConfigError for a cell that the model does not have room for.
 void check_room(const Decoder& decoder, const BenchCell& cell);
 
-/// Measures one cell, for which there is room; `samples` calibrate its cache's codec, where that needs it. Stops
-/// between two steps when a signal arrives (Interrupted).
+/// Measures one cell through a cache of this format, whatever the cell says of one; without shares of a roofline.
+/// Needs room for it, and stops between two steps when a signal arrives (Interrupted).
+BenchResult measure_decoding(const Decoder& decoder, const BenchCell& cell, const CacheFormat& format);
+
+/// The same through the cell's own cache, compared with what the machine can do; `samples` calibrate the cache's codec,
+/// where that needs it.
 BenchResult run_bench(const Decoder& decoder, const BenchCell& cell, const MachineRates& machine,
                       const CacheSamples& samples = {});
 

@@ -23,6 +23,8 @@ std::string describe(Asks asks) {
       return "generations";
     case Asks::kHiddenStates:
       return "hidden states";
+    case Asks::kSteps:
+      return "decoding steps";
     case Asks::kNothing:
       break;
   }

@@ -72,7 +72,7 @@ struct CachedTaskScores {
 };
 
 /// What a model is asked for.
-enum class Asks { kLogLikelihoods, kGenerations, kHiddenStates, kNothing };
+enum class Asks { kLogLikelihoods, kGenerations, kHiddenStates, kSteps, kNothing };
 
 /// A task: constructed from the options that it alone has, it reads the rest from the evaluation's config.
 class EvaluationTask {
@@ -107,6 +107,8 @@ class EvaluationTask {
 
   /// Whether `mlaforge evaluate --tasks` does it: with a model alone, from items or from others' scores.
   virtual bool is_of_items() const { return false; }
+  /// Whether it measures time, which is another one whenever it is measured.
+  virtual bool is_of_time() const { return false; }
   /// Whether it measures how far a model is from its source on the config's `data`.
   virtual bool is_distance() const { return false; }
   /// The text whose tokens' likelihood it tells; null: none.
@@ -141,7 +143,7 @@ std::optional<Chat> chat_of(const EvaluationConfig& config, TaskSurroundings& su
 std::optional<Chat> chat_of(const EvaluationConfig& config, const std::filesystem::path& place,
                             const Tokenizer& tokenizer);
 
-/// "log-likelihoods", "generations", "hidden states" or "nothing".
+/// "log-likelihoods", "generations", "hidden states", "decoding steps" or "nothing".
 std::string describe(Asks asks);
 
 }  // namespace mla

@@ -52,7 +52,10 @@ const std::map<std::string, TaskExample>& examples() {
        {R"([{"task": "recall", "recall": {"lengths": [200], "items": 2}}])",
         R"({"task": "recall", "recall": {"choices": 1}})", "recall.choices = 1"}},
       {"ruler",
-       {R"([{"task": "ruler", "items": "@/needles/vt_64.jsonl"}])", R"({"task": "ruler"})", "items: name a file"}}};
+       {R"([{"task": "ruler", "items": "@/needles/vt_64.jsonl"}])", R"({"task": "ruler"})", "items: name a file"}},
+      {"speed",
+       {R"([{"task": "speed", "speed": {"context": 16, "new_tokens": 4, "repeats": 2}}])",
+        R"({"task": "speed", "speed": {"new_tokens": 1}})", "speed.new_tokens = 1"}}};
   return all;
 }
 
@@ -138,7 +141,15 @@ TEST_P(EveryTask, GivesScoresWithSamplesAndTheSameOnesAgain) {
     has_samples = has_samples || (!score.per_sample.empty() && score.standard_error.has_value());
   }
   EXPECT_EQ(has_samples, task_->asks() != Asks::kNothing) << "what asks nothing has its samples where they come from";
-  EXPECT_EQ(scores(), first);
+  std::vector<ScoreRecord> again = scores();
+  ASSERT_EQ(again.size(), first.size());
+  for (std::size_t i = 0; i < first.size() && task_->is_of_time(); ++i) {
+    EXPECT_GT(first[i].value, 0);
+    again[i].value = first[i].value;
+    again[i].standard_error = first[i].standard_error;
+    again[i].per_sample = first[i].per_sample;
+  }
+  EXPECT_EQ(again, first);
 }
 
 TEST_P(EveryTask, CountsWhatItComputes) {
