@@ -7,6 +7,7 @@
 
 #include "core/attention/attention.h"
 #include "core/attention/attention_weights.h"
+#include "core/attention/decode_step.h"
 #include "core/attention/limits.h"
 #include "core/attention/pieces.h"
 #include "core/base/error.h"
@@ -157,6 +158,8 @@ class MeanKeyAttention final : public Attention {
     const Projected now = project(hidden, context.rotary, nullptr);
     const bool dual = fields_.layout == SlotUse::kDual, hands_on = context.needs_attention_weights();
     const at::Tensor added = now.cached.unsqueeze(1);
+    if (!hands_on && context.path != DecodePath::kExpanded && decode_serves(hidden, cache))
+      return finish(decode(now, added, context, cache), false, context);
     const at::Tensor query = at::cat({now.slots, now.position, now.latent}, -1);
     at::Tensor cached, slots;
     if (dual) {
@@ -236,6 +239,33 @@ class MeanKeyAttention final : public Attention {
     if (!fields_.position) return at::cat({slots, read_part(cached)}, -1);
     const at::Tensor position = at::cat({rotary.cosine, rotary.sine}, -1);
     return at::cat({slots, position.expand({cached.size(0), 1, -1, -1}), read_part(cached)}, -1);
+  }
+
+  /// One new token for each sequence through the kernel: [batch, heads, 1, read_width].
+  at::Tensor decode(const Projected& now, const at::Tensor& added, const ForwardContext& context,
+                    LayerCache& cache) const {
+    const bool dual = fields_.layout == SlotUse::kDual;
+    const std::int64_t slots = fields_.slot_width(), read = fields_.read_width();
+    const RotaryTable& history = context.history;
+    const at::Tensor latent = dual ? added : read_part(added);
+    DecodeStep step(cache, dual ? std::vector<at::Tensor>{added}
+                                : std::vector<at::Tensor>{rotated(slot_part(added), context.rotary), latent});
+    const std::size_t stream = dual ? 0 : 1;
+    std::vector<std::pair<at::Tensor, DecodeMemory>> queries = {{now.latent.squeeze(2), {stream, 1, 0, read}}};
+    if (slots > 0 && dual) {
+      const DecodeRotation turn{history.cosine.const_data_ptr(), history.sine.const_data_ptr(),
+                                history.cosine.stride(0), fields_.slots.data()};
+      queries.push_back({now.slots.squeeze(2), {0, 1, fields_.latent_width, slots, turn}});
+    } else if (slots > 0) {
+      queries.push_back({now.slots.squeeze(2), {0, 1, 0, slots}});
+    }
+    if (fields_.position) {
+      const std::int64_t pairs = fields_.position_width() / 2;
+      const at::Tensor asked = now.position.squeeze(2);
+      queries.push_back({asked.narrow(-1, 0, pairs), {step.add_rows(history.cosine), 1, 0, pairs}});
+      queries.push_back({asked.narrow(-1, pairs, pairs), {step.add_rows(history.sine), 1, 0, pairs}});
+    }
+    return step.attend(queries, {stream, 1, 0, read}, scale_, window());
   }
 
   /// Keys [batch, 1, …] as often as there are heads of values.

@@ -54,6 +54,7 @@ struct Workspace {
   std::vector<std::vector<T>> queries;
   std::vector<std::vector<T>> tiles;  ///< of each stream, [its heads in the group][kTile, width], where it is packed
   std::vector<float> numbers, table;  ///< of unpacking
+  std::vector<T> turned;              ///< keys of a tile after their rotation
 };
 
 /// A unit's unnormalised result: values, panel after panel of kPanel columns, [heads of the group, columns]; largest
@@ -148,6 +149,26 @@ MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stre
   return {tile.data + head * tile.head_stride + column, tile.token_stride};
 }
 
+/// The rows of a tile whose first token is at `position`, rotated.
+template <class T>
+MLA_INLINE Rows<T> turned_rows(const Rows<T>& rows, const DecodeMemory& memory, std::int64_t position,
+                               std::int64_t count, std::vector<T>& room) {
+  const DecodeRotation& by = memory.rotation;
+  const std::int64_t half = memory.width / 2;
+  room.resize(static_cast<std::size_t>(kTile * memory.width));
+  for (std::int64_t t = 0; t < count; ++t) {
+    const T *cosine = static_cast<const T*>(by.cosine) + (position + t) * by.stride,
+            *sine = static_cast<const T*>(by.sine) + (position + t) * by.stride, *from = rows.row(t);
+    T* to = room.data() + t * memory.width;
+    for (std::int64_t k = 0; k < half; ++k) {
+      const T c = cosine[by.pairs[k]], s = sine[by.pairs[k]];
+      to[k] = from[k] * c - from[half + k] * s;
+      to[half + k] = from[half + k] * c + from[k] * s;
+    }
+  }
+  return {room.data(), memory.width};
+}
+
 /// logits[head][token] (+)= queries . rows, for heads first … first + heads - 1 of the `grouped` that `queries` holds.
 template <class T, int BYTES>
 MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t first, std::int64_t heads,
@@ -226,7 +247,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       const std::int64_t sharing = heads / memory.memories;
       for (std::int64_t head = first; head < first + grouped;) {
         const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
-        const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+        Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+        if (memory.rotation.cosine) rows = turned_rows(rows, memory, begin, count, room.turned);
         add_logits<T, BYTES>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
                              room.logits.data(), k > 0);
         head = last;
@@ -390,6 +412,9 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
 
 at::Tensor decode_attention(const DecodeProblem& problem) {
   expects(!problem.keys.empty() && problem.keys.size() == problem.queries.size(), "every query part has its keys");
+  for (const DecodeMemory& keys : problem.keys) {
+    expects(!keys.rotation.cosine || keys.memories == 1, "keys that are rotated when read are shared by all heads");
+  }
   const at::Tensor& query = problem.queries.front();
   const at::Tensor out = at::zeros({query.size(0), query.size(1), problem.values.width}, query.options());
   with_type(query, [&]<class T>(T*) { run<T>(problem, out); });
