@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/ops/decode_rows.h"
 #include "core/ops/row_products.h"
 #include "core/ops/unpack_rows.h"
 
@@ -80,17 +81,6 @@ MLA_INLINE void soften(T* logits, std::int64_t count, T& most, T& sum, T& factor
   most = larger;
 }
 
-/// The span of a stream that holds token `position`, and the token's index in it.
-struct Place {
-  const DecodeSpan* span;
-  std::int64_t index;
-};
-Place place_of(const std::vector<DecodeSpan>& spans, std::int64_t position) {
-  std::size_t i = 0;
-  while (position >= spans[i].tokens) position -= spans[i++].tokens;
-  return {&spans[i], position};
-}
-
 /// Not inlined into the kernel below, whose many variables would leave this loop without registers.
 MLA_VECTORISED void unpack_kernel(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                                   std::int64_t width, float* table, float* out) {
@@ -114,7 +104,7 @@ std::int64_t heads_of_group(const DecodeStream& stream, std::int64_t groups) {
 }
 
 template <class T, int BYTES>
-MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place, std::int64_t groups,
+MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const DecodePlace& place, std::int64_t groups,
                                  std::int64_t group, std::int64_t count, std::vector<T>& tile, Workspace<T>& room) {
   const std::int64_t heads = heads_of_group(stream, groups), first = stream.heads == 1 ? 0 : group * heads;
   const DecodeSpan& span = *place.span;
@@ -147,26 +137,6 @@ MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stre
   const std::int64_t head = stream.heads == 1 ? 0 : index - tile.first_head;
   const std::int64_t column = memory.column + (stream.heads == 1 ? index * memory.width : 0);
   return {tile.data + head * tile.head_stride + column, tile.token_stride};
-}
-
-/// The rows of a tile whose first token is at `position`, rotated.
-template <class T>
-MLA_INLINE Rows<T> turned_rows(const Rows<T>& rows, const DecodeMemory& memory, std::int64_t position,
-                               std::int64_t count, std::vector<T>& room) {
-  const DecodeRotation& by = memory.rotation;
-  const std::int64_t half = memory.width / 2;
-  room.resize(static_cast<std::size_t>(kTile * memory.width));
-  for (std::int64_t t = 0; t < count; ++t) {
-    const T *cosine = static_cast<const T*>(by.cosine) + (position + t) * by.stride,
-            *sine = static_cast<const T*>(by.sine) + (position + t) * by.stride, *from = rows.row(t);
-    T* to = room.data() + t * memory.width;
-    for (std::int64_t k = 0; k < half; ++k) {
-      const T c = cosine[by.pairs[k]], s = sine[by.pairs[k]];
-      to[k] = from[k] * c - from[half + k] * s;
-      to[half + k] = from[half + k] * c + from[k] * s;
-    }
-  }
-  return {room.data(), memory.width};
 }
 
 /// logits[head][token] (+)= queries . rows, for heads first … first + heads - 1 of the `grouped` that `queries` holds.
@@ -227,7 +197,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
                        const Partial<T>& result) {
   const std::int64_t heads = problem.queries.front().size(1), grouped = heads / groups, first = unit.group * grouped;
   const auto row = static_cast<std::size_t>(unit.batch);
-  std::vector<Place> places(problem.streams.size());
+  std::vector<DecodePlace> places(problem.streams.size());
   std::vector<TileRows<T>> tiles(problem.streams.size());
   std::int64_t most = kTile;
   for (const DecodeStream& stream : problem.streams) {
@@ -236,7 +206,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
   for (std::int64_t begin = unit.begin; begin < unit.end;) {
     std::int64_t count = std::min(most, unit.end - begin);
     for (std::size_t s = 0; s < places.size(); ++s) {
-      places[s] = place_of(problem.streams[s].rows[row], begin);
+      places[s] = decode_place_of(problem.streams[s].rows[row], begin);
       count = std::min(count, places[s].span->tokens - places[s].index);
     }
     for (std::size_t s = 0; s < places.size(); ++s) {

@@ -230,7 +230,7 @@ class Mkla final : public Pass {
       const std::int64_t layer = walk.layer();
       const GroupedQueryAttention& attention = grouped(decoder, layer);
       MeanKeyGathering gathering(attention.heads(), softmax_scale(decoder.spec(), attention.heads()),
-                                 attention.weights().output.to_dense(), frequencies, options_.attention_rows,
+                                 head_weights(attention).output, frequencies, options_.attention_rows,
                                  options_.token_importance);
       LayerSample sample(options_.error_rows);
       walk.advance(taps, [&](std::size_t, Tap tap, const at::Tensor& tensor) {
