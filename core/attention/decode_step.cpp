@@ -72,6 +72,13 @@ DecodeStep::DecodeStep(LayerCache& cache, std::vector<at::Tensor> tokens) : cach
   }
 }
 
+std::size_t DecodeStep::add_rows(const at::Tensor& rows) {
+  DecodeStream& stream = streams_.emplace_back(DecodeStream{1, rows.size(1), {}});
+  for (std::int64_t row = 0; row < cache_.batch(); ++row)
+    stream.rows.push_back({DecodeSpan{rows.size(0), rows.const_data_ptr(), 0, rows.stride(0), {}}});
+  return streams_.size() - 1;
+}
+
 at::Tensor DecodeStep::attend(const std::vector<std::pair<at::Tensor, DecodeMemory>>& queries,
                               const DecodeMemory& values, double scale, std::int64_t window) {
   DecodeProblem problem;

@@ -22,6 +22,10 @@ class DecodeStep {
   /// `tokens`: of each stream [batch, heads, 1, width]. Plain streams take them now, others after attend().
   DecodeStep(LayerCache& cache, std::vector<at::Tensor> tokens);
 
+  /// Rows [tokens, width] that all sequences see as one more stream, of which the number is returned; at least as many
+  /// as the longest holds.
+  std::size_t add_rows(const at::Tensor& rows);
+
   /// Returns [batch, heads, 1, value width]. Queries [batch, heads, width] come with the columns that are their keys;
   /// memories name streams of the cache.
   at::Tensor attend(const std::vector<std::pair<at::Tensor, DecodeMemory>>& queries, const DecodeMemory& values,

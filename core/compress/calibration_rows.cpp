@@ -45,6 +45,11 @@ std::vector<at::Tensor> calibration_batches(const TokenRowList& rows, std::int64
   return batches;
 }
 
+TokenRowList first_rows(const TokenRowList& rows, std::int64_t count) {
+  const bool all = count == 0 || count >= std::ssize(rows);
+  return {rows.begin(), all ? rows.end() : rows.begin() + count};
+}
+
 std::string hash_rows(const TokenRowList& rows) {
   std::string bytes;
   for (const auto& row : rows) {

@@ -21,6 +21,9 @@ struct CalibrationOptions {
 std::vector<at::Tensor> calibration_batches(const TokenRowList& rows, std::int64_t vocabulary,
                                             const CalibrationOptions& options);
 
+/// The first `count` rows, or all: where there are fewer, and for 0.
+TokenRowList first_rows(const TokenRowList& rows, std::int64_t count);
+
 /// Stands for the rows: their ids, and where each one ends.
 std::string hash_rows(const TokenRowList& rows);
 

@@ -50,13 +50,17 @@ Statistics LayerWalk::statistics(const Requirements& requirements) const {
 }
 
 void LayerWalk::advance(Tap tap, const See& see) {
+  advance(std::vector<Tap>{tap}, [&](std::size_t batch, Tap, const at::Tensor& tensor) { see(batch, tensor); });
+}
+
+void LayerWalk::advance(const std::vector<Tap>& taps, const SeeTaps& see) {
   expects(!done(), "a walk ends after the last layer");
   const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
   const auto next = static_cast<std::size_t>(layer_) + 1;
   const bool hands_nothing_on = std::find(groups.begin(), groups.end(), next) != groups.end();
   for (std::size_t batch = 0; batch < states_.size(); ++batch) {
-    const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
-    if (see) contexts_[batch].observer = &observer;
+    const Observer observer{taps, [&](Tap tap, std::int64_t, const at::Tensor& tensor) { see(batch, tap, tensor); }};
+    if (!taps.empty()) contexts_[batch].observer = &observer;
     states_[batch] = run(batch, contexts_[batch]);
     contexts_[batch].observer = nullptr;
     if (hands_nothing_on) contexts_[batch].slots.clear();

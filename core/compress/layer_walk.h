@@ -39,8 +39,11 @@ class LayerWalk {
 
   /// Goes through the layer as it now is. `see`, if given, is told of what `tap` shows, as by observe(), in the same
   /// run.
-  void advance() { advance(Tap::kLayerInput, {}); }
+  void advance() { advance(std::vector<Tap>(), {}); }
   void advance(Tap tap, const See& see);
+  /// Likewise of several taps, in the order in which a forward pass comes by them.
+  using SeeTaps = std::function<void(std::size_t batch, Tap tap, const at::Tensor& tensor)>;
+  void advance(const std::vector<Tap>& taps, const SeeTaps& see);
 
  private:
   at::Tensor run(std::size_t batch, ForwardContext& context) const;

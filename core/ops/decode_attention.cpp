@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/ops/decode_rows.h"
 #include "core/ops/row_products.h"
 #include "core/ops/unpack_rows.h"
 
@@ -54,6 +55,7 @@ struct Workspace {
   std::vector<std::vector<T>> queries;
   std::vector<std::vector<T>> tiles;  ///< of each stream, [its heads in the group][kTile, width], where it is packed
   std::vector<float> numbers, table;  ///< of unpacking
+  std::vector<T> turned;              ///< keys of a tile after their rotation
 };
 
 /// A unit's unnormalised result: values, panel after panel of kPanel columns, [heads of the group, columns]; largest
@@ -79,17 +81,6 @@ MLA_INLINE void soften(T* logits, std::int64_t count, T& most, T& sum, T& factor
   most = larger;
 }
 
-/// The span of a stream that holds token `position`, and the token's index in it.
-struct Place {
-  const DecodeSpan* span;
-  std::int64_t index;
-};
-Place place_of(const std::vector<DecodeSpan>& spans, std::int64_t position) {
-  std::size_t i = 0;
-  while (position >= spans[i].tokens) position -= spans[i++].tokens;
-  return {&spans[i], position};
-}
-
 /// Not inlined into the kernel below, whose many variables would leave this loop without registers.
 MLA_VECTORISED void unpack_kernel(const PackedSpan& span, std::int64_t head, std::int64_t first, std::int64_t count,
                                   std::int64_t width, float* table, float* out) {
@@ -113,7 +104,7 @@ std::int64_t heads_of_group(const DecodeStream& stream, std::int64_t groups) {
 }
 
 template <class T, int BYTES>
-MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const Place& place, std::int64_t groups,
+MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const DecodePlace& place, std::int64_t groups,
                                  std::int64_t group, std::int64_t count, std::vector<T>& tile, Workspace<T>& room) {
   const std::int64_t heads = heads_of_group(stream, groups), first = stream.heads == 1 ? 0 : group * heads;
   const DecodeSpan& span = *place.span;
@@ -206,7 +197,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
                        const Partial<T>& result) {
   const std::int64_t heads = problem.queries.front().size(1), grouped = heads / groups, first = unit.group * grouped;
   const auto row = static_cast<std::size_t>(unit.batch);
-  std::vector<Place> places(problem.streams.size());
+  std::vector<DecodePlace> places(problem.streams.size());
   std::vector<TileRows<T>> tiles(problem.streams.size());
   std::int64_t most = kTile;
   for (const DecodeStream& stream : problem.streams) {
@@ -215,7 +206,7 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
   for (std::int64_t begin = unit.begin; begin < unit.end;) {
     std::int64_t count = std::min(most, unit.end - begin);
     for (std::size_t s = 0; s < places.size(); ++s) {
-      places[s] = place_of(problem.streams[s].rows[row], begin);
+      places[s] = decode_place_of(problem.streams[s].rows[row], begin);
       count = std::min(count, places[s].span->tokens - places[s].index);
     }
     for (std::size_t s = 0; s < places.size(); ++s) {
@@ -226,7 +217,8 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       const std::int64_t sharing = heads / memory.memories;
       for (std::int64_t head = first; head < first + grouped;) {
         const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
-        const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+        Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
+        if (memory.rotation.cosine) rows = turned_rows(rows, memory, begin, count, room.turned);
         add_logits<T, BYTES>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
                              room.logits.data(), k > 0);
         head = last;
@@ -390,6 +382,9 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
 
 at::Tensor decode_attention(const DecodeProblem& problem) {
   expects(!problem.keys.empty() && problem.keys.size() == problem.queries.size(), "every query part has its keys");
+  for (const DecodeMemory& keys : problem.keys) {
+    expects(!keys.rotation.cosine || keys.memories == 1, "keys that are rotated when read are shared by all heads");
+  }
   const at::Tensor& query = problem.queries.front();
   const at::Tensor out = at::zeros({query.size(0), query.size(1), problem.values.width}, query.options());
   with_type(query, [&]<class T>(T*) { run<T>(problem, out); });

@@ -36,12 +36,20 @@ struct DecodeStream {
   std::vector<std::vector<DecodeSpan>> rows;
 };
 
+/// Keys whose columns k and width / 2 + k are turned as a pair when they are read, by tables of cosines and sines.
+struct DecodeRotation {
+  const void *cosine = nullptr, *sine = nullptr;  ///< [tokens, pairs] of the queries' type; null: keys as they are
+  std::int64_t stride = 0;                        ///< from a token to the next
+  const std::int64_t* pairs = nullptr;            ///< [width / 2]: the tables' column of each pair
+};
+
 /// Columns of a stream that serve as keys or values. `memories` of them are distinct, each read by heads / memories
 /// consecutive query heads: memory m is head m of a stream with as many heads, otherwise the columns that begin at
 /// `column` + m * `width` of the stream's only head.
 struct DecodeMemory {
   std::size_t stream = 0;
   std::int64_t memories = 1, column = 0, width = 0;
+  DecodeRotation rotation{};  ///< of keys that all heads share
 };
 
 /// softmax over a sequence's tokens of scale * (sum over keys of query . key), times values.

@@ -68,6 +68,8 @@ class Convert final : public Command {
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("method", method_, "NAME",
                 "one pass instead of mha2mla (mlaforge list pass): kv_heads | lorc | mka | shared_attention | …");
+    options.add("cached", cached_, "VALUES",
+                "--method: values cached per token and layer, on average; for passes that have the option `cached`");
     options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
@@ -180,10 +182,23 @@ class Convert final : public Command {
     return Json::array({{{"name", "mha2mla"}, {"rope", rope}, {"low_rank", low_rank}}});
   }
 
+  /// The option of that name, which passes have that can be told the size of their cache.
+  Json cached_option() const {
+    const auto& passes = Registry<Pass>::instance();
+    const auto has_it = [&](const std::string& name) {
+      return passes.find(name, "compress[0].name").defaults.contains("cached");
+    };
+    if (has_it(*method_)) return try_parse_json(*cached_).value_or(Json(*cached_));
+    std::vector<std::string> others = passes.names();
+    std::erase_if(others, [&](const std::string& name) { return !has_it(name); });
+    throw ConfigError(cat("--cached: --method ", *method_, " has no option `cached`; these have it: ", join(others)));
+  }
+
   Json compress_from_method() const {
     if (!d_kv_.empty())
       throw ConfigError(cat("--d-kv: --method ", *method_, " takes its options by --set KEY=VALUE; leave it out"));
     Json pass = {{"name", *method_}};
+    if (cached_) pass["cached"] = cached_option();
     for (const std::string& pair : set_) {
       const std::size_t equals = pair.find('=');
       if (equals == 0 || equals == std::string::npos) throw ConfigError(cat("--set ", pair, ": expected KEY=VALUE"));
@@ -197,7 +212,9 @@ class Convert final : public Command {
     std::vector<Job> jobs;
     if (config_ && (method_ || !set_.empty()))
       throw ConfigError(cat("--", method_ ? "method" : "set", ": the config says what to do; leave one of them out"));
+    if (config_ && cached_) throw ConfigError("--cached: the config says what to do; leave one of them out");
     if (!method_ && !set_.empty()) throw ConfigError("--set: gives options of --method; name one");
+    if (!method_ && cached_) throw ConfigError("--cached: gives an option of --method; name one");
     if (config_) {
       jobs.push_back({config.compress, output_, {}});
     } else if (method_) {
@@ -322,7 +339,7 @@ class Convert final : public Command {
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
   std::string placement_ = "up", svd_ = "auto";
   std::optional<std::int64_t> pairs_;
-  std::optional<std::string> method_, dtype_, device_, weights_, products_;
+  std::optional<std::string> method_, cached_, dtype_, device_, weights_, products_;
   std::vector<std::string> set_;
   std::optional<std::int64_t> calibration_rows_;
   std::int64_t calibration_length_ = 2048;

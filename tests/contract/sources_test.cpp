@@ -99,8 +99,8 @@ TEST(Sources, MatricesOfLinearMapsAreReadByConversionsAlone) {
   const std::set<std::string> conversions = {
       "core/attention/linear.h",           // the one place
       "core/attention/latent_decode.cpp",  // products of matrices, made once for all steps
-      "core/attention/block_weights.cpp", "core/attention/packed_weights.cpp", "core/compress/head_weights.cpp",
-      "core/compress/latent_assembly.cpp", "core/model/pool_heads.cpp"};
+      "core/attention/block_weights.cpp",  "core/attention/packed_weights.cpp", "core/compress/head_weights.cpp",
+      "core/compress/latent_assembly.cpp", "core/compress/mean_key_layer.cpp",  "core/model/pool_heads.cpp"};
   const std::regex matrix(R"(\bto_dense\(\))");
   std::size_t found = 0;
   for (const auto& [path, code] : sources()) {

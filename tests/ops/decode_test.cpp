@@ -168,6 +168,27 @@ TEST_P(DecodeOps, AttentionOverOneOrManyMemories) {
   }
 }
 
+TEST_P(DecodeOps, KeysAreTurnedWhenTheyAreRead) {
+  const std::vector<std::int64_t> lengths = {1, 600, 0, 130}, pairs = {2, 0, 2};
+  const at::Tensor angles = random({600, 4}), cosine = angles.cos(), sine = angles.sin();
+  const at::Tensor rows = random({4, 1, 600, 20}), turning = rows.narrow(-1, 4, 6);
+  const at::Tensor index = at::tensor(pairs, at::kLong), c = cosine.index_select(1, index),
+                   s = sine.index_select(1, index);
+  const at::Tensor first = turning.narrow(-1, 0, 3), second = turning.narrow(-1, 3, 3);
+  Held held{{rows, at::cat({first * c - second * s, second * c + first * s}, -1)}, {}};
+  for (const std::int64_t window : {0, 70}) {
+    DecodeProblem read, before;
+    read.streams = before.streams = {held.stream(0, lengths, {63, 64, 300}), held.stream(1, lengths, {100})};
+    read.keys = {{0, 1, 4, 6, {cosine.const_data_ptr(), sine.const_data_ptr(), 4, pairs.data()}}, {0, 1, 0, 20}};
+    before.keys = {{1, 1, 0, 6}, {0, 1, 0, 20}};
+    read.queries = before.queries = {random({4, 7, 6}), random({4, 7, 20})};
+    read.values = before.values = {0, 1, 0, 20};
+    read.scale = before.scale = 0.3;
+    read.window = before.window = window;
+    EXPECT_LT(difference(decode_attention(read), decode_attention(before)), decode_tolerance(GetParam())) << window;
+  }
+}
+
 TEST_P(DecodeOps, GroupedQueriesDoNotDependOnThreadsOrNeighbours) {
   const std::vector<std::int64_t> lengths = {700, 5, 333};
   Held held{{random({3, 2, 700, 24}), random({3, 2, 700, 20})}, {}};

@@ -38,6 +38,20 @@ ModelSpec spec_with_attention(const std::string& kind, const std::string& tiny) 
       layer.attention = std::make_shared<LatentSpec>(LatentSpec::Options{joint_layout(), *layer.attention->heads()});
     return spec;
   }
+  if (kind == "mkla") {
+    const std::vector<Json> layers = {
+        {{"latent_width", 5}, {"slots", {0, 3, 0}}, {"layout", "dual"}, {"position", true}},
+        {{"latent_width", 6}, {"slots", {2}}, {"layout", "std"}, {"position", true}, {"down_bias", false}},
+        {{"latent_width", 9}, {"slots", Json::array()}, {"layout", "std"}, {"position", false}}};
+    heads.qk_norm = heads.key_bias = heads.value_bias = false;
+    heads.output_bias = true;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      Json fields = write_fields(heads);
+      fields.update(layers[i]);
+      spec.layers[i].attention = make_spec(kind, fields);
+    }
+    return spec;
+  }
   if (kind == "shared_attention") {
     heads.qk_norm = false;
     heads.query_bias = heads.key_bias = false;

@@ -61,6 +61,25 @@ TEST_F(Convert, ByAMethodThatIsNamed) {
   }
 }
 
+TEST_F(Convert, ToASizeOfTheCache) {
+  Json rows = Json::array();
+  for (int row = 0; row < 8; ++row) {
+    Json& ids = rows.emplace_back(Json::array());
+    for (int i = 0; i < 24; ++i) ids.push_back((row * 37 + i * i * 11 + i) % 250);
+  }
+  const auto ids = folder_.write("rows.json", Json({{"ids", rows}}).dump());
+  const auto result = convert({"--method", "mkla", "--cached", "12", "--calibration", ids.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.json()["cached_elements_per_token"], 12 * std::ssize(result.json()["layers"]));
+  EXPECT_EQ(run_program({"inspect", output(), "--json"}).json()["parameters"]["total"], result.json()["parameters"]);
+  EXPECT_EQ(nll(output()).size(), 7u);
+  EXPECT_THAT(convert({"--method", "lorc", "--cached", "12"}).err,
+              HasSubstr("--cached: --method lorc has no option `cached`; these have it:"));
+  EXPECT_THAT(convert({"--method", "mkla", "--cached", "some", "--calibration", ids.string()}).err,
+              HasSubstr("compress[0].cached: expected an integer"));
+  EXPECT_THAT(convert({"--cached", "12"}).err, HasSubstr("--cached: gives an option of --method; name one"));
+}
+
 TEST_F(Convert, RefusesMethodsThatMakeNoSense) {
   EXPECT_THAT(convert({"--method", "lork"}).err, HasSubstr("compress[0].name: no 'lork'; did you mean 'lorc'"));
   EXPECT_THAT(convert({"--method", "lorc", "--set", "rank=3"}).err, HasSubstr("compress[0].rank"));

@@ -45,6 +45,21 @@ TEST(Configs, NeighboursOnRealModelsArePlanned) {
   }
 }
 
+TEST(Configs, ConversionsOfRealModelsArePlanned) {
+  MLA_NEEDS_SHARED("data/weights");
+  ::setenv("MLA_SHARED", test::shared_folder().c_str(), 1);
+  std::size_t planned = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "configs/conversion")) {
+    SCOPED_TRACE(entry.path().filename().string());
+    if (entry.path().filename().string().find("smollm2") != std::string::npos) continue;  // its model is not in `shared`
+    const ExperimentPlan plan = plan_experiment(entry.path(), {});
+    EXPECT_GE(plan.cells.size(), 2u);
+    for (const CellPlan& cell : plan.cells) EXPECT_LT(cell.cache_ratio(), 1) << cell.name;
+    ++planned;
+  }
+  EXPECT_GE(planned, 3u);
+}
+
 TEST(Configs, ThoseOnToyModelsArePlanned) {
   const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
   ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);
@@ -117,6 +132,7 @@ TEST(Configs, TheTablesOnASmallLanguageModelArePlanned) {
                                       {"smollm2/table3", 9u},
                                       {"smollm2/table5", 13u},
                                       {"smollm2/headline", 3u},
+                                      {"conversion/mkla_smollm2", 6u},
                                       {"demo/smollm2", 1u}}) {
     SCOPED_TRACE(config);
     const ExperimentPlan plan = plan_experiment(configs / (std::string(config) + ".json"), model);

@@ -1,0 +1,390 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "core/base/automatic.h"
+#include "core/base/checks.h"
+#include "core/base/registry.h"
+#include "core/compress/latent_steps.h"
+#include "core/compress/mean_key_layer.h"
+#include "core/compress/output_refit.h"
+#include "core/compress/pass.h"
+#include "core/low_rank/exact_budget.h"
+
+namespace mla {
+namespace {
+
+enum class MklaLayout { kDual, kStd, kPlain };
+std::vector<std::pair<std::string, MklaLayout>> enum_names(MklaLayout) {
+  return {{"dual", MklaLayout::kDual}, {"std", MklaLayout::kStd}, {"plain", MklaLayout::kPlain}};
+}
+
+enum class MklaBudgets { kUniform, kMeasured };
+std::vector<std::pair<std::string, MklaBudgets>> enum_names(MklaBudgets) {
+  return {{"uniform", MklaBudgets::kUniform}, {"measured", MklaBudgets::kMeasured}};
+}
+
+/// Budgets that are tried for a layer, as shares of the mean one.
+constexpr std::int64_t kShares[] = {3, 5, 7, 9, 11, 13, 16}, kMeanShare = 9;
+
+/// Numbers of slots that are tried, up to `most`.
+std::vector<std::int64_t> slot_grid(std::int64_t most) {
+  const bool fine = most <= 16;
+  std::vector<std::int64_t> grid;
+  for (std::int64_t slots = 0; slots <= most; slots += slots < 8 ? (fine ? 1 : 2) : (fine ? 2 : 4))
+    grid.push_back(slots);
+  return grid;
+}
+
+/// Mean-key latent attention, in closed form: each layer caches one vector for all heads. Some of its elements, slots,
+/// are what heads' rotated keys have in common, found by how much a lost rotation would change the layer's output; the
+/// rest rebuilds values, and keys as they are before rotation, whose queries are multiplied with the mean rotation
+/// lost. The mean key is a function of the position and is not cached. Everything is measured on the model as the pass
+/// finds it.
+class Mkla final : public Pass {
+ public:
+  struct Options {
+    PerLayer cached = 64;
+    MklaLayout layout = MklaLayout::kDual;
+    bool position = true;
+    PerLayerOrAuto pairs;
+    MklaBudgets budgets = MklaBudgets::kUniform;
+    std::vector<std::int64_t> widths;
+    bool refit = true;
+    std::int64_t refit_rows = 0, attention_rows = 32, error_rows = 12;
+    bool servable = false;
+    bool token_importance = true, centred = true, complex_slots = true, sensitivity = true, gain = true;
+    MeanKeyMetric metric = MeanKeyMetric::kOutput;
+    template <class Self, class Visitor>
+    static void fields(Self& self, Visitor& visit) {
+      visit("cached", self.cached, "values cached per token and layer: one number, or a list by layer");
+      visit("layout", self.layout,
+            "dual (rotated slots are latent, too) | std (slots are rotated keys alone) | plain (std without position)");
+      visit("position", self.position, "the mean key is a function of the position; plain: never");
+      visit("pairs", self.pairs,
+            "rotated slots, two values each: auto (the least error of the layer's output), one number, or by layer");
+      visit("budgets", self.budgets,
+            "uniform | measured: layers share the values stated, all together, by the errors of their outputs");
+      visit("widths", self.widths, "measured: values that a layer may have; none named: 1/3 to 16/9 of the mean");
+      visit("refit", self.refit, "output projections are then fitted as refit_output does");
+      visit("refit_rows", self.refit_rows, "calibration rows that they are fitted on, the first ones; 0: all");
+      visit("attention_rows", self.attention_rows, "rows, the first ones, on which attention weights are measured");
+      visit("error_rows", self.error_rows, "rows, the first ones, on which errors of layers are measured");
+      visit("servable", self.servable,
+            "plain layers as other engines hold them: one comb of frequencies for all layers, and no biases");
+      visit("token_importance", self.token_importance, "tokens are weighed by what errors of their logits would do");
+      visit("centred", self.centred, "the latent holds differences from the mean; without, there is no position part");
+      visit("complex_slots", self.complex_slots, "heads are mixed by complex numbers; false: by real ones");
+      visit("sensitivity", self.sensitivity, "slots by what a lost rotation does; false: by keys' energy alone");
+      visit("gain", self.gain, "queries are multiplied with the mean of lost rotations");
+      visit("metric", self.metric, "errors of keys against values: output | query (moments, equal norms) | none");
+    }
+    void validate(const std::string& path) const {
+      check_at_least_one(path + ".attention_rows", attention_rows);
+      check_at_least_one(path + ".error_rows", error_rows);
+      if (refit_rows < 0) throw ConfigError(cat(path, ".refit_rows = ", refit_rows, ": must not be negative"));
+      for (const std::int64_t width : widths) check_at_least_one(path + ".widths", width);
+      if (!widths.empty() && budgets == MklaBudgets::kUniform)
+        throw ConfigError(cat(path, ".widths: layers have others than `cached` with budgets = measured alone"));
+      if (!centred && has_position() && !servable)
+        throw ConfigError(cat(path, ".centred = false: the position part holds the mean key; set position = false"));
+      if (servable && layout != MklaLayout::kPlain)
+        throw ConfigError(cat(path, ".servable: other engines hold layout = plain alone"));
+      if (servable && budgets != MklaBudgets::kUniform)
+        throw ConfigError(cat(path, ".servable: other engines want all layers alike; leave out budgets"));
+    }
+    bool has_position() const { return position && layout != MklaLayout::kPlain; }
+  };
+
+  Mkla(Options options, const std::string& path) : options_(std::move(options)), path_(path) {}
+
+  bool reads_rows() const override { return true; }
+  bool reads_source() const override { return options_.refit; }
+  bool measures_shapes() const override { return options_.pairs.automatic() || shares_budget(); }
+
+  ModelSpec plan(const ModelSpec& spec) const override {
+    options_.cached.check_length(path_ + ".cached", spec.layers.size());
+    if (!options_.pairs.automatic()) options_.pairs.given().check_length(path_ + ".pairs", spec.layers.size());
+    ModelSpec planned = spec;
+    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+      const HeadFields heads = convertible_heads(spec, layer);
+      const std::int64_t cached = options_.cached.at(index(layer));
+      const Range range = slot_range(heads, spec.hidden, cached);
+      if (range.most < range.least || cached < 1)
+        throw ConfigError(cat(options_.cached.describe(path_ + ".cached", index(layer)), ": must be from 1 to ",
+                              most_cached(heads, spec.hidden)));
+      MeanKeyShape shape = empty_shape();
+      std::int64_t slots = range.least;
+      if (!options_.pairs.automatic()) {
+        slots = options_.pairs.given().at(index(layer));
+        if (slots < range.least || slots > range.most)
+          throw ConfigError(cat(options_.pairs.given().describe(path_ + ".pairs", index(layer)), ": must be from ",
+                                range.least, " to ", range.most, " with ", cached, " cached values in layer ", layer));
+      }
+      shape.latent = cached - 2 * slots;
+      shape.slots = comb(slots, heads);
+      planned.layers[index(layer)].attention = mean_key_spec(heads, shape);
+    }
+    check_spec(planned, cat(path_, ": the model's layers"));
+    return planned;
+  }
+
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
+    const at::NoGradGuard off;
+    if (options_.refit && inputs.source->spec().layer_count() != decoder.spec().layer_count())
+      throw ConfigError(cat(path_, ".refit: the model has ", decoder.spec().layer_count(), " layers and its source ",
+                            inputs.source->spec().layer_count(), "; layers are fitted one to one"));
+    const std::vector<Measured> measured = measure(decoder, inputs);
+    const std::vector<Choice> choices = options_.servable ? choose_comb(measured) : share_budget(decoder, measured);
+    std::optional<OutputRefit> refit;
+    return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
+      convert(decoder, layer, measured[index(layer)].moments, choices[index(layer)], inputs, report);
+      if (!options_.refit) return;
+      if (!refit)
+        refit.emplace(decoder, *inputs.source, first_rows(*inputs.rows, options_.refit_rows), OutputRefitOptions{});
+      refit->next();
+    });
+  }
+
+ private:
+  struct Range {
+    std::int64_t least, most;
+  };
+  /// A size for a layer, and what it then loses.
+  struct Choice {
+    std::int64_t cached = 0, slots = 0;
+    LayerSample::Error error;
+  };
+  /// A layer as the pass found it, and what may become of it.
+  struct Measured {
+    MeanKeyMoments moments;
+    std::vector<Choice> choices;
+  };
+
+  static std::size_t index(std::int64_t layer) { return static_cast<std::size_t>(layer); }
+  bool shares_budget() const { return options_.budgets == MklaBudgets::kMeasured; }
+  bool dual() const { return options_.layout == MklaLayout::kDual; }
+
+  MeanKeyShape empty_shape() const { return {dual(), options_.has_position(), options_.servable, 0, {}}; }
+
+  MeanKeyFitOptions fit_options() const {
+    return {dual(),
+            options_.has_position(),
+            options_.centred && !options_.servable,
+            options_.complex_slots,
+            options_.sensitivity,
+            options_.gain,
+            options_.metric};
+  }
+
+  HeadFields convertible_heads(const ModelSpec& spec, std::int64_t layer) const {
+    const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
+    const std::string where = cat(path_, ": layer ", layer);
+    if (!heads)
+      throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
+                            "; expected grouped_query: this conversion comes before other ones"));
+    if (heads->qk_norm)
+      throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
+                            "hidden state, so that keys cannot be rebuilt from a latent"));
+    if (options_.servable && (heads->key_bias || heads->value_bias))
+      throw ConfigError(
+          cat(where, ": servable: other engines hold no biases of keys and values, as ", spec.family, " has them"));
+    expect_dense(spec, layer, "self_attn.", where);
+    return *heads;
+  }
+
+  std::int64_t most_latent(const HeadFields& heads, std::int64_t hidden) const {
+    return std::min(2 * heads.kv_heads * heads.head_dim, hidden);
+  }
+  std::int64_t most_slots(const HeadFields& heads) const {
+    return options_.servable ? heads.head_dim / 2 : heads.kv_heads * heads.head_dim / 2;
+  }
+  std::int64_t most_cached(const HeadFields& heads, std::int64_t hidden) const {
+    return 2 * most_slots(heads) + most_latent(heads, hidden);
+  }
+  /// Numbers of slots that leave as much to the latent as it can hold, and values something to be rebuilt from.
+  Range slot_range(const HeadFields& heads, std::int64_t hidden, std::int64_t cached) const {
+    const std::int64_t kept = dual() ? 0 : 1, too_many = std::max<std::int64_t>(0, cached - most_latent(heads, hidden));
+    return {(too_many + 1) / 2, std::min(most_slots(heads), (cached - kept) / 2)};
+  }
+
+  /// The pairs of that many slots of a servable layer, at equal steps from the fastest; other layers choose their own.
+  std::vector<std::int64_t> comb(std::int64_t slots, const HeadFields& heads) const {
+    std::vector<std::int64_t> pairs(static_cast<std::size_t>(slots), 0);
+    if (!options_.servable || slots == 0) return pairs;
+    const std::int64_t step = heads.head_dim / 2 / slots;
+    for (std::size_t i = 0; i < pairs.size(); ++i) pairs[i] = static_cast<std::int64_t>(i) * step;
+    return pairs;
+  }
+
+  /// One walk through the model as the pass finds it.
+  std::vector<Measured> measure(const Decoder& decoder, const PassInputs& inputs) const {
+    const at::Tensor frequencies = decoder.spec().rotary().frequencies(1);
+    std::vector<Tap> taps = MeanKeyGathering::taps();
+    taps.insert(taps.end(), {Tap::kLayerInput, Tap::kAttentionOutput});
+    std::vector<Measured> all;
+    for (LayerWalk walk(decoder, *inputs.rows, {}); !walk.done();) {
+      const std::int64_t layer = walk.layer();
+      const GroupedQueryAttention& attention = grouped(decoder, layer);
+      MeanKeyGathering gathering(attention.heads(), softmax_scale(decoder.spec(), attention.heads()),
+                                 head_weights(attention).output, frequencies, options_.attention_rows,
+                                 options_.token_importance);
+      LayerSample sample(options_.error_rows);
+      walk.advance(taps, [&](std::size_t, Tap tap, const at::Tensor& tensor) {
+        gathering.see(tap, tensor);
+        sample.see(tap, tensor);
+      });
+      Measured& measured = all.emplace_back(Measured{gathering.result(), {}});
+      measured.choices = options_.servable ? tried_combs(decoder, layer, measured.moments, sample, inputs)
+                                           : tried(decoder, layer, measured.moments, sample, inputs);
+    }
+    return all;
+  }
+
+  static GroupedQueryAttention& grouped(const Decoder& decoder, std::int64_t layer) {
+    // A conversion takes a layer's own weights over.
+    return const_cast<GroupedQueryAttention&>(*as_grouped_query(*decoder.layers[index(layer)].attention));
+  }
+
+  MeanKeyFit fit(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
+                 std::int64_t comb_slots) const {
+    const GroupedQueryAttention& attention = grouped(decoder, layer);
+    return MeanKeyFit(attention.heads(), head_weights(attention), moments, fit_options(),
+                      options_.servable ? comb(comb_slots, attention.heads()) : std::vector<std::int64_t>());
+  }
+
+  std::unique_ptr<Attention> made(const Decoder& decoder, std::int64_t layer, MeanKeyFit& fit, const Choice& choice,
+                                  const PassInputs& inputs, LayerReport* report) const {
+    const MeanKeyMaps maps = fit.maps(choice.slots, choice.cached - 2 * choice.slots);
+    MeanKeyShape shape = empty_shape();
+    shape.latent = choice.cached - 2 * choice.slots;
+    shape.slots = maps.slots;
+    if (report) {
+      report->kept = {maps.slots};
+      report->singular_values = maps.singular_values;
+      report->error.joint = std::sqrt(choice.error.relative);
+    }
+    return mean_key_attention(grouped(decoder, layer), shape, maps, inputs.weights);
+  }
+
+  void convert(Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments, const Choice& choice,
+               const PassInputs& inputs, LayerReport& report) const {
+    MeanKeyFit closed = fit(decoder, layer, moments, choice.slots);
+    decoder.replace_attention(index(layer), made(decoder, layer, closed, choice, inputs, &report));
+  }
+
+  /// Numbers of slots that are tried with the stated number of cached values, and with others up to `widest`.
+  std::vector<std::int64_t> slot_counts(const Decoder& decoder, std::int64_t layer, std::int64_t widest) const {
+    if (!options_.pairs.automatic()) return {options_.pairs.given().at(index(layer))};
+    const HeadFields& heads = grouped(decoder, layer).heads();
+    const std::int64_t hidden = decoder.spec().hidden;
+    const Range stated = slot_range(heads, hidden, options_.cached.at(index(layer)));
+    std::vector<std::int64_t> counts = slot_grid(slot_range(heads, hidden, widest).most);
+    if (std::find(counts.begin(), counts.end(), stated.least) == counts.end()) counts.push_back(stated.least);
+    return counts;
+  }
+
+  /// For every budget that a layer may have the slots with the least error.
+  std::vector<Choice> tried(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
+                            const LayerSample& sample, const PassInputs& inputs) const {
+    const std::vector<std::int64_t> budgets = budgets_of(decoder.spec(), layer);
+    std::vector<Choice> best;
+    for (const std::int64_t budget : budgets) best.push_back({budget, -1, {}});
+    MeanKeyFit closed = fit(decoder, layer, moments, 0);
+    for (const std::int64_t slots : slot_counts(decoder, layer, budgets.front())) {
+      for (Choice& choice : best) {  // the widest first, so that one decomposition serves all
+        const Range range = slot_range(grouped(decoder, layer).heads(), decoder.spec().hidden, choice.cached);
+        if (slots < range.least || slots > range.most) continue;
+        Choice now{choice.cached, slots, {}};
+        now.error = sample.error(*made(decoder, layer, closed, now, inputs, nullptr), decoder);
+        if (choice.slots < 0 || now.error.relative < choice.error.relative) choice = now;
+      }
+    }
+    std::erase_if(best, [](const Choice& choice) { return choice.slots < 0; });
+    return best;
+  }
+
+  /// Combs of all sizes that fit the layer.
+  std::vector<Choice> tried_combs(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
+                                  const LayerSample& sample, const PassInputs& inputs) const {
+    std::vector<Choice> all;
+    const std::int64_t cached = options_.cached.at(index(layer));
+    const Range range = slot_range(grouped(decoder, layer).heads(), decoder.spec().hidden, cached);
+    for (const std::int64_t slots : slot_counts(decoder, layer, cached)) {
+      if (slots < range.least || slots > range.most) continue;
+      Choice& choice = all.emplace_back(Choice{cached, slots, {}});
+      MeanKeyFit closed = fit(decoder, layer, moments, slots);
+      choice.error = sample.error(*made(decoder, layer, closed, choice, inputs, nullptr), decoder);
+    }
+    return all;
+  }
+
+  /// Descending; the stated one among them.
+  std::vector<std::int64_t> budgets_of(const ModelSpec& spec, std::int64_t layer) const {
+    const std::int64_t stated = options_.cached.at(index(layer));
+    std::vector<std::int64_t> all = {stated};
+    if (shares_budget()) {
+      all.insert(all.end(), options_.widths.begin(), options_.widths.end());
+      for (const std::int64_t share : kShares) {
+        if (options_.widths.empty()) all.push_back(std::max<std::int64_t>(1, stated * share / kMeanShare));
+      }
+    }
+    const std::int64_t most = most_cached(*spec.attention(layer).heads(), spec.hidden);
+    std::erase_if(all, [&](std::int64_t width) { return width > most; });
+    std::sort(all.rbegin(), all.rend());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
+  }
+
+  /// All budgets together are those stated; errors, each over the size of the stream before its layer, have the least
+  /// sum.
+  std::vector<Choice> share_budget(const Decoder& decoder, const std::vector<Measured>& measured) const {
+    std::vector<std::vector<SizedLoss>> losses;
+    std::int64_t total = 0;
+    for (std::int64_t layer = 0; layer < decoder.spec().layer_count(); ++layer) {
+      std::vector<SizedLoss>& of_layer = losses.emplace_back();
+      for (const Choice& choice : measured[index(layer)].choices)
+        of_layer.push_back({choice.cached, choice.error.in_stream});
+      total += options_.cached.at(index(layer));
+    }
+    const std::vector<std::size_t> taken = spend_exactly(losses, total);
+    expects(taken.size() == measured.size(), "the widths stated are among those tried");
+    std::vector<Choice> chosen;
+    for (std::size_t layer = 0; layer < taken.size(); ++layer) chosen.push_back(measured[layer].choices[taken[layer]]);
+    return chosen;
+  }
+
+  /// One comb for all layers: that with the least sum of errors.
+  std::vector<Choice> choose_comb(const std::vector<Measured>& measured) const {
+    std::vector<Choice> best;
+    double least = 0;
+    for (const Choice& first : measured.front().choices) {
+      std::vector<Choice> now;
+      double sum = 0;
+      for (const Measured& layer : measured) {
+        for (const Choice& choice : layer.choices) {
+          if (choice.slots != first.slots) continue;
+          now.push_back(choice);
+          sum += choice.error.in_stream;
+        }
+      }
+      if (now.size() != measured.size() || (!best.empty() && sum >= least)) continue;
+      best = now;
+      least = sum;
+    }
+    if (best.empty()) throw ConfigError(cat(path_, ".cached: no comb of pairs fits all layers; name pairs"));
+    return best;
+  }
+
+  Options options_;
+  std::string path_;
+};
+
+const Registration<Pass, Mkla> kMkla(
+    "mkla", "mean-key latent attention: one latent for all heads, rotated where it matters, in closed form");
+
+}  // namespace
+}  // namespace mla
