@@ -67,7 +67,7 @@ class Convert final : public Command {
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("method", method_, "NAME",
-                "one pass instead of mha2mla (mlaforge list pass): kv_heads | lorc | mka | shared_attention | …");
+                "one pass instead of mha2mla (mlaforge list pass): kv_heads | lorc | mfa | mka | saap | shared_attention | …");
     options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
