@@ -17,7 +17,7 @@ enum class Tap {
   kQueryRotated,    ///< as it is multiplied with keys, dims without rotation included
   kKeyRotated,      ///< likewise
   kValue,
-  kLatent,             ///< what keys and values are rebuilt from, where there is such a thing
+  kLatent,             ///< what keys and values are rebuilt from, or factored queries, where there is such a thing
   kAttentionWeights,   ///< after the softmax, [batch, heads, queries, keys]
   kAttentionContext,   ///< what attention sums up, before the output projection
   kAttentionOutput,    ///< after it

@@ -8,13 +8,21 @@
 
 namespace mla {
 
+namespace {
+
+at::Tensor in_double(const at::Tensor& tensor) { return tensor.defined() ? tensor.detach().to(at::kDouble) : tensor; }
+
+}  // namespace
+
 HeadWeights head_weights(const GroupedQueryAttention& attention) {
-  const auto in_double = [](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.detach().to(at::kDouble) : tensor;
-  };
   const GroupedQueryAttention::Weights& weights = attention.weights();
   return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()), in_double(weights.key.bias()),
           in_double(weights.value.bias()), in_double(weights.output.to_dense())};
+}
+
+std::pair<at::Tensor, at::Tensor> query_weights(const GroupedQueryAttention& attention) {
+  const Linear& query = attention.weights().query;
+  return {in_double(query.to_dense()), in_double(query.bias())};
 }
 
 at::Tensor absorb_directions(const at::Tensor& output, const at::Tensor& directions, const HeadFields& heads) {

@@ -22,6 +22,8 @@ struct HeadWeights {
 };
 
 HeadWeights head_weights(const GroupedQueryAttention& attention);
+/// Likewise the queries' matrix [heads * head_dim, hidden] and bias.
+std::pair<at::Tensor, at::Tensor> query_weights(const GroupedQueryAttention& attention);
 
 /// The output projection that reads, of each query head, the coordinates of its KV head's values in `directions`
 /// [kv_heads * head_dim, width] instead of the values: [hidden, heads * width].

@@ -67,7 +67,7 @@ class Convert final : public Command {
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add("method", method_, "NAME",
-                "one pass instead of mha2mla (mlaforge list pass): kv_heads | lorc | mka | shared_attention | …");
+                "one pass instead of mha2mla (mlaforge list pass): mkla | kv_heads | lorc | mfa | mka | saap | …");
     options.add("cached", cached_, "VALUES",
                 "--method: values cached per token and layer, on average; for passes that have the option `cached`");
     options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");

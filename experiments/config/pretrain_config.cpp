@@ -8,6 +8,28 @@
 #include "experiments/model/dtype.h"
 
 namespace mla {
+namespace {
+
+/// Every layer with attention of another kind; what it does not name of its fields is as in the layer.
+ModelSpec with_attention(ModelSpec spec, const Json& attention) {
+  if (!attention.is_object() || !attention.contains("name") || !attention["name"].is_string())
+    throw ConfigError("attention: expected an object with the name of a kind of attention, or null");
+  const auto& kind = Registry<AttentionSpec>::instance().find(attention["name"].get<std::string>(), "attention.name");
+  for (LayerSpec& layer : spec.layers) {
+    Json own = attention;
+    const Json published = layer.attention->fields();
+    for (const auto& [field, value] : published.items()) {
+      if (kind.defaults.contains(field) && !own.contains(field)) own[field] = value;
+    }
+    own.erase("name");
+    layer.attention = kind.make(own, "attention");
+  }
+  check_spec(spec, "attention: layer");
+  return spec;
+}
+
+}  // namespace
+
 void PretrainConfig::validate() const {
   if (output.empty()) throw ConfigError("output: name a folder for the model");
   if (tokenizer.empty()) throw ConfigError("tokenizer: name a tokenizer file or folder");
@@ -16,6 +38,8 @@ void PretrainConfig::validate() const {
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
+  if (!attention.is_null() && !from.empty())
+    throw ConfigError("from: a model of another kind of attention begins with random weights; leave it out");
   spec();  // refuses a shape that no model can have
   initializer_range();
 }
@@ -27,7 +51,8 @@ Placement PretrainConfig::placement() const {
 ModelSpec PretrainConfig::spec() const {
   if (!config.is_object()) throw ConfigError(cat("config: expected an object, found ", kind_of(config)));
   try {
-    return read_published_config(config, "config");
+    const ModelSpec published = read_published_config(config, "config");
+    return attention.is_null() ? published : with_attention(published, attention);
   } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
     throw ConfigError(error.what());
   }

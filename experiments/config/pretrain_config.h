@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/attention/spec.h"
 #include "core/base/json.h"
+#include "core/base/registry.h"
 #include "experiments/config/experiment_config.h"
 
 namespace mla {
@@ -14,7 +16,7 @@ namespace mla {
 struct PretrainConfig {
   std::string description;
   std::string output;
-  Json config = Json::object();
+  Json config = Json::object(), attention;
   std::string from;
   std::string tokenizer;
   std::string dtype = "float32", device = "cpu", products = "float32";
@@ -27,11 +29,16 @@ struct PretrainConfig {
       LeftOut{"from", "the hash of each file's content stands for it"},
       LeftOut{"tokenizer", "the hash of each file's content stands for it"},
       LeftOut{"checkpoint_seconds", "a run that goes on from a state gives the same bits, however old it is"}};
+  static StrategyFields strategies() { return {{"attention", strategy_identity<AttentionSpec>}}; }
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("description", self.description, "for people");
     visit("output", self.output, "folder for the model");
     visit("config", self.config, "the model's shape: a Hugging Face config.json object");
+    visit("attention", self.attention,
+          "another kind of attention in every layer, {\"name\": \"mfa\", its fields}; fields that are not named are "
+          "those "
+          "of `config`; null: grouped-query attention");
     visit("from", self.from,
           "a model whose weights it begins with, its KV heads averaged where `config` has fewer (uptraining, arXiv "
           "2305.13245); empty: random weights");
@@ -50,7 +57,7 @@ struct PretrainConfig {
   /// Where the model is trained, in float32.
   Placement placement() const;
 
-  /// The shape that `config` states. Throws ConfigError for one that no model here can have.
+  /// The shape that `config` and `attention` state. Throws ConfigError for one that no model here can have.
   ModelSpec spec() const;
 
   /// The standard deviation of initial weights: `config`'s initializer_range, or 0.02, as in Hugging Face.

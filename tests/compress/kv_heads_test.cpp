@@ -8,25 +8,18 @@
 #include <cmath>
 
 #include "core/attention/grouped_query.h"
-#include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "tests/support/attention_models.h"
-#include "tests/support/errors.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/support/pass_models.h"
 #include "tests/support/tiny_models.h"
 
 namespace mla {
 namespace {
 
+using test::refusal_of;
 using testing::HasSubstr;
 
 constexpr double kSameLogits = 1e-9;
-
-std::unique_ptr<Pass> pass_of(const Json& config) { return Registry<Pass>::instance().make(config, "compress[0]"); }
-
-std::string refusal_of(const Json& config, const ModelSpec& spec) {
-  return test::message_of<ConfigError>([&] { pass_of(config)->plan(spec); });
-}
 
 /// The kinds of model without QK-norm, which both passes refuse.
 std::vector<std::string> linear_kinds() {
@@ -39,23 +32,10 @@ class HeadPasses : public testing::TestWithParam<std::string> {
  protected:
   HeadPasses() : source(test::tiny_decoder(test::tiny_spec(GetParam()))) {
     ids = test::random_ids(source.spec(), 2, 14);
-    const at::Tensor text = test::random_ids(source.spec(), 6, 20, 11);
-    for (std::int64_t i = 0; i < text.size(0); ++i) {
-      const std::int64_t* row = text.const_data_ptr<std::int64_t>() + i * text.size(1);
-      rows.emplace_back(row, row + text.size(1));
-    }
+    rows = test::random_rows(source.spec(), 6, 20);
   }
   Decoder after(const Json& config, PassReport* report = nullptr) const {
-    const auto pass = pass_of(config);
-    Decoder decoder = source.clone();
-    PassInputs inputs;
-    Statistics statistics;
-    if (!pass->requirements().empty()) statistics = calibrate(source, rows, pass->requirements(), {}, {});
-    inputs.statistics = &statistics;
-    inputs.arithmetic = at::kDouble;
-    PassReport result = run_pass(config.at("name").get<std::string>(), *pass, decoder, inputs);
-    if (report) *report = std::move(result);
-    return decoder;
+    return test::after_pass(source, config, rows, report);
   }
   /// Makes the KV heads of each layer the first one's, rows of key and value matrices and biases.
   void make_heads_alike() {
@@ -70,22 +50,7 @@ class HeadPasses : public testing::TestWithParam<std::string> {
   void expect_same(const Decoder& decoder) const {
     EXPECT_LT(test::largest_difference(decoder.forward(ids), source.forward(ids)), kSameLogits);
   }
-  /// Token by token through the cache, saved and loaded: the same model.
-  void expect_whole(const Decoder& decoder) const {
-    const at::Tensor logits = decoder.forward(ids);
-    DecoderCache cache = decoder.make_cache(2);
-    at::Tensor last;
-    for (std::int64_t i = 0; i < ids.size(1); ++i) last = decoder.forward_cached(ids.narrow(1, i, 1), cache);
-    EXPECT_LT(test::largest_difference(last, logits.select(1, -1)), kSameLogits);
-    EXPECT_EQ(cache.bytes(), 2 * 14 * cached_elements(decoder.spec()) * static_cast<std::int64_t>(sizeof(double)));
-    const test::TemporaryFolder folder;
-    Checkpoint checkpoint = test::tiny_checkpoint(GetParam());
-    checkpoint.decoder = decoder.clone();
-    save_checkpoint(checkpoint, folder / "made");
-    const Checkpoint loaded = load_checkpoint(folder / "made", {.placement = Placement::in(at::kDouble)});
-    EXPECT_EQ(loaded.decoder.spec(), decoder.spec());
-    EXPECT_TRUE(at::equal(loaded.decoder.forward(ids), logits));
-  }
+  void expect_whole(const Decoder& decoder) const { test::expect_whole(decoder, GetParam(), ids); }
   Decoder source;
   at::Tensor ids;
   TokenRowList rows;

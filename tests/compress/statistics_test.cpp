@@ -21,11 +21,12 @@ using Rows = std::vector<std::vector<std::int32_t>>;
 
 Rows some_rows() { return {{3, 14, 15, 9, 26}, {5, 35, 8, 9, 7}, {9, 3, 2, 38}, {46, 26}}; }
 
-/// All tokens that the tap shows in a layer, row by row without batches, [tokens, width].
+/// All tokens that the tap shows in a layer, row by row without batches, [tokens, width]; heads one after the other.
 at::Tensor shown(const Decoder& decoder, Tap tap, std::int64_t layer) {
   std::vector<at::Tensor> parts;
   const Observer observer{{tap}, [&](Tap, std::int64_t at, const at::Tensor& tensor) {
-                            if (at == layer) parts.push_back(tensor.flatten(0, 1));
+                            const at::Tensor rows = tensor.dim() == 4 ? tensor.transpose(1, 2).flatten(2) : tensor;
+                            if (at == layer) parts.push_back(rows.flatten(0, 1));
                           }};
   for (const auto& row : some_rows()) {
     const std::vector<std::int64_t> wide(row.begin(), row.end());
@@ -66,7 +67,7 @@ TEST(Statistics, AreTheDefinitionWhateverTheBatches) {
 
 TEST(Statistics, EveryLinearMapsInputIsShown) {
   const c10::InferenceMode inference;
-  for (const char* kind : {"grouped_query", "latent", "shared_attention"}) {
+  for (const char* kind : {"grouped_query", "latent", "mfa", "shared_attention"}) {
     Decoder decoder = test::tiny_decoder(test::spec_with_attention(kind));
     TensorMap weights;
     decoder.visit_parameters([&](const std::string& name, at::Tensor& tensor) { weights[name] = tensor; });

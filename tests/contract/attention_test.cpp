@@ -33,7 +33,7 @@ class AttentionContract : public testing::TestWithParam<std::string> {
 
 TEST(AttentionKinds, AreTheseOnes) {
   EXPECT_THAT(Kinds::instance().names(),
-              testing::ElementsAre("grouped_query", "latent", "mkla", "shared_attention", "split_latent"));
+              testing::ElementsAre("grouped_query", "latent", "mfa", "mkla", "shared_attention", "split_latent"));
 }
 
 TEST_P(AttentionContract, TensorsAreTheParametersItStates) {

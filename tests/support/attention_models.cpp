@@ -71,6 +71,20 @@ ModelSpec spec_with_attention(const std::string& kind, const std::string& tiny) 
     }
     return spec;
   }
+  if (kind == "mfa") {
+    // As trained from nothing, as converted with pairs and a value width of its own, and with key reuse.
+    const std::vector<Json> layers = {{{"query_rank", 6}, {"query_norm", true}},
+                                      {{"key_width", 12}, {"value_width", 5}, {"pairs", {0, 1, 1, 2, 3, 0}}},
+                                      {{"key_width", 6}, {"pairs", {3, 0, 2}}, {"query_rank", 5}, {"key_reuse", true}}};
+    heads.qk_norm = false;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i].contains("key_reuse")) heads.value_bias = false;
+      Json fields = write_fields(heads);
+      fields.update(layers[i]);
+      spec.layers[i].attention = make_spec(kind, fields);
+    }
+    return spec;
+  }
   throw std::logic_error("no model with attention of kind " + kind);
 }
 

@@ -37,6 +37,7 @@ Json some_strategy(const std::string& field) {
   if (field == "codec" || field == "rope_codec") return {{"name", "hqq"}, {"bits", 3}};
   if (field == "rope") return {{"name", "low"}};
   if (field == "low_rank") return {{"name", "split_svd"}};
+  if (field == "attention") return {{"name", "mfa"}};
   return {{"other", 1}};
 }
 

@@ -1,3 +1,4 @@
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -103,6 +104,29 @@ TEST_F(PretrainTest, BeginsWithTheAveragedHeadsOfAnotherModel) {
   EXPECT_THAT(refused.err, testing::HasSubstr("hidden_size = 32: the model to begin from has 16"));
 }
 
+/// Attention of another kind from nothing: what it is made of is as in `config` where it does not say otherwise.
+TEST_F(PretrainTest, TrainsOtherKindsOfAttention) {
+  config_["config"]["num_hidden_layers"] = 2;
+  config_["config"]["num_key_value_heads"] = 1;
+  for (const bool reuse : {false, true}) {
+    config_["attention"] = {{"name", "mfa"}, {"query_rank", 8}, {"query_norm", true}, {"key_reuse", reuse}};
+    config_["output"] = (folder_ / (reuse ? "mfa_kr" : "mfa")).string();
+    const Outcome outcome = pretrain({"--set", "train.steps=40"});
+    ASSERT_EQ(outcome.code, ExitCode::kDone) << outcome.err;
+    const Json report = parse_json(outcome.out, "stdout");
+    EXPECT_NEAR(report["first_loss"].get<double>(), std::log(672.0), 0.1);
+    EXPECT_LT(report["final_loss"].get<double>(), 0.75 * report["first_loss"].get<double>());
+    Checkpoint loaded = load_checkpoint(config_["output"].get<std::string>());
+    EXPECT_EQ(loaded.decoder.parameter_count(), report["parameters"].get<std::int64_t>());
+    EXPECT_EQ(cached_elements(loaded.decoder.spec()), 2 * (reuse ? 8 : 16));
+    bool gate_has_moved = !reuse;
+    loaded.decoder.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+      if (name.ends_with("v_gate.bias")) gate_has_moved = gate_has_moved || tensor.abs().max().item<double>() > 0;
+    });
+    EXPECT_TRUE(gate_has_moved);
+  }
+}
+
 TEST_F(PretrainTest, IsReproducible) {
   const Json first = parse_json(pretrain().out, "stdout"), second = parse_json(pretrain().out, "stdout");
   const Json other = parse_json(pretrain({"--set", "seed=1"}).out, "stdout");
@@ -131,6 +155,11 @@ TEST_F(PretrainTest, RefusesConfigsThatCannotTrain) {
   EXPECT_THAT(message("config.initializer_range=-1"), HasSubstr("config.initializer_range = -1"));
   EXPECT_THAT(message("train.packing=loose"), HasSubstr("train.packing"));
   EXPECT_THAT(message("trian.steps=1"), HasSubstr("did you mean 'train'"));
+  EXPECT_THAT(message("attention=mfa"), HasSubstr("attention: expected an object with the name"));
+  EXPECT_THAT(message(R"(attention={"name": "mfx"})"), HasSubstr("attention.name: no 'mfx'; did you mean 'mfa'"));
+  EXPECT_THAT(message(R"(attention={"name": "mfa", "key_width": 6})"), HasSubstr("attention: layer[0].key_width = 6"));
+  config_["attention"] = {{"name", "mfa"}};
+  EXPECT_THAT(message("from=elsewhere"), HasSubstr("from: a model of another kind of attention"));
 }
 
 TEST_F(PretrainTest, WritesNoModelWhenItDiverges) {

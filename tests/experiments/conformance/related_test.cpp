@@ -29,7 +29,7 @@ TEST_P(RelatedCases, AgreeWithTheGoldens) {
   for (const Json& one : report["results"]) EXPECT_FALSE(one["checks"].empty()) << one;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, RelatedCases, testing::Values("kvheads", "lorc", "mka", "shared_attention"),
+INSTANTIATE_TEST_SUITE_P(Files, RelatedCases, testing::Values("kvheads", "lorc", "mfa", "mka", "shared_attention", "taylor"),
                          [](const auto& file) { return std::string(file.param); });
 
 TEST(RelatedCasesReport, TellsWhatDiffers) {
@@ -80,7 +80,7 @@ TEST(RelatedCasesReport, RefusesFilesOfOtherForms) {
   const auto unknown = run({{"system", "PyramidKV (2406.02069)"}, {"cases", Json::array()}});
   EXPECT_EQ(unknown.exit_code, 3);
   EXPECT_THAT(unknown.err, HasSubstr("x.json.system: no part of this program for 'PyramidKV (2406.02069)'; known: "));
-  EXPECT_THAT(unknown.err, HasSubstr("lorc, mka, shared_attention"));
+  EXPECT_THAT(unknown.err, HasSubstr("llm_pruner, lorc, mfa, mka, shared_attention"));
   EXPECT_THAT(run({{"system", "MKA"}}).err, HasSubstr("x.json.cases: expected a list"));
   EXPECT_THAT(run({{"system", "MKA"}, {"cases", Json::array()}}).err, HasSubstr("x.json: holds no cases"));
   EXPECT_THAT(run({{"system", "MKA"}, {"cases", {1}}}).err, HasSubstr("x.json.cases[0]: expected an object"));

@@ -1,0 +1,66 @@
+#include "core/compress/shared_head_pass.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace mla {
+
+Requirements shared_head_requirements(SharedHeadMetric metric) {
+  return metric == SharedHeadMetric::kOutputs ? Requirements{kInputMoment, kInputMean} : Requirements{};
+}
+
+at::Tensor shared_head_moment(SharedHeadMetric metric, const ModelSpec& spec, std::int64_t layer,
+                              const PassInputs& inputs) {
+  if (metric == SharedHeadMetric::kWeights) return equal_moment(spec.hidden);
+  return biased_moment(inputs.statistics->at(kInputMoment, layer), inputs.statistics->at(kInputMean, layer));
+}
+
+HeadFields shared_head_source(const ModelSpec& spec, std::int64_t layer, const std::string& path) {
+  const std::string where = cat(path, ": layer ", layer);
+  const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
+  if (!heads) {
+    throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
+                          "; expected grouped_query: share one head before other passes of attention"));
+  }
+  if (heads->qk_norm) {
+    throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
+                          "hidden state, so that heads cannot be mixed"));
+  }
+  expect_dense(spec, layer, "self_attn.", where);
+  return *heads;
+}
+
+void check_even_width(std::int64_t width, std::int64_t most, const std::string& described, const std::string& most_is) {
+  if (width < 2 || width % 2 != 0 || width > most)
+    throw ConfigError(cat(described, ": must be even, from 2 to ", most, " (", most_is, "); 0: its default"));
+}
+
+void check_query_rank(std::int64_t rank, std::int64_t query_width, const ModelSpec& spec, const std::string& path) {
+  const std::int64_t most = std::min(query_width, spec.hidden);
+  if (rank < 0 || rank > most) {
+    throw ConfigError(cat(path, ".query_rank = ", rank, ": queries of ", query_width, " elements made of ", spec.hidden,
+                          " have a rank of at most ", most, "; 0: one matrix, exact"));
+  }
+}
+
+std::pair<at::Tensor, at::Tensor> split_bias(const at::Tensor& biased, bool bias) {
+  const std::int64_t inputs = biased.size(1) - 1;
+  return {biased.narrow(1, 0, inputs), bias ? biased.select(1, inputs) : at::Tensor()};
+}
+
+void add_queries(ChangedMaps& maps, const at::Tensor& query, const at::Tensor& pair_energy, const at::Tensor& moment,
+                 std::int64_t rank, bool bias) {
+  const auto [weight, offset] = split_bias(query, bias);
+  if (rank == 0) {
+    maps["q_proj"] = {weight, offset};
+    return;
+  }
+  const FactoredQueries factors = factored_queries(weight, pair_energy, moment, rank);
+  maps["q_down_proj"] = {factors.down, {}};
+  maps["q_up_proj"] = {factors.up, offset};
+}
+
+}  // namespace mla
