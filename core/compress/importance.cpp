@@ -6,6 +6,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/error.h"
+#include "core/compress/loss_gradients.h"
 
 namespace mla {
 namespace {
@@ -170,12 +171,10 @@ at::Tensor one_score(ImportanceScore score, const at::Tensor& element, const at:
   }
 }
 
-std::vector<LayerImportance> layer_importance(const Decoder& decoder, const TokenRowList& rows, TaylorOrder order,
-                                              const FinalStates& forward) {
+std::vector<LayerImportance> layer_importance(const Decoder& decoder, const TokenRowList& rows, TaylorOrder order) {
   ImportanceGathering gathering(decoder, order);
-  for_row_gradients(
-      decoder, rows, [&](std::int64_t predicted, const TensorMap& gradients) { gathering.add(predicted, gradients); },
-      forward);
+  for_row_gradients(decoder, rows,
+                    [&](std::int64_t predicted, const TensorMap& gradients) { gathering.add(predicted, gradients); });
   std::vector<LayerImportance> all;
   for (std::size_t layer = 0; layer < decoder.layers.size(); ++layer) all.push_back(gathering.of(layer));
   return all;

@@ -11,7 +11,8 @@
 
 #include "core/attention/linear.h"
 #include "core/attention/spec.h"
-#include "core/compress/loss_gradients.h"
+#include "core/compress/calibration_rows.h"
+#include "core/model/decoder.h"
 
 namespace mla {
 
@@ -57,8 +58,7 @@ struct LayerImportance {
   StructureScores fluctuation;
 };
 
-/// Of every layer, on rows of which each is run forward, as `forward` does if it is given, and backward.
-std::vector<LayerImportance> layer_importance(const Decoder& decoder, const TokenRowList& rows, TaylorOrder order,
-                                              const FinalStates& forward = {});
+/// Of every layer, on rows of which each is run forward and backward (core/compress/loss_gradients.h).
+std::vector<LayerImportance> layer_importance(const Decoder& decoder, const TokenRowList& rows, TaylorOrder order);
 
 }  // namespace mla

@@ -45,8 +45,7 @@ void backward_from_losses(const Decoder& decoder, const at::Tensor& ids, const a
   states.backward(gradient);
 }
 
-void for_row_gradients(const Decoder& decoder, const TokenRowList& rows, const SeeRowGradients& see,
-                       const FinalStates& forward) {
+void for_row_gradients(const Decoder& decoder, const TokenRowList& rows, const SeeRowGradients& see) {
   const c10::InferenceMode off(false);
   const at::AutoGradMode record(true);
   TensorMap matrices;
@@ -55,7 +54,7 @@ void for_row_gradients(const Decoder& decoder, const TokenRowList& rows, const S
   for (const at::Tensor& batch : calibration_batches(rows, decoder.spec().vocabulary, {.batch_tokens = 1})) {
     if (batch.size(1) < 2) continue;
     const at::Tensor ids = batch.to(copy.device());
-    backward_from_losses(copy, ids, forward ? forward(copy, ids) : copy.hidden_states(ids));
+    backward_from_losses(copy, ids, copy.hidden_states(ids));
     TensorMap gradients;
     for (auto& [name, matrix] : matrices) {
       gradients[name] = matrix.grad().defined() ? matrix.grad().detach() : at::zeros_like(matrix.detach());

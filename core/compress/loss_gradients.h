@@ -19,13 +19,9 @@ void backward_from_losses(const Decoder& decoder, const at::Tensor& ids, const a
 /// ".weight", the gradient of the row's loss by its matrix.
 using SeeRowGradients = std::function<void(std::int64_t predicted, const TensorMap& gradients)>;
 
-/// The final hidden states [rows, length, hidden] of ids, in place of Decoder::hidden_states().
-using FinalStates = std::function<at::Tensor(const Decoder& decoder, const at::Tensor& ids)>;
-
 /// Runs rows of two tokens or more through a copy of the model, one by one, forward and backward, in memory of a
 /// model's weights and their gradients beside the model. The layers' matrices are dense. Throws DataError as
 /// calibration_batches() does, and where no row predicts anything.
-void for_row_gradients(const Decoder& decoder, const TokenRowList& rows, const SeeRowGradients& see,
-                       const FinalStates& forward = {});
+void for_row_gradients(const Decoder& decoder, const TokenRowList& rows, const SeeRowGradients& see);
 
 }  // namespace mla

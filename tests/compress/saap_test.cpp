@@ -183,6 +183,7 @@ TEST_P(Pruning, WhatDoesNothingGoesFirst) {
       const Decoder decoder = after(saap({{"heads", 1.0 / static_cast<double>(heads.kv_heads)},
                                           {"channels", 3.0 / 48},
                                           {"score", score},
+                                          {"stable", spread == std::string("each")},
                                           {"spread", spread}}));
       for (const LayerSpec& layer : decoder.spec().layers) {
         EXPECT_EQ(layer.attention->heads()->kv_heads, heads.kv_heads - 1);
