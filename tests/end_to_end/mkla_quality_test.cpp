@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/evaluate/perplexity.h"
@@ -26,8 +28,8 @@ class MklaQuality : public testing::Test {
     evaluation_ = rows(data.at("eval_ids"), data.at("eval_len"));
     calibration_ = rows(data.at("calib_ids"), {});
     calibration_.resize(kCalibrationRows);
-    source_ = load_checkpoint(test::shared_folder() / "data/weights" /
-                              (name == "stories260K" ? "stories260K/stories260K.bin" : name));
+    source_.emplace(load_checkpoint(test::shared_folder() / "data/weights" /
+                                    (name == "stories260K" ? "stories260K/stories260K.bin" : name)));
   }
   static QualityRows rows(const at::Tensor& ids, const at::Tensor& lengths) {
     QualityRows all;
@@ -43,11 +45,11 @@ class MklaQuality : public testing::Test {
     options["refit_rows"] = kRefitRows;
     PassInputs inputs;
     inputs.rows = &calibration_;
-    inputs.source = &source_.decoder;
+    inputs.source = &source_->decoder;
     return run_pass("mkla", *Registry<Pass>::instance().make(options, "compress[0]"), decoder, inputs);
   }
   double perplexity_of(const Json& options) const {
-    Decoder decoder = source_.decoder.clone();
+    Decoder decoder = source_->decoder.clone();
     convert(decoder, options);
     PerplexityOptions evaluation;
     evaluation.context = 256;
@@ -58,7 +60,7 @@ class MklaQuality : public testing::Test {
   }
 
   QualityRows evaluation_, calibration_;
-  Checkpoint source_;
+  std::optional<Checkpoint> source_;
 };
 
 TEST_F(MklaQuality, TinyStoriesComesOutToFourDigits) {
@@ -90,7 +92,7 @@ TEST_F(MklaQuality, SlotsAreFoundByTheErrorsOfLayers) {
   load("tinystories-656k");
   const auto slots = [&](Json options) {
     options["refit"] = false;
-    Decoder decoder = source_.decoder.clone();
+    Decoder decoder = source_->decoder.clone();
     std::vector<std::int64_t> counts;
     for (const LayerReport& layer : convert(decoder, options).layers) counts.push_back(std::ssize(layer.kept.front()));
     return counts;
@@ -99,7 +101,7 @@ TEST_F(MklaQuality, SlotsAreFoundByTheErrorsOfLayers) {
   EXPECT_THAT(slots({{"cached", 24}, {"layout", "std"}}), testing::ElementsAre(3, 0));
   EXPECT_THAT(slots({{"cached", 24}, {"layout", "plain"}}), testing::ElementsAre(3, 5));
   EXPECT_THAT(slots({{"cached", 16}}), testing::ElementsAre(1, 0));
-  Decoder decoder = source_.decoder.clone();
+  Decoder decoder = source_->decoder.clone();
   const PassReport report =
       convert(decoder, {{"cached", 24}, {"pairs", 8}, {"token_importance", false}, {"refit", false}});
   EXPECT_THAT(report.layers[0].kept.front(), testing::ElementsAre(3, 1, 2, 0, 4, 3, 2, 0));
