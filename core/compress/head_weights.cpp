@@ -13,8 +13,9 @@ HeadWeights head_weights(const GroupedQueryAttention& attention) {
     return tensor.defined() ? tensor.detach().to(at::kDouble) : tensor;
   };
   const GroupedQueryAttention::Weights& weights = attention.weights();
-  return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()), in_double(weights.key.bias()),
-          in_double(weights.value.bias()), in_double(weights.output.to_dense())};
+  return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()),  in_double(weights.key.bias()),
+          in_double(weights.value.bias()),   in_double(weights.output.to_dense()), in_double(weights.query.to_dense()),
+          in_double(weights.query.bias())};
 }
 
 at::Tensor absorb_directions(const at::Tensor& output, const at::Tensor& directions, const HeadFields& heads) {
