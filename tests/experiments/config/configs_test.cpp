@@ -45,6 +45,24 @@ TEST(Configs, NeighboursOnRealModelsArePlanned) {
   }
 }
 
+TEST(Configs, ConversionsOfRealModelsArePlanned) {
+  MLA_NEEDS_SHARED("data/weights");
+  ::setenv("MLA_SHARED", test::shared_folder().c_str(), 1);
+  for (const char* config : {"transmla_tinystories-656k", "transmla_stories260K", "full_rope_tinystories-656k",
+                             "full_rope_stories260K", "others_stories260K"}) {
+    SCOPED_TRACE(config);
+    const ExperimentPlan plan =
+        plan_experiment(fs::path(MLA_SOURCE_DIR) / "configs/conversion" / (std::string(config) + ".json"), {});
+    EXPECT_GE(plan.cells.size(), 10u);
+    for (const CellPlan& cell : plan.cells) {
+      if (cell.passes.empty() || !cell.options.compress[0].contains("cached")) continue;
+      EXPECT_EQ(cell.options.compress[0]["cached"].get<std::int64_t>() * cell.passes[0].after.layer_count(),
+                cached_elements(cell.passes[0].after))
+          << cell.name;
+    }
+  }
+}
+
 TEST(Configs, ThoseOnToyModelsArePlanned) {
   const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
   ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);
