@@ -32,7 +32,7 @@ struct SplitLatentFields {
   HeadFields heads;
   CachedKeys keys = CachedKeys::kRotated;
   std::int64_t key_heads = 1, key_width = 1, value_heads = 1, value_width = 1;
-  bool value_up = false;
+  bool value_up = false, query_up = false;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -43,6 +43,7 @@ struct SplitLatentFields {
     visit("value_heads", self.value_heads, "cached value vectors per token, each for a group of KV heads");
     visit("value_width", self.value_width, "elements of one of them");
     visit("value_up", self.value_up, "values of KV heads are rebuilt; else the output projection reads what is cached");
+    visit("query_up", self.query_up, "keys = projected: queries are projected by a map of their own");
   }
 
   std::int64_t rows() const { return heads.kv_heads * heads.head_dim; }
@@ -56,7 +57,11 @@ class SplitLatentSpec final : public AttentionSpec {
   explicit SplitLatentSpec(SplitLatentFields fields) : fields_(fields) {}
 
   std::string kind() const override { return "split_latent"; }
-  Json fields() const override { return write_fields(fields_); }
+  Json fields() const override {
+    Json all = write_fields(fields_);
+    if (!fields_.query_up) all.erase("query_up");  // as files had it before
+    return all;
+  }
   void check(const ModelFrame& frame, const std::string& where) const override;
   std::vector<Parameter> parameters(const ModelFrame& frame) const override;
   std::optional<HeadFields> heads() const override { return fields_.heads; }
@@ -97,6 +102,7 @@ void SplitLatentSpec::check(const ModelFrame& frame, const std::string& where) c
   }
   if (!fields_.has_key_up() && (fields_.key_heads != heads.kv_heads || fields_.key_width != heads.head_dim))
     refuse("keys = rotated: key_heads and key_width are those of the KV heads");
+  if (fields_.query_up && fields_.keys != CachedKeys::kProjected) refuse("query_up: only where keys = projected");
 }
 
 std::vector<Parameter> SplitLatentSpec::parameters(const ModelFrame& frame) const {
@@ -107,6 +113,7 @@ std::vector<Parameter> SplitLatentSpec::parameters(const ModelFrame& frame) cons
   add_projection(all, "q_proj", heads.heads * heads.head_dim, frame.hidden, heads.query_bias, Tap::kAttentionInput);
   add_projection(all, "k_proj", rebuilt ? fields_.key_heads * fields_.key_width : fields_.rows(), frame.hidden,
                  !rebuilt && heads.key_bias, Tap::kAttentionInput);
+  if (fields_.query_up) add_projection(all, "q_up_proj", fields_.rows(), fields_.key_width, false, Tap::kLatent);
   if (fields_.has_key_up())
     add_projection(all, "k_up_proj", fields_.rows(), fields_.key_width, rebuilt && heads.key_bias, Tap::kLatent);
   add_projection(all, "v_proj", values, frame.hidden, !fields_.value_up && heads.value_bias, Tap::kAttentionInput);
@@ -126,12 +133,12 @@ double SplitLatentSpec::cached_operations() const {
 }
 
 /// softmax(scale q k^T) v. `projected`: with P_j [head_dim, key_width] of KV head j, what is cached of its group is the
-/// sum over its heads of rot(k_j) P_j, and a query of head j asks with rot(q) P_j (2406.07056, section 3.4).
-/// `rebuilt`: k_j = P_j z + b, rotated when read (2410.03111, appendix C).
+/// sum over its heads of rot(k_j) P_j, and a query of head j asks with rot(q) P_j (2406.07056, section 3.4), or with
+/// rot(q) Q_j (KQ-SVD, 2512.05916). `rebuilt`: k_j = P_j z + b, rotated when read (2410.03111, appendix C).
 class SplitLatentAttention final : public Attention {
  public:
   struct Weights {
-    Linear query, key, key_up, value, value_up, output;
+    Linear query, key, query_up, key_up, value, value_up, output;
   };
   SplitLatentAttention(double scale, SplitLatentFields fields, Weights weights)
       : scale_(scale), fields_(fields), weights_(std::move(weights)) {}
@@ -176,6 +183,7 @@ class SplitLatentAttention final : public Attention {
   void visit_weights(const WeightVisitor& visit) override {
     visit.map("q_proj", weights_.query);
     visit.map("k_proj", weights_.key);
+    if (fields_.query_up) visit.map("q_up_proj", weights_.query_up);
     if (fields_.has_key_up()) visit.map("k_up_proj", weights_.key_up);
     visit.map("v_proj", weights_.value);
     if (fields_.value_up) visit.map("v_up_proj", weights_.value_up);
@@ -185,8 +193,8 @@ class SplitLatentAttention final : public Attention {
   std::unique_ptr<Attention> clone() const override {
     return std::make_unique<SplitLatentAttention>(
         scale_, fields_,
-        Weights{weights_.query.clone(), weights_.key.clone(), weights_.key_up.clone(), weights_.value.clone(),
-                weights_.value_up.clone(), weights_.output.clone()});
+        Weights{weights_.query.clone(), weights_.key.clone(), weights_.query_up.clone(), weights_.key_up.clone(),
+                weights_.value.clone(), weights_.value_up.clone(), weights_.output.clone()});
   }
 
  private:
@@ -222,7 +230,7 @@ class SplitLatentAttention final : public Attention {
     const HeadFields& heads = fields_.heads;
     const at::Tensor grouped =
         query.reshape({query.size(0), heads.kv_heads, heads.group() * query.size(2), heads.head_dim});
-    return at::matmul(grouped, directions(weights_.key_up, query))
+    return at::matmul(grouped, directions(fields_.query_up ? weights_.query_up : weights_.key_up, query))
         .view({query.size(0), heads.heads, query.size(2), fields_.key_width});
   }
 
@@ -284,8 +292,9 @@ class SplitLatentAttention final : public Attention {
 };
 
 std::unique_ptr<Attention> SplitLatentSpec::build(const ModelFrame& frame, LayerWeights weights) const {
-  SplitLatentAttention::Weights parts{weights.map("q_proj"), weights.map("k_proj"),    weights.map("k_up_proj"),
-                                      weights.map("v_proj"), weights.map("v_up_proj"), weights.map("o_proj")};
+  SplitLatentAttention::Weights parts{weights.map("q_proj"),    weights.map("k_proj"), weights.map("q_up_proj"),
+                                      weights.map("k_up_proj"), weights.map("v_proj"), weights.map("v_up_proj"),
+                                      weights.map("o_proj")};
   return std::make_unique<SplitLatentAttention>(softmax_scale(frame, fields_.heads), fields_, std::move(parts));
 }
 

@@ -16,8 +16,9 @@ at::Tensor in_double(const at::Tensor& tensor) { return tensor.defined() ? tenso
 
 HeadWeights head_weights(const GroupedQueryAttention& attention) {
   const GroupedQueryAttention::Weights& weights = attention.weights();
-  return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()), in_double(weights.key.bias()),
-          in_double(weights.value.bias()), in_double(weights.output.to_dense())};
+  return {in_double(weights.key.to_dense()), in_double(weights.value.to_dense()),  in_double(weights.key.bias()),
+          in_double(weights.value.bias()),   in_double(weights.output.to_dense()), in_double(weights.query.to_dense()),
+          in_double(weights.query.bias())};
 }
 
 std::pair<at::Tensor, at::Tensor> query_weights(const GroupedQueryAttention& attention) {

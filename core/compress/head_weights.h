@@ -19,6 +19,8 @@ struct HeadWeights {
   at::Tensor key, value;            ///< [kv_heads * head_dim, hidden]
   at::Tensor key_bias, value_bias;  ///< [kv_heads * head_dim]
   at::Tensor output;                ///< [hidden, heads * head_dim]
+  at::Tensor query;                 ///< [heads * head_dim, hidden]
+  at::Tensor query_bias;            ///< [heads * head_dim]
 };
 
 HeadWeights head_weights(const GroupedQueryAttention& attention);

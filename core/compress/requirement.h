@@ -63,6 +63,8 @@ inline constexpr std::int64_t kAllLayers = -1;
 
 /// Mean 2-norm of each rotation pair of queries and of keys (MHA2MLA appendix A), float64 [heads, head_dim / 2].
 inline const Requirement kQueryPairNorms{Tap::kQuery, "pair_norms"}, kKeyPairNorms{Tap::kKey, "pair_norms"};
+/// E[k k^T] of all KV heads' keys before rotation, float64 [kv_heads * head_dim, kv_heads * head_dim].
+inline const Requirement kKeySecondMoment{Tap::kKey, "second_moment"};
 /// E[x x^T] of what keys and values are projected from, float64 [hidden, hidden].
 inline const Requirement kInputMoment{Tap::kAttentionInput, "second_moment"};
 /// E[x] of the same, float64 [hidden].

@@ -1,10 +1,8 @@
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/partial_rope/key_rotation.h"
+#include "core/partial_rope/head_components.h"
 
 namespace mla {
 namespace {
@@ -57,16 +55,16 @@ class RoRope final : public RotationStrategy {
                        kept = fold / options_.collapse, slots = half / options_.collapse;
     if (!found->second.isfinite().all().item<bool>())
       throw DataError(cat("layer ", layer, ": the keys on calibration data are not finite"));
-    // [kv_heads, first or partner, group of frequencies, frequency in it], twice.
+    // [kv_heads, first or partner, group of frequencies, frequency in it]
     const std::vector<std::int64_t> parts{kv_heads, 2, half / fold, fold};
-    at::Tensor moment = found->second.reshape({kv_heads, 2, half / fold, fold, kv_heads, 2, half / fold, fold});
-    const at::TensorOptions like = moment.options();
+    const at::TensorOptions like = found->second.options();
     at::Tensor query = at::zeros({geometry.heads, 2, slots, geometry.head_dim}, like);
     at::Tensor rope_key = at::zeros({2, slots, kv_heads * geometry.head_dim}, like);
     at::Tensor content = at::eye(kv_heads * geometry.head_dim, like);
     std::vector<std::int64_t> frequencies;
     for (std::int64_t group = 0; group < half / fold; ++group) {
-      const at::Tensor components = leading_components(moment, group, kept);  // [kv_heads, fold, kept]
+      const at::Tensor components =
+          head_components(found->second, geometry, group, {options_.collapse, fold, options_.damping});
       for (std::int64_t t = 0; t < kept; ++t) {
         const std::int64_t slot = std::ssize(frequencies);
         frequencies.push_back(fold * group + options_.collapse * t);
@@ -87,20 +85,6 @@ class RoRope final : public RotationStrategy {
   }
 
  private:
-  /// The principal directions, over KV heads and the group's frequencies, of keys as complex numbers with real weights.
-  at::Tensor leading_components(const at::Tensor& moment, std::int64_t group, std::int64_t count) const {
-    const std::int64_t kv_heads = moment.size(0), fold = moment.size(3), size = kv_heads * fold;
-    const at::Tensor own = moment.select(6, group).select(2, group);  // [kv_heads, 2, fold, kv_heads, 2, fold]
-    at::Tensor energy = (own.select(4, 0).select(1, 0) + own.select(4, 1).select(1, 1)).reshape({size, size});
-    energy = energy + at::eye(size, energy.options()) * (options_.damping * energy.diagonal().mean());
-    const auto [values, vectors] = at::linalg_eigh(energy);  // ascending
-    at::Tensor leading = vectors.narrow(1, size - count, count).flip(1);
-    // Of each direction the entry of largest size is positive, so that results do not depend on the library's choice.
-    const at::Tensor largest = leading.gather(0, leading.abs().argmax(0, true));
-    leading = leading * at::where(largest < 0, -1.0, 1.0).to(leading.scalar_type());
-    return leading.reshape({kv_heads, fold, count});
-  }
-
   Options options_;
 };
 

@@ -37,8 +37,8 @@ at::Tensor shown(const Decoder& decoder, Tap tap, std::int64_t layer) {
 
 TEST(Reducers, AreTheseOnes) {
   EXPECT_THAT(Registry<Reducer>::instance().names(),
-              testing::ElementsAre("by_distance", "cross_moment", "head_moments", "mean", "mean_square", "pair_norms",
-                                   "quantiles", "samples", "second_moment", "similarity"));
+              testing::ElementsAre("by_distance", "cross_moment", "head_moments", "mean", "mean_absolute",
+                                   "mean_square", "pair_norms", "quantiles", "samples", "second_moment", "similarity"));
 }
 
 TEST(Statistics, AreTheDefinitionWhateverTheBatches) {

@@ -11,6 +11,7 @@
 
 #include "core/base/random.h"
 #include "core/base/registry.h"
+#include "core/low_rank/adjusted_ranks.h"
 #include "core/low_rank/condition_numbers.h"
 
 namespace mla {
@@ -43,7 +44,7 @@ double squared_errors(const std::vector<LayerShare>& layers, const std::vector<s
 
 TEST(AllocatorContract, Names) {
   EXPECT_THAT(Allocators::instance().names(),
-              testing::ElementsAre("condition_numbers", "energy", "optimal", "sensitivity", "uniform"));
+              testing::ElementsAre("adjusted", "condition_numbers", "energy", "optimal", "sensitivity", "uniform"));
 }
 
 TEST(AllocatorContract, SpendsTheBudgetExactlyWithinBounds) {
@@ -87,6 +88,21 @@ TEST(ConditionNumbers, AreThoseOfMatrices) {
   EXPECT_EQ(log_condition(at::zeros({2, 4})), 0);
   EXPECT_LT(log_condition(at::ones({3, 3}, at::kDouble)), 40);  // singular: as far as rounding tells
   EXPECT_THROW(log_condition(at::full({2, 2}, std::nan(""))), DataError);
+}
+
+TEST(AdjustedRanks, FollowTheRuleStepByStep) {
+  // Two layers of the same spectrum 8, 4, 2, 1, 1 (of 16): an early layer counts for more by sqrt(2 / 1.5).
+  const std::vector<double> left = {1, 0.5, 0.25, 0.125, 0.0625, 0};
+  const auto of = [&](std::size_t, std::int64_t rank) { return left[static_cast<std::size_t>(rank)]; };
+  const std::vector<RankRange> ranges(2, {1, 5});
+  EXPECT_THAT(adjusted_ranks(of, ranges, 2), testing::ElementsAre(1, 1));
+  // Both lose half of what is left; sqrt(4/3) against sqrt(2/3), then divided by sqrt(2): equal, the first one of them.
+  EXPECT_THAT(adjusted_ranks(of, ranges, 3), testing::ElementsAre(2, 1));
+  EXPECT_THAT(adjusted_ranks(of, {{1, 2}, {1, 5}}, 5), testing::ElementsAre(2, 3));
+  EXPECT_THAT(adjusted_ranks(of, ranges, 10), testing::ElementsAre(5, 5));
+  // What is left of the first layer does not fall: the second gets all.
+  const auto flat = [&](std::size_t layer, std::int64_t rank) { return layer == 0 ? 1.0 : of(layer, rank); };
+  EXPECT_THAT(adjusted_ranks(flat, ranges, 6), testing::ElementsAre(1, 5));
 }
 
 TEST(ConditionAllocation, FallsWithDepthOrRisesAndKeepsWhatIsAbove) {

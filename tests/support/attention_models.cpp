@@ -60,7 +60,11 @@ ModelSpec spec_with_attention(const std::string& kind, const std::string& tiny) 
   }
   if (kind == "split_latent") {
     const std::vector<Json> layers = {
-        {{"keys", "projected"}, {"key_width", 8}, {"value_width", 8}},
+        {{"keys", "projected"},
+         {"key_heads", heads.kv_heads},
+         {"key_width", 5},
+         {"query_up", true},
+         {"value_width", 8}},
         {{"keys", "rebuilt"}, {"key_width", 5}, {"value_width", 6}, {"value_up", true}},
         {{"key_heads", heads.kv_heads}, {"key_width", heads.head_dim}, {"value_width", 7}}};
     heads.qk_norm = false;

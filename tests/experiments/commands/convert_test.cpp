@@ -80,6 +80,22 @@ TEST_F(Convert, ToASizeOfTheCache) {
   EXPECT_THAT(convert({"--cached", "12"}).err, HasSubstr("--cached: gives an option of --method; name one"));
 }
 
+/// The public methods by name and budget alone.
+TEST_F(Convert, ByAMethodAndTheValuesToCache) {
+  const auto ids = folder_.write(
+      "text.json", R"({"ids": [[1, 5, 9, 40, 7, 200, 33, 12], [1, 8, 8, 3], [1, 9, 2, 4, 4], [1, 30, 11, 6, 90]]})");
+  for (const char* method : {"transmla", "care", "svd_llm", "asvd", "palu", "elitekv", "kq_svd", "x_ecomla"}) {
+    const auto result = convert({"--method", method, "--cached", "12", "--calibration", ids.string()});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const Json report = result.json();
+    for (const Json& layer : report["layers"]) EXPECT_EQ(layer["cached_elements_per_token"], 12) << method;
+    EXPECT_EQ(run_program({"inspect", output(), "--json"}).json()["parameters"]["total"], report["parameters"]);
+    EXPECT_FALSE(nll(output()).empty());
+  }
+  EXPECT_THAT(convert({"--method", "transmla", "--cached", "12"}).err, HasSubstr("--calibration"));
+  EXPECT_THAT(convert({"--method", "palu"}).err, HasSubstr("compress[0].cached: state how many values"));
+}
+
 TEST_F(Convert, RefusesMethodsThatMakeNoSense) {
   EXPECT_THAT(convert({"--method", "lork"}).err, HasSubstr("compress[0].name: no 'lork'; did you mean 'lorc'"));
   EXPECT_THAT(convert({"--method", "lorc", "--set", "rank=3"}).err, HasSubstr("compress[0].rank"));

@@ -58,10 +58,16 @@ TEST(Configs, ConversionsOfRealModelsArePlanned) {
     if (entry.path().filename().string().find("smollm2") != std::string::npos) continue;  // its model is not in `shared`
     const ExperimentPlan plan = plan_experiment(entry.path(), {});
     EXPECT_GE(plan.cells.size(), 2u);
-    for (const CellPlan& cell : plan.cells) EXPECT_LT(cell.cache_ratio(), 1) << cell.name;
+    for (const CellPlan& cell : plan.cells) {
+      EXPECT_LT(cell.cache_ratio(), 1) << cell.name;
+      if (cell.passes.empty() || !cell.options.compress[0].contains("cached")) continue;
+      EXPECT_EQ(cell.options.compress[0]["cached"].get<std::int64_t>() * cell.passes[0].after.layer_count(),
+                cached_elements(cell.passes[0].after))
+          << cell.name;
+    }
     ++planned;
   }
-  EXPECT_GE(planned, 3u);
+  EXPECT_GE(planned, 8u);
 }
 
 TEST(Configs, ThoseOnToyModelsArePlanned) {

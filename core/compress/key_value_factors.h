@@ -1,0 +1,77 @@
+// Keys and values as products of low rank, each matrix by itself, with all of RoPE: what SVD-LLM, ASVD and Palu share.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/json.h"
+#include "core/compress/pass.h"
+#include "core/linalg/svd.h"
+#include "core/low_rank/allocator.h"
+#include "core/low_rank/whitening.h"
+
+namespace mla {
+
+/// Part of a pass's options: call fields() from its own.
+struct KeyValueOptions {
+  std::optional<std::int64_t> cached;
+  Json allocate = {{"name", "uniform"}};
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("cached", self.cached,
+          "values cached per token and layer, half of them a latent of keys and half one of values; mean over layers");
+    visit("allocate", self.allocate,
+          "how layers share the keys' half, and the values': {\"name\": \"uniform\" | \"adjusted\" | …}");
+  }
+  void validate(const std::string& path) const;
+};
+
+/// How the inputs of a layer's keys and values count, from statistics of the model as the pass found it.
+using WhitenInputs = std::function<Whitening(const Statistics* statistics, std::int64_t layer)>;
+
+/// A latent of keys and one of values are cached before rotation; keys are rebuilt and rotated when they are read
+/// (attention of kind split_latent). With `groups` > 1 the KV heads of each group have latents of their own.
+class KeyValueFactors {
+ public:
+  KeyValueFactors(KeyValueOptions options, std::int64_t groups, const std::string& path);
+
+  /// What the allocator measures.
+  Requirements requirements() const;
+  bool measures_shapes() const { return allocator_->measures(); }
+  /// Throws ConfigError for a budget that the layers' ranks do not fit, and for models that normalise keys.
+  ModelSpec plan(const ModelSpec& spec) const;
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs, const WhitenInputs& whiten) const;
+
+ private:
+  /// One matrix of a layer: what each group's rows come to, whitened and decomposed.
+  struct Factored {
+    std::vector<TruncatedSvd> groups;
+    at::Tensor inverse;
+    double error(std::int64_t rank) const;  ///< relative, by the whitened measure
+  };
+  struct Ranks {
+    std::int64_t key = 0, value = 0;  ///< of each group
+  };
+
+  Ranks stated() const;
+  std::int64_t largest(const HeadFields& heads, const ModelFrame& frame) const;
+  std::shared_ptr<const AttentionSpec> factored(const HeadFields& heads, Ranks ranks) const;
+  Factored decompose(const at::Tensor& matrix, const Whitening& whitening) const;
+  std::vector<std::int64_t> allocated(const ModelSpec& source, const std::vector<Factored>& factors, std::int64_t rank,
+                                      const PassInputs& inputs) const;
+  std::unique_ptr<Attention> assemble(const ModelSpec& source, Attention& attention, const Factored& keys,
+                                      const Factored& values, Ranks ranks, const PassInputs& inputs,
+                                      LayerReport& report) const;
+
+  KeyValueOptions options_;
+  std::int64_t groups_;
+  std::string path_;
+  std::unique_ptr<Allocator> allocator_;
+};
+
+}  // namespace mla

@@ -1,0 +1,121 @@
+// TransMLA, CARE, SVD-LLM, ASVD and Palu on real models against what public code reached with the same cached values.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "core/attention/latent.h"
+#include "tests/support/converted_models.h"
+#include "tests/support/quality_bars.h"
+#include "tests/support/shared_data.h"
+
+namespace mla {
+namespace {
+
+constexpr double kSuccessorTolerance = 0.03;
+/// Rows that the peers measured on.
+constexpr std::size_t kSharedKeyRows = 128, kFullRopeRows = 256;
+/// Cells of these cached values are run; the others differ in the budget alone.
+const std::map<std::string, std::set<double>> kSuccessorCells = {{"tinystories-656k", {24, 16}},
+                                                                 {"stories260K", {20, 12}}};
+
+class SuccessorBars : public testing::TestWithParam<std::string> {
+ protected:
+  Decoder converted(const test::QualityBars& bars, const Json& config, std::size_t rows) const {
+    const TokenRowList calibration = bars.calibration(rows);
+    const auto pass = test::pass_of(config);
+    Decoder decoder = bars.source.decoder.clone();
+    Statistics statistics;
+    if (!pass->requirements().empty())
+      statistics = calibrate(bars.source.decoder, calibration, pass->requirements(), {}, {});
+    PassInputs inputs;
+    inputs.statistics = &statistics;
+    inputs.rows = &calibration;
+    inputs.arithmetic = at::kDouble;
+    run_pass(config.at("name").get<std::string>(), *pass, decoder, inputs);
+    return decoder;
+  }
+  static bool in_cells(const Json& bar, const std::string& model) {
+    return kSuccessorCells.at(model).contains(bar["kv_values"].get<double>());
+  }
+  /// Latent elements of each layer.
+  static std::vector<std::int64_t> latents(const Decoder& decoder) {
+    std::vector<std::int64_t> all;
+    for (std::int64_t layer = 0; layer < decoder.spec().layer_count(); ++layer)
+      all.push_back(*decoder.spec().attention(layer).latent_width());
+    return all;
+  }
+};
+
+/// Rounding and ties move a rank by one; what a whole schedule moves stays small.
+void expect_ranks_near(const std::vector<std::int64_t>& found, const Json& wanted) {
+  ASSERT_EQ(found.size(), wanted.size());
+  for (std::size_t i = 0; i < found.size(); ++i)
+    EXPECT_LE(std::abs(found[i] - wanted[i].get<std::int64_t>()), 1) << i << ": " << found[i] << " for " << wanted;
+}
+
+TEST_P(SuccessorBars, OneRotatedKeyMatches) {
+  MLA_NEEDS_SHARED(test::kQualityFolder);
+  const test::QualityBars bars(GetParam());
+  int compared = 0;
+  for (const Json& bar : bars.results) {
+    const std::string peer = bar["peer"];
+    if ((peer != "TransMLA" && peer != "CARE (MLA)") || bar["latent"].is_null() || !in_cells(bar, GetParam())) continue;
+    Json config = {{"name", "transmla"}};
+    config["cached"] = std::llround(bar["kv_values"].get<double>());
+    config["collapse"] = bar["collapse"];
+    config["fold"] = bar["freqfold"];
+    if (peer == "CARE (MLA)") {
+      std::string variant = bar["method"];
+      std::replace(variant.begin(), variant.end(), '-', '_');
+      config["name"] = "care";
+      config["variant"] = variant;
+      config["ranks"] = bar["dynamic_rank"].get<bool>() ? "adjusted" : "uniform";
+    }
+    const Decoder decoder = converted(bars, config, kSharedKeyRows);
+    EXPECT_NEAR(bars.perplexity(decoder) / bar["ppl"].get<double>(), 1, kSuccessorTolerance) << config << bar["ppl"];
+    if (bar["latent"].is_array()) expect_ranks_near(latents(decoder), bar["latent"]);
+    ++compared;
+  }
+  EXPECT_GE(compared, 10);
+}
+
+TEST_P(SuccessorBars, FullRopeMatches) {
+  MLA_NEEDS_SHARED(test::kQualityFolder);
+  const test::QualityBars bars(GetParam());
+  const std::map<std::string, std::string> names = {{"svdllm", "svd_llm"}, {"asvd", "asvd"}, {"palu", "palu"}};
+  int compared = 0;
+  for (const Json& bar : bars.results) {
+    const auto named = bar.contains("method") ? names.find(bar["method"]) : names.end();
+    if (named == names.end() || !bar.contains("k_ranks") || !in_cells(bar, GetParam())) continue;
+    Json config = {{"name", named->second}};
+    config["cached"] = std::llround(bar["kv_values"].get<double>());
+    config["allocate"] = {{"name", bar["dynamic_rank"].get<bool>() ? "adjusted" : "uniform"}};
+    const Decoder decoder = converted(bars, config, kFullRopeRows);
+    EXPECT_NEAR(bars.perplexity(decoder) / bar["ppl"].get<double>(), 1, kSuccessorTolerance) << config << bar["ppl"];
+    ++compared;
+  }
+  EXPECT_EQ(compared, 12);
+}
+
+/// The layouts that do best, found on calibration text: what the peers' search, on test text, found as well.
+TEST_P(SuccessorBars, TheLayoutIsFoundOnHeldOutText) {
+  MLA_NEEDS_SHARED(test::kQualityFolder);
+  const test::QualityBars bars(GetParam());
+  const std::int64_t values = GetParam() == "stories260K" ? 20 : 24;
+  const Decoder decoder = converted(bars, {{"name", "transmla"}, {"cached", values}}, kSharedKeyRows);
+  const LatentLayout& layout = *latent_layout(decoder.spec().attention(0));
+  EXPECT_EQ(layout.rope_width(), 8);
+  EXPECT_EQ(layout.kept, GetParam() == "stories260K" ? (KeptPairs{{0, 1, 2, 3}}) : (KeptPairs{{0, 2, 4, 6}}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SuccessorBars, testing::Values("tinystories-656k", "stories260K"),
+                         [](const auto& test) {
+                           return test.param == "stories260K" ? "stories260K" : "tinystories_656k";
+                         });
+
+}  // namespace
+}  // namespace mla
