@@ -29,7 +29,7 @@ TEST_P(RelatedCases, AgreeWithTheGoldens) {
   for (const Json& one : report["results"]) EXPECT_FALSE(one["checks"].empty()) << one;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, RelatedCases, testing::Values("kvheads", "lorc", "mka", "shared_attention"),
+INSTANTIATE_TEST_SUITE_P(Files, RelatedCases, testing::Values("billm", "kvheads", "lorc", "mka", "shared_attention"),
                          [](const auto& file) { return std::string(file.param); });
 
 TEST(RelatedCasesReport, TellsWhatDiffers) {
