@@ -16,6 +16,8 @@ void PretrainConfig::validate() const {
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
+  if (train.options.lora)
+    throw ConfigError("train.lora: pretraining trains all weights; adapters heal a trained model, in an experiment");
   spec();  // refuses a shape that no model can have
   initializer_range();
 }
