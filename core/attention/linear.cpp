@@ -65,9 +65,7 @@ at::ScalarType Linear::scalar_type() const {
 std::int64_t Linear::parameters() const {
   std::int64_t count = bias_.defined() ? bias_.numel() : 0;
   if (weight_.defined()) count += weight_.numel();
-  if (storage_ && !is_factored()) count += shape_.rows * shape_.columns;
-  for (const at::Tensor& part : parts_) count += is_factored() ? part.numel() : 0;
-  return count;
+  return storage_ ? count + parameters_of(*storage_, shape_) : count;
 }
 
 std::int64_t Linear::bytes() const {
@@ -78,7 +76,11 @@ std::int64_t Linear::bytes() const {
 }
 
 void Linear::visit(const std::string& name, const std::function<void(const std::string&, at::Tensor&)>& visit) {
-  if (!storage_ || is_factored()) return visit_stored(name, visit);
+  if (!storage_) return visit_stored(name, visit);
+  const std::vector<StoredPart> stated = storage_->parts(shape_);
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (!stated[i].type) visit(name + "." + stated[i].name, parts_[i]);
+  }
   if (bias_.defined()) visit(name + ".bias", bias_);
 }
 

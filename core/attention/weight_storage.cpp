@@ -17,7 +17,16 @@ at::Tensor WeightStorage::multiply(const std::vector<at::Tensor>&, const at::Ten
 
 std::int64_t parameters_of(const WeightStorage& storage, const MatrixShape& shape) {
   if (!storage.is_factored()) return shape.rows * shape.columns;
-  return bytes_of(storage, shape, at::kByte);
+  // Codes among the parts stand for a whole matrix, beside factors that are parameters themselves.
+  std::int64_t count = 0;
+  bool codes = false;
+  for (const StoredPart& part : storage.parts(shape)) {
+    std::int64_t size = part.type ? 0 : 1;
+    for (const std::int64_t extent : part.shape) size *= extent;
+    count += size;
+    codes = codes || part.type;
+  }
+  return codes ? count + shape.rows * shape.columns : count;
 }
 
 std::int64_t bytes_of(const WeightStorage& storage, const MatrixShape& shape, at::ScalarType floating) {

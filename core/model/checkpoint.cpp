@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/gguf/file.h"
+#include "core/model/adapter_files.h"
 #include "core/model/family.h"
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
@@ -168,6 +169,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
     fs::remove(folder / kIndexFile, error);
   });
   copy_companions(checkpoint.source, folder);
+  write_adapter_files(checkpoint.decoder, folder, checkpoint.source.string());
   write_json(folder / kConfigFile,
              write_model_config(checkpoint.decoder.spec(), checkpoint.config, checkpoint.source.string()));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/attention/adapted_weights.h"
 #include "core/attention/grouped_query.h"
 #include "core/base/error.h"
 #include "core/base/json.h"
@@ -175,10 +176,11 @@ void expect_no_other_storage(const ModelSpec& spec, std::int64_t layer, const st
                              const std::string& path, bool convertible) {
   for (const auto& [name, storage] : spec.layers.at(static_cast<std::size_t>(layer)).storage) {
     if (!name.starts_with(prefix) || (convertible && storage.form->is_converted_from())) continue;
-    throw ConfigError(cat(
-        path, ": ", name, " of layer ", layer, " is held as ", storage.form->description(),
-        ", and this pass computes with dense matrices: ",
-        storage.form->is_converted_from() ? "hold the source's weights dense" : "let it come before quantize_weights"));
+    throw ConfigError(cat(path, ": ", name, " of layer ", layer, " is held as ", storage.form->description(),
+                          ", and this pass computes with dense matrices: ",
+                          storage.form->is_converted_from() ? "hold the source's weights dense"
+                          : adapters_of(storage.form)       ? "let merge_adapters come before it"
+                                                            : "let it come before quantize_weights"));
   }
 }
 

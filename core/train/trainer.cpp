@@ -94,7 +94,7 @@ class Run final : public TrainingRun {
         source_(source),
         options_(options),
         processes_(*surroundings.processes),
-        parameters_(decoder, options.trainable, cat(kPath, ".trainable")),
+        parameters_(decoder, options.lora ? kAdapterParameters : options.trainable, cat(kPath, ".trainable")),
         optimizer_(parameters_.named(), options.optimizer) {
     broadcast(processes_, parameters_.values());
   }
@@ -176,6 +176,12 @@ void TrainOptions::validate(const std::string& path) const {
   schedule.validate(path + ".schedule", steps);
   optimizer.validate(path + ".optimizer");
   loss.validate(path + ".loss");
+  if (!lora) return;
+  lora->validate(path + ".lora");
+  if (trainable != TrainOptions{}.trainable) {
+    throw ConfigError(cat(path, ".trainable = ", brief_text(trainable), ": with ", path,
+                          ".lora adapters alone are trained, of the maps that it names; leave this out"));
+  }
 }
 
 std::vector<std::pair<std::string, TrainingStatus>> enum_names(TrainingStatus) {
@@ -196,9 +202,15 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
     throw ConfigError(cat(kPath, ".loss: distillation and hidden_state compare with a teacher, and there is none"));
   }
   const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations);
-  Run run(decoder, source, options, surroundings);
-  if (surroundings.start != nullptr) run.restore(*surroundings.start);
-  return run.finish(surroundings.observer);
+  if (options.lora) add_adapters(decoder, *options.lora, options.seed, cat(kPath, ".lora"));
+  TrainingReport report;
+  {
+    Run run(decoder, source, options, surroundings);
+    if (surroundings.start != nullptr) run.restore(*surroundings.start);
+    report = run.finish(surroundings.observer);
+  }
+  if (options.lora && options.lora->save == LoraSave::kMerged) merge_adapters(decoder);
+  return report;
 }
 
 }  // namespace mla

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "core/train/adamw.h"
 #include "core/train/batches.h"
 #include "core/train/collective.h"
+#include "core/train/lora.h"
 #include "core/train/loss.h"
 #include "core/train/schedule.h"
 
@@ -26,6 +28,7 @@ struct TrainOptions {
   double gradient_clip = 1;
   std::uint64_t seed = 42;
   std::string trainable = "all";
+  std::optional<LoraOptions> lora;
   double divergence_factor = 3;
   LossOptions loss;
   bool checkpoint_activations = false;
@@ -42,6 +45,7 @@ struct TrainOptions {
     visit("gradient_clip", self.gradient_clip, "largest 2-norm of the gradient; 0: no limit");
     visit("seed", self.seed, "of the order of packed sequences (for whoever makes the batch source)");
     visit("trainable", self.trainable, "all, attention, attention_and_norms, or a regular expression for names");
+    visit("lora", self.lora, "train low-rank adapters instead (arXiv 2106.09685); absent: the parameters themselves");
     visit("divergence_factor", self.divergence_factor,
           "a loss above this multiple of the first one, or of 1, ends the run; 0: only one that is not finite does");
     visit("loss", self.loss, "what is minimised: a weighted sum");
@@ -110,7 +114,8 @@ struct TrainingSurroundings {
 };
 
 /// Minimises options.loss, averaged over scored tokens, with AdamW. The parameters named by `trainable` are updated in
-/// place and require gradients only during the call. The gradient of a step is that of the mean over all tokens it
+/// place and require gradients only during the call; with `lora` those are adapters, which are made at the beginning
+/// and, unless they stay beside, merged at the end. The gradient of a step is that of the mean over all tokens it
 /// scores, however they are spread over accumulated passes. Divergence (a loss or gradient that is not finite, or a
 /// loss above divergence_factor times the first, which counts as 1 nat at least) is a status: the step that showed it
 /// is reported but its update is not made, so that the model is as the last update left it. Same seed, data and thread

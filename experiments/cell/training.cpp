@@ -64,6 +64,9 @@ TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder
     throw DataError(cat(label, ": the processes see different training states; they need one results folder"));
   }
   if (done > 0) log_info(cat(label, ": goes on after ", done, " of ", config.options.steps, " steps"));
+  if (config.options.lora) {
+    log_info(cat(label, ": ", describe_lora(decoder.spec(), *config.options.lora)));
+  }
   TrainingWatch watch(label, done, config.options.steps, keeper);
   return train(decoder, batches, config.options,
                {.observer = &watch, .start = start ? &*start : nullptr, .teacher = teacher, .processes = &world()});

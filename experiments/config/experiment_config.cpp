@@ -53,6 +53,7 @@ std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(con
 TrainConfig TrainConfig::first_stage() const {
   TrainConfig stage = *this;
   stage.options.steps = partial_rope_steps;
+  if (stage.options.lora) stage.options.lora->save = LoraSave::kMerged;  // the low-rank step needs matrices
   return stage;
 }
 

@@ -73,6 +73,8 @@ struct TrainConfig {
 
   /// Whether documents stay apart, one a row.
   bool in_rows() const { return packing != "packed"; }
+  /// Whether the model has adapters beside its matrices afterwards.
+  bool keeps_adapters() const { return options.lora && options.lora->save == LoraSave::kBeside; }
 
   /// The options of the stage before the low-rank step, and of the one after it (the only one without such a stage).
   /// Each goes through the learning rate's schedule.

@@ -40,6 +40,8 @@ void PretrainConfig::validate() const {
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
   if (!attention.is_null() && !from.empty())
     throw ConfigError("from: a model of another kind of attention begins with random weights; leave it out");
+  if (train.options.lora)
+    throw ConfigError("train.lora: pretraining trains all weights; adapters heal a trained model, in an experiment");
   spec();  // refuses a shape that no model can have
   initializer_range();
 }

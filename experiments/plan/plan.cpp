@@ -70,6 +70,12 @@ bool take_flag(Json& config, const char* key) {
   return value;
 }
 
+/// Throws ConfigError where the model has nothing that these options could train.
+void check_trained(const ModelSpec& spec, const TrainOptions& options, const std::string& path) {
+  if (options.lora) return check_lora(spec, *options.lora, path + ".lora");
+  check_trainable(spec, options.trainable, path + ".trainable");
+}
+
 /// The stages that `partial_rope_steps` stands for: partial RoPE, its training, the low-rank step, the rest of the
 /// steps.
 void plan_split_stages(CellPlan& plan) {
@@ -128,7 +134,9 @@ void plan_stages(CellPlan& plan) {
     stage.passes = plan.passes.size() - stage.first_pass;
     if (stage.train) {
       const std::string train = plan.options.stages.empty() ? "train" : cat("stages[", i, "].train");
-      check_trainable(plan.planned(), stage.train->options.trainable, train + ".trainable");
+      check_trained(plan.planned(), stage.train->options, train);
+      if (stage.train->keeps_adapters() && i + 1 < stages.size())
+        throw ConfigError(cat(train, ".lora.save = beside: stages come after it; merged serves them"));
     }
     plan.stages.push_back(std::move(stage));
   }

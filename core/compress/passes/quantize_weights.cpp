@@ -1,39 +1,14 @@
-#include <algorithm>
-
 #include "core/attention/block_weights.h"
 #include "core/attention/packed_weights.h"
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
 #include "core/compress/latent_steps.h"
+#include "core/compress/map_choice.h"
 #include "core/compress/pass.h"
 #include "core/ops/encode_blocks.h"
 
 namespace mla {
 namespace {
-
-enum class Maps { kAttention, kFeedForward, kEmbedding, kOutput };
-std::vector<std::pair<std::string, Maps>> enum_names(Maps) {
-  return {{"attention", Maps::kAttention},
-          {"feed_forward", Maps::kFeedForward},
-          {"embedding", Maps::kEmbedding},
-          {"output", Maps::kOutput}};
-}
-
-std::optional<Maps> maps_of(ParameterGroup group) {
-  switch (group) {
-    case ParameterGroup::kAttention:
-      return Maps::kAttention;
-    case ParameterGroup::kFeedForward:
-      return Maps::kFeedForward;
-    case ParameterGroup::kEmbedding:
-      return Maps::kEmbedding;
-    case ParameterGroup::kOutput:
-      return Maps::kOutput;
-    case ParameterGroup::kNorms:
-      break;
-  }
-  return {};
-}
 
 /// Weights as codes of a codec, which are decoded for each product: rows of a matrix are what tokens are to the codec,
 /// its columns channels. Or as GGUF's blocks, whose products take them as they are. Biases and norms stay as they are.
@@ -44,7 +19,7 @@ class QuantizeWeights final : public Pass {
   struct Options {
     Json codec = {{"name", "rtn"}, {"bits", 8}};
     std::string blocks;
-    std::vector<Maps> maps = {Maps::kAttention, Maps::kFeedForward};
+    std::vector<ChosenMaps> maps = {ChosenMaps::kAttention, ChosenMaps::kFeedForward};
     static StrategyFields strategies() { return {{"codec", strategy_identity<Codec>}}; }
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
@@ -67,15 +42,11 @@ class QuantizeWeights final : public Pass {
     ModelSpec planned = spec;
     bool any = false;
     for (const ModelParameter& parameter : model_parameters(spec)) {
-      if (!packs(parameter)) continue;
+      if (!is_chosen(parameter, options_.maps)) continue;
       set_storage(planned, parameter.map_name(), storage_of(parameter));
       any = true;
     }
-    if (!any) {
-      throw ConfigError(cat(path_, ".maps: ", brief(write_fields(options_).at("maps")),
-                            ": no dense linear map of the model is among them",
-                            spec.tied_embeddings ? "; its output matrix is the embedding" : ""));
-    }
+    if (!any) refuse_no_map(spec, path_, brief(write_fields(options_).at("maps")));
     return planned;
   }
 
@@ -117,13 +88,6 @@ class QuantizeWeights final : public Pass {
     throw ConfigError(cat(path, ".name = ", name,
                           ": leans on a calibration of what it encodes, and weights have none; others: rtn, quanto, "
                           "hqq, kivi"));
-  }
-
-  /// A matrix without elements has nothing to pack.
-  bool packs(const ModelParameter& parameter) const {
-    const auto maps = maps_of(parameter.group);
-    return maps && parameter.is_matrix() && !parameter.storage && parameter.count() > 0 &&
-           std::find(options_.maps.begin(), options_.maps.end(), *maps) != options_.maps.end();
   }
 
   std::shared_ptr<const WeightStorage> storage_of(const ModelParameter& parameter) const {

@@ -70,6 +70,17 @@ TEST(Configs, ConversionsOfRealModelsArePlanned) {
   EXPECT_GE(planned, 8u);
 }
 
+TEST(Configs, WeightsOfOneBitAndAdaptersArePlanned) {
+  MLA_NEEDS_SHARED("data/weights");
+  ::setenv("MLA_SHARED", test::shared_folder().c_str(), 1);
+  const fs::path related = fs::path(MLA_SOURCE_DIR) / "configs/related";
+  EXPECT_EQ(plan_experiment(related / "billm.json", {}).cells.size(), 10u);
+  // Of one-bit weights only adapters beside them are trained.
+  const ExperimentPlan healing = plan_experiment(related / "lora_healing.json", {});
+  EXPECT_EQ(healing.cells.size(), 12u);
+  EXPECT_EQ(healing.invalid.size(), 3u);
+}
+
 TEST(Configs, ThoseOnToyModelsArePlanned) {
   const fs::path configs = fs::path(MLA_SOURCE_DIR) / "configs";
   ::setenv("TOY_MODEL", (fs::path(MLA_SOURCE_DIR) / "data/toy_mha").c_str(), 1);

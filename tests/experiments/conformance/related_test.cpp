@@ -29,7 +29,8 @@ TEST_P(RelatedCases, AgreeWithTheGoldens) {
   for (const Json& one : report["results"]) EXPECT_FALSE(one["checks"].empty()) << one;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, RelatedCases, testing::Values("kvheads", "lorc", "mfa", "mka", "shared_attention", "taylor"),
+INSTANTIATE_TEST_SUITE_P(Files, RelatedCases,
+                         testing::Values("billm", "kvheads", "lorc", "mfa", "mka", "shared_attention", "taylor"),
                          [](const auto& file) { return std::string(file.param); });
 
 TEST(RelatedCasesReport, TellsWhatDiffers) {
