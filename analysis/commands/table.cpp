@@ -13,10 +13,9 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: mlaforge-report table [PRESET | CONFIG.json] RESULTS… [options]\n\n"
-    "PRESET is table1 … table7 for the paper's tables beside ours, or sweep (the default): methods against tasks. "
-    "Options\n"
-    "change what the preset shows. A row, column or filter names a key of the runs' configs, such as train.steps or\n"
-    "compress[0].rope.name, or one of those that --keys lists.\n\n"
+    "PRESET is table1 … table7 for the paper's tables beside ours, methods for many at their bytes, or sweep (the\n"
+    "default) for methods against tasks. Options change what the preset shows. A row, column or filter names a key\n"
+    "of the runs' configs, such as train.steps or compress[0].rope.name, or one of those that --keys lists.\n\n"
     "Examples:\n"
     "  mlaforge-report table results/demo/ablation\n"
     "  mlaforge-report table table3 results/demo --format latex --output table3.tex\n"
