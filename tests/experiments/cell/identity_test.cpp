@@ -191,7 +191,7 @@ TEST(Identity, EveryFieldOfAPretrainingCountsUnlessItIsOnTheList) { expect_that_
 const std::vector<Json> kOthers = Json::parse(R"([
   {"name": "low"}, {"name": "split_svd"}, {"seed": 1}, {"name": "energy"}, [{"layers": [0, 1]}], ["x"], ["output"],
   "0.2.2", "K", "float16", "channel", "each", "sqrt", "outputs", "nf", "converted", "norms",
-  "svd", "unrotated", "keys", "last", "drop", {"sigma": 4}
+  "svd", "unrotated", "keys", "last", "drop", {"sigma": 4}, "std", "measured", "none"
 ])");
 
 /// Every option of every strategy of an interface counts, too.
