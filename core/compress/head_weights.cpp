@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "core/base/error.h"
 #include "core/base/registry.h"
 
 namespace mla {
@@ -21,9 +22,19 @@ HeadWeights head_weights(const GroupedQueryAttention& attention) {
           in_double(weights.query.bias())};
 }
 
-std::pair<at::Tensor, at::Tensor> query_weights(const GroupedQueryAttention& attention) {
-  const Linear& query = attention.weights().query;
-  return {in_double(query.to_dense()), in_double(query.bias())};
+HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std::string& path) {
+  const std::string where = cat(path, ": layer ", layer);
+  const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
+  if (!heads) {
+    throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
+                          "; expected grouped_query: this conversion comes before other ones"));
+  }
+  if (heads->qk_norm) {
+    throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
+                          "hidden state, so that keys cannot be rebuilt, or mixed over heads"));
+  }
+  expect_dense(spec, layer, "self_attn.", where);
+  return *heads;
 }
 
 at::Tensor absorb_directions(const at::Tensor& output, const at::Tensor& directions, const HeadFields& heads) {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/json.h"
+#include "core/model/model_spec.h"
 
 namespace mla {
 
@@ -24,8 +26,10 @@ struct HeadWeights {
 };
 
 HeadWeights head_weights(const GroupedQueryAttention& attention);
-/// Likewise the queries' matrix [heads * head_dim, hidden] and bias.
-std::pair<at::Tensor, at::Tensor> query_weights(const GroupedQueryAttention& attention);
+
+/// The heads of a layer whose keys and values a conversion can take apart: grouped_query, without QK-norm, dense.
+/// Throws ConfigError naming `path` and the layer for another one.
+HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std::string& path);
 
 /// The output projection that reads, of each query head, the coordinates of its KV head's values in `directions`
 /// [kv_heads * head_dim, width] instead of the values: [hidden, heads * width].

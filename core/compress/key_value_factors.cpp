@@ -54,20 +54,11 @@ std::int64_t KeyValueFactors::largest(const HeadFields& heads, const ModelFrame&
 ModelSpec KeyValueFactors::plan(const ModelSpec& spec) const {
   ModelSpec planned = spec;
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-    const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
-    const std::string where = cat(path_, ": layer ", layer);
-    if (!heads) {
-      throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
-                            "; expected grouped_query: factor keys and values before other passes"));
-    }
-    if (heads->qk_norm) {
-      throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                            "hidden state, so that keys cannot be rebuilt from a low-rank latent"));
-    }
-    if (heads->kv_heads % groups_ != 0)
+    const HeadFields heads = heads_to_convert(spec, layer, path_);
+    if (heads.kv_heads % groups_ != 0)
       throw ConfigError(
-          cat(path_, ".groups = ", groups_, ": must divide the ", heads->kv_heads, " KV heads of layer ", layer));
-    const std::int64_t all = 2 * groups_ * largest(*heads, spec);
+          cat(path_, ".groups = ", groups_, ": must divide the ", heads.kv_heads, " KV heads of layer ", layer));
+    const std::int64_t all = 2 * groups_ * largest(heads, spec);
     if (!options_.cached)
       throw ConfigError(cat(path_, ".cached: state how many values each layer caches per token; layer ", layer,
                             " has use for ", all));
@@ -75,8 +66,7 @@ ModelSpec KeyValueFactors::plan(const ModelSpec& spec) const {
       throw ConfigError(cat(path_, ".cached = ", *options_.cached, ": must be from ", 2 * groups_, " to ", all,
                             groups_ > 1 ? cat(", a multiple of groups = ", groups_) : "", " (layer ", layer, ")"));
     }
-    expect_dense(spec, layer, "self_attn.", where);
-    planned.layers[static_cast<std::size_t>(layer)].attention = factored(*heads, stated());
+    planned.layers[static_cast<std::size_t>(layer)].attention = factored(heads, stated());
   }
   check_spec(planned, cat(path_, ": the model's layers"));
   return planned;

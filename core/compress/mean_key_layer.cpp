@@ -9,6 +9,7 @@
 
 #include "core/attention/latent.h"
 #include "core/base/error.h"
+#include "core/base/fields.h"
 
 namespace mla {
 namespace {

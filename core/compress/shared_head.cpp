@@ -129,11 +129,10 @@ double weighed_energy(const SymmetricRoots& metric, const at::Tensor& values, co
 
 BiasedWeights biased_weights(const GroupedQueryAttention& attention) {
   const HeadWeights weights = head_weights(attention);
-  const auto [query, query_bias] = query_weights(attention);
   const HeadFields& heads = attention.heads();
   return {heads,
           heads.kv_heads * heads.head_dim,
-          with_bias(query, query_bias),
+          with_bias(weights.query, weights.query_bias),
           with_bias(weights.key, weights.key_bias),
           with_bias(weights.value, weights.value_bias),
           weights.output};

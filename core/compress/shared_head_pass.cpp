@@ -18,21 +18,6 @@ at::Tensor shared_head_moment(SharedHeadMetric metric, const ModelSpec& spec, st
   return biased_moment(inputs.statistics->at(kInputMoment, layer), inputs.statistics->at(kInputMean, layer));
 }
 
-HeadFields shared_head_source(const ModelSpec& spec, std::int64_t layer, const std::string& path) {
-  const std::string where = cat(path, ": layer ", layer);
-  const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
-  if (!heads) {
-    throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
-                          "; expected grouped_query: share one head before other passes of attention"));
-  }
-  if (heads->qk_norm) {
-    throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                          "hidden state, so that heads cannot be mixed"));
-  }
-  expect_dense(spec, layer, "self_attn.", where);
-  return *heads;
-}
-
 void check_even_width(std::int64_t width, std::int64_t most, const std::string& described, const std::string& most_is) {
   if (width < 2 || width % 2 != 0 || width > most)
     throw ConfigError(cat(described, ": must be even, from 2 to ", most, " (", most_is, "); 0: its default"));

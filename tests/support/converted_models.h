@@ -3,27 +3,25 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <memory>
 #include <string>
 
-#include "core/compress/pass.h"
+#include "tests/support/pass_models.h"
 #include "tests/support/tiny_models.h"
 
 namespace mla::test {
 
 constexpr double kSameLogits = 1e-9;
 
-std::unique_ptr<Pass> pass_of(const Json& config);
-
 /// A model, ids to compare logits on, and calibration rows; all small and the same at each call.
 struct PassedModel {
   explicit PassedModel(const ModelSpec& spec, std::int64_t rows = 6);
 
   /// The source after the pass, with statistics of what the pass asks for.
-  Decoder after(const Json& config, PassReport* report = nullptr) const;
-  /// Expects that the model decodes token by token as it reads, through a cache of the planned size, and that a copy
-  /// saved and loaded is the same model; `kind` is that of the source (tiny_kinds()).
-  void expect_whole(const Decoder& decoder, const std::string& kind) const;
+  Decoder after(const Json& config, PassReport* report = nullptr) const {
+    return after_pass(source, config, calibration, report);
+  }
+  /// `kind` is that of the source (tiny_kinds()).
+  void expect_whole(const Decoder& decoder, const std::string& kind) const { test::expect_whole(decoder, kind, ids); }
   double difference(const Decoder& decoder) const {
     return largest_difference(decoder.forward(ids), source.forward(ids));
   }

@@ -39,6 +39,7 @@ Decoder after_pass(const Decoder& source, const Json& config, const TokenRowList
   if (!pass->requirements().empty()) statistics = calibrate(source, rows, pass->requirements(), {}, {});
   inputs.statistics = &statistics;
   inputs.rows = &rows;
+  inputs.source = &source;
   inputs.arithmetic = at::kDouble;
   PassReport result = run_pass(config.at("name").get<std::string>(), *pass, decoder, inputs);
   if (report) *report = std::move(result);
@@ -48,12 +49,14 @@ Decoder after_pass(const Decoder& source, const Json& config, const TokenRowList
 void expect_whole(const Decoder& decoder, const std::string& kind, const at::Tensor& ids) {
   const std::int64_t batch = ids.size(0), length = ids.size(1);
   const at::Tensor logits = decoder.forward(ids);
-  DecoderCache cache = decoder.make_cache(batch);
-  at::Tensor last;
-  for (std::int64_t i = 0; i < length; ++i) last = decoder.forward_cached(ids.narrow(1, i, 1), cache);
-  EXPECT_LT(largest_difference(last, logits.select(1, -1)), kSameWhole);
   const std::int64_t elements = cached_elements(decoder.spec());
-  EXPECT_EQ(cache.bytes(), batch * length * elements * static_cast<std::int64_t>(sizeof(double)));
+  for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
+    DecoderCache cache = decoder.make_cache(batch);
+    at::Tensor last;
+    for (std::int64_t i = 0; i < length; ++i) last = decoder.forward_cached(ids.narrow(1, i, 1), cache, path);
+    EXPECT_LT(largest_difference(last, logits.select(1, -1)), kSameWhole);
+    EXPECT_EQ(cache.bytes(), batch * length * elements * static_cast<std::int64_t>(sizeof(double)));
+  }
   const TemporaryFolder folder;
   Checkpoint checkpoint = tiny_checkpoint(kind);
   checkpoint.decoder = decoder.clone();

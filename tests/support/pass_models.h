@@ -1,6 +1,7 @@
 // Passes on small random models: applied, refused, and what every model that comes out promises.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "core/compress/pass.h"
@@ -18,8 +19,8 @@ TokenRowList random_rows(const ModelSpec& spec, std::int64_t rows, std::int64_t 
 /// `source` after the pass, in float64, calibrated on the rows.
 Decoder after_pass(const Decoder& source, const Json& config, const TokenRowList& rows, PassReport* report = nullptr);
 
-/// Token by token through the cache, whose bytes are those predicted, and saved and loaded: the same model of
-/// tiny_checkpoint(kind)'s config.
+/// Token by token through the cache, whose bytes are those predicted, by every path, and saved and loaded: the same
+/// model of tiny_checkpoint(kind)'s config.
 void expect_whole(const Decoder& decoder, const std::string& kind, const at::Tensor& ids);
 
 }  // namespace mla::test

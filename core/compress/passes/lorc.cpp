@@ -72,22 +72,12 @@ class Lorc final : public Pass {
     options_.width.check_length(path_ + ".width", spec.layers.size());
     ModelSpec planned = spec;
     for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
-      const std::string where = cat(path_, ": layer ", layer);
-      if (!heads) {
-        throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
-                              "; expected grouped_query: factor keys and values before other passes"));
-      }
-      if (heads->qk_norm) {
-        throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                              "hidden state, so that keys cannot be rebuilt from a low-rank latent"));
-      }
-      const std::int64_t width = options_.width.at(static_cast<std::size_t>(layer)), rank = largest(*heads, spec);
+      const HeadFields heads = heads_to_convert(spec, layer, path_);
+      const std::int64_t width = options_.width.at(static_cast<std::size_t>(layer)), rank = largest(heads, spec);
       if (width < 1 || width > rank)
         throw ConfigError(cat(options_.width.describe(path_ + ".width", static_cast<std::size_t>(layer)),
                               ": must be from 1 to the rank ", rank, " of layer ", layer));
-      expect_dense(spec, layer, "self_attn.", where);
-      planned.layers[static_cast<std::size_t>(layer)].attention = factored(*heads, width);
+      planned.layers[static_cast<std::size_t>(layer)].attention = factored(heads, width);
     }
     check_spec(planned, cat(path_, ": the model's layers"));
     return planned;

@@ -44,7 +44,7 @@ class Mfa final : public Pass {
     options_.value_width.check_length(path_ + ".value_width", spec.layers.size());
     ModelSpec planned = spec;
     for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = shared_head_source(spec, layer, path_);
+      const HeadFields heads = heads_to_convert(spec, layer, path_);
       const Widths widths = widths_of(heads, layer);
       check_query_rank(options_.query_rank, heads.heads * widths.key, spec, path_);
       std::vector<std::int64_t> some_pairs;  // which frequencies they have follows from data

@@ -181,19 +181,12 @@ class Mkla final : public Pass {
   }
 
   HeadFields convertible_heads(const ModelSpec& spec, std::int64_t layer) const {
-    const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
-    const std::string where = cat(path_, ": layer ", layer);
-    if (!heads)
-      throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
-                            "; expected grouped_query: this conversion comes before other ones"));
-    if (heads->qk_norm)
-      throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                            "hidden state, so that keys cannot be rebuilt from a latent"));
-    if (options_.servable && (heads->key_bias || heads->value_bias))
-      throw ConfigError(
-          cat(where, ": servable: other engines hold no biases of keys and values, as ", spec.family, " has them"));
-    expect_dense(spec, layer, "self_attn.", where);
-    return *heads;
+    const HeadFields heads = heads_to_convert(spec, layer, path_);
+    if (options_.servable && (heads.key_bias || heads.value_bias))
+      throw ConfigError(cat(path_, ": layer ", layer,
+                            ": servable: other engines hold no biases of keys and values, as ", spec.family,
+                            " has them"));
+    return heads;
   }
 
   std::int64_t most_latent(const HeadFields& heads, std::int64_t hidden) const {

@@ -38,17 +38,9 @@ class XEcoMla final : public Pass {
   ModelSpec plan(const ModelSpec& spec) const override {
     ModelSpec planned = spec;
     for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const std::optional<HeadFields> heads = grouped_query_heads(spec.attention(layer));
-      const std::string where = cat(path_, ": layer ", layer);
-      if (!heads)
-        throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
-                              "; expected grouped_query: convert before other passes"));
-      if (heads->qk_norm)
-        throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                              "hidden state, so that keys cannot be rebuilt from a low-rank latent"));
-      expect_dense(spec, layer, "self_attn.", where);
+      const HeadFields heads = heads_to_convert(spec, layer, path_);
       planned.layers[static_cast<std::size_t>(layer)].attention =
-          std::make_shared<LatentSpec>(LatentSpec::Options{layout(*heads, spec), *heads});
+          std::make_shared<LatentSpec>(LatentSpec::Options{layout(heads, spec), heads});
     }
     check_spec(planned, cat(path_, ": the model's layers"));
     return planned;

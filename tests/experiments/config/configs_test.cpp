@@ -55,7 +55,8 @@ TEST(Configs, ConversionsOfRealModelsArePlanned) {
   std::size_t planned = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "configs/conversion")) {
     SCOPED_TRACE(entry.path().filename().string());
-    if (entry.path().filename().string().find("smollm2") != std::string::npos) continue;  // its model is not in `shared`
+    if (entry.path().filename().string().find("smollm2") != std::string::npos)
+      continue;  // its model is not in `shared`
     const ExperimentPlan plan = plan_experiment(entry.path(), {});
     EXPECT_GE(plan.cells.size(), 2u);
     for (const CellPlan& cell : plan.cells) {
