@@ -159,9 +159,12 @@ double RankFactor::squared_error(std::size_t index, std::int64_t rank) const {
 }
 
 double RankFactor::energy_left(std::int64_t rank) const {
-  double kept = 0;
-  for (const double value : value_list(rank)) kept += value * value;
-  return std::max(energy_ - kept, 0.0);
+  std::int64_t rows = 0;
+  for (const Block& block : blocks_) rows += block.matrix.size(0);
+  const std::int64_t known = values_.size(0);
+  if (known < std::min(rows, right_.size(1))) return std::max(energy_ - squared_norm(values(rank)), 0.0);
+  // Near full rank the difference of two large sums would be nothing but their rounding.
+  return squared_norm(values_.narrow(0, rank, known - rank));
 }
 
 double relative(double error, double energy) { return energy > 0 ? std::sqrt(error / energy) : 0; }

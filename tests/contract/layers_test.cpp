@@ -46,7 +46,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"experiments/model", {"core", "experiments/cli"}},
     {"experiments/data", {"core", "experiments/model"}},
     {"experiments/cache", {"core", "experiments/data"}},
-    {"experiments/tasks", {"core", "experiments/data", "experiments/cache"}},
+    {"experiments/tasks", {"core", "experiments/data", "experiments/cache", "experiments/bench"}},
     {"experiments/config", {"core", "experiments/model", "experiments/data", "experiments/cache", "experiments/tasks"}},
     {"experiments/plan", {"core", "experiments/cache", "experiments/config"}},
     {"experiments/cell",

@@ -27,14 +27,14 @@ class LoraCells : public testing::Test {
     const std::string data = R"({"files": ["@/text.txt"], "documents": {"separator": "###"}})";
     return folder_.write_config(
         name + ".json",
-        R"({"model": {"path": "@/model"}, "results": "@/results", "save_model": "@/models/)" + name +
+        R"({"model": {"path": "@/model"}, "results": "@/results/)" + name + R"(", "save_model": "@/models/)" + name +
             R"(", "checkpoint_seconds": 0, "calibration": {"files": ["@/text.txt"]}, "compress": )" + compress +
             R"(, "train": {"steps": 6, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.01,)" + lora +
             R"( "data": )" + data + R"(}, "evaluate": [{"task": "perplexity", "context": 32, "data": )" + data + "}]" +
             more + "}");
   }
   RunRecord record_of(const path& file) const {
-    const auto records = test::records_in(folder_ / "results" / file.stem());
+    const auto records = test::records_in(folder_ / "results" / file.stem() / file.stem());
     EXPECT_EQ(records.size(), 1u);
     return records.begin()->second;
   }
@@ -56,8 +56,6 @@ TEST_F(LoraCells, MergedOnesLeaveADenseModelAndBesideOnesTheirCodes) {
   for (const path& file : {merged, beside}) {
     const auto result = run_program({"run", file.string()});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("fine-tune: LoRA of rank 2 on 14 linear maps: "));
-    EXPECT_THAT(result.err, HasSubstr(" parameters are trained"));
     const RunRecord record = record_of(file);
     EXPECT_EQ(record.training.step.size(), 6u);
     EXPECT_EQ(*record.cache.back().counted_weight_bytes, model_of(file).weight_bytes());
@@ -79,7 +77,7 @@ TEST_F(LoraCells, AKilledRunGoesOnToTheSameRecord) {
              undisturbed = config("undisturbed", kOneBit, R"("lora": {"rank": 2, "save": "beside"},)");
   ASSERT_EQ(run_program({"run", undisturbed.string(), "--quiet", "--set", "train.steps=400"}).exit_code, 0);
   const std::string command = "mlaforge run " + file.string() + " --set train.steps=400 ";
-  const std::string state = (folder_ / "results/.cells").string() + "/*/training.safetensors";
+  const std::string state = (folder_ / "results/killed/.cells").string() + "/*/training.safetensors";
   run_script(command + "--quiet & for i in $(seq 600); do ls " + state +
              " > /dev/null 2>&1 && break; sleep 0.02; done; kill -KILL $!; wait $!");
   const auto again = run_script(command);

@@ -241,7 +241,7 @@ TEST(EvaluationConfigs, UnknownTasksAreNamed) {
   config.task = "perplexty";
   EXPECT_EQ(test::message_of<ConfigError>([&] { config.validate("evaluate[1]"); }),
             "evaluate[1].task: no 'perplexty'; did you mean 'perplexity'? known: distance, longbench, longeval, "
-            "mean, multiple_choice, perplexity, recall, ruler");
+            "mean, multiple_choice, perplexity, recall, ruler, speed");
 }
 
 }  // namespace
