@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "analysis/figures/kinds.h"
 #include "core/base/error.h"
@@ -35,6 +37,19 @@ std::vector<Point> collect(const FigureInput& input) {
   return points;
 }
 
+std::string method_of(const RunGroup& group) {
+  const Json method = dimension(group.runs.front(), "method");
+  return method.is_string() ? method.get<std::string>() : std::string();
+}
+
+/// Whether points are told apart by the names of their methods.
+bool compares_methods(const std::vector<Point>& points) {
+  std::set<std::string> methods;
+  for (const Point& point : points) methods.insert(method_of(*point.group));
+  methods.erase("none");
+  return methods.size() > 1;
+}
+
 }  // namespace
 
 std::optional<Figure> draw_pareto(const FigureInput& input) {
@@ -45,6 +60,7 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
                 "",       "# bytes per token  quality  standard error\n# the Pareto front\n",
                 "",       900,
                 480};
+  const bool named = compares_methods(points);
   std::string rest = "\n\n# dominated\n", keys, labels;
   std::size_t number = 0, dominated = 0, longest = 0;
   constexpr double kClose = 0.04;  // of the axis
@@ -64,8 +80,9 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
     const bool close = number > 1 && point.bytes - labelled < kClose * (points.back().bytes - points.front().bytes);
     level = close ? (level + 1) % kLevels : 0;
     labelled = point.bytes;
-    labels += fmt::format("set label '{}' at {},{} offset 0.7,{:.1f} front\n", number, point.bytes, point.value.mean,
-                          0.8 + 0.9 * level);
+    const std::string name = named ? cat(number, " ", method_of(*point.group)) : cat(number);
+    labels += fmt::format("set label {} at {},{} offset 0.7,{:.1f} front\n", gnuplot_text(name), point.bytes,
+                          point.value.mean, 0.8 + 0.9 * level);
     longest = std::max(longest, point.group->label.size());
     keys += fmt::format("  NaN with points pt 7 ps 0.01 lc rgb '#ffffff' title {}, \\\n",
                         gnuplot_text(fmt::format("{}  {}", number, point.group->label)));

@@ -52,6 +52,23 @@ TEST_F(Figures, EachIsDrawnWithItsDataAndScriptBeside) {
   }
 }
 
+TEST_F(Figures, PointsOfSeveralMethodsBearTheirNames) {
+  const auto script = [&] {
+    const fs::path out = folder_ / "named";
+    EXPECT_EQ(test::run_report({"figure", "pareto", results(), "--output", out.string(), "--format", "svg"}).exit_code,
+              0);
+    return read_file(out / "pareto.gp");
+  };
+  if (!installed("gnuplot")) GTEST_SKIP() << "gnuplot is not installed";
+  EXPECT_THAT(script(), Not(HasSubstr(" mha2mla' at")));
+  RunRecord other = test::synthetic_record({"high", "joint_svd", 2, 4, 1});
+  other.config["compress"][0] = {{"name", "mkla"}, {"cached", 24}};
+  other.head.content_hash = "other";
+  for (ScoreRecord& score : other.evaluation) score.value *= score.higher_is_better ? 2 : 0.5;
+  write_record(folder_ / "results" / "other" / "other.h5", other);
+  EXPECT_THAT(script(), HasSubstr(" mkla' at"));
+}
+
 TEST_F(Figures, TheParetoFrontIsWhatNothingBeats) {
   const RecordSet set = read_records({folder_ / "results"});
   const FigureInput input = figure_input(set, {});
