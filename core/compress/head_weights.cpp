@@ -37,6 +37,16 @@ HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std
   return *heads;
 }
 
+ModelSpec plan_each_layer(const ModelSpec& spec, const std::string& path, const MadeAttention& made) {
+  ModelSpec planned = spec;
+  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+    const HeadFields heads = heads_to_convert(spec, layer, path);
+    planned.layers[static_cast<std::size_t>(layer)].attention = made(layer, heads);
+  }
+  check_spec(planned, cat(path, ": the model's layers"));
+  return planned;
+}
+
 at::Tensor absorb_directions(const at::Tensor& output, const at::Tensor& directions, const HeadFields& heads) {
   const at::Tensor by_head = output.view({output.size(0), heads.kv_heads, heads.group(), heads.head_dim});
   const at::Tensor maps = directions.view({heads.kv_heads, heads.head_dim, directions.size(1)});

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,6 +31,11 @@ HeadWeights head_weights(const GroupedQueryAttention& attention);
 /// The heads of a layer whose keys and values a conversion can take apart: grouped_query, without QK-norm, dense.
 /// Throws ConfigError naming `path` and the layer for another one.
 HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std::string& path);
+
+/// `spec` with other attention in every layer, whose heads are those to convert. Throws ConfigError as made() does, and
+/// naming `path` for layers that do not fit the model.
+using MadeAttention = std::function<std::shared_ptr<const AttentionSpec>(std::int64_t layer, const HeadFields& heads)>;
+ModelSpec plan_each_layer(const ModelSpec& spec, const std::string& path, const MadeAttention& made);
 
 /// The output projection that reads, of each query head, the coordinates of its KV head's values in `directions`
 /// [kv_heads * head_dim, width] instead of the values: [hidden, heads * width].

@@ -34,11 +34,7 @@ KeyValueFactors::KeyValueFactors(KeyValueOptions options, std::int64_t groups, c
 
 Requirements KeyValueFactors::requirements() const {
   Requirements all;
-  for (const std::string& name : allocator_->statistics()) {
-    const std::optional<Requirement> requirement = Requirement::parse(name);
-    expects(requirement.has_value(), cat("a statistic is called ", name));
-    all.insert(*requirement);
-  }
+  for (const std::string& name : allocator_->statistics()) all.insert(named_requirement(name));
   return all;
 }
 
@@ -52,9 +48,7 @@ std::int64_t KeyValueFactors::largest(const HeadFields& heads, const ModelFrame&
 }
 
 ModelSpec KeyValueFactors::plan(const ModelSpec& spec) const {
-  ModelSpec planned = spec;
-  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-    const HeadFields heads = heads_to_convert(spec, layer, path_);
+  return plan_each_layer(spec, path_, [&](std::int64_t layer, const HeadFields& heads) {
     if (heads.kv_heads % groups_ != 0)
       throw ConfigError(
           cat(path_, ".groups = ", groups_, ": must divide the ", heads.kv_heads, " KV heads of layer ", layer));
@@ -66,10 +60,8 @@ ModelSpec KeyValueFactors::plan(const ModelSpec& spec) const {
       throw ConfigError(cat(path_, ".cached = ", *options_.cached, ": must be from ", 2 * groups_, " to ", all,
                             groups_ > 1 ? cat(", a multiple of groups = ", groups_) : "", " (layer ", layer, ")"));
     }
-    planned.layers[static_cast<std::size_t>(layer)].attention = factored(heads, stated());
-  }
-  check_spec(planned, cat(path_, ": the model's layers"));
-  return planned;
+    return factored(heads, stated());
+  });
 }
 
 std::shared_ptr<const AttentionSpec> KeyValueFactors::factored(const HeadFields& heads, Ranks ranks) const {
@@ -119,7 +111,7 @@ std::vector<std::int64_t> KeyValueFactors::allocated(const ModelSpec& source, co
     LayerShare& share = shares.emplace_back(LayerShare{1, largest(*source.attention(layer).heads(), source), rank, {}});
     share.error = [&own](std::int64_t width) { return own.error(width); };
     for (const std::string& name : allocator_->statistics())
-      share.measured[name] = inputs.statistics->at(*Requirement::parse(name), layer);
+      share.measured[name] = inputs.statistics->at(named_requirement(name), layer);
   }
   return allocator_->allocate(shares);
 }

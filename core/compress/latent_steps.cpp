@@ -25,13 +25,6 @@ FactorGeometry factor_geometry(const ModelSpec& partial, std::int64_t layer) {
           std::vector<std::int64_t>(partial.layers.size(), latent_layout(attention)->content_width)};
 }
 
-/// What a strategy asks for by name.
-Requirement named_requirement(const std::string& name) {
-  const std::optional<Requirement> requirement = Requirement::parse(name);
-  expects(requirement.has_value(), cat("a statistic is called ", name));
-  return *requirement;
-}
-
 /// `spec` with another latent layout in one layer, whose maps are dense but for the output projection, which stays.
 void set_latent(ModelSpec& spec, std::int64_t layer, LatentLayout layout) {
   LayerSpec& own = spec.layers.at(static_cast<std::size_t>(layer));
@@ -62,6 +55,12 @@ bool differ_by_head(const KeptPairs& kept) {
 }
 
 }  // namespace
+
+Requirement named_requirement(const std::string& name) {
+  const std::optional<Requirement> requirement = Requirement::parse(name);
+  expects(requirement.has_value(), cat("a statistic is called ", name));
+  return *requirement;
+}
 
 RopeStep::RopeStep(const Json& options, std::string path)
     : pass_path_(std::move(path)),

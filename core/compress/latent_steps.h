@@ -79,6 +79,9 @@ class LowRankStep {
   std::unique_ptr<Allocator> allocator_;
 };
 
+/// What a strategy asks for by the name of a statistic.
+Requirement named_requirement(const std::string& name);
+
 /// Runs `convert(layer, report)` for each layer, with its seconds in the report and its end told to the inputs.
 std::vector<LayerReport> for_each_layer(const Decoder& decoder, const PassInputs& inputs,
                                         const std::function<void(std::int64_t, LayerReport&)>& convert);

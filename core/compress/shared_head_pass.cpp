@@ -18,6 +18,12 @@ at::Tensor shared_head_moment(SharedHeadMetric metric, const ModelSpec& spec, st
   return biased_moment(inputs.statistics->at(kInputMoment, layer), inputs.statistics->at(kInputMean, layer));
 }
 
+std::vector<std::int64_t> some_pairs(std::int64_t count, const HeadFields& heads) {
+  std::vector<std::int64_t> pairs;
+  for (std::int64_t i = 0; i < count; ++i) pairs.push_back(i % (heads.head_dim / 2));
+  return pairs;
+}
+
 void check_even_width(std::int64_t width, std::int64_t most, const std::string& described, const std::string& most_is) {
   if (width < 2 || width % 2 != 0 || width > most)
     throw ConfigError(cat(described, ": must be even, from 2 to ", most, " (", most_is, "); 0: its default"));

@@ -25,6 +25,9 @@ Requirements shared_head_requirements(SharedHeadMetric metric);
 at::Tensor shared_head_moment(SharedHeadMetric metric, const ModelSpec& spec, std::int64_t layer,
                               const PassInputs& inputs);
 
+/// As many pairs as a key has: which frequencies they have follows from data.
+std::vector<std::int64_t> some_pairs(std::int64_t count, const HeadFields& heads);
+
 /// Throws ConfigError, "DESCRIBED: …", for a width that is not even, or not from 2 to `most`, which `most_is` explains.
 void check_even_width(std::int64_t width, std::int64_t most, const std::string& described, const std::string& most_is);
 /// Likewise for a rank of the queries' matrix, 0 or one that it can have.

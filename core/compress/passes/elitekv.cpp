@@ -51,8 +51,7 @@ class EliteKv final : public Pass {
       if (rows.size() == kRows) break;
       rows.emplace_back(row.begin(), row.begin() + std::min<std::int64_t>(std::ssize(row), kRowTokens));
     }
-    LayerWalk walk(decoder, rows, {});
-    for (; !walk.done(); walk.advance()) kept.push_back(chosen(decoder, walk));
+    for (LayerWalk walk(decoder, rows, {}); !walk.done();) kept.push_back(chosen(decoder, walk));
     return conversion(decoder.spec(), {{"name", "explicit"}, {"kept", kept}})->apply(decoder, inputs);
   }
 
@@ -93,11 +92,16 @@ class EliteKv final : public Pass {
         path_);
   }
 
-  /// Of each pair, what its rotation adds to the logits of query and key: [heads, pairs, meetings].
-  static at::Tensor differences(const LayerWalk& walk, const Decoder& decoder, const HeadFields& heads) {
-    std::vector<at::Tensor> queries, found;
-    walk.observe(Tap::kQuery, [&](std::size_t, const at::Tensor& shown) { queries.push_back(shown); });
-    walk.observe(Tap::kKey, [&](std::size_t batch, const at::Tensor& keys) {
+  /// Of each pair, what its rotation adds to the logits of query and key: [heads, pairs, meetings]. The walk goes
+  /// through the layer.
+  static at::Tensor differences(LayerWalk& walk, const Decoder& decoder, const HeadFields& heads) {
+    at::Tensor queries;
+    std::vector<at::Tensor> found;
+    walk.advance({Tap::kQuery, Tap::kKey}, [&](std::size_t, Tap tap, const at::Tensor& keys) {
+      if (tap == Tap::kQuery) {
+        queries = keys;
+        return;
+      }
       const std::int64_t length = keys.size(2), half = heads.head_dim / 2;
       const RotaryTable rotary = decoder.context(length).rotary;
       for (std::int64_t row = 0; row < keys.size(0); ++row) {
@@ -106,7 +110,7 @@ class EliteKv final : public Pass {
           const auto part = [&](const at::Tensor& heads_of, std::int64_t begin) {
             return heads_of.narrow(-1, begin, half).to(at::kDouble);
           };
-          const at::Tensor q = queries[batch][row].narrow(1, t, 1),
+          const at::Tensor q = queries[row].narrow(1, t, 1),
                            k = keys[row].narrow(1, 0, t + 1).repeat_interleave(heads.group(), 0);
           const at::Tensor real = part(q, 0) * part(k, 0) + part(q, half) * part(k, half),
                            imaginary = part(q, 0) * part(k, half) - part(q, half) * part(k, 0);
@@ -120,9 +124,10 @@ class EliteKv final : public Pass {
     return at::cat(found, 2);
   }
 
-  KeptPairs chosen(const Decoder& decoder, const LayerWalk& walk) const {
+  KeptPairs chosen(const Decoder& decoder, LayerWalk& walk) const {
     const at::NoGradGuard off;
-    const HeadFields heads = *grouped_query_heads(decoder.spec().attention(walk.layer()));
+    const std::int64_t layer = walk.layer();
+    const HeadFields heads = *grouped_query_heads(decoder.spec().attention(layer));
     const at::Tensor added = differences(walk, decoder, heads).unflatten(0, {heads.kv_heads, heads.group()});
     const std::int64_t count = pairs_of(decoder.spec());
     KeptPairs kept;
@@ -134,7 +139,7 @@ class EliteKv final : public Pass {
         const at::Tensor errors = (missing.unsqueeze(1) - added[head]).abs().mean(at::IntArrayRef{0, 2}) + taken;
         const std::int64_t best = errors.argmin().item<std::int64_t>();
         if (!(errors[best].item<double>() < std::numeric_limits<double>::infinity()))
-          throw DataError(cat(path_, ": logits of layer ", walk.layer(), " on calibration data are not finite"));
+          throw DataError(cat(path_, ": logits of layer ", layer, " on calibration data are not finite"));
         own.push_back(best);
         taken[best] = std::numeric_limits<double>::infinity();
         missing = missing - added[head].select(1, best);

@@ -59,13 +59,7 @@ class KqSvd final : public Pass {
   Requirements requirements() const override { return {kQueryMoments, kKeyMoments, kValueMoments}; }
 
   ModelSpec plan(const ModelSpec& spec) const override {
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = heads_to_convert(spec, layer, path_);
-      planned.layers[static_cast<std::size_t>(layer)].attention = compressed(heads);
-    }
-    check_spec(planned, cat(path_, ": the model's layers"));
-    return planned;
+    return plan_each_layer(spec, path_, [&](std::int64_t, const HeadFields& heads) { return compressed(heads); });
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {

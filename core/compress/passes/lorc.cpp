@@ -58,11 +58,7 @@ class Lorc final : public Pass {
 
   Requirements requirements() const override {
     Requirements all;
-    for (const std::string& name : allocator_->statistics()) {
-      const std::optional<Requirement> requirement = Requirement::parse(name);
-      expects(requirement.has_value(), cat("a statistic is called ", name));
-      all.insert(*requirement);
-    }
+    for (const std::string& name : allocator_->statistics()) all.insert(named_requirement(name));
     return all;
   }
 
@@ -70,17 +66,13 @@ class Lorc final : public Pass {
 
   ModelSpec plan(const ModelSpec& spec) const override {
     options_.width.check_length(path_ + ".width", spec.layers.size());
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = heads_to_convert(spec, layer, path_);
+    return plan_each_layer(spec, path_, [&](std::int64_t layer, const HeadFields& heads) {
       const std::int64_t width = options_.width.at(static_cast<std::size_t>(layer)), rank = largest(heads, spec);
       if (width < 1 || width > rank)
         throw ConfigError(cat(options_.width.describe(path_ + ".width", static_cast<std::size_t>(layer)),
                               ": must be from 1 to the rank ", rank, " of layer ", layer));
-      planned.layers[static_cast<std::size_t>(layer)].attention = factored(heads, width);
-    }
-    check_spec(planned, cat(path_, ": the model's layers"));
-    return planned;
+      return factored(heads, width);
+    });
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
@@ -136,7 +128,7 @@ class Lorc final : public Pass {
       };
       share.log_condition = [&own] { return log_condition_of(own.key.values) + log_condition_of(own.value.values); };
       for (const std::string& name : allocator_->statistics())
-        share.measured[name] = inputs.statistics->at(*Requirement::parse(name), layer);
+        share.measured[name] = inputs.statistics->at(named_requirement(name), layer);
     }
     return allocator_->allocate(shares);
   }

@@ -42,19 +42,11 @@ class Mfa final : public Pass {
   ModelSpec plan(const ModelSpec& spec) const override {
     options_.width.check_length(path_ + ".width", spec.layers.size());
     options_.value_width.check_length(path_ + ".value_width", spec.layers.size());
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = heads_to_convert(spec, layer, path_);
+    return plan_each_layer(spec, path_, [&](std::int64_t layer, const HeadFields& heads) {
       const Widths widths = widths_of(heads, layer);
       check_query_rank(options_.query_rank, heads.heads * widths.key, spec, path_);
-      std::vector<std::int64_t> some_pairs;  // which frequencies they have follows from data
-      for (std::int64_t i = 0; i < widths.key / 2; ++i) some_pairs.push_back(i % (heads.head_dim / 2));
-      LayerSpec& own = planned.layers[static_cast<std::size_t>(layer)];
-      std::erase_if(own.storage, [](const auto& entry) { return entry.first.starts_with("self_attn."); });
-      own.attention = shared(heads, widths, some_pairs);
-    }
-    check_spec(planned, cat(path_, ": the model's layers"));
-    return planned;
+      return shared(heads, widths, some_pairs(widths.key / 2, heads));
+    });
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {

@@ -44,19 +44,11 @@ class MfaKr final : public Pass {
   ModelSpec plan(const ModelSpec& spec) const override {
     options_.width.check_length(path_ + ".width", spec.layers.size());
     options_.key_width.check_length(path_ + ".key_width", spec.layers.size());
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = heads_to_convert(spec, layer, path_);
+    return plan_each_layer(spec, path_, [&](std::int64_t layer, const HeadFields& heads) {
       const Widths widths = widths_of(heads, layer);
       check_query_rank(options_.query_rank, heads.heads * widths.all, spec, path_);
-      std::vector<std::int64_t> some_pairs;  // which frequencies they have follows from data
-      for (std::int64_t i = 0; i < widths.all / 2; ++i) some_pairs.push_back(i % (heads.head_dim / 2));
-      LayerSpec& own = planned.layers[static_cast<std::size_t>(layer)];
-      std::erase_if(own.storage, [](const auto& entry) { return entry.first.starts_with("self_attn."); });
-      own.attention = reusing(heads, widths, some_pairs);
-    }
-    check_spec(planned, cat(path_, ": the model's layers"));
-    return planned;
+      return reusing(heads, widths, some_pairs(widths.all / 2, heads));
+    });
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {

@@ -36,14 +36,9 @@ class XEcoMla final : public Pass {
   XEcoMla(Options options, const std::string& path) : options_(options), path_(path) {}
 
   ModelSpec plan(const ModelSpec& spec) const override {
-    ModelSpec planned = spec;
-    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
-      const HeadFields heads = heads_to_convert(spec, layer, path_);
-      planned.layers[static_cast<std::size_t>(layer)].attention =
-          std::make_shared<LatentSpec>(LatentSpec::Options{layout(heads, spec), heads});
-    }
-    check_spec(planned, cat(path_, ": the model's layers"));
-    return planned;
+    return plan_each_layer(spec, path_, [&](std::int64_t, const HeadFields& heads) {
+      return std::make_shared<LatentSpec>(LatentSpec::Options{layout(heads, spec), heads});
+    });
   }
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
