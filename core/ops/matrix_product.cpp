@@ -19,14 +19,15 @@ namespace {
 // oneDNN compiles its kernels for the processor it finds. The other library, MKL, gives processors of other makers than
 // its own less than they can do: on AMD's with AVX-512 it reaches 0.45 of oneDNN's rate, with AVX2 0.85. ATen calls
 // oneDNN for float32 matrices on request only, by this operator of its own, which older versions may lack.
-using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                          c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+using LinearOperator = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                  std::string_view, c10::List<std::optional<at::Scalar>>,
+                                  std::optional<std::string_view>);
 
-std::optional<c10::TypedOperatorHandle<Linear>> find_onednn() {
+std::optional<c10::TypedOperatorHandle<LinearOperator>> find_onednn() {
   const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
   if (!found || !found->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return {};
   try {
-    return found->typed<Linear>();
+    return found->typed<LinearOperator>();
   } catch (const c10::Error&) {
     return {};
   }
@@ -50,7 +51,7 @@ at::Tensor large_linear(const at::Tensor& x, const at::Tensor& weight) {
     shape.back() = weight.size(0);
     return bfloat16_product(x.flatten(0, -2), weight.t()).view(shape);
   }
-  static const std::optional<c10::TypedOperatorHandle<Linear>> linear = find_onednn();
+  static const std::optional<c10::TypedOperatorHandle<LinearOperator>> linear = find_onednn();
   if (!linear || !x.is_cpu()) return {};
   const at::NoGradGuard no_gradients;
   return linear->call(x.detach(), weight.detach(), std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");

@@ -36,7 +36,11 @@ MLA_INLINE void levels_of(const float* scales, bool centred, float* levels) {
 MLA_INLINE void eight_elements(const Vector<float>& levels, std::uint64_t indices, Vector<float>& out) {
   EightBytes bytes;
   std::memcpy(&bytes, &indices, sizeof(bytes));
+#ifdef __clang__  // has no shuffle by indices that are not constants
+  for (int i = 0; i < 8; ++i) out[i] = levels[bytes[i]];
+#else
   out = __builtin_shuffle(levels, __builtin_convertvector(bytes, Vector<std::int32_t>));
+#endif
 }
 
 MLA_VECTORISED void rows_kernel(const OneBitSpan& span, std::int64_t first, std::int64_t count, float* out) {
