@@ -18,7 +18,9 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
 
 ReportCommand completion_command() {
   return {"completion", "a script for bash, zsh or fish that completes commands, options and files",
-          "usage: mlaforge-report completion SHELL\n\nExample: source <(mlaforge-report completion bash)\n", run};
+          "usage: mlaforge-report completion SHELL\n\nExample: mlaforge-report completion bash > "
+          "~/.local/share/bash-completion/completions/mlaforge-report\n",
+          run};
 }
 
 }  // namespace mla

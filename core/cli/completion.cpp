@@ -125,7 +125,7 @@ std::string zsh(const ProgramManual& program, const std::vector<OptionChoices>& 
              " ]]; then\n  ", function, " \"$@\"\nelse\n  compdef ", function, " ", program.name, "\nfi\n");
 }
 
-std::string fish_quoted(const std::string& text) { return "'" + quiet(text, "'\\") + "'"; }
+std::string fish_quoted(const std::string& text) { return cat("'", quiet(text, "'\\"), "'"); }
 
 std::string fish(const ProgramManual& program, const std::vector<OptionChoices>& choices) {
   const std::string begin = cat("complete -c ", program.name);

@@ -2,9 +2,11 @@
 
 #include "core/base/file.h"
 #include "core/base/shell.h"
+#include "core/base/yaml.h"
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/config/commented_json.h"
 #include "experiments/config/starter_config.h"
 #include "experiments/data/text_split.h"
 #include "experiments/model/model_files.h"
@@ -39,7 +41,8 @@ class Init final : public Command {
     options.require(
         "data", data_, "FILE",
         "your text: plain, .jsonl or .json, also packed; cut into parts to calibrate, train and evaluate on");
-    options.add("output,o", output_, "CONFIG", "the config, .yaml; without it, the model's name here");
+    options.add("output,o", output_, "CONFIG",
+                "the config, .yaml or .json; without it, the model's name with .yaml, here");
     options.add("tokenizer", tokenizer_, "PATH", "a tokenizer file or folder; without it, the one beside the model");
     options.add("separator", documents_.separator, "TEXT",
                 "text between documents, for example '<|endoftext|>'; without it a text file is cut into pieces");
@@ -48,8 +51,8 @@ class Init final : public Command {
 
   ExitCode run(Console& console) override {
     const fs::path config = output_.value_or(model_stem() + ".yaml");
-    if (config.extension() != ".yaml" && config.extension() != ".yml")
-      throw ConfigError(cat("--output ", config.string(), ": the config is YAML, for its comments; name a .yaml"));
+    if (!is_yaml(config) && config.extension() != ".json")
+      throw ConfigError(cat("--output ", config.string(), ": a config's name ends in .yaml, .yml or .json"));
     const fs::path folder = fs::path(config).replace_extension(".data");
     for (const fs::path& path : {config, folder}) {
       if (fs::exists(fs::symlink_status(path)))
@@ -60,8 +63,9 @@ class Init final : public Command {
     load_model_tokenizer(model_, tokenizer_, spec);
     Written written({config, folder});
     const TextSplit split = split_text(data_, documents_, folder);
-    write_file_atomically(config, starter_config(spec, {model_, tokenizer_.value_or(""), split.calibration.file,
-                                                        split.train.file, split.evaluation.file}));
+    const std::string text = starter_config(
+        spec, {model_, tokenizer_.value_or(""), split.calibration.file, split.train.file, split.evaluation.file});
+    write_file_atomically(config, is_yaml(config) ? text : commented_json(text));
     const std::size_t cells = plan_experiment(config, {}).cells.size();
     written.keep();
     tell(config, split, cells, console);

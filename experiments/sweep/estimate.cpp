@@ -13,8 +13,8 @@
 #include "core/base/fields.h"
 #include "core/base/hash.h"
 #include "core/model/model_spec.h"
+#include "experiments/cell/unloaded_source.h"
 #include "experiments/cli/table.h"
-#include "experiments/sweep/unloaded_source.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {

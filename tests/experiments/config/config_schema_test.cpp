@@ -136,7 +136,8 @@ std::vector<std::string> listed(const std::vector<std::string>& arguments) {
   std::vector<std::string> words = {"keys", "--json"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> keys;
-  for (const Json& key : run_program(words).json()["keys"]) keys.push_back(key["key"]);
+  const Json report = run_program(words).json();
+  for (const Json& key : report["keys"]) keys.push_back(key["key"]);
   return keys;
 }
 

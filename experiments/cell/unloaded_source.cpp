@@ -1,4 +1,4 @@
-#include "experiments/sweep/unloaded_source.h"
+#include "experiments/cell/unloaded_source.h"
 
 #include <ATen/Parallel.h>
 
