@@ -11,12 +11,12 @@ install(DIRECTORY docs configs DESTINATION share/doc/mlaforge COMPONENT programs
 
 # Both programs describe themselves: completion for three shells, and man pages.
 set(mla_programs ${CMAKE_BINARY_DIR}/mlaforge ${CMAKE_BINARY_DIR}/mlaforge-report)
-install(CODE "set(programs \"${mla_programs}\")" COMPONENT programs)
+install(CODE "set(described \"${mla_programs}\")" COMPONENT programs)
 install(CODE [[
   set(share "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/share")
   file(MAKE_DIRECTORY ${share}/man/man1 ${share}/bash-completion/completions ${share}/zsh/site-functions
     ${share}/fish/vendor_completions.d)
-  foreach(program ${programs})
+  foreach(program ${described})
     get_filename_component(name ${program} NAME)
     foreach(target "bash|bash-completion/completions/${name}" "zsh|zsh/site-functions/_${name}"
                    "fish|fish/vendor_completions.d/${name}.fish")
@@ -47,8 +47,8 @@ set(CPACK_PACKAGE_NAME mlaforge)
 set(CPACK_PACKAGE_CONTACT "the mlaforge authors <mlaforge@localhost>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "make trained Llama-style models cheap to serve, and measure what it costs")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "Converts multi-head and grouped-query attention to multi-head latent attention,
- fine-tunes and evaluates the result, and keeps records of every run.
- Holds LibTorch (CPU, about 450 MB installed) in /usr/lib/mlaforge.")
+fine-tunes and evaluates the result, and keeps records of every run.
+Holds LibTorch (CPU, about 450 MB installed) in /usr/lib/mlaforge.")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_PACKAGE_FILE_NAME "mlaforge_${PROJECT_VERSION}_amd64")
 set(CPACK_DEBIAN_PACKAGE_SECTION science)

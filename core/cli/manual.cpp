@@ -54,7 +54,8 @@ std::string man_of_command(const ProgramManual& program, const CommandManual& co
   const std::string title = program.name + "-" + command.name;
   std::string text =
       cat(".TH ", upper(title), " 1\n.SH NAME\n", troff(title), " \\- ", troff(command.summary), "\n.SH SYNOPSIS\n.B ",
-          troff(program.name + " " + command.name), "\n", troff(command.usage), "\n");
+          troff(program.name + " " + command.name), "\n",
+          troff(command.usage.substr(std::min(command.usage.size(), command.usage.find_first_not_of(' ')))), "\n");
   std::string section;
   for (const OptionHelp& option : command.options) {
     if (option.section != section) text += cat(".SH ", upper(option.section), "\n");

@@ -38,7 +38,7 @@ TEST(Reference, ManPagesAreWellFormed) {
   EXPECT_THAT(read_file(folder / "mlaforge-run.1"), StartsWith(".TH MLAFORGE-RUN 1\n"));
   if (std::system("command -v groff >/dev/null") != 0) GTEST_SKIP() << "groff is not installed";
   const auto checked =
-      test::run_script(cat("for page in ", made, "/*.1; do groff -man -Tascii -ww -z \"$page\" || exit 1; done"));
+      test::run_script(cat("for page in ", made, "/*.1; do groff -k -man -Tutf8 -ww -z \"$page\" || exit 1; done"));
   EXPECT_EQ(checked.exit_code, 0);
   EXPECT_EQ(checked.err, "");
 }
