@@ -41,8 +41,9 @@ std::string indented(const std::string& text) {
 
 std::string commented_json(const std::string& yaml) {
   const std::map<std::string, std::string> comments = comments_of(yaml);
+  const Json config = parse_yaml(yaml, "the config");
   std::string members;
-  for (const auto& [key, value] : parse_yaml(yaml, "the config").items()) {
+  for (const auto& [key, value] : config.items()) {
     if (!members.empty()) members.insert(members.size() - 1, ",");
     const auto comment = comments.find(key);
     members += indented(comment == comments.end() ? "" : comment->second);
