@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
+.PHONY: all setup build install deb reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
 all: build
 
 setup:
@@ -16,6 +16,19 @@ build: setup
 	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || \
 	  { sed -n '/^CMake Error/,/^Call Stack/p' build/configure.log >&2; echo "configuring failed: build/configure.log" >&2; exit 1; }
 	@cmake --build --preset release -j $(JOBS)
+
+# The programs, LibTorch beside them, man pages and completion, under PREFIX; `make deb` makes a Debian package of them.
+PREFIX ?= /usr/local
+install: build
+	@cmake --install build/release --prefix "$(PREFIX)" > build/install.log && echo "installed in $(PREFIX)"
+
+deb: build
+	@bash cmake/install_debian_packages.sh dpkg-dev file
+	@cd build/release && cpack -G DEB -B $(CURDIR)/build/deb > cpack.log && ls $(CURDIR)/build/deb/*.deb
+
+# The pages of docs/reference, which the programs write themselves.
+reference: build
+	@build/release/mlaforge reference docs/reference && build/release/mlaforge-report reference docs/reference
 
 test: build
 	@ctest --preset release -j $(JOBS)

@@ -55,4 +55,4 @@ target_link_libraries(mla_libtorch INTERFACE ${mla_torch_root}/lib/libtorch_cpu.
 # The wheel's libtorch_cpu needs small CUDA libraries by name, which lie beside it and which it finds itself when run.
 file(GLOB mla_torch_runtime LIST_DIRECTORIES true ${mla_torch_root}/../nvidia/*/lib)
 list(TRANSFORM mla_torch_runtime PREPEND -Wl,-rpath-link,)
-target_link_options(mla_libtorch INTERFACE -Wl,-rpath,${mla_torch_root}/lib ${mla_torch_runtime})
+target_link_options(mla_libtorch INTERFACE ${mla_torch_runtime})

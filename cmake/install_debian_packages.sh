@@ -4,7 +4,7 @@
 set -euo pipefail
 packages=(
   g++ cmake ninja-build make pkg-config ca-certificates
-  libhdf5-dev libboost-program-options-dev nlohmann-json3-dev libeigen3-dev libfmt-dev libspdlog-dev
+  libhdf5-dev libboost-program-options-dev nlohmann-json3-dev libeigen3-dev libfmt-dev libspdlog-dev libyaml-cpp-dev
   libboost-dev  # Boost.Math's distributions
   libonig-dev libicu-dev libsentencepiece-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   libopenmpi-dev openmpi-bin  # training by several processes

@@ -1,6 +1,7 @@
 #include "analysis/cli/command.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/base/suggest.h"
 
@@ -10,7 +11,7 @@ namespace {
 constexpr const char* kReportProgram = "mlaforge-report";
 constexpr const char* kIntroduction =
     "mlaforge-report reads records (results/<experiment>/<cell>.h5) and never writes into them.\n\n"
-    "usage: mlaforge-report COMMAND [ARGUMENTS]    (mlaforge-report COMMAND --help explains one)\n\n";
+    "usage: mlaforge-report COMMAND [ARGUMENTS]    (mlaforge-report help COMMAND explains one)\n\n";
 
 void show_commands(std::ostream& out) {
   out << kIntroduction;
@@ -21,10 +22,30 @@ void show_commands(std::ostream& out) {
   out << "\nExample: mlaforge-report table results/demo/ablation\n";
 }
 
+/// What a command's text says in front of its options: arguments and examples.
+void describe(const ReportCommand& command, const OptionList& options, CommandManual& manual) {
+  const std::string text = command.usage, begin = cat("usage: ", kReportProgram, " ", command.name);
+  manual = {command.name, command.summary, "", options.described(), {}};
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  if (text.starts_with(begin)) manual.usage = text.substr(begin.size(), end - begin.size());
+  std::istringstream lines(text.substr(end));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(cat(kReportProgram, " ", command.name)) == std::string::npos) continue;
+    for (const std::string label : {"Example:", "Examples:"}) {
+      if (line.starts_with(label)) line.erase(0, label.size());
+    }
+    manual.examples.push_back(line.substr(line.find_first_not_of(' ')));
+  }
+}
+
 ExitCode dispatch(const std::vector<std::string>& arguments, const ReportStreams& streams) {
   std::vector<std::string> known;
   for (const ReportCommand& command : report_commands()) known.emplace_back(command.name);
   if (arguments.empty()) throw ConfigError("name a command; known: " + join(known));
+  if (arguments.front() == "help" && arguments.size() > 1) {
+    if (arguments.size() > 2) throw ConfigError(cat("help: expected one COMMAND, found also '", arguments[2], "'"));
+    return dispatch({arguments[1], "--help"}, streams);
+  }
   if (arguments.front() == "--help" || arguments.front() == "-h" || arguments.front() == "help") {
     show_commands(streams.out);
     return ExitCode::kDone;
@@ -42,6 +63,10 @@ bool parse_arguments(const ReportCommand& command, OptionList& options, const st
                      const ReportStreams& streams) {
   bool help = false;
   options.flag("help,h", help, "show this text");
+  if (streams.manual != nullptr) {
+    describe(command, options, *streams.manual);
+    return false;
+  }
   try {
     if (!options.parse(arguments)) {
       streams.out << command.summary << "\n\n" << command.usage << "\n" << options.help();
@@ -53,6 +78,21 @@ bool parse_arguments(const ReportCommand& command, OptionList& options, const st
   for (const std::string& note : options.notes())
     streams.err << kReportProgram << ": " << command.name << ": " << note << "\n";
   return true;
+}
+
+ProgramManual report_manual() {
+  ProgramManual program{
+      kReportProgram,
+      "read records (results/<experiment>/<cell>.h5): tables, figures, comparisons; nothing is written into them",
+      {},
+      "exit codes: 0 done, 1 something is wrong with what was read, 2 command line, 3 data, 4 internal"};
+  for (const ReportCommand& command : report_commands()) {
+    std::ostringstream nowhere;
+    CommandManual manual;
+    command.run(command, {}, {nowhere, nowhere, false, &manual});
+    program.commands.push_back(std::move(manual));
+  }
+  return program;
 }
 
 std::vector<std::filesystem::path> result_paths(const ReportCommand& command, const std::vector<std::string>& words) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/cli/manual.h"
 #include "core/cli/options.h"
 
 namespace mla {
@@ -15,7 +16,8 @@ namespace mla {
 struct ReportStreams {
   std::ostream& out;
   std::ostream& err;
-  bool bold = false;  ///< whether `out` is a terminal, which shows bold text
+  bool bold = false;                ///< whether `out` is a terminal, which shows bold text
+  CommandManual* manual = nullptr;  ///< where a command is to describe itself instead of running
 };
 
 /// One command: a name, one line, and what it does with the arguments that follow its name.
@@ -28,6 +30,9 @@ struct ReportCommand {
 
 /// All commands, in the order of --help.
 const std::vector<ReportCommand>& report_commands();
+
+/// All commands with their options, for completion and the reference.
+ProgramManual report_manual();
 
 /// Reads `arguments` into the variables of `options`, to which --help is added. Returns false, with the help shown, for
 /// --help. Throws ConfigError for what is unknown or malformed.

@@ -16,5 +16,7 @@ ReportCommand merge_command();
 ReportCommand export_command();
 ReportCommand repair_command();
 ReportCommand gc_command();
+ReportCommand completion_command();
+ReportCommand reference_command();
 
 }  // namespace mla

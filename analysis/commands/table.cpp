@@ -7,6 +7,7 @@
 #include "analysis/tables/paper.h"
 #include "core/base/file.h"
 #include "core/base/suggest.h"
+#include "core/base/yaml.h"
 
 namespace mla {
 namespace {
@@ -38,10 +39,10 @@ TableSpec base_spec(std::vector<std::string>& words) {
   TableSpec spec;
   std::string name = "sweep";
   if (!words.empty()) {
-    const bool config = words.front().ends_with(".json");
+    const bool config = words.front().ends_with(".json") || is_yaml(words.front());
     const std::string named = preset_of(words.front());
     if (config) {
-      const Json json = read_json(words.front());
+      const Json json = read_json_or_yaml(words.front());
       try {
         read_fields(json, "", spec);
       } catch (const ConfigError& error) {

@@ -22,6 +22,7 @@ class PerLayerOrAuto {
     value.given_ = PerLayer::read(json, path);
     return value;
   }
+  static Json schema() { return {{"anyOf", Json::array({{{"const", "auto"}}, PerLayer::schema()})}}; }
   Json write() const { return given_ ? given_->write() : Json("auto"); }
   bool operator==(const PerLayerOrAuto&) const = default;
 

@@ -6,6 +6,7 @@
 
 #include "core/base/config_path.h"
 #include "core/base/error.h"
+#include "core/base/yaml.h"
 
 namespace mla {
 namespace {
@@ -15,7 +16,7 @@ using Files = std::vector<std::filesystem::path>;
 Json read_config(const std::filesystem::path& path) {
   Json config;
   try {
-    config = read_json(path);
+    config = read_json_or_yaml(path);
   } catch (const DataError& error) {
     throw ConfigError(error.what());  // A config that cannot be read is a mistake of the command line or of a "base".
   }
@@ -86,8 +87,12 @@ Json resolve(const std::filesystem::path& path, Files& open) {
   Json result = Json::object();
   for (const auto& base : bases_of(own, path)) merge_config(result, resolve(base, open));
   open.pop_back();
-  own.erase("base");
-  merge_config(result, own);
+  for (const char* taken : {"base", "$schema"}) own.erase(taken);
+  try {
+    merge_config(result, own);
+  } catch (const ConfigError& error) {
+    throw ConfigError(cat(path.string(), ": ", error.what()));
+  }
   return result;
 }
 
@@ -106,20 +111,6 @@ void expand_strings(Json& value, const std::string& path) {
 Json resolve_config(const std::filesystem::path& path) {
   Files open;
   return resolve(path.lexically_normal(), open);
-}
-
-void merge_config(Json& under, const Json& over) {
-  if (!under.is_object() || !over.is_object()) {
-    under = over;
-    return;
-  }
-  for (const auto& [key, value] : over.items()) {
-    if (under.contains(key)) {
-      merge_config(under[key], value);
-    } else {
-      under[key] = value;
-    }
-  }
 }
 
 void apply_set(Json& config, std::string_view assignment) {

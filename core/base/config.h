@@ -1,10 +1,11 @@
-// Configs: JSON files composed from bases, changed by --set, and with ${VARIABLES} from the environment.
+// Configs: JSON or YAML files composed from bases, changed by --set, and with ${VARIABLES} from the environment.
 #pragma once
 
 #include <filesystem>
 #include <string>
 #include <string_view>
 
+#include "core/base/config_merge.h"
 #include "core/base/json.h"
 
 namespace mla {
@@ -15,13 +16,11 @@ namespace mla {
 /// Reads the config `path` with all its bases.
 ///
 /// `"base": "a.json"` or `["a.json", "b.json"]` names files relative to the one that says it. Later files win over
-/// earlier ones and the naming file over all; objects merge key by key, arrays and scalars replace. The key "base" is
-/// not in the result. Base names may hold ${VARIABLES}.
+/// earlier ones and the naming file over all; objects merge key by key, arrays and scalars replace; "+list" extends and
+/// "-key" removes (core/base/config_merge.h). Files are YAML or JSON by their names, and may be each other's bases. The
+/// keys "base" and "$schema" (where editors find a schema) are not in the result. Base names may hold ${VARIABLES}.
 /// Throws ConfigError naming the file for one that is missing or malformed, and for a cycle.
 Json resolve_config(const std::filesystem::path& path);
-
-/// Lays `over` on `under`: objects merge key by key, everything else replaces.
-void merge_config(Json& under, const Json& over);
 
 /// Carries out `--set a.b[0].c=value`. The value is read as JSON, or else taken as a string. Missing objects and keys
 /// are made (strict reading finds misspelt ones later); `a[n]` for a list of n entries appends.

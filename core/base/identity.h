@@ -30,8 +30,14 @@ struct LeftOut {
   const char *field, *reason;
 };
 
-/// The identity of what a field of type Json says, by the field's name.
-using StrategyFields = std::map<std::string, Json (*)(const Json&)>;
+/// What a field of type Json that names a strategy, or lists some, stands for.
+struct StrategyField {
+  Json (*identity)(const Json&);  ///< of what the field says
+  const char* kind;               ///< of strategy, as `mlaforge list` shows it
+};
+
+/// By the field's name.
+using StrategyFields = std::map<std::string, StrategyField>;
 
 /// The values of `options` that differ from their defaults and can change a number.
 template <class Options>
@@ -72,7 +78,7 @@ struct IdentityCollector {
     if constexpr (std::is_same_v<T, Json> && requires { Struct::strategies(); }) {
       const StrategyFields strategies = Struct::strategies();
       if (const auto found = strategies.find(name); found != strategies.end()) {
-        fields[name] = found->second(value);
+        fields[name] = found->second.identity(value);
         return;
       }
     }

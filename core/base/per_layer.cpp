@@ -24,6 +24,11 @@ std::string PerLayer::describe(const std::string& path, std::size_t layer) const
   return cat(path, list_ ? cat("[", layer, "]") : "", " = ", at(layer));
 }
 
+Json PerLayer::schema() {
+  const Json integer = {{"type", "integer"}};
+  return {{"anyOf", Json::array({integer, {{"type", "array"}, {"items", integer}, {"minItems", 1}}})}};
+}
+
 PerLayer PerLayer::read(const Json& json, const std::string& path) {
   if (json.is_number_integer()) {
     std::int64_t everywhere = 0;

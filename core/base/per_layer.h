@@ -29,6 +29,7 @@ class PerLayer {
   std::string describe(const std::string& path, std::size_t layer) const;
 
   static PerLayer read(const Json& json, const std::string& path);
+  static Json schema();  ///< see core/base/field_schema.h
   Json write() const;
   bool operator==(const PerLayer&) const = default;
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/field_schema.h"
 #include "core/base/fields.h"
 #include "core/base/identity.h"
 #include "core/base/json.h"
@@ -33,6 +34,7 @@ class Registry {
     std::function<std::unique_ptr<Interface>(const Json& options, const std::string& path)> make;
     Json defaults;
     std::function<Json(const Json& options)> identity;  ///< of valid options: those that differ from their defaults
+    std::function<Json()> schema;                       ///< of its options; see core/base/field_schema.h
   };
 
   static Registry& instance() {
@@ -99,16 +101,17 @@ class Registration {
            Options options{};
            read_fields(json, "", options);
            return identity_of_fields(options);
-         }});
+         },
+         [] { return schema_of(Options{}); }});
   }
 };
 
 /// The identity of {"name": …, options} of an Interface, or of a list of such; null stays null. For valid strategies.
 template <class Interface>
-Json strategy_identity(const Json& config) {
+Json identity_of_strategy(const Json& config) {
   if (config.is_array()) {
     Json all = Json::array();
-    for (const Json& one : config) all.push_back(strategy_identity<Interface>(one));
+    for (const Json& one : config) all.push_back(identity_of_strategy<Interface>(one));
     return all;
   }
   if (!config.is_object()) return config;
@@ -119,5 +122,9 @@ Json strategy_identity(const Json& config) {
   identity["name"] = name;
   return identity;
 }
+
+/// A field that names a strategy of an Interface, in an options struct's StrategyFields.
+template <class Interface>
+inline constexpr StrategyField strategy_identity{&identity_of_strategy<Interface>, Interface::kKind};
 
 }  // namespace mla

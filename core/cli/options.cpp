@@ -14,6 +14,21 @@ constexpr unsigned kHelpWidth = 120;
 /// Abbreviated names would change their meaning when an option is added.
 constexpr int kStyle = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
 
+/// An option as it was declared. Its parameter reads "VALUE", "VALUE (=default)", or is empty for a flag.
+OptionHelp describe(const std::string& section, const po::option_description& option) {
+  OptionHelp help;
+  help.section = section;
+  help.name = option.long_name();
+  const std::string shown = option.canonical_display_name(po::command_line_style::allow_dash_for_short);
+  if (shown.size() == 2 && shown[0] == '-') help.letter = shown.substr(1);
+  const std::string parameter = option.semantic()->max_tokens() == 0 ? "" : option.format_parameter();
+  const std::size_t begin = parameter.find(" (=");
+  help.value = parameter.substr(0, begin);
+  if (begin != std::string::npos) help.default_value = parameter.substr(begin + 3, parameter.size() - begin - 4);
+  help.help = option.description();
+  return help;
+}
+
 void expect_at_least(const std::string& name, std::int64_t value, std::int64_t least) {
   if (value < least) throw ConfigError(cat("--", name, " = ", value, ": must be at least ", least));
 }
@@ -22,6 +37,7 @@ void expect_at_least(const std::string& name, std::int64_t value, std::int64_t l
 
 void OptionList::section(const std::string& title) {
   sections_.push_back(std::make_unique<po::options_description>(title, kHelpWidth, kHelpWidth / 2));
+  titles_.push_back(title);
 }
 
 void OptionList::declare(const std::string& name, const po::value_semantic* semantic, const std::string& help) {
@@ -114,6 +130,18 @@ std::string OptionList::help() const {
   std::ostringstream text;
   text << all();
   return text.str().substr(text.str().find_first_not_of('\n'));
+}
+
+std::vector<OptionHelp> OptionList::described() const {
+  std::vector<OptionHelp> all_options;
+  for (std::size_t i = 0; i < sections_.size(); ++i) {
+    for (const auto& option : sections_[i]->options()) all_options.push_back(describe(titles_[i], *option));
+  }
+  for (unsigned i = 0; i < positions_.max_total_count() && i < all_options.size(); ++i) {
+    const std::string& name = positions_.name_for_position(i);
+    for (OptionHelp& option : all_options) option.argument |= option.name == name;
+  }
+  return all_options;
 }
 
 std::vector<std::string> OptionList::names() const {

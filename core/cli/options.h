@@ -26,6 +26,15 @@ template <class T>
 constexpr bool kMayLack<std::optional<T>> = true;
 }  // namespace detail
 
+/// One option as help, completion and manuals show it.
+struct OptionHelp {
+  std::string section, name;
+  std::string letter;  ///< the short form, or ""
+  std::string value;   ///< what stands for the value, "" for a flag
+  std::string default_value, help;
+  bool argument = false;  ///< given without its name in front
+};
+
 /// Collects the options of one command of a program, each bound to a variable that holds its default: strings, paths,
 /// numbers, std::optional of these (absent unless given) and std::vector of these (the option may be repeated). parse()
 /// writes the variables.
@@ -90,6 +99,8 @@ class OptionList {
   std::string usage() const { return arguments_ + usage_ + " [options]"; }
   /// All options with their defaults.
   std::string help() const;
+  /// All options that are shown, in order.
+  std::vector<OptionHelp> described() const;
   /// "--model", … of all options that are shown.
   std::vector<std::string> names() const;
 
@@ -123,6 +134,7 @@ class OptionList {
   void read(const std::vector<std::string>& arguments, boost::program_options::variables_map& values);
 
   std::vector<std::unique_ptr<boost::program_options::options_description>> sections_;
+  std::vector<std::string> titles_;  ///< of `sections_`
   boost::program_options::positional_options_description positions_;
   boost::program_options::options_description hidden_;
   std::map<std::string, std::string> renamed_;  ///< earlier name -> today's

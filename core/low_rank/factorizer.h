@@ -19,6 +19,9 @@ struct LatentSlice {
   bool operator==(const LatentSlice&) const = default;
   /// As [begin, width]. Throws ConfigError naming `path` for anything else.
   static LatentSlice read(const Json& json, const std::string& path);
+  static Json schema() {
+    return {{"type", "array"}, {"items", {{"type", "integer"}}}, {"minItems", 2}, {"maxItems", 2}};
+  }
   Json write() const { return {begin, width}; }
 };
 

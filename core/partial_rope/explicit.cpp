@@ -23,6 +23,11 @@ class PairLists {
     return lists;
   }
 
+  static Json schema() {
+    using Heads = std::vector<std::vector<std::int64_t>>;
+    return {{"anyOf", Json::array({schema_of(std::vector<std::int64_t>{}), schema_of(std::vector<Heads>{})})}};
+  }
+
   Json write() const { return shared_ ? Json(common_) : Json(layers_); }
 
   void check(const HeadGeometry& geometry, const std::string& path) const {

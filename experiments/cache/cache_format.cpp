@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/fields.h"
 #include "core/base/registry.h"
+#include "core/base/yaml.h"
 
 namespace mla {
 namespace {
@@ -78,8 +79,8 @@ CacheConfig parse_cache_config(const std::string& text, const std::string& optio
   if (std::regex_match(text, match, std::regex("([a-z]+)([0-9]{0,4})"))) {
     config.codec = {{"name", match[1].str()}};
     if (match[2].length() > 0) config.codec["bits"] = std::stoi(match[2].str());
-  } else if (text.ends_with(".json") && text.find('{') == std::string::npos) {
-    read_fields(read_json(text), text, config);
+  } else if ((text.ends_with(".json") || is_yaml(text)) && text.find('{') == std::string::npos) {
+    read_fields(read_json_or_yaml(text), text, config);
   } else {
     try {
       read_fields(parse_json(text, option), option, config);

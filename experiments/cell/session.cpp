@@ -13,6 +13,7 @@
 #include "core/base/progress.h"
 #include "core/text/chat_template.h"
 #include "experiments/cell/cell_folder.h"
+#include "experiments/cell/input_files.h"
 #include "experiments/cell/shared_stage.h"
 #include "experiments/cell/statistics_file.h"
 #include "experiments/model/model_files.h"
@@ -25,12 +26,6 @@ std::string key_of(const ModelConfig& model, const Options& options) {
   return hash_json({write_fields(model), write_fields(options)});
 }
 
-/// The tokenizer that a config names.
-std::optional<std::filesystem::path> tokenizer_of(const ModelConfig& model) {
-  if (model.tokenizer.empty()) return std::nullopt;
-  return model.tokenizer;
-}
-
 /// What the evaluations of models from one source share.
 class SessionSurroundings final : public TaskSurroundings {
  public:
@@ -41,7 +36,7 @@ class SessionSurroundings final : public TaskSurroundings {
   const Decoder& source() override { return session_.source(model_).decoder; }
   const Tokenizer& tokenizer() override { return session_.tokenizer(model_); }
   std::filesystem::path place_of_tokenizer() override {
-    return mla::place_of_tokenizer(model_.path, tokenizer_of(model_));
+    return mla::place_of_tokenizer(model_.path, named_tokenizer(model_));
   }
   const TokenRows& rows(const DataOptions& data) override { return session_.rows(model_, data); }
   int threads() const override { return at::get_num_threads(); }
@@ -86,7 +81,7 @@ const Checkpoint& Session::source(const ModelConfig& model) {
 
 const Tokenizer& Session::tokenizer(const ModelConfig& model) {
   auto& tokenizer = tokenizers_[hash_json(write_fields(model))];
-  if (!tokenizer) tokenizer = load_model_tokenizer(model.path, tokenizer_of(model), source(model).decoder.spec());
+  if (!tokenizer) tokenizer = load_model_tokenizer(model.path, named_tokenizer(model), source(model).decoder.spec());
   return *tokenizer;
 }
 
@@ -216,25 +211,14 @@ const std::string& Session::file_hash(const std::filesystem::path& file) {
 
 Json Session::data_hashes(const ExperimentConfig& config) {
   Json hashes = Json::object();
-  for (const auto& [role, path] : files_of_model(config.model.path, "model")) hashes[role] = file_hash(path);
-  const std::optional<std::filesystem::path> tokenizer = tokenizer_of(config.model);
-  const std::filesystem::path place = place_of_tokenizer(config.model.path, tokenizer);
-  for (const auto& [role, path] : files_of_tokenizer(place, "tokenizer")) {
-    // Most of those in the model's folder are counted as its files.
-    if (tokenizer || !hashes.contains("model/" + path.filename().string())) hashes[role] = file_hash(path);
-  }
-  const auto add = [&](const std::string& role, const std::vector<std::string>& files) {
-    for (std::size_t i = 0; i < files.size(); ++i) hashes[cat(role, "[", i, "]")] = file_hash(files[i]);
-  };
-  if (config.calibration) add("calibration", config.calibration->files);
-  for (const auto& [path, train] : config.trainings()) {
-    for (const auto& [role, data] : train->sources(path)) add(role == "train.data" ? "train" : role, data->files);
-  }
+  for (const auto& [role, path] : input_files(config)) hashes[role] = file_hash(path);
   // A template may lie in a file that counts for nothing else.
   const bool chats =
       std::any_of(config.evaluate.begin(), config.evaluate.end(), [](const auto& one) { return one.chat; });
-  if (chats) hashes["chat_template"] = hash_bytes(read_chat_template(place));
-  for (std::size_t i = 0; i < config.evaluate.size(); ++i) add(cat("evaluate[", i, "]"), config.evaluate[i].files());
+  if (chats) {
+    const auto place = place_of_tokenizer(config.model.path, named_tokenizer(config.model));
+    hashes["chat_template"] = hash_bytes(read_chat_template(place));
+  }
   return hashes;
 }
 

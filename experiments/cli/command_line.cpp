@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/base/log.h"
 #include "core/base/progress.h"
@@ -18,16 +19,20 @@ namespace mla {
 namespace {
 
 constexpr const char* kProgram = "mlaforge";
+constexpr const char* kSummary =
+    "convert trained Llama-style models to multi-head latent attention, fine-tune and measure them";
+constexpr const char* kExitCodes =
+    "exit codes: 0 done, 1 some cells failed, 2 config or command line, 3 data, 4 internal, 130 interrupted";
 
 void print_overview(std::ostream& out) {
-  out << "mlaforge: convert trained Llama-style models to multi-head latent attention, fine-tune and measure them\n\n"
-      << "usage: mlaforge COMMAND [options]\n       mlaforge COMMAND --help\n       mlaforge --version\n\ncommands:\n";
+  out << "mlaforge: " << kSummary << "\n\n"
+      << "usage: mlaforge COMMAND [options]\n       mlaforge help COMMAND\n       mlaforge --version\n\ncommands:\n";
   std::size_t width = 0;
   for (const auto& [name, info] : commands()) width = std::max(width, name.size());
   for (const auto& [name, info] : commands()) {
     out << "  " << name << std::string(width - name.size() + 2, ' ') << info.summary << '\n';
   }
-  out << "\nexit codes: 0 done, 1 some cells failed, 2 config or command line, 3 data, 4 internal, 130 interrupted\n";
+  out << '\n' << kExitCodes << '\n';
 }
 
 void print_version(std::ostream& out) {
@@ -103,6 +108,24 @@ const CommandInfo& find_command(const std::string& name) {
   return found->second;
 }
 
+/// A command's options, which nobody will give values to.
+struct Declared {
+  Declared(const CommandInfo& info, Streams streams) : console(streams, {}), command(info.make()) {
+    command->declare(options);
+    declare_common(options, console, help);
+  }
+  Console console;
+  std::unique_ptr<Command> command;
+  OptionList options;
+  bool help = false;
+};
+
+/// `mlaforge help COMMAND`.
+void show_help(const std::string& name, Streams streams) {
+  const CommandInfo& info = find_command(name);
+  print_help(info, Declared(info, streams).options, streams.out);
+}
+
 /// The option of `moved` that is among the arguments, or "".
 std::string option_among(const MovedOptions& moved, const std::vector<std::string>& arguments) {
   for (const std::string& option : moved.options) {
@@ -138,12 +161,29 @@ std::vector<MovedOptions>& moved_options() {
   return all;
 }
 
+ProgramManual program_manual() {
+  ProgramManual manual{kProgram, kSummary, {}, kExitCodes};
+  std::istringstream in;
+  std::ostringstream out;
+  for (const auto& [name, info] : commands()) {
+    const Declared declared(info, {in, out, out});
+    const OptionList& options = declared.options;
+    manual.commands.push_back({name, info.summary, options.usage(), options.described(), info.examples});
+  }
+  return manual;
+}
+
 ExitCode run_main(const std::vector<std::string>& arguments, Streams streams) {
   std::string who = kProgram;
   std::ostream nowhere(nullptr);
   Collective* processes = &single_process();
   try {
     const std::string first = arguments.empty() ? "" : arguments.front();
+    if (first == "help" && arguments.size() > 1) {
+      if (arguments.size() > 2) throw ConfigError(cat("help: expected one COMMAND, found also '", arguments[2], "'"));
+      show_help(arguments[1], streams);
+      return ExitCode::kDone;
+    }
     if (first == "--help" || first == "-h" || first == "help") {
       print_overview(streams.out);
       return ExitCode::kDone;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/cli/manual.h"
 #include "experiments/cli/console.h"
 
 namespace mla {
@@ -12,5 +13,8 @@ namespace mla {
 /// Runs `mlaforge ARGUMENTS…`. Every error becomes one line "mlaforge COMMAND: message" on `streams.err` and its exit
 /// code; nothing is thrown.
 ExitCode run_main(const std::vector<std::string>& arguments, Streams streams);
+
+/// All commands with their options, for completion and the reference.
+ProgramManual program_manual();
 
 }  // namespace mla

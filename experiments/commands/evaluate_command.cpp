@@ -4,6 +4,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/statistics.h"
+#include "core/base/yaml.h"
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/position_buckets.h"
 #include "core/model/checkpoint.h"
@@ -105,8 +106,8 @@ class Evaluate final : public Command {
     config.decoding.context = context;
     config.decoding.prompt = context / 2;
     const bool is_text = cache_->find('{') != std::string::npos;
-    if (is_text || cache_->ends_with(".json")) {
-      read_fields(is_text ? parse_json(*cache_, "--cache") : read_json(*cache_), "--cache", config);
+    if (is_text || cache_->ends_with(".json") || is_yaml(*cache_)) {
+      read_fields(is_text ? parse_json(*cache_, "--cache") : read_json_or_yaml(*cache_), "--cache", config);
     } else {
       config.storage = parse_cache_config(*cache_, "--cache");
     }

@@ -5,7 +5,7 @@
 namespace mla {
 
 void ExperimentArguments::declare(OptionList& options) {
-  options.argument("config", config, "CONFIG", "the experiment's JSON file");
+  options.argument("config", config, "CONFIG", "the experiment's JSON or YAML file");
   options.add("set", overrides.set, "KEY=VALUE",
               "change a value of the config, for example train.steps=100; may be repeated");
   options.add("grid", overrides.grid, "KEY=A,B,…", "one cell for each value; may be repeated");

@@ -15,6 +15,7 @@
 #include "core/text/benchmark_prompt.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/commands/listed_kinds.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
@@ -165,4 +166,11 @@ const CommandRegistration<List> kList("list", "registered strategies by kind, wi
                                       {"mlaforge list", "mlaforge list rope"});
 
 }  // namespace
+
+std::vector<std::string> listed_kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : all_kinds()) names.push_back(kind.name);
+  return names;
+}
+
 }  // namespace mla

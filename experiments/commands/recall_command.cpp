@@ -1,6 +1,7 @@
 #include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "core/base/yaml.h"
 #include "core/evaluate/recall.h"
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
@@ -54,7 +55,7 @@ class Recall final : public Command {
 
  private:
   RecallOptions read_options() const {
-    Json json = file_ ? read_json(*file_) : Json::object();
+    Json json = file_ ? read_json_or_yaml(*file_) : Json::object();
     const std::string place = file_ ? file_->string() : "";
     if (!json.is_object()) throw ConfigError(cat(place, ": expected an object of options, found ", kind_of(json)));
     if (kind_) json["kind"] = *kind_;

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
 #include "core/base/error.h"
 #include "core/base/fields.h"
 #include "core/base/hash.h"
+#include "core/model/model_spec.h"
+#include "experiments/cell/unloaded_source.h"
 #include "experiments/cli/table.h"
 #include "experiments/tasks/evaluation_task.h"
 
@@ -31,10 +34,12 @@ Json without_widths(Json compress) {
   return compress;
 }
 
+using Surroundings = std::function<TaskSurroundings&(const CellPlan& cell)>;
+
 /// Costs in tokens of a forward pass. Each shared part counts once.
 class Counter {
  public:
-  explicit Counter(Session& session) : session_(session) {}
+  explicit Counter(Surroundings surroundings) : surroundings_(std::move(surroundings)) {}
 
   double cell(const CellPlan& cell) {
     const ExperimentConfig& options = cell.options;
@@ -45,13 +50,18 @@ class Counter {
       stages += std::count_if(cell.stages.begin(), cell.stages.end(), [&](const StagePlan& stage) {
         return !stage.label.empty() && task.is_asked_at(stage.label);
       });
-      if (stages > 0) tokens += static_cast<double>(stages) * evaluated(options.model, task);
+      if (stages > 0) tokens += static_cast<double>(stages) * evaluated(cell, task);
     }
     const bool calibrated = std::any_of(cell.passes.begin(), cell.passes.end(),
                                         [](const PlannedPass& one) { return one.pass->needs_calibration(); });
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
-      tokens += static_cast<double>(session_.rows(options.model, *options.calibration).tokens());
+      tokens += static_cast<double>(surroundings_(cell).rows(*options.calibration).tokens());
     }
+    return tokens + trained(cell);
+  }
+
+  static double trained(const CellPlan& cell) {
+    double tokens = 0;
     for (const StagePlan& stage : cell.stages) {
       if (!stage.train) continue;
       const TrainOptions& train = stage.train->options;
@@ -71,14 +81,54 @@ class Counter {
     return seen_.insert(hash_json({what, model, inputs})).second;
   }
 
-  double evaluated(const ModelConfig& model, const EvaluationConfig& task) {
-    const auto shared = session_.surroundings(model);
-    return task.make_task()->cost({shared->source(), task, *shared, "source", {}, {}}).tokens;
+  double evaluated(const CellPlan& cell, const EvaluationConfig& task) {
+    TaskSurroundings& shared = surroundings_(cell);
+    return task.make_task()->cost({shared.source(), task, shared, "source", {}, {}}).tokens;
   }
 
-  Session& session_;
+  Surroundings surroundings_;
   std::set<std::string> seen_;
 };
+
+/// Multiplications and additions in a second, of products as the model's feed-forward maps are.
+double product_rate(const ModelSpec& spec) {
+  constexpr std::int64_t kRows = 256;
+  const at::Tensor x = at::ones({kRows, spec.hidden}), weight = at::ones({4 * spec.hidden, spec.hidden});
+  at::linear(x, weight);  // starts threads, and is not counted
+  std::int64_t done = 0;
+  const auto start = std::chrono::steady_clock::now();
+  std::chrono::duration<double> passed{0};
+  for (; passed.count() < kProbeSeconds; ++done) {
+    at::linear(x, weight);
+    passed = std::chrono::steady_clock::now() - start;
+  }
+  return static_cast<double>(2 * done * kRows * weight.numel()) / passed.count();
+}
+
+/// Tokens of a forward pass in a second, if products were all of it.
+double unloaded_rate(const ModelSpec& spec) {
+  const c10::InferenceMode inference;
+  double products = 2 * static_cast<double>(spec.vocabulary * spec.hidden);
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (parameter.is_matrix() && parameter.group != ParameterGroup::kEmbedding &&
+        parameter.group != ParameterGroup::kOutput)
+      products += 2 * static_cast<double>(parameter.count());
+  }
+  return product_rate(spec) / products;
+}
+
+/// What is written to disk: of each token that is scored its likelihood; of the cell that trains, weights and AdamW's
+/// two moments in float32; and the resulting models, where they are kept.
+DiskEstimate disk_of(const std::vector<const CellPlan*>& cells, double scored_tokens) {
+  DiskEstimate disk;
+  disk.records = 8 * scored_tokens;
+  for (const CellPlan* cell : cells) {
+    const auto parameters = static_cast<double>(count_parameters(cell->planned()).total());
+    if (cell->trains()) disk.training_state = std::max(disk.training_state, 12 * parameters);
+    if (!cell->options.save_model.empty()) disk.models += 4 * parameters;
+  }
+  return disk;
+}
 
 }  // namespace
 
@@ -137,13 +187,40 @@ std::string decomposition_key(const CellPlan& cell) {
 CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session) {
   CostEstimate estimate;
   std::map<std::string, double> rates;
-  Counter counter(session);
+  std::map<std::string, std::unique_ptr<TaskSurroundings>> sources;
+  Counter counter([&](const CellPlan& cell) -> TaskSurroundings& {
+    auto& source = sources[hash_json(write_fields(cell.options.model))];
+    if (!source) source = session.surroundings(cell.options.model);
+    return *source;
+  });
   for (const CellPlan* cell : cells) {
     auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
     if (is_new) rate->second = forward_rate(session.source(cell->options.model).decoder);
     if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
     estimate.seconds += counter.cell(*cell) / rate->second;
   }
+  return estimate;
+}
+
+CostEstimate estimate_unloaded(const std::vector<const CellPlan*>& cells) {
+  CostEstimate estimate;
+  std::map<std::string, double> rates;
+  std::map<std::string, std::unique_ptr<TaskSurroundings>> sources;
+  Counter counter([&](const CellPlan& cell) -> TaskSurroundings& {
+    auto& source = sources[hash_json(write_fields(cell.options.model))];
+    if (!source) source = std::make_unique<UnloadedSource>(cell.options.model, cell.spec);
+    return *source;
+  });
+  double tokens = 0;
+  for (const CellPlan* cell : cells) {
+    auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
+    if (is_new) rate->second = unloaded_rate(cell->spec);
+    if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
+    const double own = counter.cell(*cell);
+    estimate.seconds += own / rate->second;
+    tokens += own - counter.trained(*cell);
+  }
+  estimate.disk = disk_of(cells, tokens);
   return estimate;
 }
 

@@ -24,15 +24,26 @@ SharedWork shared_work(const ExperimentPlan& plan);
 /// Equal for cells that are cut from the same decompositions, at whatever width; empty for one that needs none.
 std::string decomposition_key(const CellPlan& cell);
 
+/// What a sweep writes, in bytes.
+struct DiskEstimate {
+  double records = 0, models = 0;  ///< that stay
+  double training_state = 0;       ///< of the largest cell, while it trains
+};
+
 /// Time that a sweep takes, from the rate of a short forward pass of each source model.
 struct CostEstimate {
   double tokens_per_second = 0;  ///< of a forward pass of the first source model
   double seconds = 0;            ///< of evaluation, calibration and training; a trained token costs three forward ones
+  DiskEstimate disk;             ///< of estimate_unloaded() alone
 };
 
 /// Of these cells. Reads their models and tokenizes their text, which running them needs anyway. Decompositions are not
 /// counted.
 CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session);
+
+/// The same before any weight is read, by the rate of matrix products as wide as the models'. Reads tokenizers and
+/// text.
+CostEstimate estimate_unloaded(const std::vector<const CellPlan*>& cells);
 
 /// Tokens per second of a forward pass with logits, from a short probe.
 double forward_rate(const Decoder& decoder);

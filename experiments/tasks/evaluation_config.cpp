@@ -60,6 +60,8 @@ std::vector<OwnTaskOptions> OwnTaskOptions::of_all_tasks() {
   return all;
 }
 
+Json OwnTaskOptions::schema() const { return known_tasks().find(task_, "task").schema(); }
+
 Json OwnTaskOptions::identity() const { return known_tasks().find(task_, "task").identity(values_); }
 
 bool EvaluationConfig::is_asked_at(const std::string& stage) const {

@@ -33,6 +33,7 @@ class OwnTaskOptions {
   const std::string& task() const { return task_; }
   const Json& write() const { return values_; }
   void read(const Json& json, const std::string& path) { values_ = readers().at(task_)(json, path); }
+  Json schema() const;  ///< see core/base/field_schema.h
   /// Those that differ from their defaults.
   Json identity() const;
 

@@ -67,6 +67,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"analysis/planner", {"core/base", "core/store", "analysis/records", "analysis/tables", "analysis/figures"}},
     {"analysis/page",
      {"core/base", "core/store", "analysis/records", "analysis/tables", "analysis/pivot", "analysis/figures"}},
+    {"analysis/reference", {"core/base", "core/cli", "core/store"}},
     {"analysis/commands", {"core/base", "core/cli", "analysis"}},
 };
 

@@ -82,6 +82,20 @@ TEST(CommandLine, ListsEveryCommand) {
   }
 }
 
+TEST(CommandLine, HelpOfACommandIsItsHelp) {
+  for (const auto& [name, info] : commands()) {
+    const auto asked = run_program({"help", name});
+    EXPECT_EQ(asked.exit_code, 0);
+    EXPECT_EQ(asked.out, run_program({name, "--help"}).out);
+    EXPECT_EQ(asked.err, "");
+  }
+  const auto unknown = run_program({"help", "rnu"}), two = run_program({"help", "run", "check"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, StartsWith("mlaforge: no command 'rnu'; did you mean 'run'?"));
+  EXPECT_EQ(two.exit_code, 2);
+  EXPECT_EQ(two.err, "mlaforge: help: expected one COMMAND, found also 'check'\n");
+}
+
 TEST(CommandLine, HasTheCommandsThatTheIssueNames) {
   for (const char* name :
        {"run", "check", "list", "show", "inspect", "convert", "evaluate", "score", "tokenize", "generate"}) {
