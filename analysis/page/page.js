@@ -114,7 +114,11 @@ const drawPoints = () => {
   if (points.length < 2) return;
   points.sort((a, b) => a.bytes - b.bytes || (isBetter(a.quality, b.quality) ? -1 : 1));
   const width = 900, height = 380, left = 70, right = 20, top = 20, bottom = 50;
-  const xs = points.map(cell => Math.log2(cell.bytes)), ys = points.map(cell => cell.quality);
+  // Values that span a decade or more stand on a logarithmic axis.
+  const qualities = points.map(cell => cell.quality), least = Math.min(...qualities);
+  const logarithmic = least > 0 && Math.max(...qualities) > 10 * least;
+  const up = value => logarithmic ? Math.log(value) : value, back = value => logarithmic ? Math.exp(value) : value;
+  const xs = points.map(cell => Math.log2(cell.bytes)), ys = qualities.map(up);
   const scale = (values, from, to) => {
     const low = Math.min(...values), high = Math.max(...values), room = (high - low || 1) * 0.06;
     return value => from + (value - low + room) / (high - low + 2 * room || 1) * (to - from);
@@ -123,10 +127,11 @@ const drawPoints = () => {
   const picture = svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "group",
                               "aria-label": `${store.quality} against bytes of the cache per token, ${points.length} cells`});
   picture.append(svg("path", {class: "axis", fill: "none", d: `M${left} ${top}V${height - bottom}H${width - right}`}));
-  for (const at of [Math.min(...xs), (Math.min(...xs) + Math.max(...xs)) / 2, Math.max(...xs)])
+  const ticks = values => [...new Set([Math.min(...values), (Math.min(...values) + Math.max(...values)) / 2, Math.max(...values)])];
+  for (const at of ticks(xs))
     picture.append(svg("text", {x: x(at), y: height - bottom + 18, "text-anchor": "middle"}, short(2 ** at)));
-  for (const at of [Math.min(...ys), (Math.min(...ys) + Math.max(...ys)) / 2, Math.max(...ys)])
-    picture.append(svg("text", {x: left - 8, y: y(at) + 4, "text-anchor": "end"}, short(at)));
+  for (const at of ticks(ys))
+    picture.append(svg("text", {x: left - 8, y: y(at) + 4, "text-anchor": "end"}, short(back(at))));
   picture.append(svg("text", {x: (left + width - right) / 2, y: height - 10, "text-anchor": "middle"},
                      "bytes of the cache per token"));
   picture.append(svg("text", {x: left, y: 14}, store.quality));
@@ -134,13 +139,13 @@ const drawPoints = () => {
   const front = new Set();
   for (const cell of points) {
     if (best !== null && !isBetter(cell.quality, best)) continue;
-    line += best === null ? `M${x(Math.log2(cell.bytes))} ${y(cell.quality)}`
-                          : `H${x(Math.log2(cell.bytes))}V${y(cell.quality)}`;
+    line += best === null ? `M${x(Math.log2(cell.bytes))} ${y(up(cell.quality))}`
+                          : `H${x(Math.log2(cell.bytes))}V${y(up(cell.quality))}`;
     best = cell.quality; front.add(cell);
   }
   picture.append(svg("path", {class: "front", d: line}));
   for (const cell of points) {
-    const point = svg("circle", {cx: x(Math.log2(cell.bytes)), cy: y(cell.quality), r: 6, tabindex: 0, role: "button",
+    const point = svg("circle", {cx: x(Math.log2(cell.bytes)), cy: y(up(cell.quality)), r: 6, tabindex: 0, role: "button",
       class: front.has(cell) ? "on-front" : "",
       "aria-label": `${cell.name}: ${store.quality} ${short(cell.quality)} at ${short(cell.bytes)} bytes per token` +
                     (front.has(cell) ? ", on the Pareto front" : "")});

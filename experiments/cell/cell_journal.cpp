@@ -1,12 +1,23 @@
 #include "experiments/cell/cell_journal.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <array>
 
 #include "core/base/log.h"
+#include "core/train/lora.h"
 
 namespace mla {
 namespace {
+
+/// What the end of the training will do: adapters become part of the matrices.
+Checkpoint merged(const Checkpoint& model) {
+  const c10::InferenceMode inference;
+  Checkpoint copy{model.decoder.clone(), model.config, model.source};
+  merge_adapters(copy.decoder);
+  return copy;
+}
 
 /// Of a perplexity's scores, those of the whole text.
 constexpr std::array kSeries = {"nll", "perplexity", "bits_per_byte"};
@@ -37,10 +48,12 @@ JournalPlan journal_plan(const CellPlan& cell, const StagePlan& stage, Session& 
   plan.evaluate_every = stage.train->evaluate_every;
   plan.evaluate = [&cell, &stage, &session, &model] { return measure(cell, stage, session, model.decoder); };
   plan.checkpoints = stage.train->keep_checkpoints;
-  plan.keep = [&folder, &model, place = experiment / "checkpoints" / cell.name](const std::string& name,
-                                                                                const Json& about) {
+  const auto& lora = stage.train->options.lora;
+  const bool merges = lora && lora->save == LoraSave::kMerged;
+  plan.keep = [&folder, &model, merges, place = experiment / "checkpoints" / cell.name](const std::string& name,
+                                                                                        const Json& about) {
     folder.check_held();
-    keep_checkpoint(model, place / name, about);
+    keep_checkpoint(merges ? merged(model) : model, place / name, about);
   };
   return plan;
 }

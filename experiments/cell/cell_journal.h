@@ -21,7 +21,7 @@ JournalPlan journal_plan(const CellPlan& cell, const StagePlan& stage, Session& 
 std::vector<TrainingScores> scores_on_the_way(const CellFolder& folder, const std::vector<ScoreRecord>& scores);
 
 /// Saves a model that is being trained as a folder that loads, with `about` in checkpoint.json, in the place of an
-/// earlier one. Adapters that are not merged yet stand beside its matrices.
+/// earlier one.
 void keep_checkpoint(const Checkpoint& model, const std::filesystem::path& folder, const Json& about);
 
 }  // namespace mla

@@ -193,6 +193,20 @@ TEST_F(Metrics, CheckpointsAreModelsThatLoad) {
   EXPECT_FALSE(std::filesystem::exists(kept.parent_path() / "step_8"));
 }
 
+TEST_F(Metrics, CheckpointsOfAdaptersAreMerged) {
+  const auto run = run_program(words({"--set", "train.lora.rank=2", "--set", "train.evaluate_every=4", "--set",
+                                      "train.keep_checkpoints=4", "--set", "compress=[]"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const path kept = results() / "tiny/checkpoints" / record().stem() / "step_4";
+  EXPECT_FALSE(std::filesystem::exists(kept / "adapter"));
+  const auto measured =
+      run_program({"evaluate", "--model", kept.string(), "--perplexity", (folder_ / "text.txt").string(), "--separator",
+                   "###", "--context", "32", "--json"});
+  ASSERT_EQ(measured.exit_code, 0) << measured.err;
+  EXPECT_NEAR(measured.json()["mean_nll"].get<double>(), read_record(record()).training_scores.front().value.front(),
+              1e-5);
+}
+
 TEST_F(Metrics, TheLogTellsWhatWasDone) {
   ASSERT_EQ(run_program(words({"--set", "train.evaluate_every=4"})).exit_code, 0);
   const std::string log = read_file(results() / "tiny/run.log");
