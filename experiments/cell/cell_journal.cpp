@@ -53,7 +53,8 @@ JournalPlan journal_plan(const CellPlan& cell, const StagePlan& stage, Session& 
   plan.keep = [&folder, &model, merges, place = experiment / "checkpoints" / cell.name](const std::string& name,
                                                                                         const Json& about) {
     folder.check_held();
-    keep_checkpoint(merges ? merged(model) : model, place / name, about);
+    if (merges) return keep_checkpoint(merged(model), place / name, about);
+    keep_checkpoint(model, place / name, about);
   };
   return plan;
 }
