@@ -15,7 +15,7 @@ constexpr std::size_t kPiece = 16384;
 std::vector<std::string> lines_at(std::ifstream& file, std::size_t begin) {
   // One byte more tells whether a line begins here.
   const std::size_t from = begin == 0 ? 0 : begin - 1;
-  std::string text(kPiece, '\0');
+  std::string text(kPiece + 1, '\0');
   file.clear();
   file.seekg(static_cast<std::streamoff>(from));
   file.read(text.data(), static_cast<std::streamsize>(text.size()));

@@ -70,8 +70,8 @@ TEST_F(MeasurementRecords, EvaluateKeepsThePerplexityWithItsTokens) {
 }
 
 TEST_F(MeasurementRecords, EvaluateThroughACacheKeepsWhatWasDecoded) {
-  const auto result = run_program({"evaluate", "--model", model(), "--perplexity", text(), "--separator", "###",
-                                   "--context", "32", "--cache", "rtn4", "-o", file("cached.h5"), "--json"});
+  const auto result = run_program({"evaluate", "--model", model(), "--perplexity", text(), "--context", "32", "--cache",
+                                   "rtn4", "-o", file("cached.h5"), "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const RunRecord record = read_record(folder_ / "cached.h5");
   ASSERT_EQ(record.cached_decoding.size(), 1u);
