@@ -76,17 +76,21 @@ TEST_F(Watch, StatusTellsTheCourseOfTrainings) {
 }
 
 TEST_F(Watch, PrintsOncePerIntervalUntilCtrlC) {
-  const auto watch = [&](const std::string& options) {
-    return run_script("mlaforge status --watch 0.2 " + results() + " " + options +
-                      " & sleep 1.5; kill -INT $!; wait $!");
+  // The signal comes after two pictures: before its handler stands, a process in the background ignores it.
+  const auto watch = [&](const std::string& options, const std::string& seen) {
+    const std::string out = (folder_ / "out").string();
+    return run_script("mlaforge status --watch 0.2 " + results() + " " + options + " > " + out +
+                      " & for i in $(seq 1000); do [ $(grep -c '" + seen + "' " + out +
+                      " 2>/dev/null || true) -ge 2 ] && break; sleep 0.05; done\nkill -INT $!; wait $!; code=$?; cat " +
+                      out + "; exit $code");
   };
-  const auto text = watch("");
+  const auto text = watch("", "Ctrl-C ends");
   EXPECT_EQ(text.exit_code, 130) << text.err;
   EXPECT_GE(test::times(text.out, ", every 0.2 s; Ctrl-C ends\n"), 2u) << text.out;
   EXPECT_THAT(text.out, HasSubstr(" at step 5"));
   EXPECT_THAT(text.out, HasSubstr("1 complete, 1 pending"));
   EXPECT_EQ(text.out.find('\033'), std::string::npos) << "it is no terminal";
-  const auto json = watch("--json");
+  const auto json = watch("--json", "experiments");
   EXPECT_EQ(json.exit_code, 130);
   ASSERT_GE(test::times(json.out, "\n"), 2u);
   EXPECT_EQ(parse_json(json.out.substr(0, json.out.find('\n')), "line")["experiments"][0]["counts"]["complete"], 1);
