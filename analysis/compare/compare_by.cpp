@@ -68,6 +68,7 @@ class CompareBy {
     collect();
     columns_ = columns_of(cells_, options_);
     families_ = make_families(cells_, options_.by, report_.table.notes);
+    leave_out_single();
   }
 
   CompareByReport run() {
@@ -105,6 +106,18 @@ class CompareBy {
       char *end_a = nullptr, *end_b = nullptr;
       const double x = std::strtod(a.c_str(), &end_a), y = std::strtod(b.c_str(), &end_b);
       return *end_a == '\0' && *end_b == '\0' && !a.empty() && !b.empty() && x < y;
+    });
+  }
+
+  /// Values whose cells differ from all others in more: what is best among the rest is not known of them.
+  void leave_out_single() {
+    std::erase_if(values_, [&](const std::string& value) {
+      const bool paired = std::any_of(families_.begin(), families_.end(), [&](const Family& family) {
+        return family.size() > 1 && family.contains(value);
+      });
+      if (!paired)
+        note(cat(value, ": left out, since none of its cells differs from another in ", options_.by, " alone"));
+      return !paired;
     });
   }
 

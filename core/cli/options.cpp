@@ -68,17 +68,22 @@ void OptionList::add_optional_number(const std::string& name, std::optional<doub
                                      const std::string& value, const std::string& help) {
   auto* semantic = po::value<double>()->value_name(value)->implicit_value(lone, cat(lone));
   declare(name, semantic->notifier([&target](double given) { target = given; }), help);
-  with_or_without_.push_back("--" + name);
+  with_or_without_.push_back(cat("--", name, "=", lone));
 }
 
 void OptionList::join_numbers(std::vector<std::string>& arguments) const {
-  for (std::size_t i = 0; i + 1 < arguments.size(); ++i) {
-    const std::string& next = arguments[i + 1];
-    const bool known =
-        std::find(with_or_without_.begin(), with_or_without_.end(), arguments[i]) != with_or_without_.end();
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto known = std::find_if(with_or_without_.begin(), with_or_without_.end(), [&](const std::string& alone) {
+      return arguments[i] == alone.substr(0, alone.find('='));
+    });
+    if (known == with_or_without_.end()) continue;
+    const std::string next = i + 1 < arguments.size() ? arguments[i + 1] : "";
     double number = 0;
     const auto [end, error] = std::from_chars(next.data(), next.data() + next.size(), number);
-    if (!known || error != std::errc() || end != next.data() + next.size()) continue;
+    if (error != std::errc() || end != next.data() + next.size()) {
+      arguments[i] = *known;  // what follows is another argument
+      continue;
+    }
     arguments[i] += "=" + next;
     arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1);
   }

@@ -132,7 +132,7 @@ class OptionList {
   boost::program_options::positional_options_description positions_;
   boost::program_options::options_description hidden_;
   std::map<std::string, std::string> renamed_;  ///< earlier name -> today's
-  std::vector<std::string> with_or_without_;    ///< names of options that a number may follow
+  std::vector<std::string> with_or_without_;    ///< what options that a number may follow stand for alone: "--watch=2"
   std::vector<std::string> notes_;
   std::string arguments_, usage_;
 };

@@ -99,8 +99,8 @@ TEST(OptionList, EarlierNamesWorkAndAreToldOnce) {
                                                  "--key is now --row", "--no-act is now --dry-run"));
   for (const char* earlier : {"--limit", "--out ", "--key", "--no-act"})
     EXPECT_THAT(given.options.help(), Not(HasSubstr(earlier)));
-  EXPECT_THAT(given.options.names(),
-              ElementsAre("--commits", "--row", "--max-items", "--share", "--output", "--dry-run", "--help"));
+  EXPECT_THAT(given.options.names(), ElementsAre("--commits", "--row", "--max-items", "--share", "--output", "--watch",
+                                                 "--dry-run", "--help"));
 }
 
 TEST(OptionList, EarlierNamesObeyTheRulesOfTodays) {
