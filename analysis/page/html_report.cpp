@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "analysis/figures/figure.h"
 #include "analysis/page/html_page.h"
@@ -177,7 +178,8 @@ std::string cells_of(const RecordSet& set) {
     const RecordOutline& record = loaded.outline;
     std::string stage = stage_of(record, "");
     const Observation last{&loaded, stage.empty() ? "none" : stage, stage == "source"};
-    const auto quality = input.quality ? quality_of(last, *input.quality) : std::nullopt;
+    std::optional<double> quality;
+    if (input.quality) quality = quality_of(last, *input.quality);
     const auto saved = run_number(last, "saved_percent"), seconds = run_number(last, "seconds");
     Json provenance = record.provenance, own = Json::object(), times = Json::object();
     for (const char* key : {"created", "command_line", "seed"}) {
