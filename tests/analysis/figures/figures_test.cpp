@@ -245,7 +245,7 @@ TEST_F(Figures, AHeadlessBrowserShowsThePage) {
   // The script runs when the page is opened: a row that is clicked shows its config; keys and points do, too, and a
   // filter leaves some cells and their points.
   std::string html = read_file(page);
-  html.insert(html.rfind("</body>"), R"(<script>
+  html.insert(html.rfind("</body>"), R"(<script>{
     const key = {key: "Enter", bubbles: true};
     document.querySelector("tr.cell").click();
     document.querySelectorAll("tr.cell")[1].dispatchEvent(new KeyboardEvent("keydown", key));
@@ -262,7 +262,7 @@ TEST_F(Figures, AHeadlessBrowserShowsThePage) {
     filter.dispatchEvent(new Event("input"));
     seen.textContent += `, then ${document.querySelectorAll("#explore circle").length}`;
     document.body.append(seen);
-  </script>)");
+  }</script>)");
   folder_.write("clicked.html", html);
   const std::string command =
       cat(browser, " --no-sandbox --disable-gpu --user-data-dir=", (folder_ / "profile").string(),
