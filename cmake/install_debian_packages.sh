@@ -11,6 +11,7 @@ packages=(
   zlib1g-dev libzstd-dev liblzma-dev  # texts may be compressed
   python3-jieba  # its dictionary cuts Chinese texts into words
   python3-h5py  # one test reads a record with it
+  python3-pandas python3-xarray python3-matplotlib  # the Python package (python/) and its example
   slurm-wlm munge  # one test submits a job array
   gnuplot-nox fonts-dejavu-core  # figures
 )

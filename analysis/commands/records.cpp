@@ -82,7 +82,7 @@ ExitCode export_command_run(const ReportCommand& self, const std::vector<std::st
   std::filesystem::path target;
   OptionList options;
   options.words(words);
-  options.add("what", what.what, "WHAT", "scores, samples, training, layers, spectra or numbers");
+  options.add("what", what.what, "WHAT", "scores, samples, training, training_scores, layers, spectra or numbers");
   options.add("format", what.format, "FORMAT", "csv, json or jsonl");
   options.add("output,o", target, "FILE", "a file to write instead of stdout");
   if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "analysis/records/portable_config.h"
+#include "analysis/compare/paired_items.h"
 #include "core/base/bootstrap.h"
 #include "core/base/error.h"
 
@@ -27,75 +27,6 @@ double normal_quantile(double confidence) {
   for (int i = 0; i < 50; ++i)
     z -= (std::erf(z / std::sqrt(2.0)) - confidence) / (std::sqrt(2 / M_PI) * std::exp(-z * z / 2));
   return z;
-}
-
-/// What is drawn with replacement: samples, or groups of samples that depend on each other, with their sizes as
-/// weights.
-struct Units {
-  std::vector<double> means, weights;
-};
-
-/// Groups as the record states them (group_sizes); very many samples without groups are taken in blocks of neighbours,
-/// since those of a text depend on each other.
-Units units_of(const std::vector<double>& samples, const std::vector<std::int64_t>& group_sizes) {
-  constexpr std::size_t kMostSingle = 2000, kBlocks = 200;
-  std::vector<std::size_t> ends;
-  std::size_t total = 0;
-  for (const std::int64_t size : group_sizes) ends.push_back(total += static_cast<std::size_t>(size));
-  if (ends.empty()) {
-    if (samples.size() <= kMostSingle) return {samples, {}};
-    for (std::size_t block = 1; block <= kBlocks; ++block) ends.push_back(block * samples.size() / kBlocks);
-  }
-  Units units;
-  std::size_t begin = 0;
-  for (const std::size_t end : ends) {
-    if (end == begin) continue;
-    double sum = 0;
-    for (std::size_t i = begin; i < end; ++i) sum += samples[i];
-    units.means.push_back(sum / static_cast<double>(end - begin));
-    units.weights.push_back(static_cast<double>(end - begin));
-    begin = end;
-  }
-  return units;
-}
-
-/// The hashes of the files that an evaluation has read, by role; empty where the record does not say.
-Json files_of(const RecordOutline& record, const std::string& task) {
-  Json files = Json::object();
-  const Json* evaluations = find_at(record.config, "evaluate");
-  if (!evaluations || !evaluations->is_array()) return files;
-  const Json hashes = data_hashes(record);
-  for (std::size_t i = 0; i < evaluations->size(); ++i) {
-    const Json& each = (*evaluations)[i];
-    if (!each.is_object()) continue;
-    std::string label = each.value("name", "");
-    if (label.empty()) label = each.value("task", "");
-    // "text", "text, cached" and LongBench's "longbench.hotpotqa" are of one evaluation.
-    const std::string rest = task.starts_with(label) ? task.substr(label.size()) : "no";
-    if (!rest.empty() && !rest.starts_with(".") && rest != ", cached") continue;
-    const std::string role = cat("evaluate[", i, "][");
-    for (const auto& [name, hash] : hashes.items()) {
-      if (name.starts_with(role)) files[name.substr(role.size())] = hash;
-    }
-    if (rest.empty()) break;
-  }
-  return files;
-}
-
-/// Why items of the two cannot be paired; "" where they can.
-std::string problem_of(const std::vector<SamplePart>& before, const RecordSamples& record_before,
-                       const std::vector<SamplePart>& after, const RecordSamples& record_after) {
-  if (before.empty() && after.empty()) return "the records have no items of it";
-  if (before.empty() || after.empty()) return "one of the records has no items of it";
-  if (before.size() != after.size()) return "averages of other tasks";
-  for (std::size_t k = 0; k < before.size(); ++k) {
-    if (before[k].task != after[k].task) return "averages of other tasks";
-    if (std::string problem = pairing_problem(before[k], after[k]); !problem.empty()) return problem;
-    const Json a = files_of(record_before.record().outline, before[k].task),
-               b = files_of(record_after.record().outline, after[k].task);
-    if (!a.empty() && !b.empty() && a != b) return "the evaluation read other files";
-  }
-  return "";
 }
 
 void compare_pairs(const std::string& stream, const std::vector<SamplePart>& before,
@@ -147,7 +78,7 @@ Comparison compare_score(const std::string& cell, const ScoreOutline& before, Re
   result.after = after.value;
   result.higher_is_better = before.higher_is_better;
   const std::vector<SamplePart> a = samples_before.parts_of(before), b = samples_after.parts_of(after);
-  result.unpaired_because = problem_of(a, samples_before, b, samples_after);
+  result.unpaired_because = unpaired_because(a, samples_before, b, samples_after);
   if (result.unpaired_because.empty()) {
     // Scores that are functions of one mean draw alike, and come to one verdict.
     const std::string of = a.size() == 1 ? a.front().task : cat(before.task, "/", before.metric);

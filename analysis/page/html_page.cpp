@@ -36,7 +36,7 @@ std::string html_table(const Table& table) {
   const auto is_number = [&](std::size_t i) {
     return i >= shift + table.keys.size() || (i >= shift && table.keys[i - shift].number);
   };
-  std::string html = "<div class=\"scroll\"><table><thead><tr>";
+  std::string html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table><thead><tr>";
   for (std::size_t i = 0; i < heads.size(); ++i)
     html += fmt::format("<th{}>{}</th>", is_number(i) ? " class=\"n\"" : "", html_text(heads[i]));
   html += "</tr></thead><tbody>\n";
@@ -52,12 +52,12 @@ std::string html_table(const Table& table) {
   }
   html += "</tbody></table></div>\n<div class=\"notes\">";
   for (const std::string& line : footnotes(table)) html += html_text(line) + "<br>\n";
-  return html + "bold: best of the column; a click on a heading sorts</div>\n";
+  return html + "bold: best of the column; a heading sorts by a click or Enter</div>\n";
 }
 
 std::string html_table(const std::vector<std::string>& heads, const std::vector<std::vector<std::string>>& rows,
                        std::size_t numbers_from) {
-  std::string html = "<div class=\"scroll\"><table><thead><tr>";
+  std::string html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table><thead><tr>";
   for (std::size_t i = 0; i < heads.size(); ++i)
     html += fmt::format("<th{}>{}</th>", i >= numbers_from ? " class=\"n\"" : "", html_text(heads[i]));
   html += "</tr></thead><tbody>\n";
@@ -92,9 +92,10 @@ std::string script_json(const Json& json) {
 std::string html_page(const std::string& title, const std::string& body) {
   return cat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-      "content=\"width=device-width\">\n<title>",
-      html_text(title), "</title>\n<style>", kPageStyle, "</style>\n</head>\n<body>\n", body, "<script>", kPageScript,
-      "</script>\n</body>\n</html>\n");
+      "content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>",
+      html_text(title), "</title>\n<style>", kPageStyle,
+      "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">to the content</a>\n<main id=\"main\">\n", body,
+      "</main>\n<script>", kPageScript, "</script>\n</body>\n</html>\n");
 }
 
 }  // namespace mla

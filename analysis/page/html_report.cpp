@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <map>
+#include <optional>
 
 #include "analysis/figures/figure.h"
 #include "analysis/page/html_page.h"
@@ -15,6 +17,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/provenance.h"
+#include "core/base/shell.h"
 
 namespace mla {
 namespace {
@@ -143,6 +146,29 @@ Json shared_config(const RecordOutline& record) {
   return config;
 }
 
+/// Scores of the record's last stage, as they are shown beside a cell: [task, metric, value, standard error].
+Json last_scores(const RecordOutline& record, const std::string& stage) {
+  constexpr std::size_t kMost = 16;
+  Json scores = Json::array();
+  for (const ScoreOutline& score : record.evaluation) {
+    if (score.stage != stage || score.metric.starts_with("choice_") || score.metric == "log_likelihood") continue;
+    if (scores.size() == kMost) break;
+    scores.push_back({score.task, score.metric, short_number(score.value),
+                      score.standard_error ? Json(short_number(*score.standard_error)) : Json()});
+  }
+  return scores;
+}
+
+/// The command that made the record, for this cell alone and anew.
+std::string rerun_command(const RecordOutline& record) {
+  const std::string command = plain_text(record.provenance.value("command_line", Json("")));
+  const bool of_sweep = command.find(" run ") != std::string::npos;
+  if (!of_sweep) return command;
+  return cat(command,
+             command.find(" --only") == std::string::npos ? cat(" --only ", shell_quoted(record.head.cell)) : "",
+             command.find(" --force") == std::string::npos ? " --force" : "");
+}
+
 std::string cells_of(const RecordSet& set) {
   const FigureInput input = figure_input(set, {});
   Interned configs, provenances;
@@ -152,7 +178,8 @@ std::string cells_of(const RecordSet& set) {
     const RecordOutline& record = loaded.outline;
     std::string stage = stage_of(record, "");
     const Observation last{&loaded, stage.empty() ? "none" : stage, stage == "source"};
-    const auto quality = input.quality ? quality_of(last, *input.quality) : std::nullopt;
+    std::optional<double> quality;
+    if (input.quality) quality = quality_of(last, *input.quality);
     const auto saved = run_number(last, "saved_percent"), seconds = run_number(last, "seconds");
     Json provenance = record.provenance, own = Json::object(), times = Json::object();
     for (const char* key : {"created", "command_line", "seed"}) {
@@ -170,7 +197,14 @@ std::string cells_of(const RecordSet& set) {
         quality ? short_number(*quality) : "", saved ? fmt::format("{:.2f}", *saved) : "",
         seconds ? fmt::format("{:.1f}", *seconds) : "",
         html_text(plain_text(record.provenance.value("git_hash", Json())).substr(0, 10)));
-    cells.push_back({{"config", configs.add(shared_config(record))},
+    const auto bytes = run_number(last, "bytes_per_token");
+    cells.push_back({{"name", cat(record.head.experiment, "/", record.head.cell)},
+                     {"status", status_name(record)},
+                     {"bytes", bytes ? Json(*bytes) : Json()},
+                     {"quality", quality && std::isfinite(*quality) ? Json(*quality) : Json()},
+                     {"scores", last_scores(record, stage)},
+                     {"rerun", rerun_command(record)},
+                     {"config", configs.add(shared_config(record))},
                      {"overrides", record.overrides},
                      {"seconds", times},
                      {"provenance", provenances.add(provenance)},
@@ -178,15 +212,24 @@ std::string cells_of(const RecordSet& set) {
   }
   const std::string mixed = input.mixed.empty() ? "" : "<br>" + html_text(input.mixed);
   const std::string quality = input.quality ? html_text(input.quality->label) : "quality";
+  const bool higher = input.quality && input.quality->higher_is_better;
   return cat(
-      "<input id=\"filter\" placeholder=\"filter: words of a cell\" aria-label=\"filter cells\">\n<div "
-      "class=\"scroll\"><table><thead><tr><th>experiment</th><th>cell</th>"
+      "<div id=\"filters\" role=\"search\"><input id=\"filter\" placeholder=\"filter: words of a cell\" "
+      "aria-label=\"filter cells\"></div>\n<p id=\"shown\" class=\"notes\" role=\"status\" "
+      "aria-live=\"polite\"></p>\n<div id=\"explore\"></div>\n<div id=\"picked\" aria-live=\"polite\"></div>\n<div "
+      "class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"cells\"><table><caption>All cells; a row opens by "
+      "a "
+      "click or Enter</caption><thead><tr><th>experiment</th><th>cell</th>"
       "<th>status</th><th>last stage</th><th class=\"n\">",
       quality, "</th><th class=\"n\">saved %</th><th class=\"n\">seconds</th><th>commit</th></tr></thead><tbody>\n",
       rows, "</tbody></table></div>\n<p class=\"notes\">A click on a cell shows its config and provenance.", mixed,
       "</p>\n<script "
       "type=\"application/json\" id=\"cells-data\">",
-      script_json({{"cells", cells}, {"configs", configs.values()}, {"provenances", provenances.values()}}),
+      script_json({{"cells", cells},
+                   {"configs", configs.values()},
+                   {"provenances", provenances.values()},
+                   {"quality", input.quality ? Json(input.quality->label) : Json()},
+                   {"higher_is_better", higher}}),
       "</script>\n");
 }
 
@@ -198,7 +241,8 @@ HtmlReport make_html_report(const std::vector<fs::path>& paths, const std::strin
   std::string body = cat("<h1>", html_text(title), "</h1>\n<p class=\"soft\">made ", utc_now(), " from ");
   for (std::size_t i = 0; i < paths.size(); ++i) body += cat(i > 0 ? ", " : "", html_text(paths[i].string()));
   body +=
-      "</p>\n<nav><a href=\"#summary\">Summary</a><a href=\"#tables\">Tables</a><a href=\"#figures\">Figures</a><a "
+      "</p>\n<nav aria-label=\"sections\"><a href=\"#summary\">Summary</a><a href=\"#tables\">Tables</a><a "
+      "href=\"#figures\">Figures</a><a "
       "href=\"#failures\">Failures</a><a href=\"#cells\">Cells</a></nav>\n";
   const auto section = [&](const char* id, const char* heading, const std::string& content) {
     body += cat("<section id=\"", id, "\"><h2>", heading, "</h2>\n", content, "</section>\n");

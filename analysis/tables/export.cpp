@@ -11,6 +11,7 @@
 #include "analysis/tables/text_table.h"
 #include "core/base/error.h"
 #include "core/base/suggest.h"
+#include "core/store/field_group.h"
 #include "core/store/hdf5_file.h"
 #include "core/store/record_file.h"
 
@@ -116,6 +117,17 @@ void export_training(const LoadedRecord& record, const Emit& emit) {
   }
 }
 
+void export_training_scores(const LoadedRecord& record, const Emit& emit) {
+  const Hdf5File file = open_record(record.path);
+  for (const std::string& task : member_groups(file, "/training_scores")) {
+    for (const std::string& metric : described_groups(file, "/training_scores/" + task)) {
+      const auto scores = read_group<TrainingScores>(file, training_scores_group(task, metric));
+      for (std::size_t i = 0; i < std::min(scores.step.size(), scores.value.size()); ++i)
+        emit({task, metric, scores.step[i], scores.value[i], scores.unit});
+    }
+  }
+}
+
 void export_layers(const LoadedRecord& record, const Emit& emit) {
   for (std::size_t layer = 0; layer < record.outline.layers.size(); ++layer) {
     for (const auto& [name, value] : record.outline.layers[layer].items()) {
@@ -160,6 +172,7 @@ const std::vector<Kind>& kinds() {
        export_scores},
       {"samples", {"stage", "task", "metric", "sample", "value"}, export_samples},
       {"training", {"step", "tokens", "loss", "learning_rate", "gradient_norm"}, export_training},
+      {"training_scores", {"task", "metric", "step", "value", "unit"}, export_training_scores},
       {"layers", {"layer", "name", "value"}, export_layers},
       {"spectra", {"layer", "matrix", "rank", "value"}, export_spectra},
       {"numbers", {"path", "value"}, export_numbers}};

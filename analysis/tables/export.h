@@ -8,7 +8,7 @@
 
 namespace mla {
 
-/// What lines are made of: scores, samples, training, layers, spectra, numbers.
+/// What lines are made of: scores, samples, training, training_scores, layers, spectra, numbers.
 const std::vector<std::string>& export_kinds();
 
 struct ExportOptions {

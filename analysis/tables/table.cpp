@@ -20,9 +20,9 @@ std::string value_text(const std::optional<TableValue>& value, const TableColumn
   if (origin == RowOrigin::kDifference) return fmt::format("{:+.1f}", value->mean);
   std::string text = short_number(value->mean);
   if (origin == RowOrigin::kPaper) text = fmt::format("{:.2f}", value->mean);
-  if (!value->error) return text;
   const bool few = std::abs(value->mean) >= kFewDecimals;
-  return text + (few ? fmt::format(" ±{:.1f}", *value->error) : fmt::format(" ±{:.3f}", *value->error));
+  if (value->error) text += few ? fmt::format(" ±{:.1f}", *value->error) : fmt::format(" ±{:.3f}", *value->error);
+  return value->tied ? text + " ~" : text;
 }
 
 std::string key_text(const Json& value, bool number) {
@@ -111,6 +111,7 @@ Json to_json(const Table& table) {
       cell["standard_error_over_samples"] = or_null(value->sample_error);
       cell["runs"] = value->runs;
       cell["best"] = value->best;
+      if (table.has_ties) cell["indistinguishable_from_best"] = value->best || value->tied;
     }
     json["values"] = values;
     rows.push_back(std::move(json));

@@ -19,6 +19,7 @@ struct TableValue {
   std::optional<double> run_error, sample_error;  ///< each of the two by itself, where it is known
   std::size_t runs = 1;
   bool best = false;  ///< of its column
+  bool tied = false;  ///< not told from the best of its column by a test
 };
 
 /// What the rows are told apart by: a text, or a number that stands on the right.
@@ -53,6 +54,7 @@ struct Table {
   std::vector<std::string> notes;     ///< what a reader must know of the numbers
   std::vector<std::string> left_out;  ///< records that are not in the table, and why
   bool both_errors = false;           ///< errors over several runs are of other seeds and other samples
+  bool has_ties = false;              ///< whether values were tested against the best of their column
   bool has_paper = false;             ///< whether rows of a paper stand beside ours
 };
 

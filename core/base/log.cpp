@@ -36,6 +36,7 @@ struct Log {
   std::mutex mutex;
   Log() {
     logger.sinks().front()->set_pattern("%H:%M:%S %l: %v");
+    logger.sinks().front()->set_level(spdlog::level::info);
     logger.flush_on(spdlog::level::trace);
   }
 };
@@ -45,14 +46,24 @@ Log& log() {
   return instance;
 }
 
+/// A file gets all events, whatever stderr shows.
+void pass_what_is_wanted() {
+  const auto& sinks = log().logger.sinks();
+  log().logger.set_level(sinks.size() > 1 ? spdlog::level::debug : sinks.front()->level());
+}
+
 }  // namespace
 
-void set_log_level(LogLevel level) { log().logger.set_level(spdlog_level(level)); }
+void set_log_level(LogLevel level) {
+  log().logger.sinks().front()->set_level(spdlog_level(level));
+  pass_what_is_wanted();
+}
 
 void set_log_file(const std::filesystem::path& path) {
   const std::lock_guard lock(log().mutex);
   auto& sinks = log().logger.sinks();
   sinks.resize(1);
+  pass_what_is_wanted();
   if (path.empty()) return;
   try {
     sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string()));
@@ -60,6 +71,7 @@ void set_log_file(const std::filesystem::path& path) {
     throw DataError(cat(path.string(), ": cannot be written: ", error.what()));
   }
   sinks.back()->set_pattern("%Y-%m-%dT%H:%M:%S%z %l: %v");
+  pass_what_is_wanted();
 }
 
 void log_event(LogLevel level, std::string_view message) {
@@ -68,7 +80,7 @@ void log_event(LogLevel level, std::string_view message) {
   std::replace_if(
       line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   const std::lock_guard lock(log().mutex);
-  Progress::hide();
+  if (log().logger.sinks().front()->should_log(spdlog_level(level))) Progress::hide();
   log().logger.log(spdlog_level(level), line);
 }
 

@@ -1,6 +1,7 @@
 #include "core/cli/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 
 #include "core/base/suggest.h"
@@ -79,6 +80,31 @@ void OptionList::renamed(const std::string& before, const std::string& name) {
   renamed_[before] = name;
 }
 
+void OptionList::add_optional_number(const std::string& name, std::optional<double>& target, double lone,
+                                     const std::string& value, const std::string& help) {
+  auto* semantic = po::value<double>()->value_name(value)->implicit_value(lone, cat(lone));
+  declare(name, semantic->notifier([&target](double given) { target = given; }), help);
+  with_or_without_.push_back(cat("--", name, "=", lone));
+}
+
+void OptionList::join_numbers(std::vector<std::string>& arguments) const {
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto known = std::find_if(with_or_without_.begin(), with_or_without_.end(), [&](const std::string& alone) {
+      return arguments[i] == alone.substr(0, alone.find('='));
+    });
+    if (known == with_or_without_.end()) continue;
+    const std::string next = i + 1 < arguments.size() ? arguments[i + 1] : "";
+    double number = 0;
+    const auto [end, error] = std::from_chars(next.data(), next.data() + next.size(), number);
+    if (error != std::errc() || end != next.data() + next.size()) {
+      arguments[i] = *known;  // what follows is another argument
+      continue;
+    }
+    arguments[i] += "=" + next;
+    arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+  }
+}
+
 void OptionList::flag(const std::string& name, bool& target, const std::string& help) {
   declare(name, po::bool_switch(&target), help);
 }
@@ -93,7 +119,8 @@ po::typed_value<std::string>* OptionList::bind(std::optional<std::filesystem::pa
   return po::value<std::string>()->value_name(value)->notifier([&](const std::string& given) { target = given; });
 }
 
-void OptionList::read(const std::vector<std::string>& arguments, po::variables_map& values) {
+void OptionList::read(std::vector<std::string> arguments, po::variables_map& values) {
+  join_numbers(arguments);
   po::options_description known = all();
   known.add(hidden_);
   auto given = po::command_line_parser(arguments).options(known).positional(positions_).style(kStyle).run();

@@ -57,6 +57,10 @@ class OptionList {
   void add_several(const std::string& name, std::vector<std::string>& target, const std::string& value,
                    const std::string& help);
 
+  /// `--name` or `--name NUMBER`: `lone` where no number follows.
+  void add_optional_number(const std::string& name, std::optional<double>& target, double lone,
+                           const std::string& value, const std::string& help);
+
   /// `--name` without a value.
   void flag(const std::string& name, bool& target, const std::string& help);
 
@@ -131,13 +135,16 @@ class OptionList {
                const std::string& help);
   /// Everything that is shown.
   boost::program_options::options_description all() const;
-  void read(const std::vector<std::string>& arguments, boost::program_options::variables_map& values);
+  void read(std::vector<std::string> arguments, boost::program_options::variables_map& values);
+  /// Joins "--watch", "2" to "--watch=2" where the option takes a number or none.
+  void join_numbers(std::vector<std::string>& arguments) const;
 
   std::vector<std::unique_ptr<boost::program_options::options_description>> sections_;
   std::vector<std::string> titles_;  ///< of `sections_`
   boost::program_options::positional_options_description positions_;
   boost::program_options::options_description hidden_;
   std::map<std::string, std::string> renamed_;  ///< earlier name -> today's
+  std::vector<std::string> with_or_without_;    ///< what options that a number may follow stand for alone: "--watch=2"
   std::vector<std::string> notes_;
   std::string arguments_, usage_;
 };

@@ -54,6 +54,24 @@ void write_training(Hdf5File& file, const TrainingSeries& training) {
   if (length > 0) write_group(file, "/training", training);
 }
 
+void write_training_scores(Hdf5File& file, const std::vector<TrainingScores>& all) {
+  for (const TrainingScores& scores : all) {
+    expects(scores.step.size() == scores.value.size(), "scores during training differ in length from their steps");
+    const std::string group = training_scores_group(group_name(scores.task), group_name(scores.metric));
+    write_group(file, new_group(file, group), scores);
+  }
+}
+
+void read_training_scores(const Hdf5File& file, RunRecord& record) {
+  for (const std::string& task : member_groups(file, "/training_scores")) {
+    for (const std::string& metric : described_groups(file, "/training_scores/" + task)) {
+      record.training_scores.push_back(read_group<TrainingScores>(file, training_scores_group(task, metric)));
+      record.training_scores.back().task = task;
+      record.training_scores.back().metric = metric;
+    }
+  }
+}
+
 void write_scores(Hdf5File& file, const RunRecord& record) {
   for (const ScoreRecord& score : record.evaluation) {
     const std::string group = "/evaluation/" + group_name(score.stage) + "/" + group_name(score.task) + "/";
@@ -133,6 +151,10 @@ void check_unsealed(Hdf5File& file) {
 
 std::string layer_group(std::size_t layer) { return fmt::format("/compression/layer_{:03}", layer); }
 
+std::string training_scores_group(const std::string& task, const std::string& metric) {
+  return cat("/training_scores/", task, "/", metric);
+}
+
 bool has_numbers_only(const Json& layer) {
   detail::NameCollector names;
   const LayerRecord any;
@@ -207,6 +229,7 @@ void write_record(const std::filesystem::path& path, const RunRecord& record) {
   }
   if (!record.passes.empty()) write_json_dataset(file, "/passes", record.passes, "what each pass did, in order, JSON");
   write_training(file, record.training);
+  write_training_scores(file, record.training_scores);
   write_scores(file, record);
   for (const CacheRecord& cache : record.cache) {
     write_group(file, new_group(file, "/cache/" + group_name(cache.stage)), cache);
@@ -229,6 +252,7 @@ RunRecord read_record(const std::filesystem::path& path) {
   }
   if (file.exists("/passes")) record.passes = read_json_dataset(file, "/passes");
   if (file.exists("/training")) record.training = read_group<TrainingSeries>(file, "/training");
+  read_training_scores(file, record);
   read_scores(file, record);
   read_cache(file, record);
   read_cached_decoding(file, record);

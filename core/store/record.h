@@ -99,6 +99,21 @@ struct TrainingSeries {
   bool operator==(const TrainingSeries&) const = default;
 };
 
+/// A score of an evaluation that was done again and again during training; /training_scores/<task>/<metric>.
+struct TrainingScores {
+  std::string task, metric, unit;
+  std::vector<std::int64_t> step;
+  std::vector<double> value;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("unit", self.unit, "unit of the values");
+    visit("step", self.step, "of /training/step, after whose update the model was measured");
+    visit("value", self.value, "the score then");
+  }
+  bool operator==(const TrainingScores&) const = default;
+};
+
 /// One measured number; /evaluation/<stage>/<task>/<metric>. A name may not be empty or hold '/'.
 struct ScoreRecord {
   std::string stage;  ///< source, converted or fine_tuned
@@ -192,6 +207,7 @@ struct RunRecord {
   std::vector<LayerRecord> compression;                 ///< one entry per layer, all passes together
   Json passes = Json::array();                          ///< what each pass did, in order; /passes
   TrainingSeries training;
+  std::vector<TrainingScores> training_scores;  ///< in the order first measured
   std::vector<ScoreRecord> evaluation;
   std::vector<CacheRecord> cache;
   std::vector<CachedDecodingRecord> cached_decoding;

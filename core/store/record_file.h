@@ -48,5 +48,7 @@ bool has_numbers_only(const Json& layer);
 
 /// The group of a layer, "/compression/layer_000".
 std::string layer_group(std::size_t layer);
+/// The group of a score during training, "/training_scores/<task>/<metric>".
+std::string training_scores_group(const std::string& task, const std::string& metric);
 
 }  // namespace mla

@@ -9,8 +9,9 @@
 namespace mla {
 namespace {
 
-const std::vector<std::string> kKnownGroups = {"config", "overrides", "provenance", "timing", "compression",
-                                               "passes", "training",  "evaluation", "cache",  "contents"};
+const std::vector<std::string> kKnownGroups = {"config",      "overrides", "provenance", "timing",
+                                               "compression", "passes",    "training",   "training_scores",
+                                               "evaluation",  "cache",     "contents"};
 /// Another program's groups may be of any size, and hold themselves.
 constexpr std::size_t kDeepestGroup = 8, kMostOthers = 100'000;
 

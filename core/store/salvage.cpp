@@ -83,6 +83,16 @@ RunRecord read_parts(const Hdf5File& file, PartsReader& parts) {
   if (file.exists("/training")) {
     parts.attempt("/training", [&] { record.training = read_group<TrainingSeries>(file, "/training"); });
   }
+  for (const std::string& task : members(file, "/training_scores", parts)) {
+    for (const std::string& metric : members(file, "/training_scores/" + task, parts)) {
+      const std::string group = training_scores_group(task, metric);
+      parts.attempt(group, [&] {
+        record.training_scores.push_back(read_group<TrainingScores>(file, group));
+        record.training_scores.back().task = task;
+        record.training_scores.back().metric = metric;
+      });
+    }
+  }
   read_scores(file, parts, record);
   for (const std::string& stage : members(file, "/cache", parts)) {
     parts.attempt("/cache/" + stage, [&] {

@@ -17,6 +17,7 @@ namespace {
 constexpr const char* kRecord = "record";
 constexpr const char* kPartial = "partial.h5";
 constexpr const char* kStateEnding = ".safetensors";
+constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kActivity = "activity";
 constexpr const char* kDamaged = ".damaged";
 
@@ -104,6 +105,8 @@ void CellFolder::check_held() const {
   if (claim_ != nullptr && claim_->lost()) throw TakenOver(cat(path_.string(), ": another process has taken it over"));
 }
 
+std::filesystem::path CellFolder::metrics() const { return path_ / kMetrics; }
+
 bool CellFolder::has_progress() const { return !progress_files(path_).empty(); }
 
 KeptProgress CellFolder::kept() const {
@@ -136,7 +139,9 @@ bool CellFolder::is_tidy(bool progress) const {
   const auto kept = progress ? progress_files(path_) : std::vector<std::filesystem::path>();
   std::error_code missing;
   for (std::filesystem::directory_iterator it(path_, missing), end; !missing && it != end; it.increment(missing)) {
-    if (it->path().filename() != kRecord && std::find(kept.begin(), kept.end(), it->path()) == kept.end()) return false;
+    const std::filesystem::path name = it->path().filename();
+    if (name == kRecord || name == kMetrics) continue;
+    if (std::find(kept.begin(), kept.end(), it->path()) == kept.end()) return false;
   }
   return true;
 }

@@ -18,8 +18,8 @@ struct KeptProgress {
 };
 
 /// RESULTS/.cells/<content hash>: shared by all experiments of a results folder, so that a cell which two of them hold
-/// is run once. Everything in it but the reference to the record is removed when the cell has a result; a cell that
-/// failed keeps what a retry goes on from.
+/// is run once. Everything in it but the reference to the record and the metrics of its training is removed when the
+/// cell has a result; a cell that failed keeps what a retry goes on from.
 class CellFolder {
  public:
   CellFolder(const std::filesystem::path& results, const std::string& content_hash);
@@ -44,13 +44,17 @@ class CellFolder {
   std::optional<TrainingState> training_state(const std::string& stage) const;
   void keep_training_state(const std::string& stage, const TrainingState& state) const;
 
+  /// The file with a line for each step of training (experiments/cell/metrics_file.h), there while it runs and after.
+  std::filesystem::path metrics() const;
+
   /// Whether an earlier run left something to go on from.
   bool has_progress() const;
   /// The same as numbers. Looks into training states; one that cannot be read counts no steps.
   KeptProgress kept() const;
   /// When the last of it was written; absent when there is none.
   std::optional<std::filesystem::file_time_type> progress_time() const;
-  /// Whether there is nothing here but the reference to a record, and with `progress` what a retry goes on from.
+  /// Whether there is nothing here but the reference to a record, the metrics, and with `progress` what a retry goes on
+  /// from.
   bool is_tidy(bool progress) const;
 
   /// One line on what is going on, for whoever watches; empty when there is none.

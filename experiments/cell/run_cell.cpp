@@ -10,7 +10,9 @@
 #include "core/base/file.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
+#include "experiments/cell/cell_journal.h"
 #include "experiments/cell/identity.h"
+#include "experiments/cell/measure_cache.h"
 #include "experiments/cell/pass_inputs.h"
 #include "experiments/cell/training.h"
 #include "experiments/tasks/distance_scores.h"
@@ -109,11 +111,14 @@ void set_seconds(RunRecord& record, const std::string& stage, double seconds) {
 
 /// One stage of training, from where an earlier run left it. Divergence ends up in the record's head.
 void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder, BatchSource& batches,
-               const StagePlan& stage, Decoder& decoder, RunRecord& record) {
+               const StagePlan& stage, Checkpoint& model, RunRecord& record) {
   const bool last = stage.label == "fine_tuned";
+  folder.check_held();
   CellTraining keeper(folder, stage.state, cell.options.checkpoint_seconds);
+  TrainingJournal journal(journal_plan(cell, stage, session, folder, record.training, model));
   const TrainingReport report =
-      train_on(batches, *stage.train, decoder, stage.title, &keeper, &session.source(cell.options.model).decoder);
+      train_on(batches, *stage.train, model.decoder, stage.title, &keeper, &session.source(cell.options.model).decoder,
+               world().first() ? &journal : nullptr);
   if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);
   set_seconds(record, last ? "train" : "train_" + stage.label, report.seconds);
   append_series(report, record.training);
@@ -121,27 +126,6 @@ void fine_tune(const CellPlan& cell, Session& session, const CellFolder& folder,
     record.head.status = RunStatus::kDiverged;
     record.head.message = report.message;
   }
-}
-
-/// Bytes that the model's cache holds after some tokens, and its weights: predicted from shapes, and counted in
-/// buffers.
-CacheRecord measure_cache(const Decoder& decoder, const std::string& stage) {
-  const c10::InferenceMode inference;
-  CacheRecord cache;
-  cache.stage = stage;
-  cache.tokens = std::min<std::int64_t>(64, decoder.spec().max_positions);
-  cache.predicted_bytes = cached_elements(decoder.spec());
-  cache.predicted_bytes *= cache.tokens * static_cast<std::int64_t>(c10::elementSize(decoder.compute_dtype));
-  DecoderCache buffers = decoder.make_cache(1);
-  decoder.forward_cached(at::zeros({1, cache.tokens}, decoder.options().dtype(at::kLong)), buffers);
-  cache.counted_bytes = buffers.bytes();
-  expects(cache.counted_bytes == cache.predicted_bytes,
-          "the cache's buffers hold another number of bytes than predicted");
-  cache.predicted_weight_bytes = decoder.predicted_weight_bytes();
-  cache.counted_weight_bytes = decoder.weight_bytes();
-  expects(cache.counted_weight_bytes == cache.predicted_weight_bytes,
-          "the weights' buffers hold another number of bytes than predicted");
-  return cache;
 }
 
 /// The evaluations that can be done through the cell's cache.
@@ -239,6 +223,7 @@ class CellRun {
       }
       if (record_.head.status == RunStatus::kDiverged) break;
     }
+    if (cell_.trains() && world().first()) record_.training_scores = scores_on_the_way(folder_, record_.evaluation);
     return std::move(record_);
   }
 
@@ -265,7 +250,7 @@ class CellRun {
       batches_ = make_batches(*stage.train,
                               [&](const DataOptions& data) { return session_.tokens(cell_.options.model, data); });
     }
-    fine_tune(cell_, session_, folder_, *batches_, stage, model_.decoder, record_);
+    fine_tune(cell_, session_, folder_, *batches_, stage, model_, record_);
     trained_ = true;
   }
 

@@ -7,6 +7,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
+#include "experiments/cell/training_journal.h"
 
 namespace mla {
 namespace {
@@ -15,14 +16,17 @@ namespace {
 /// another has taken the work over.
 class TrainingWatch final : public TrainingObserver {
  public:
-  TrainingWatch(const std::string& label, std::int64_t done, std::int64_t steps, TrainingKeeper* keeper)
-      : bar_(label, steps - done, "steps"), last_step_(steps - 1), keeper_(keeper) {}
+  TrainingWatch(const std::string& label, std::int64_t done, std::int64_t steps, TrainingKeeper* keeper,
+                TrainingJournal* journal)
+      : bar_(label, steps - done, "steps"), last_step_(steps - 1), keeper_(keeper), journal_(journal) {}
 
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
     if (taken_over()) check_interrupt();
     const bool stop = world().any(interrupted());
+    if (journal_ != nullptr && !journal_->add(step, run.report())) return false;
     if (keeper_ != nullptr && world().first() &&
         (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
+      if (journal_ != nullptr) journal_->sync();
       keeper_->save(run.state());
       saved_ = Clock::now();
     }
@@ -37,6 +41,7 @@ class TrainingWatch final : public TrainingObserver {
   Progress bar_;
   std::int64_t last_step_;
   TrainingKeeper* keeper_;
+  TrainingJournal* journal_;
   Clock::time_point saved_ = Clock::now();
 };
 
@@ -57,7 +62,7 @@ std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const Token
 }
 
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
-                        TrainingKeeper* keeper, const Decoder* teacher) {
+                        TrainingKeeper* keeper, const Decoder* teacher, TrainingJournal* journal) {
   const std::optional<TrainingState> start = keeper != nullptr ? keeper->load() : std::nullopt;
   const std::int64_t done = start ? start->report.step.back() + 1 : 0;
   if (world().any(done * world().size() != std::llround(world().sum(static_cast<double>(done))))) {
@@ -67,9 +72,13 @@ TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder
   if (config.options.lora) {
     log_info(cat(label, ": ", describe_lora(decoder.spec(), *config.options.lora)));
   }
-  TrainingWatch watch(label, done, config.options.steps, keeper);
-  return train(decoder, batches, config.options,
-               {.observer = &watch, .start = start ? &*start : nullptr, .teacher = teacher, .processes = &world()});
+  if (journal != nullptr) journal->begin(start ? start->report : TrainingReport{}, config.options.steps);
+  TrainingWatch watch(label, done, config.options.steps, keeper, journal);
+  const TrainingSurroundings surroundings{
+      .observer = &watch, .start = start ? &*start : nullptr, .teacher = teacher, .processes = &world()};
+  TrainingReport report = train(decoder, batches, config.options, surroundings);
+  if (journal != nullptr && report.status != TrainingStatus::kInterrupted) journal->finish(report);
+  return report;
 }
 
 void append_series(const TrainingReport& report, TrainingSeries& series) {

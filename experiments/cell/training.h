@@ -33,12 +33,15 @@ class TrainingKeeper {
 /// What `config` trains on: packed, mixed or row by row. Throws DataError for data that cannot be used.
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open);
 
+class TrainingJournal;
+
 /// Trains `decoder` in place on `batches`, together with the processes that mpirun started, and shows progress under
 /// `label`. With a `keeper` (may be null) the run goes on from the state it loads, and is saved at every interval and
 /// at a signal. A signal to any of the processes ends the run after its step, with status kInterrupted. `teacher` is
-/// the model that distillation compares with.
+/// the model that distillation compares with; `journal` writes its course down, in the first process.
 TrainingReport train_on(BatchSource& batches, const TrainConfig& config, Decoder& decoder, const std::string& label,
-                        TrainingKeeper* keeper = nullptr, const Decoder* teacher = nullptr);
+                        TrainingKeeper* keeper = nullptr, const Decoder* teacher = nullptr,
+                        TrainingJournal* journal = nullptr);
 
 /// Appends the series of a run to those of the stage before it, as if both were one run.
 void append_series(const TrainingReport& report, TrainingSeries& series);

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/evaluate/divergence.h"
@@ -8,6 +10,7 @@
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/commands/measurement_record.h"
 #include "experiments/data/evaluation_text.h"
 #include "experiments/model/model_files.h"
 #include "experiments/model/placement_options.h"
@@ -45,7 +48,7 @@ class Distance final : public Command {
     options.renamed("documents", "separator");
     options.renamed("limit-documents", "max-documents");
     model_options_.declare(options);
-    options.add("output,o", output_, "FILE", "write the report with every token's values to this .json file");
+    output_.declare(options, "the report with every token's values");
   }
 
   ExitCode run(Console& console) override {
@@ -69,9 +72,11 @@ class Distance final : public Command {
                    {"source", source_ ? Json(source_->string()) : Json()},
                    {"dtype", model_options_.dtype},
                    {"products", model_options_.used_products()}};
+    std::vector<ScoreRecord> scores;
     if (save_) keep(source->decoder, text, options, report, console);
-    if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, console);
-    if (!items_.empty()) compare_items(*source, *model, report, console);
+    if (model && text_file_) compare_text(source, stored, model->decoder, text, options, report, scores, console);
+    if (!items_.empty()) compare_items(*source, *model, report, scores, console);
+    if (output_.wants_record()) write_record(options, model->decoder, std::move(scores), console);
     console.report(report);
     return ExitCode::kDone;
   }
@@ -86,6 +91,7 @@ class Distance final : public Command {
     if (!text_file_ && (items_.empty() || save_ || reference_))
       throw ConfigError("--text: name a text on which the models are compared");
     if (save_ && !source_) throw ConfigError("--save: needs --source, whose predictions are kept");
+    if (output_.wants_record() && !model_) throw ConfigError("--output: without --model there is nothing to record");
     if (!items_.empty() && (!source_ || !model_))
       throw ConfigError("--items: needs --source and --model, which both answer them");
   }
@@ -128,15 +134,15 @@ class Distance final : public Command {
 
   void compare_text(const std::optional<Checkpoint>& source, const std::optional<StoredDistributions>& stored,
                     const Decoder& model, const EvaluationRows& text, const PerplexityOptions& options, Json& report,
-                    Console& console) const {
+                    std::vector<ScoreRecord>& scores, Console& console) const {
     const TokenDivergence tokens =
         with_progress("distance", text.scorable_tokens(), "tokens", [&](const TokenProgress& progress) {
           return source ? divergence(source->decoder, model, text.rows, options, progress)
                         : divergence(*stored, model, text.rows, options, progress);
         });
     Json metrics = Json::object();
-    for (const ScoreRecord& score : distance_scores(kDistanceStage, "distance", tokens))
-      metrics[score.metric] = score_with_interval(score);
+    scores = distance_scores(kDistanceStage, "distance", tokens);
+    for (const ScoreRecord& score : scores) metrics[score.metric] = score_with_interval(score);
     // The ratio is the exponential of a mean, and so are the ends of its interval.
     for (const char* end : {"low", "high"}) {
       const Json& difference = metrics["nll_difference"][end];
@@ -160,14 +166,15 @@ class Distance final : public Command {
                              {"mean_tail", stored->mean_tail()},
                              {"largest_error", stored->largest_error()}};
     }
-    if (!output_) return;
+    if (!output_.wants_report()) return;
     Json detailed = report;
     detailed["per_token"] = {
         {"kl", tokens.kl}, {"source_nll", tokens.source_nll}, {"nll", tokens.nll}, {"agrees", tokens.agrees}};
-    write_json(*output_, detailed, -1);
+    output_.write_report(detailed);
   }
 
-  void compare_items(const Checkpoint& source, const Checkpoint& model, Json& report, Console& console) const {
+  void compare_items(const Checkpoint& source, const Checkpoint& model, Json& report,
+                     std::vector<ScoreRecord>& all_scores, Console& console) const {
     const auto tokenizer = load_model_tokenizer(*source_, tokenizer_, source.decoder.spec());
     Json all = Json::object();
     for (const std::string& file : items_) {
@@ -179,12 +186,18 @@ class Distance final : public Command {
         });
       };
       const auto before = answers(source.decoder, "source"), after = answers(model.decoder, "model");
-      const std::vector<ScoreRecord> source_scores = multiple_choice_scores("source", file, task, before);
-      const std::vector<ScoreRecord> scores = multiple_choice_scores(kDistanceStage, file, task, after);
+      const std::string name = task_name(file);
+      const std::vector<ScoreRecord> source_scores = multiple_choice_scores("source", name, task, before);
+      const std::vector<ScoreRecord> scores = multiple_choice_scores(kDistanceStage, name, task, after);
+      // From log-likelihoods of all choices flip_scores() has answer_changes, too.
+      std::vector<ScoreRecord> changes = {answer_changes(kDistanceStage, name, before, after)};
+      for (ScoreRecord& flip : flip_scores(source_scores, scores)) {
+        if (flip.metric != changes.front().metric) changes.push_back(std::move(flip));
+      }
       Json metrics = Json::object();
-      metrics["answer_changes"] = score_with_interval(answer_changes(kDistanceStage, file, before, after));
-      for (const ScoreRecord& score : flip_scores(source_scores, scores))
-        metrics[score.metric] = score_with_interval(score);
+      for (const ScoreRecord& score : changes) metrics[score.metric] = score_with_interval(score);
+      for (const auto* list : {&source_scores, &scores, &std::as_const(changes)})
+        all_scores.insert(all_scores.end(), list->begin(), list->end());
       for (const auto& [list, who] : {std::pair{&source_scores, "source_"}, {&scores, ""}}) {
         for (const ScoreRecord& score : *list) {
           if (score.standard_error) metrics[who + score.metric] = score_with_interval(score);
@@ -195,6 +208,44 @@ class Distance final : public Command {
       all[file] = metrics;
     }
     report["items"] = all;
+  }
+
+  /// The file's name, or, where two items files have the same, its whole path; records take no '/' in it.
+  std::string task_name(const std::string& file) const {
+    const auto name = [](const std::string& path) { return std::filesystem::path(path).filename().string(); };
+    if (std::count_if(items_.begin(), items_.end(), [&](const auto& other) { return name(other) == name(file); }) == 1)
+      return name(file);
+    std::string whole = file;
+    std::replace(whole.begin(), whole.end(), '/', '_');
+    return whole;
+  }
+
+  void write_record(const PerplexityOptions& options, const Decoder& model, std::vector<ScoreRecord> scores,
+                    Console& console) const {
+    Measurement measurement{"distance", *model_, model_options_, ""};
+    const std::filesystem::path source = source_ ? *source_ : *reference_;
+    measurement.subject = cat("from ", std::filesystem::weakly_canonical(source).filename().string());
+    measurement.config["source"] = {{"path", source.string()}};
+    Json& tasks = measurement.config["evaluate"] = Json::array();
+    if (text_file_) {
+      tasks.push_back({{"task", "distance"},
+                       {"data", {{"files", {text_file_->string()}}, {"documents", write_fields(text_.documents)}}},
+                       {"context", options.context},
+                       {"stride", *options.stride}});
+      if (text_.limit) tasks.back()["data"]["max_documents"] = *text_.limit;
+      measurement.inputs.emplace("evaluate[0][0]", *text_file_);
+    }
+    for (const std::string& file : items_) {
+      measurement.inputs.emplace(cat("evaluate[", tasks.size(), "][0]"), file);
+      tasks.push_back({{"task", "multiple_choice"}, {"name", task_name(file)}, {"items", file}});
+    }
+    if (source_) measurement.inputs.merge(files_of_model(*source_, "source"));
+    if (reference_) measurement.inputs.emplace("reference", *reference_);
+    if (tokenizer_) measurement.inputs.merge(files_of_tokenizer(*tokenizer_, "tokenizer"));
+    RunRecord record = record_of(measurement, &model, console);
+    for (CacheRecord& cache : record.cache) cache.stage = kDistanceStage;
+    record.evaluation = std::move(scores);
+    output_.write_record(record, console);
   }
 
   static std::int64_t choices(const MultipleChoiceTask& task) {
@@ -215,7 +266,8 @@ class Distance final : public Command {
     table.print(out);
   }
 
-  std::optional<std::filesystem::path> model_, source_, reference_, text_file_, save_, tokenizer_, output_;
+  std::optional<std::filesystem::path> model_, source_, reference_, text_file_, save_, tokenizer_;
+  OutputFiles output_;
   std::vector<std::string> items_;
   EvaluationText text_;
   std::optional<std::int64_t> context_, stride_;
@@ -228,7 +280,7 @@ const CommandRegistration<Distance> kDistance(
     {"mlaforge distance --model OUT --source MODEL --text text.txt --context 512",
      "mlaforge distance --source MODEL --text text.txt --context 512 --save source.safetensors",
      "mlaforge distance --model OUT --reference source.safetensors --text text.txt",
-     "mlaforge distance --model OUT --source MODEL --items items.jsonl"});
+     "mlaforge distance --model OUT --source MODEL --items items.jsonl --output results/models/distance.h5"});
 
 }  // namespace
 }  // namespace mla

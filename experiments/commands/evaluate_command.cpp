@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "core/base/fields.h"
+#include "core/base/hash.h"
+#include "core/base/identity.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/statistics.h"
@@ -13,8 +15,11 @@
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/evaluate_tasks.h"
+#include "experiments/commands/measurement_record.h"
 #include "experiments/data/evaluation_text.h"
+#include "experiments/model/model_files.h"
 #include "experiments/model/placement_options.h"
+#include "experiments/tasks/perplexity_scores.h"
 #include "experiments/tasks/recall_scores.h"
 
 namespace mla {
@@ -66,7 +71,7 @@ class Evaluate final : public Command {
                 "or a .json file");
     options.add("calibration", calibration_.file, "FILE",
                 "text to calibrate the cache's codec on, where it needs that");
-    options.add("output,o", output_, "FILE", "write the report with every token's NLL to this .json file");
+    output_.declare(options, "the report with every token's NLL");
   }
 
   ExitCode run(Console& console) override {
@@ -83,17 +88,24 @@ class Evaluate final : public Command {
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());
     report["skipped_lines"] = text.skipped;
-    const auto parts = position_scores("", "", "nll", result.nll, result.positions, result.groups, starts,
-                                       options.context, spec.max_positions);
+    const auto parts = position_scores(kMeasuredStage, "perplexity", "nll", result.nll, result.positions, result.groups,
+                                       starts, options.context, spec.max_positions);
     for (const ScoreRecord& score : parts)
       report["by_position"][score.metric] = {
           {"value", score.value}, {"standard_error", *score.standard_error}, {"n", score.n}};
-    if (output_) {
+    if (output_.wants_report()) {
       Json detailed = report;
       detailed["nll"] = nll_rows(result);
-      write_json(*output_, detailed, -1);
+      output_.write_report(detailed);
     }
     print(result, report, console.text());
+    if (output_.wants_record()) {
+      RunRecord record =
+          new_record({{"context", options.context}, {"stride", *options.stride}}, checkpoint.decoder, console);
+      record.evaluation = perplexity_scores(kMeasuredStage, "perplexity", result);
+      for (ScoreRecord part : parts) record.evaluation.push_back(std::move(part));
+      output_.write_record(record, console);
+    }
     console.report(report);
     return ExitCode::kDone;
   }
@@ -154,9 +166,32 @@ class Evaluate final : public Command {
     report["model"] = model_.string();
     report["file"] = text_.file.string();
     report["skipped_lines"] = text.skipped;
-    if (output_) write_json(*output_, report, 2);
+    output_.write_report(report, 2);
+    if (output_.wants_record()) {
+      RunRecord own = new_record({}, decoder, console);
+      own.config["cache"] = write_fields(config);
+      own.head.content_hash = hash_json({own.head.content_hash, identity_of_fields(config)});
+      own.cached_decoding = {record};
+      own.cached_decoding.front().stage = kMeasuredStage;
+      own.evaluation = scores_of(decoding);
+      output_.write_record(own, console);
+    }
     console.report(report);
     return ExitCode::kDone;
+  }
+
+  /// A record without scores of the text; `windows`: how it was cut.
+  RunRecord new_record(const Json& windows, const Decoder& decoder, const Console& console) const {
+    Json task = {{"task", "perplexity"},
+                 {"data", {{"files", {text_.file.string()}}, {"documents", write_fields(text_.documents)}}}};
+    if (text_.limit) task["data"]["max_documents"] = *text_.limit;
+    for (const auto& [key, value] : windows.items()) task[key] = value;
+    Measurement measurement{"evaluate", model_, model_options_, cat("on ", text_.file.filename().string())};
+    measurement.config["evaluate"] = Json::array({task});
+    measurement.inputs = {{"evaluate[0][0]", text_.file}};
+    if (tokenizer_) measurement.inputs.merge(files_of_tokenizer(*tokenizer_, "tokenizer"));
+    if (!calibration_.file.empty()) measurement.inputs.emplace("calibration", calibration_.file);
+    return record_of(measurement, &decoder, console);
   }
 
   TasksRequest tasks_request() const {
@@ -239,7 +274,8 @@ class Evaluate final : public Command {
   }
 
   std::filesystem::path model_;
-  std::optional<std::filesystem::path> tokenizer_, output_, tasks_;
+  std::optional<std::filesystem::path> tokenizer_, tasks_;
+  OutputFiles output_;
   std::optional<std::string> cache_;
   TasksRequest tasks_request_;
   EvaluationText text_, calibration_;
@@ -252,6 +288,7 @@ const CommandRegistration<Evaluate> kEvaluate(
     "evaluate", "perplexity and bits per byte of a model on a text, or its scores on tasks",
     {"mlaforge evaluate --model ../shared/data/weights/stories260K/stories260K.bin "
      "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --stride 128",
+     "mlaforge evaluate --model MODEL --perplexity FILE --output results/models/MODEL.h5",
      "mlaforge evaluate --model MODEL --tasks configs/tasks/commonsense.json --max-items 200",
      "mlaforge evaluate --model ../shared/data/weights/tinystories-656k "
      "--perplexity ../shared/data/corpora/tinystories/decoded_test.txt --context 256 --cache "

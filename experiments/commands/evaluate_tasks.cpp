@@ -23,7 +23,7 @@
 namespace mla {
 namespace {
 
-constexpr const char* kTaskStage = "source";
+constexpr const char* kTaskStage = kMeasuredStage;
 /// Of each task, to estimate the time from, and how long that should take.
 constexpr std::size_t kProbedQuestions = 2;
 constexpr double kTaskProbeSeconds = 0.5;
@@ -163,6 +163,21 @@ class Tasks {
     return scores;
   }
 
+  /// Without scores.
+  RunRecord new_record(const Decoder& decoder, const Console& console) const {
+    Measurement measurement{"evaluate", request_.model, request_.placement,
+                            cat("on ", request_.config.stem().string())};
+    Json& tasks = measurement.config["evaluate"] = Json::array();
+    for (std::size_t i = 0; i < configs_.size(); ++i) {
+      tasks.push_back(write_fields(configs_[i]));
+      const std::vector<std::string> files = tasks_[i]->files(configs_[i]);
+      for (std::size_t k = 0; k < files.size(); ++k)
+        measurement.inputs.emplace(cat("evaluate[", i, "][", k, "]"), files[k]);
+    }
+    if (request_.tokenizer) measurement.inputs.merge(files_of_tokenizer(*request_.tokenizer, "tokenizer"));
+    return record_of(measurement, &decoder, console);
+  }
+
  private:
   TaskCall call(const Decoder& decoder, std::size_t index, const std::vector<ScoreRecord>& earlier) {
     shared_.set_source(decoder);
@@ -233,11 +248,17 @@ ExitCode evaluate_tasks(const TasksRequest& request, Console& console) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<ScoreRecord> scores = tasks.run(checkpoint.decoder);
   const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-  if (request.output)
-    write_json(
-        *request.output,
-        {{"model", request.model.string()}, {"config", request.config.string()}, {"tasks", to_json(scores, true)}}, -1);
+  if (request.output.wants_report()) {
+    request.output.write_report(
+        {{"model", request.model.string()}, {"config", request.config.string()}, {"tasks", to_json(scores, true)}});
+  }
   print(scores, console.text());
+  if (request.output.wants_record()) {
+    RunRecord record = tasks.new_record(checkpoint.decoder, console);
+    record.evaluation = scores;
+    record.seconds = {{cat("evaluate_", kTaskStage), passed.count()}};
+    request.output.write_record(record, console);
+  }
   console.report({{"model", request.model.string()},
                   {"config", request.config.string()},
                   {"dtype", request.placement.dtype},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiments/cli/command.h"
+#include "experiments/commands/measurement_record.h"
 #include "experiments/model/placement_options.h"
 
 namespace mla {
@@ -20,7 +21,8 @@ struct TasksRequest {
   std::optional<std::int64_t> limit;  ///< the first items of each
   PlacementOptions placement;
   std::filesystem::path keep = "results/.evaluations";  ///< folder for what a killed run goes on from
-  std::optional<std::filesystem::path> predictions, output;
+  std::optional<std::filesystem::path> predictions;
+  OutputFiles output;
 };
 
 /// Does them, with an estimate of the time before and progress during it; prints and reports the scores.

@@ -9,8 +9,10 @@
 #include "core/model/initialize.h"
 #include "core/model/pool_heads.h"
 #include "experiments/cell/cell_folder.h"
+#include "experiments/cell/cell_journal.h"
 #include "experiments/cell/training.h"
 #include "experiments/cli/command.h"
+#include "experiments/cli/log_file.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/run_provenance.h"
 #include "experiments/config/pretrain_config.h"
@@ -70,7 +72,11 @@ class Pretrain final : public Command {
     const DataHashes hashes = data_hashes(config);
     const CellFolder folder(config.output, content_hash(config, hashes));
     CellTraining keeper(folder, "training", config.checkpoint_seconds);
-    const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper);
+    std::optional<LogFile> log;
+    if (world().first()) log.emplace(std::filesystem::path(config.output) / "training.log", console.command_line());
+    TrainingJournal journal(journal_plan(config, folder, model));
+    const TrainingReport report = train_on(*batches, config.train, model.decoder, "pretrain", &keeper, nullptr,
+                                           world().first() ? &journal : nullptr);
     if (report.status == TrainingStatus::kInterrupted) {
       throw Interrupted(cat(report.message, "; its state is kept, the same command goes on from there"));
     }
@@ -82,13 +88,30 @@ class Pretrain final : public Command {
     } else if (!complete && world().first()) {
       log_error(cat(report.message, "; no model is written"));
     }
-    // Only now: a disk that fills up while the model is written costs no training.
-    if (world().first()) std::filesystem::remove_all(folder.path().parent_path());
+    if (world().first()) {
+      std::filesystem::rename(folder.metrics(), std::filesystem::path(config.output) / folder.metrics().filename());
+      // Only now: a disk that fills up while the model is written costs no training.
+      std::filesystem::remove_all(folder.path().parent_path());
+    }
     print(report, model, config.output, console);
     return complete ? ExitCode::kDone : ExitCode::kCellsFailed;
   }
 
  private:
+  /// The course of the training stands in the model's folder, with models and events beside it.
+  static JournalPlan journal_plan(const PretrainConfig& config, const CellFolder& folder, const Checkpoint& model) {
+    JournalPlan plan;
+    const std::filesystem::path output = config.output;
+    plan.metrics = folder.metrics();
+    if (config.train.tensorboard) plan.events = output / "tensorboard";
+    plan.stage = plan.title = "pretrain";
+    plan.checkpoints = config.train.keep_checkpoints;
+    plan.keep = [&model, output](const std::string& name, const Json& about) {
+      keep_checkpoint(model, output / "checkpoints" / name, about);
+    };
+    return plan;
+  }
+
   std::vector<std::string> assignments() const {
     std::vector<std::string> all = set_;
     if (device_) parse_device(*device_, "--device");

@@ -6,6 +6,7 @@
 #include "core/model/checkpoint.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/commands/measurement_record.h"
 #include "experiments/model/model_files.h"
 #include "experiments/model/placement_options.h"
 #include "experiments/tasks/distance_scores.h"
@@ -29,7 +30,7 @@ class Recall final : public Command {
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add_count("batch-tokens", batch_tokens_, 1, "tokens of one forward pass, padding included");
     model_options_.declare(options);
-    options.add("output,o", output_, "FILE", "write the report with every item and its values to this .json file");
+    output_.declare(options, "the report with every item and its values");
   }
 
   ExitCode run(Console& console) override {
@@ -40,20 +41,35 @@ class Recall final : public Command {
     const Checkpoint checkpoint = load_checkpoint(model_, loading);
     const RecallResult result = ask(checkpoint.decoder, task);
     Json metrics = Json::object();
-    for (const ScoreRecord& score : recall_scores("source", "recall", task, result))
-      metrics[score.metric] = score_with_interval(score);
+    const std::vector<ScoreRecord> scores = recall_scores(kMeasuredStage, "recall", task, result);
+    for (const ScoreRecord& score : scores) metrics[score.metric] = score_with_interval(score);
     print(metrics, recall_options, console.text());
     const Json report = {{"model", model_.string()},
                          {"options", write_fields(recall_options)},
                          {"items", task.items.size()},
                          {"chance", 1.0 / static_cast<double>(recall_options.choices)},
                          {"metrics", metrics}};
-    if (output_) write_json(*output_, detailed(report, task, result), -1);
+    if (output_.wants_report()) output_.write_report(detailed(report, task, result));
+    if (output_.wants_record()) {
+      RunRecord record = new_record(recall_options, checkpoint.decoder, console);
+      record.evaluation = scores;
+      output_.write_record(record, console);
+    }
     console.report(report);
     return ExitCode::kDone;
   }
 
  private:
+  /// Without scores.
+  RunRecord new_record(const RecallOptions& options, const Decoder& decoder, const Console& console) const {
+    Measurement measurement{"recall", model_, model_options_, ""};
+    measurement.config["evaluate"] = Json::array({{{"task", "recall"}, {"recall", write_fields(options)}}});
+    measurement.subject = cat("on ", measurement.config["evaluate"][0]["recall"]["kind"].get<std::string>());
+    measurement.seed = options.seed;
+    if (tokenizer_) measurement.inputs = files_of_tokenizer(*tokenizer_, "tokenizer");
+    return record_of(measurement, &decoder, console);
+  }
+
   RecallOptions read_options() const {
     Json json = file_ ? read_json_or_yaml(*file_) : Json::object();
     const std::string place = file_ ? file_->string() : "";
@@ -124,7 +140,8 @@ class Recall final : public Command {
   std::filesystem::path model_;
   std::optional<std::string> kind_, lengths_, depths_;
   std::optional<std::int64_t> items_, seed_;
-  std::optional<std::filesystem::path> file_, tokenizer_, output_;
+  std::optional<std::filesystem::path> file_, tokenizer_;
+  OutputFiles output_;
   std::int64_t batch_tokens_ = 8192;
   PlacementOptions model_options_;
 };
@@ -132,7 +149,7 @@ class Recall final : public Command {
 const CommandRegistration<Recall> kRecall(
     "recall", "whether a model finds a pass key, needle or value in a long context, by length and depth",
     {"mlaforge recall --model MODEL --kind passkey --lengths 256,1024 --depths 0,0.5,1",
-     "mlaforge recall --model OUT --kind key_value --lengths 512 --items 50 -o items.json"});
+     "mlaforge recall --model OUT --kind key_value --lengths 512 --items 50 -o items.json -o recall.h5"});
 
 }  // namespace
 }  // namespace mla

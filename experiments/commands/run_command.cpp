@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "experiments/cli/command.h"
+#include "experiments/cli/log_file.h"
 #include "experiments/cli/processes.h"
 #include "experiments/commands/experiment_arguments.h"
 #include "experiments/commands/run_provenance.h"
@@ -56,6 +57,8 @@ class Run final : public Command {
     if (dry_run_) return describe(plan, console);
     const std::filesystem::path folder = plan.cells.front().record.parent_path();
     if (world().first()) make_results_folder(folder);
+    std::optional<LogFile> log;
+    if (world().first()) log.emplace(folder / "run.log", console.command_line());
     if (world().first()) sweep_.started = started_ ? file_time(*started_) : file_system_time(folder);
     sweep_.wait = !worker_;
     if (worker_) end_with_parent();

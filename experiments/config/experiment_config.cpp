@@ -1,11 +1,14 @@
 #include "experiments/config/experiment_config.h"
 
 #include <algorithm>
+#include <charconv>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
 #include "core/compress/pass.h"
+#include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
 namespace {
@@ -20,6 +23,15 @@ void check_weights(const std::vector<MixtureSource>& mixture, const std::string&
   std::vector<double> weights;
   for (const MixtureSource& source : mixture) weights.push_back(source.weight);
   MixtureSchedule::check_weights(weights, path);
+}
+
+/// Throws ConfigError for models that are to be measured on the way where nothing says how.
+void check_measured(const ExperimentConfig& config) {
+  for (const auto& [path, train] : config.trainings()) {
+    if (train->evaluate_every == 0 || !config.perplexities().empty()) continue;
+    throw ConfigError(cat(path, ".evaluate_every = ", train->evaluate_every,
+                          ": `evaluate` has no task perplexity that could be measured during training"));
+  }
 }
 
 void check_stages(const ExperimentConfig& config) {
@@ -41,6 +53,25 @@ void check_stages(const ExperimentConfig& config) {
 }
 
 }  // namespace
+
+KeepCheckpoints KeepCheckpoints::read(const Json& json, const std::string& path) {
+  const auto refuse = [&] {
+    throw ConfigError(cat(path, " = ", brief(json), ": expected last, best, or every N (steps), N at least 1"));
+  };
+  KeepCheckpoints keep;
+  std::string text = json.is_string() ? json.get<std::string>() : json.dump();
+  if (text == "last") return keep;
+  keep.best = text == "best";
+  if (keep.best) return keep;
+  for (const char* word : {"every ", "every_", "every="}) {
+    if (text.starts_with(word)) text.erase(0, std::string(word).size());
+  }
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), keep.every);
+  if (error != std::errc() || end != text.data() + text.size() || keep.every < 1) refuse();
+  return keep;
+}
+
+Json KeepCheckpoints::write() const { return best ? "best" : every > 0 ? cat("every ", every) : "last"; }
 
 std::vector<std::pair<std::string, const DataOptions*>> TrainConfig::sources(const std::string& path) const {
   if (mixture.empty()) return {{path + ".data", &data}};
@@ -73,6 +104,9 @@ void TrainConfig::validate(const std::string& path) const {
     for (const TrainConfig& stage : {first_stage(), last_stage()})
       stage.options.schedule.validate(path + ".schedule", stage.options.steps);
   }
+  check_not_negative(path + ".evaluate_every", static_cast<double>(evaluate_every));
+  if (keep_checkpoints.best && evaluate_every == 0)
+    throw ConfigError(cat(path, ".keep_checkpoints = best: needs ", path, ".evaluate_every, the steps between scores"));
   check_choice(path + ".packing", packing, {"packed", "rows", "shuffled_rows"});
   if (!mixture.empty() && !data.files.empty()) {
     throw ConfigError(
@@ -92,6 +126,14 @@ std::vector<std::pair<std::string, const TrainConfig*>> ExperimentConfig::traini
   if (train) all.emplace_back("train", &*train);
   for (std::size_t i = 0; i < stages.size(); ++i) {
     if (stages[i].train) all.emplace_back(cat("stages[", i, "].train"), &*stages[i].train);
+  }
+  return all;
+}
+
+std::vector<const EvaluationConfig*> ExperimentConfig::perplexities() const {
+  std::vector<const EvaluationConfig*> all;
+  for (const EvaluationConfig& one : evaluate) {
+    if (one.make_task()->scored_text(one) != nullptr) all.push_back(&one);
   }
   return all;
 }
@@ -127,6 +169,7 @@ void ExperimentConfig::validate() const {
     }
     names.push_back(label);
   }
+  check_measured(*this);
 }
 
 StrategyFields StageConfig::strategies() { return {{"compress", strategy_identity<Pass>}}; }

@@ -48,6 +48,18 @@ struct MixtureSource {
   }
 };
 
+/// Which models of a training are kept besides the last: "last" (none), "best", "every N" steps, or N alone.
+struct KeepCheckpoints {
+  bool best = false;
+  std::int64_t every = 0;  ///< steps; 0: none
+
+  KeepCheckpoints() = default;
+  explicit KeepCheckpoints(std::int64_t steps) : every(steps) {}
+  /// Throws ConfigError for anything else.
+  static KeepCheckpoints read(const Json& json, const std::string& path);
+  Json write() const;
+};
+
 /// Fine-tuning: the options of the training loop, and what it reads.
 struct TrainConfig {
   TrainOptions options;
@@ -56,7 +68,13 @@ struct TrainConfig {
   DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
   DataOptions data;
   std::vector<MixtureSource> mixture;
+  std::int64_t evaluate_every = 0;
+  KeepCheckpoints keep_checkpoints;
+  bool tensorboard = false;
 
+  static constexpr std::array kLeftOut = {
+      LeftOut{"keep_checkpoints", "says which models on the way are kept, and changes none"},
+      LeftOut{"tensorboard", "writes down what is computed anyway"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);
@@ -69,6 +87,14 @@ struct TrainConfig {
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
     visit("data", self.data, "text to train on");
     visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
+    visit("evaluate_every", self.evaluate_every,
+          "steps between two measurements of `evaluate`'s perplexities during training, which records keep as series; "
+          "0: none");
+    visit("keep_checkpoints", self.keep_checkpoints,
+          "models of the way that are kept in RESULTS/<experiment>/checkpoints/<cell>: last (none) | best (of those "
+          "that evaluate_every measures) | every N (steps)");
+    visit("tensorboard", self.tensorboard,
+          "write TensorBoard's event files, too, in RESULTS/<experiment>/tensorboard/<cell>");
   }
 
   /// Whether documents stay apart, one a row.
@@ -153,6 +179,9 @@ struct ExperimentConfig {
 
   /// All that is trained on, with the config path of each.
   std::vector<std::pair<std::string, const TrainConfig*>> trainings() const;
+
+  /// Evaluations that can be done again and again during training: perplexities of texts.
+  std::vector<const EvaluationConfig*> perplexities() const;
 
   /// Throws ConfigError for values that make no sense, whatever the model.
   void validate() const;

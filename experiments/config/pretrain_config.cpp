@@ -38,6 +38,8 @@ void PretrainConfig::validate() const {
   train.validate("train");
   if (train.partial_rope_steps > 0)
     throw ConfigError("train.partial_rope_steps: a model trained from nothing has one stage");
+  if (train.evaluate_every > 0)
+    throw ConfigError("train.evaluate_every: a pretraining has no list `evaluate`; train in an experiment to measure");
   if (!attention.is_null() && !from.empty())
     throw ConfigError("from: a model of another kind of attention begins with random weights; leave it out");
   if (train.options.lora)

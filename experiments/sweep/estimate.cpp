@@ -67,6 +67,9 @@ class Counter {
       const TrainOptions& train = stage.train->options;
       tokens += (kTrainingFactor + (train.loss.needs_teacher() ? 1 : 0)) *
                 static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
+      if (stage.train->evaluate_every == 0) continue;
+      const auto times = static_cast<double>(train.steps / stage.train->evaluate_every);
+      for (const EvaluationConfig* task : options.perplexities()) tokens += times * evaluated(options.model, *task);
     }
     return tokens;
   }

@@ -55,17 +55,18 @@ std::optional<CellStatus> recorded_status(const PlannedCell& planned, const path
   try {
     const RecordHead head = read_record_head(record);
     if (head.content_hash != planned.content_hash) return {};
-    return CellStatus{planned.cell, state_of(head.status), head.message, {}};
+    return CellStatus{planned.cell, state_of(head.status), head.message, {}, {}};
   } catch (const std::exception& problem) {
-    return CellStatus{planned.cell, CellState::kDamaged, problem.what(), {}};
+    return CellStatus{planned.cell, CellState::kDamaged, problem.what(), {}, {}};
   }
 }
 
-CellStatus status_of(const PlannedCell& planned, const path& experiment) {
-  CellStatus status{planned.cell, CellState::kPending, "", {}};
+CellStatus status_of(const PlannedCell& planned, const path& experiment, std::size_t training_points) {
+  CellStatus status{planned.cell, CellState::kPending, "", {}, {}};
   if (const auto recorded = recorded_status(planned, experiment / (planned.cell + ".h5"))) status = *recorded;
-  if (status.state == CellState::kComplete || status.state == CellState::kDiverged) return status;
   const CellFolder folder(experiment.parent_path(), planned.content_hash);
+  if (training_points > 0) status.training = glance_at(folder.metrics(), training_points);
+  if (status.state == CellState::kComplete || status.state == CellState::kDiverged) return status;
   if (const auto holder = living_holder(folder.path())) {
     const std::string activity = folder.activity();
     status.state = CellState::kRunning;
@@ -90,17 +91,17 @@ PlanFile read_plan(const path& folder) {
   return plan;
 }
 
-ExperimentStatus read_experiment(const path& folder) {
+ExperimentStatus read_experiment(const path& folder, std::size_t training_points) {
   const PlanFile plan = read_plan(folder);
   ExperimentStatus status{plan.experiment, {}, ""};
-  for (const PlannedCell& cell : plan.cells) status.cells.push_back(status_of(cell, folder));
+  for (const PlannedCell& cell : plan.cells) status.cells.push_back(status_of(cell, folder, training_points));
   return status;
 }
 
 /// One of several: what is wrong with its plan is told beside the others.
-ExperimentStatus read_one_of_many(const path& folder) {
+ExperimentStatus read_one_of_many(const path& folder, std::size_t training_points) {
   try {
-    return read_experiment(folder);
+    return read_experiment(folder, training_points);
   } catch (const std::exception& problem) {
     return {folder.filename().string(), {}, problem.what()};
   }
@@ -147,13 +148,13 @@ std::map<CellState, std::int64_t> ExperimentStatus::counts() const {
   return counts;
 }
 
-std::vector<ExperimentStatus> read_status(const path& folder) {
+std::vector<ExperimentStatus> read_status(const path& folder, std::size_t training_points) {
   const path given = whole_name(folder);
-  if (has_plan(given)) return {read_experiment(given)};
+  if (has_plan(given)) return {read_experiment(given, training_points)};
   const std::vector<path> folders = planned_folders(given);
   if (folders.empty()) throw DataError(cat(folder.string(), ": no run has left its plan (plan.json) here"));
   std::vector<ExperimentStatus> all;
-  for (const path& one : folders) all.push_back(read_one_of_many(one));
+  for (const path& one : folders) all.push_back(read_one_of_many(one, training_points));
   return all;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiments/cell/cell_folder.h"
+#include "experiments/sweep/training_glance.h"
 
 namespace mla {
 
@@ -19,6 +20,7 @@ struct CellStatus {
   CellState state = CellState::kPending;
   std::string note;   ///< a running cell's activity and its process; why one failed, diverged, or is damaged
   KeptProgress kept;  ///< what a run would go on from, of a cell that none is working on
+  std::optional<TrainingGlance> training;  ///< where it was asked for, and the cell trains
 };
 
 struct ExperimentStatus {
@@ -30,8 +32,9 @@ struct ExperimentStatus {
 
 /// The status of `folder`, a results folder or one experiment's within it, from the plans that runs have left there.
 /// Throws DataError when there is none, and for a damaged plan of the one experiment that was asked for; of several, it
-/// becomes that one's `problem`. Only reads.
-std::vector<ExperimentStatus> read_status(const std::filesystem::path& folder);
+/// becomes that one's `problem`. Only reads. `training_points`: of the losses that a glance at each training shows; 0:
+/// none is thrown.
+std::vector<ExperimentStatus> read_status(const std::filesystem::path& folder, std::size_t training_points = 0);
 
 /// Folders of cells that no experiment of the results folder plans any more, with what they keep to go on from; none
 /// while a plan cannot be read. `folder` as above.

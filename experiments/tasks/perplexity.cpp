@@ -3,30 +3,11 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "experiments/data/score_record.h"
+#include "experiments/tasks/perplexity_scores.h"
 #include "experiments/tasks/text_task.h"
 
 namespace mla {
 namespace {
-
-/// Perplexity's three faces; the per-token values stand under the first. The others' errors follow from its by the
-/// delta method.
-std::vector<ScoreRecord> to_scores(const std::string& stage, const std::string& task, const PerplexityResult& result) {
-  std::vector<ScoreRecord> scores;
-  scores.push_back(
-      new_score(stage, task, "nll", result.mean_nll, result.scored_tokens, "nats per token", Better::kLower));
-  scores.back().standard_error = result.standard_error;
-  scores.back().per_sample = result.nll;
-  scores.back().group_sizes = result.groups.sizes;
-  scores.push_back(new_score(stage, task, "perplexity", result.perplexity, result.scored_tokens, "", Better::kLower));
-  scores.back().standard_error = result.perplexity * result.standard_error;
-  if (result.bits_per_byte) {
-    scores.push_back(new_score(stage, task, "bits_per_byte", *result.bits_per_byte, result.scored_tokens,
-                               "bits per byte", Better::kLower));
-    scores.back().standard_error = *result.bits_per_byte * result.standard_error / result.mean_nll;
-  }
-  for (ScoreRecord& record : scores) record.group_unit = result.groups.unit;
-  return scores;
-}
 
 class PerplexityEvaluation final : public TextTask {
  public:
@@ -44,7 +25,7 @@ class PerplexityEvaluation final : public TextTask {
           bar.advance(count);
           check_interrupt();
         });
-    std::vector<ScoreRecord> scores = to_scores(call.stage, call.config.label(), result);
+    std::vector<ScoreRecord> scores = perplexity_scores(call.stage, call.config.label(), result);
     if (tokens.skipped > 0) {
       scores.push_back(new_score(call.stage, call.config.label(), "skipped_lines", static_cast<double>(tokens.skipped),
                                  1, "lines of the text left out as bad", Better::kLower));

@@ -20,7 +20,7 @@ using Arguments = std::vector<std::string>;
 struct Given {
   std::vector<std::string> words, commits, rows;
   std::int64_t max_items = 7;
-  std::optional<double> share;
+  std::optional<double> share, watch;
   std::filesystem::path output;
   bool dry_run = false, help = false;
   OptionList options;
@@ -32,6 +32,7 @@ struct Given {
     options.add_count("max-items", max_items, 1, "at most");
     options.add("share", share, "SHARE", "of all");
     options.add("output,o", output, "FILE", "where to write");
+    options.add_optional_number("watch", watch, 2, "[SECONDS]", "again and again");
     options.flag("dry-run", dry_run, "do nothing");
     options.flag("help,h", help, "show this text");
     options.renamed("limit", "max-items");
@@ -71,6 +72,22 @@ TEST(OptionList, SeveralValuesReachToTheNextOption) {
   EXPECT_THAT(given.commits, ElementsAre("a", "b"));
 }
 
+TEST(OptionList, ANumberMayFollowOrNot) {
+  const auto watch = [](const Arguments& arguments, const Arguments& words) {
+    Given given;
+    EXPECT_TRUE(given.options.parse(arguments));
+    EXPECT_EQ(given.words, words);
+    return given.watch;
+  };
+  EXPECT_EQ(watch({"a"}, {"a"}), std::nullopt);
+  EXPECT_EQ(watch({"--watch", "a"}, {"a"}), 2);
+  EXPECT_EQ(watch({"a", "--watch"}, {"a"}), 2);
+  EXPECT_EQ(watch({"a", "--watch", "0.5", "b"}, {"a", "b"}), 0.5);
+  EXPECT_EQ(watch({"--watch=7", "3"}, {"3"}), 7);
+  EXPECT_EQ(watch({"--watch", "--dry-run"}, {}), 2);
+  EXPECT_THAT(refusal({"--watch=soon"}), HasSubstr("--watch"));
+}
+
 TEST(OptionList, EarlierNamesWorkAndAreToldOnce) {
   Given given;
   EXPECT_TRUE(given.options.parse({"--limit", "3", "--out=x", "--key", "a", "--row", "b", "--key", "c", "--no-act"}));
@@ -82,8 +99,8 @@ TEST(OptionList, EarlierNamesWorkAndAreToldOnce) {
                                                  "--key is now --row", "--no-act is now --dry-run"));
   for (const char* earlier : {"--limit", "--out ", "--key", "--no-act"})
     EXPECT_THAT(given.options.help(), Not(HasSubstr(earlier)));
-  EXPECT_THAT(given.options.names(),
-              ElementsAre("--commits", "--row", "--max-items", "--share", "--output", "--dry-run", "--help"));
+  EXPECT_THAT(given.options.names(), ElementsAre("--commits", "--row", "--max-items", "--share", "--output", "--watch",
+                                                 "--dry-run", "--help"));
 }
 
 TEST(OptionList, EarlierNamesObeyTheRulesOfTodays) {

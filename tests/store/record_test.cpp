@@ -38,6 +38,7 @@ RunRecord example() {
   record.compression = {{{{0, 3}, {1, 2}}, {3, 2, 1}, {}, 0.1, 0.2, 0.3, 16, 24, 96, 1000, 2000},
                         {{{}, {}}, {1}, {2, 1}, 0, 0, 0, 8, 8, 96, 500, 2000}};
   record.training = {{1, 2}, {512, 1024}, {4.5, 4.25}, {1e-4, 2e-4}, {1, 0.5}};
+  record.training_scores = {{"toy", "nll", "nats per token", {1, 2}, {3.5, 3.25}}, {"a task", "nll", "", {2}, {1}}};
   record.evaluation = {{"source", "toy", "accuracy", 0.75, 0.0625, 48, true, "share", {1, 0, 1, 1}, {3, 1}, "document"},
                        {"source", "toy", "perplexity", 2.5, {}, 48, false, "", {}},
                        {"converted", "a task", "accuracy", 0.5, 0.125, 16, true, "share", {0, 1}}};
@@ -125,6 +126,7 @@ TEST(Record, NamesThatCannotBeGroupsAndRepetitionsAreMistakesOfTheProgram) {
   EXPECT_THROW(write_with([](RunRecord& r) { r.seconds.push_back({"load", 1}); }), std::logic_error);
   EXPECT_THROW(write_with([](RunRecord& r) { r.compression[0].pairs = {{1}, {1, 2}}; }), std::logic_error);
   EXPECT_THROW(write_with([](RunRecord& r) { r.training.loss.pop_back(); }), std::logic_error);
+  EXPECT_THROW(write_with([](RunRecord& r) { r.training_scores[0].value.pop_back(); }), std::logic_error);
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
@@ -235,6 +237,8 @@ with h5py.File(sys.argv[1], "r") as f:
     assert f["compression/layer_001/pairs"].shape == (2, 0)
     assert f["training/loss"][:].tolist() == [4.5, 4.25]
     assert set(f["training"]) == {"step", "tokens", "loss", "learning_rate", "gradient_norm"}
+    assert f["training_scores/toy/nll/value"][:].tolist() == [3.5, 3.25]
+    assert f["training_scores/toy/nll"].attrs["unit"] == "nats per token"
     score = f["evaluation/source/toy/accuracy"]
     assert score.attrs["value"] == 0.75 and score.attrs["standard_error"] == 0.0625 and score.attrs["n"] == 48
     assert score.attrs["higher_is_better"] and score.attrs["unit"] == "share"

@@ -27,14 +27,15 @@ inline std::map<std::string, RunRecord> records_in(const std::filesystem::path& 
   return records;
 }
 
-/// Everything in a results folder that is neither a record, nor a plan, nor a log, nor a reference to a record.
+/// Everything in a results folder that is neither a record, nor a plan, nor a log, nor the metrics of a training, nor a
+/// reference to a record.
 inline std::vector<std::string> litter(const std::filesystem::path& results) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(results)) {
     const std::filesystem::path& file = entry.path();
     const bool expected = entry.is_directory() || file.extension() == ".h5" || file.filename() == "plan.json" ||
                           file.extension() == ".log" || file.filename() == "record" ||
-                          file.filename() == "statistics.safetensors";
+                          file.filename() == "metrics.jsonl" || file.filename() == "statistics.safetensors";
     if (!expected || file.filename() == "partial.h5") names.push_back(file.string());
   }
   return names;

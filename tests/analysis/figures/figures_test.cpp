@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 #include "analysis/figures/figure.h"
@@ -237,21 +238,50 @@ TEST_F(Figures, ThePageHoldsEverything) {
 }
 
 TEST_F(Figures, AHeadlessBrowserShowsThePage) {
-  if (!installed("chromium")) GTEST_SKIP() << "chromium is not installed";
+  const char* browser = installed("chromium") ? "chromium --headless" : "chromium-headless-shell";
+  if (!installed("chromium") && !installed("chromium-headless-shell")) GTEST_SKIP() << "chromium is not installed";
   const fs::path page = folder_ / "report.html";
   ASSERT_EQ(test::run_report({"html", results(), "--output", page.string()}).exit_code, 0);
-  // The script runs when the page is opened: a row that is clicked shows its config.
+  // The script runs when the page is opened: a row that is clicked shows its config; keys and points do, too, and a
+  // filter leaves some cells and their points.
   std::string html = read_file(page);
-  html.insert(html.rfind("</body>"),
-              "<script>document.querySelector('tr.cell').click(); document.querySelector('th').click();</script>");
+  html.insert(html.rfind("</body>"), R"(<script>{
+    const key = {key: "Enter", bubbles: true};
+    document.querySelector("tr.cell").click();
+    document.querySelectorAll("tr.cell")[1].dispatchEvent(new KeyboardEvent("keydown", key));
+    document.querySelector("th").dispatchEvent(new KeyboardEvent("keydown", key));
+    const point = document.querySelector("#explore circle");
+    point.dispatchEvent(new MouseEvent("mouseenter"));
+    point.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+    const seen = document.createElement("p");
+    seen.id = "seen";
+    seen.textContent = `${document.getElementById("tip").textContent.split("\n").length} lines, ` +
+      `${document.querySelectorAll("#explore circle").length} points`;
+    const filter = document.getElementById("filter");
+    filter.value = "two_norm";
+    filter.dispatchEvent(new Event("input"));
+    seen.textContent += `, then ${document.querySelectorAll("#explore circle").length}`;
+    document.body.append(seen);
+  }</script>)");
   folder_.write("clicked.html", html);
   const std::string command =
-      cat("chromium --headless --no-sandbox --disable-gpu --user-data-dir=", (folder_ / "profile").string(),
+      cat(browser, " --no-sandbox --disable-gpu --user-data-dir=", (folder_ / "profile").string(),
           " --virtual-time-budget=2000 --dump-dom file://", (folder_ / "clicked.html").string(), " > ",
           (folder_ / "dom").string(), " 2>", (folder_ / "log").string());
   ASSERT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "log");
   const std::string dom = read_file(folder_ / "dom");
-  EXPECT_THAT(dom, AllOf(HasSubstr("class=\"details\""), HasSubstr("<h3>config</h3>"), HasSubstr("data-order=\"1\"")));
+  EXPECT_THAT(dom, AllOf(HasSubstr("class=\"details\""), HasSubstr("<h3>config</h3>"), HasSubstr("data-order=\"1\""),
+                         HasSubstr("aria-sort=\"ascending\""), HasSubstr("<h3>scores</h3>")));
+  EXPECT_THAT(dom,
+              AllOf(HasSubstr("class=\"on-front"), HasSubstr("role=\"button\""), HasSubstr("aria-label=\"sweep/")));
+  const std::size_t seen = dom.find("id=\"seen\">");
+  ASSERT_NE(seen, std::string::npos) << "the script stopped before its end";
+  int lines = 0, points = 0, left = 0;
+  ASSERT_EQ(std::sscanf(dom.c_str() + seen, "id=\"seen\">%d lines, %d points, then %d", &lines, &points, &left), 3);
+  EXPECT_GE(lines, 4);
+  EXPECT_GT(points, 20);
+  EXPECT_GT(left, 1);
+  EXPECT_LT(left, points);
 }
 
 TEST(HtmlPage, Base64OfEveryLength) {
