@@ -2,12 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
-
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/gguf/file.h"
 #include "core/model/adapter_files.h"
+#include "core/model/companions.h"
 #include "core/model/family.h"
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
@@ -15,7 +14,6 @@
 #include "core/model/model_config.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
-#include "core/text/gguf_tokenizer.h"
 
 namespace mla {
 namespace {
@@ -83,40 +81,6 @@ ModelSpec spec_of(const fs::path& folder, const Json& config, const StoredDimens
   return spec;
 }
 
-/// Tokenizer and generation files that belong to a model, whatever its weights.
-bool is_companion(const fs::path& file) {
-  static const std::set<std::string> names = {"tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
-                                              "added_tokens.json", "generation_config.json", "vocab.json",
-                                              "merges.txt",        "chat_template.jinja"};
-  const std::string name = file.filename().string();
-  return names.contains(name) || name.ends_with(".tiktoken") ||
-         (name.starts_with("tok") && (name.ends_with(".model") || name.ends_with(".bin")));
-}
-
-fs::path folder_of(const fs::path& source) { return fs::is_directory(source) ? source : source.parent_path(); }
-
-bool is_same_folder(const fs::path& a, const fs::path& b) { return !a.empty() && fs::equivalent(a, b); }
-
-/// A tokenizer that is not read is no reason to lose the model.
-void write_tokenizer_inside(const fs::path& source, const fs::path& folder) {
-  try {
-    write_gguf_tokenizer(source, folder);
-  } catch (const DataError& error) {
-    log_warning_once(cat(folder.string(), ": gets no tokenizer: ", error.what()));
-  }
-}
-
-void copy_companions(const fs::path& source, const fs::path& folder) {
-  if (gguf::is_gguf(source)) return write_tokenizer_inside(source, folder);
-  const fs::path from = folder_of(source);
-  if (from.empty() || is_same_folder(from, folder)) return;
-  for (const auto& entry : fs::directory_iterator(from)) {
-    if (entry.is_regular_file() && is_companion(entry.path())) {
-      fs::copy_file(entry.path(), folder / entry.path().filename(), fs::copy_options::overwrite_existing);
-    }
-  }
-}
-
 }  // namespace
 
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
@@ -162,7 +126,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
     tensors.emplace_back(name, tensor);
   });
   // A config of an earlier model must never stand beside new weights.
-  const bool elsewhere = !is_same_folder(folder_of(checkpoint.source), folder);
+  const bool elsewhere = !is_same_folder(folder_of_model(checkpoint.source), folder);
   write_safetensors(folder / kWeightsFile, tensors, [&] {
     fs::remove(folder / kConfigFile, error);
     if (elsewhere) fs::remove(folder / kGenerationFile, error);
