@@ -21,7 +21,7 @@ if [ -d "$shared/data/weights/tinystories-656k" ]; then sources+=("$shared/data/
 if [ "${PEERS_SMOLLM2:-1}" = 1 ] && [ -f build/models/SmolLM2-135M-Instruct.Q8_0.gguf ]; then
   sources+=(build/models/SmolLM2-135M-Instruct.Q8_0.gguf)
 fi
-checks=()
+checks=() coded=()
 for source in "${sources[@]}"; do
   name=$(basename "$source" .gguf)
   # Per-head rotated keys on a staggered comb, and one shared rotated key.
@@ -39,5 +39,13 @@ for source in "${sources[@]}"; do
     $program export --model "$converted" --format deepseek_v3 --output "$exported" --dtype float32 --quiet > /dev/null
     checks+=("$exported" "$converted")
   done
+  # Sets of pairs by layer, which no class of the library's holds.
+  converted=$work/$name.two_norm exported=$work/$name.transformers_code
+  rm -rf "$converted" "$exported"
+  $program convert --model "$source" --output "$converted" --rope two_norm --pairs 2 --d-kv $d_kv --calibration "$text" \
+    --calibration-rows 8 --calibration-length 64 --quiet > /dev/null
+  $program export --model "$converted" --format transformers_code --output "$exported" --dtype float32 --quiet > /dev/null
+  coded+=("$exported" "$converted")
 done
 "$python" tests/peers/transformers_export.py $program "${checks[@]}"
+"$python" tests/peers/transformers_export.py $program --trust-remote-code "${coded[@]}"
