@@ -47,5 +47,5 @@ for source in "${sources[@]}"; do
   $program export --model "$converted" --format transformers_code --output "$exported" --dtype float32 --quiet > /dev/null
   coded+=("$exported" "$converted")
 done
-"$python" tests/peers/transformers_export.py $program "${checks[@]}"
-"$python" tests/peers/transformers_export.py $program --trust-remote-code "${coded[@]}"
+"$python" tests/peers/transformers_export.py $program --text "$text" "${checks[@]}"
+"$python" tests/peers/transformers_export.py $program --text "$text" --trust-remote-code "${coded[@]}"
