@@ -5,12 +5,20 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build install deb reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
+.PHONY: all setup setup-cuda aarch64 build install deb reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean test-peers
 all: build
 
 setup:
 	@bash cmake/install_debian_packages.sh
 	@bash cmake/fetch_libtorch.sh
+
+# LibTorch's CUDA libraries beside its CPU part, for --device cuda; nothing is built again.
+setup-cuda: setup
+	@bash cmake/fetch_libtorch_cuda.sh
+
+# Whether the kernels compile for 64-bit ARM.
+aarch64: setup
+	@bash cmake/check_aarch64.sh
 
 build: setup
 	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || \
@@ -41,6 +49,10 @@ smollm2:
 
 test-smollm2: build smollm2
 	@OMP_NUM_THREADS=$(JOBS) build/release/tests/test_end_to_end --gtest_filter='SmolLm2.*'
+
+# What `mlaforge export` writes, in transformers (and other engines) themselves; makes an environment of its own from PyPI.
+test-peers: build
+	@OMP_NUM_THREADS=$(JOBS) bash tests/peers/run.sh
 
 # A sweep whose processes are killed KILLS times at random moments; `make test` does it a few times.
 KILLS ?= 200

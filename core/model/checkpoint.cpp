@@ -2,12 +2,13 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
-
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/gguf/file.h"
 #include "core/model/adapter_files.h"
+#include "core/model/companions.h"
+#include "core/model/deepseek_config.h"
+#include "core/model/deepseek_weights.h"
 #include "core/model/family.h"
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
@@ -15,7 +16,6 @@
 #include "core/model/model_config.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
-#include "core/text/gguf_tokenizer.h"
 
 namespace mla {
 namespace {
@@ -78,43 +78,22 @@ Json read_config(const fs::path& folder) {
 }
 
 ModelSpec spec_of(const fs::path& folder, const Json& config, const StoredDimensions& stored) {
-  ModelSpec spec = read_model_config(config, (folder / kConfigFile).string(), stored);
+  const std::string name = (folder / kConfigFile).string();
+  ModelSpec spec =
+      is_deepseek_config(config) ? read_deepseek_config(config, name) : read_model_config(config, name, stored);
   read_generation_config(folder, spec);
   return spec;
 }
 
-/// Tokenizer and generation files that belong to a model, whatever its weights.
-bool is_companion(const fs::path& file) {
-  static const std::set<std::string> names = {"tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
-                                              "added_tokens.json", "generation_config.json", "vocab.json",
-                                              "merges.txt",        "chat_template.jinja"};
-  const std::string name = file.filename().string();
-  return names.contains(name) || name.ends_with(".tiktoken") ||
-         (name.starts_with("tok") && (name.ends_with(".model") || name.ends_with(".bin")));
-}
-
-fs::path folder_of(const fs::path& source) { return fs::is_directory(source) ? source : source.parent_path(); }
-
-bool is_same_folder(const fs::path& a, const fs::path& b) { return !a.empty() && fs::equivalent(a, b); }
-
-/// A tokenizer that is not read is no reason to lose the model.
-void write_tokenizer_inside(const fs::path& source, const fs::path& folder) {
-  try {
-    write_gguf_tokenizer(source, folder);
-  } catch (const DataError& error) {
-    log_warning_once(cat(folder.string(), ": gets no tokenizer: ", error.what()));
-  }
-}
-
-void copy_companions(const fs::path& source, const fs::path& folder) {
-  if (gguf::is_gguf(source)) return write_tokenizer_inside(source, folder);
-  const fs::path from = folder_of(source);
-  if (from.empty() || is_same_folder(from, folder)) return;
-  for (const auto& entry : fs::directory_iterator(from)) {
-    if (entry.is_regular_file() && is_companion(entry.path())) {
-      fs::copy_file(entry.path(), folder / entry.path().filename(), fs::copy_options::overwrite_existing);
-    }
-  }
+/// Its layers are ones of kind `latent`; what is saved of it later is a converted model of ours.
+Checkpoint load_deepseek(const fs::path& path, const Json& config, WeightMap weights, const LoadOptions& options) {
+  const ModelSpec spec = spec_of(path, config, {});
+  DeepSeekFile file;
+  read_deepseek_config(config, (path / kConfigFile).string(), &file);
+  weights = deepseek_weights(std::move(weights), spec, file, path.string());
+  Decoder decoder = build_decoder(spec, std::move(weights), path.string(), options);
+  Json own = make_config(decoder.spec());
+  return {std::move(decoder), std::move(own), path};
 }
 
 }  // namespace
@@ -130,6 +109,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   const Json config = read_config(path);
   spec_of(path, config, {});  // what is wrong in it is told before anything about weights
   WeightMap weights = with_usual_names(read_weight_files(path), path.string());
+  if (is_deepseek_config(config)) return load_deepseek(path, config, std::move(weights), options);
   const ModelSpec spec = spec_of(path, config, [&](const std::string& name) {
     const auto found = weights.find(name);
     return found == weights.end() ? std::int64_t{0} : found->second.dim();
@@ -162,7 +142,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
     tensors.emplace_back(name, tensor);
   });
   // A config of an earlier model must never stand beside new weights.
-  const bool elsewhere = !is_same_folder(folder_of(checkpoint.source), folder);
+  const bool elsewhere = !is_same_folder(folder_of_model(checkpoint.source), folder);
   write_safetensors(folder / kWeightsFile, tensors, [&] {
     fs::remove(folder / kConfigFile, error);
     if (elsewhere) fs::remove(folder / kGenerationFile, error);

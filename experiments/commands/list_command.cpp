@@ -12,6 +12,7 @@
 #include "core/model/family.h"
 #include "core/partial_rope/key_rotation.h"
 #include "core/quantize/codec.h"
+#include "core/serve/export_format.h"
 #include "core/text/benchmark_prompt.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
@@ -89,6 +90,7 @@ std::vector<Kind> all_kinds() {
           kind_of_strategies<Allocator>("how layers share the elements of their latents: \"allocate\" of a pass"),
           kind_of_strategies<Codec>(
               "how caches and weights are stored: \"codec\" of a config's \"cache\" and of a pass, and mlaforge codec"),
+          kind_of_strategies<ExportFormat>("--format of mlaforge export: what other engines read"),
           kind_of_strategies<TextMetric>("how an answer to a long text is scored"),
           tasks(),
           forms(),
@@ -129,10 +131,10 @@ Json to_json(const Kind& kind) {
 class List final : public Command {
  public:
   void declare(OptionList& options) override {
-    options.argument(
-        "kind", kind_, "KIND",
-        "only this kind: family, attention, pass, rope, low_rank, allocator, codec, text_metric, task, form, prompt, "
-        "device");
+    options.argument("kind", kind_, "KIND",
+                     "only this kind: family, attention, pass, rope, low_rank, allocator, codec, export_format, "
+                     "text_metric, task, form, prompt, "
+                     "device");
   }
 
   ExitCode run(Console& console) override {

@@ -41,6 +41,9 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core/evaluate",
      {"core/base", "core/text", "core/metrics", "core/ops", "core/quantize", "core/kv_cache", "core/attention",
       "core/model"}},
+    {"core/serve",
+     {"core/base", "core/gguf", "core/text", "core/ops", "core/partial_rope", "core/low_rank", "core/attention",
+      "core/model"}},
 
     {"experiments/cli", {"core"}},
     {"experiments/model", {"core", "experiments/cli"}},

@@ -1,0 +1,28 @@
+// Whether a model has the form of DeepSeek's attention, and which: from its description alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/attention/latent.h"
+#include "core/model/model_spec.h"
+
+namespace mla {
+
+/// Where a layer's rotated pairs stand in the one rotated key of the form.
+struct RotatedPlaces {
+  std::vector<std::int64_t> pairs;                ///< the model's pairs by place: fastest first, those of all keys
+  std::vector<std::vector<std::int64_t>> places;  ///< [rotated keys][pairs of each]: the place of each pair
+};
+
+/// The rotated keys of all KV heads side by side, ordered by frequency: a query reads the places of its own KV head,
+/// and has zeros elsewhere.
+RotatedPlaces rotated_places(const LatentLayout& layout);
+
+/// The layouts of all layers, which agree in all that the form has once. Throws ConfigError, WHERE in front, as
+/// DeepSeekForm does. `most_latent`: layers may have latents of different widths up to it; 0: they may not.
+std::vector<const LatentLayout*> servable_layouts(const ModelSpec& spec, std::int64_t most_latent,
+                                                  const std::string& where);
+
+}  // namespace mla
