@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
+.PHONY: all setup build test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean test-peers
 all: build
 
 setup:
@@ -28,6 +28,10 @@ smollm2:
 
 test-smollm2: build smollm2
 	@OMP_NUM_THREADS=$(JOBS) build/release/tests/test_end_to_end --gtest_filter='SmolLm2.*'
+
+# What `mlaforge export` writes, in transformers (and other engines) themselves; makes an environment of its own from PyPI.
+test-peers: build
+	@OMP_NUM_THREADS=$(JOBS) bash tests/peers/run.sh
 
 # A sweep whose processes are killed KILLS times at random moments; `make test` does it a few times.
 KILLS ?= 200

@@ -42,6 +42,7 @@ LatentAttention::LatentAttention(const ModelFrame& frame, HeadFields heads, Late
   expect_up(weights_.value_up, layout_.value_up, heads_.kv_heads * layout_.value_width, layout_.value, "v_up_proj");
   expects(!weights_.key_norm.defined() || (!layout_.key_up && rope_heads == heads_.kv_heads),
           "QK-norm needs keys that do not go through a low-rank latent");
+  expects(weights_.latent_norm.defined() == layout_.latent_norm, "kv_norm: the layout states whether it is there");
   std::vector<std::int64_t> indices;
   for (const auto& pairs : layout_.kept) {
     expects(pairs.size() == layout_.kept.front().size(), "every rotated key has the same number of pairs");
@@ -69,6 +70,8 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
   at::Tensor query = split_heads(projected[0], heads_.heads);
   at::Tensor rope_key = split_heads(projected[1], layout_.rope_heads());
   at::Tensor latent = projected[2];
+  if (weights_.latent_norm.defined())
+    latent = rms_norm(latent, matching(weights_.latent_norm, latent), kLatentNormEpsilon);
   if (weights_.query_norm.defined()) {
     // [heads, width] weights are aligned with [batch, heads, length, width].
     const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
@@ -219,6 +222,7 @@ void LatentAttention::visit_weights(const WeightVisitor& visit) {
   visit.map("o_proj", weights_.output);
   if (weights_.query_norm.defined()) visit.tensor("q_norm.weight", weights_.query_norm);
   if (weights_.key_norm.defined()) visit.tensor("k_norm.weight", weights_.key_norm);
+  if (weights_.latent_norm.defined()) visit.tensor("kv_norm.weight", weights_.latent_norm);
 }
 
 std::unique_ptr<Attention> LatentAttention::clone() const {
@@ -226,7 +230,8 @@ std::unique_ptr<Attention> LatentAttention::clone() const {
   return std::make_unique<LatentAttention>(
       frame_, heads_, layout_,
       Weights{weights_.query.clone(), weights_.rope_key.clone(), weights_.down.clone(), weights_.key_up.clone(),
-              weights_.value_up.clone(), weights_.output.clone(), copy(weights_.query_norm), copy(weights_.key_norm)});
+              weights_.value_up.clone(), weights_.output.clone(), copy(weights_.query_norm), copy(weights_.key_norm),
+              copy(weights_.latent_norm)});
 }
 
 std::shared_ptr<const AttentionSpec> LatentAttention::spec() const {

@@ -8,6 +8,9 @@
 
 namespace mla {
 
+/// Of the norm on the latent, which transformers gives it whatever the model's own is.
+inline constexpr double kLatentNormEpsilon = 1e-6;
+
 /// Shape of a latent attention layer.
 struct LatentLayout {
   /// Rotation pairs (indices of the model's frequencies) of each rotated key. One entry per KV head (MHA2MLA), or a
@@ -20,6 +23,7 @@ struct LatentLayout {
   bool key_up = true;              ///< false: the key slice of the latent is the content key itself
   bool value_up = true;            ///< false: the value slice is the value itself
   bool norms_per_head = false;     ///< QK-norm weights: one for each head, since heads keep different pairs
+  bool latent_norm = false;        ///< the latent is normalised before it is cached, as DeepSeek's is
 
   std::int64_t rope_heads() const { return static_cast<std::int64_t>(kept.size()); }
   std::int64_t rope_width() const { return kept.empty() ? 0 : 2 * static_cast<std::int64_t>(kept.front().size()); }
@@ -37,6 +41,7 @@ struct LatentLayout {
     visit("key_up", self.key_up, "keys have an up-projection");
     visit("value_up", self.value_up, "values have an up-projection");
     visit("norms_per_head", self.norms_per_head, "each head has QK-norm weights of its own");
+    visit("latent_norm", self.latent_norm, "the latent is normalised before it is cached, as DeepSeek's is");
   }
 };
 
@@ -77,22 +82,24 @@ class LatentSpec final : public AttentionSpec {
 /// With c = W_down x (the latent) and, per head h of KV head j:
 ///   q = W_q x = [q_rope; q_content],  k_rope = W_kr x,  k_content = W_uk^j c[key],  v = W_uv^j c[value]
 ///   o = softmax(scale (rot(q_rope) . rot(k_rope) + q_content . k_content)) v
-/// (MHA2MLA, arXiv 2502.14837, section 3; frequencies are those of the kept pairs, the scale is the source model's, the
-/// latent is not normalised). An up-projection without a weight stands for the identity: its slice of the latent is the
-/// content key or the value itself. QK-norm, which is not linear in x, is possible with such keys only, and is then
-/// applied before they are cached. Caches rope_heads * rope_width + latent_width elements per token.
+/// (MHA2MLA, arXiv 2502.14837, section 3; frequencies are those of the kept pairs, the scale is the source model's; the
+/// latent is not normalised, but in models that were read from DeepSeek's form, by kLatentNormEpsilon). An
+/// up-projection without a weight stands for the identity: its slice of the latent is the content key or the value
+/// itself. QK-norm, which is not linear in x, is possible with such keys only, and is then applied before they are
+/// cached. Caches rope_heads * rope_width + latent_width elements per token.
 class LatentAttention final : public Attention {
  public:
   struct Weights {
-    Linear query;           ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
-                            ///< then their partners, then the content dims
-    Linear rope_key;        ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
-    Linear down;            ///< [latent_width, hidden], no bias
-    Linear key_up;          ///< [kv_heads * content_width, key.width], or no weight
-    Linear value_up;        ///< [kv_heads * value_width, value.width], or no weight
-    Linear output;          ///< [hidden, heads * value_width]
-    at::Tensor query_norm;  ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
-    at::Tensor key_norm;    ///< likewise [width] or [kv_heads, width]
+    Linear query;            ///< [heads * (rope_width + content_width), hidden]; per head first the pairs' first dims,
+                             ///< then their partners, then the content dims
+    Linear rope_key;         ///< [rope_heads * rope_width, hidden], ordered as the queries' rotated dims
+    Linear down;             ///< [latent_width, hidden], no bias
+    Linear key_up;           ///< [kv_heads * content_width, key.width], or no weight
+    Linear value_up;         ///< [kv_heads * value_width, value.width], or no weight
+    Linear output;           ///< [hidden, heads * value_width]
+    at::Tensor query_norm;   ///< QK-norm in the order of `query`'s rows: [width] or [heads, width]; may be undefined
+    at::Tensor key_norm;     ///< likewise [width] or [kv_heads, width]
+    at::Tensor latent_norm;  ///< [latent_width]; undefined unless the layout has it
   };
 
   /// Throws std::logic_error when shapes do not fit the layout.

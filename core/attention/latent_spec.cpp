@@ -24,7 +24,8 @@ void check_pairs(const LatentLayout& layout, const HeadFields& heads, const Mode
       if (pair < 0 || pair >= frame.rope_dim / 2)
         refuse(cat("kept_pairs: ", pair, " is not a pair of head_dim ", frame.rope_dim));
     }
-    if (std::set<std::int64_t>(pairs.begin(), pairs.end()).size() != pairs.size())
+    // In a key that was read from DeepSeek's form, pairs of all KV heads may stand side by side.
+    if (!layout.latent_norm && std::set<std::int64_t>(pairs.begin(), pairs.end()).size() != pairs.size())
       refuse("kept_pairs: a head has a pair twice");
   }
 }
@@ -53,7 +54,11 @@ const Registration<AttentionSpec, LatentSpec> kLatent(
 
 }  // namespace
 
-Json LatentSpec::fields() const { return write_fields(options_); }
+Json LatentSpec::fields() const {
+  Json all = write_fields(options_);
+  if (!options_.layout.latent_norm) all.erase("latent_norm");  // as files had it before
+  return all;
+}
 
 void LatentSpec::check(const ModelFrame& frame, const std::string& where) const {
   const LatentLayout& layout = options_.layout;
@@ -68,6 +73,7 @@ void LatentSpec::check(const ModelFrame& frame, const std::string& where) const 
     refuse("value_slice has another width than the values");
   if (heads.qk_norm && (layout.key_up || layout.rope_heads() != heads.kv_heads))
     refuse("a model with QK-norm needs key_up = false and kept_pairs for each KV head");
+  if (heads.qk_norm && layout.latent_norm) refuse("latent_norm: none where keys are normalised");
 }
 
 std::vector<Parameter> LatentSpec::parameters(const ModelFrame& frame) const {
@@ -98,6 +104,7 @@ std::vector<Parameter> LatentSpec::parameters(const ModelFrame& frame) const {
     norm("q_norm.weight", heads.heads);
     norm("k_norm.weight", heads.kv_heads);
   }
+  if (layout.latent_norm) all.push_back({"kv_norm.weight", {layout.latent_width}, ParameterRole::kNorm, {}});
   return all;
 }
 
@@ -125,10 +132,10 @@ bool LatentSpec::can_be_averaged(const AttentionSpec& other) const {
 }
 
 std::unique_ptr<Attention> LatentSpec::build(const ModelFrame& frame, LayerWeights weights) const {
-  LatentAttention::Weights parts{weights.map("q_proj"),           weights.map("k_rope_proj"),
-                                 weights.map("kv_down_proj"),     weights.map("k_up_proj"),
-                                 weights.map("v_up_proj"),        weights.map("o_proj"),
-                                 weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight")};
+  LatentAttention::Weights parts{
+      weights.map("q_proj"),           weights.map("k_rope_proj"),      weights.map("kv_down_proj"),
+      weights.map("k_up_proj"),        weights.map("v_up_proj"),        weights.map("o_proj"),
+      weights.tensor("q_norm.weight"), weights.tensor("k_norm.weight"), weights.tensor("kv_norm.weight")};
   return std::make_unique<LatentAttention>(frame, options_.heads, options_.layout, std::move(parts));
 }
 

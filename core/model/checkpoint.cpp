@@ -7,6 +7,8 @@
 #include "core/gguf/file.h"
 #include "core/model/adapter_files.h"
 #include "core/model/companions.h"
+#include "core/model/deepseek_config.h"
+#include "core/model/deepseek_weights.h"
 #include "core/model/family.h"
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
@@ -76,9 +78,22 @@ Json read_config(const fs::path& folder) {
 }
 
 ModelSpec spec_of(const fs::path& folder, const Json& config, const StoredDimensions& stored) {
-  ModelSpec spec = read_model_config(config, (folder / kConfigFile).string(), stored);
+  const std::string name = (folder / kConfigFile).string();
+  ModelSpec spec =
+      is_deepseek_config(config) ? read_deepseek_config(config, name) : read_model_config(config, name, stored);
   read_generation_config(folder, spec);
   return spec;
+}
+
+/// Its layers are ones of kind `latent`; what is saved of it later is a converted model of ours.
+Checkpoint load_deepseek(const fs::path& path, const Json& config, WeightMap weights, const LoadOptions& options) {
+  const ModelSpec spec = spec_of(path, config, {});
+  DeepSeekFile file;
+  read_deepseek_config(config, (path / kConfigFile).string(), &file);
+  weights = deepseek_weights(std::move(weights), spec, file, path.string());
+  Decoder decoder = build_decoder(spec, std::move(weights), path.string(), options);
+  Json own = make_config(decoder.spec());
+  return {std::move(decoder), std::move(own), path};
 }
 
 }  // namespace
@@ -94,6 +109,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   const Json config = read_config(path);
   spec_of(path, config, {});  // what is wrong in it is told before anything about weights
   WeightMap weights = with_usual_names(read_weight_files(path), path.string());
+  if (is_deepseek_config(config)) return load_deepseek(path, config, std::move(weights), options);
   const ModelSpec spec = spec_of(path, config, [&](const std::string& name) {
     const auto found = weights.find(name);
     return found == weights.end() ? std::int64_t{0} : found->second.dim();

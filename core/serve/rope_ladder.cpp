@@ -12,6 +12,12 @@ double rung(double theta, std::int64_t pair, std::int64_t pairs) {
   return std::pow(theta, -static_cast<double>(pair) / static_cast<double>(pairs));
 }
 
+/// The whole number that is meant where arithmetic has missed it by a few bits.
+double tidy(double theta) {
+  const double whole = std::round(theta);
+  return std::abs(theta - whole) <= 1e-12 * whole ? whole : theta;
+}
+
 bool same(double a, double b) { return std::abs(a - b) <= kSameFrequency * std::abs(b); }
 
 }  // namespace

@@ -42,7 +42,11 @@ void check_layer(const ModelSpec& spec, std::size_t index, const std::string& wh
   if (layer.feed_forward.width != spec.layers.front().feed_forward.width)
     throw ConfigError(cat(own, " has a feed-forward part ", layer.feed_forward.width, " wide and layer 0 one of ",
                           spec.layers.front().feed_forward.width, ": other engines want all layers alike; ", kOwnCode));
-  if (latent_layout(*layer.attention)) return;
+  if (const LatentLayout* layout = latent_layout(*layer.attention)) {
+    if (!layout->latent_norm) return;
+    throw ConfigError(cat(own, " normalises its latent: the model was read from a folder that is served already; ",
+                          "that folder serves as it is"));
+  }
   const bool converted = layer.attention->latent_width() || layer.attention->rotated_pairs() == 0;
   throw ConfigError(cat(own, " is of kind ", layer.attention->kind(), ", and other engines hold kind latent alone; ",
                         converted ? "convert with mha2mla, transmla, care or mkla with servable = true"

@@ -51,7 +51,7 @@ Json config_with_pairs(const std::string& name, std::int64_t pairs) {
 
 TEST(RotationContract, Names) {
   EXPECT_THAT(Strategies::instance().names(),
-              ElementsAre("all", "explicit", "high", "low", "rorope", "two_norm", "uniform"));
+              ElementsAre("all", "comb", "explicit", "high", "low", "rorope", "two_norm", "uniform"));
 }
 
 TEST(RotationContract, KeepsAsManyAscendingPairsAsAnnounced) {

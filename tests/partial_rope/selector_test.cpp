@@ -56,6 +56,14 @@ TEST(Selectors, FixedSets) {
   EXPECT_EQ(select({{"name", "all"}}), KeptPairs(2, Pairs{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
+TEST(Selectors, CombsOfAllHeadsAreOneComb) {
+  EXPECT_EQ(select({{"name", "comb"}, {"pairs", 2}}), (KeptPairs{{0, 4}, {2, 6}}));
+  EXPECT_EQ(select({{"name", "comb"}, {"pairs", 3}}), (KeptPairs{{0, 2, 4}, {1, 3, 5}}));
+  EXPECT_EQ(select({{"name", "comb"}, {"pairs", 1}}), (KeptPairs{{0}, {4}}));
+  EXPECT_EQ(select({{"name", "comb"}, {"pairs", 5}}), (KeptPairs{{0, 1, 3, 4, 6}, {0, 2, 4, 5, 7}}));  // 10 of 8
+  EXPECT_EQ(select({{"name", "comb"}, {"pairs", 0}}), KeptPairs(2));
+}
+
 TEST(Selectors, UniformIsDefinedWhereTheCountDoesNotDivide) {
   EXPECT_EQ(select({{"name", "uniform"}, {"pairs", 3}}).at(0), (Pairs{0, 2, 5}));        // floor(k * 16 / 6)
   EXPECT_EQ(select({{"name", "uniform"}, {"pairs", 5}}).at(0), (Pairs{0, 1, 3, 4, 6}));  // floor(k * 16 / 10)

@@ -1,0 +1,53 @@
+#include "core/serve/sharded_writer.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+
+#include "core/base/json.h"
+#include "core/model/safetensors.h"
+#include "core/model/weight_files.h"
+
+namespace mla {
+namespace {
+
+std::string numbered(std::size_t shard, std::size_t shards) {
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", shard + 1, shards);
+  return name;
+}
+
+}  // namespace
+
+ShardedWriter::ShardedWriter(std::filesystem::path folder, at::ScalarType type, std::int64_t shard_bytes)
+    : folder_(std::move(folder)), type_(type), shard_bytes_(shard_bytes) {}
+
+void ShardedWriter::add(const std::string& name, const at::Tensor& tensor) {
+  tensors_.emplace_back(name, tensor.to(type_));
+  held_ += static_cast<std::int64_t>(tensors_.back().second.nbytes());
+  if (held_ >= shard_bytes_) write_shard();
+}
+
+void ShardedWriter::write_shard() {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors_) names.push_back(name);
+  write_safetensors(folder_ / numbered(written_.size(), 0), tensors_);  // how many there are is known at the end
+  written_.push_back(std::move(names));
+  tensors_.clear();
+  total_ += held_;
+  held_ = 0;
+}
+
+void ShardedWriter::finish() {
+  if (!tensors_.empty()) write_shard();
+  Json map = Json::object();
+  for (std::size_t i = 0; i < written_.size(); ++i) {
+    const std::string name = written_.size() == 1 ? kWeightsFile : numbered(i, written_.size());
+    std::filesystem::rename(folder_ / numbered(i, 0), folder_ / name);
+    for (const std::string& tensor : written_[i]) map[tensor] = name;
+  }
+  if (written_.size() > 1)
+    write_json(folder_ / kIndexFile, {{"metadata", {{"total_size", total_}}}, {"weight_map", map}});
+}
+
+}  // namespace mla

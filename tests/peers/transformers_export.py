@@ -1,0 +1,111 @@
+"""Exported folders in transformers itself: logits, greedy text, cached values, token by token.
+
+    python tests/peers/transformers_export.py MLAFORGE EXPORT MODEL [EXPORT MODEL ...]
+
+MLAFORGE is the program, EXPORT a folder that `mlaforge export --format deepseek_v3` (or transformers_code) wrote of
+MODEL. Each is loaded without any flag and compared with what the program computes with MODEL. Prints one line a folder
+and ends with 1 where one differs; where transformers is not installed, it says so in one line and ends with 0.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+# Largest differences of logits, in their standard deviations, by the type of the weights.
+TOLERANCE = {"float32": 5e-5, "float16": 5e-2, "bfloat16": 0.5}
+# Token by token against the whole row, through transformers' own cache.
+SAME = 5e-5
+
+
+def reference(program, export, model):
+    """What the program says of MODEL: ids, logits, a start and the 64 likeliest tokens after it."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "reference.safetensors")
+        command = [program, "verify-export", export, "--model", model, "--logits", path, "--json", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{export}: {done.stderr.strip()}")
+        return load_file(path), json.loads(done.stdout)
+
+
+def cached_shapes(cache):
+    """Values per token of each layer, as the cache holds them."""
+    widths = []
+    for layer in cache.layers:
+        keys, values = layer.keys, layer.values
+        widths.append(keys.shape[1] * keys.shape[3] + values.shape[1] * values.shape[3])
+    return widths
+
+
+def check(program, export, model, trusted):
+    import torch
+    import transformers
+
+    expected, said = reference(program, export, model)
+    with open(os.path.join(export, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
+        export, dtype="auto", output_loading_info=True, trust_remote_code=trusted
+    )
+    loaded = loaded.eval()
+    ids, wanted = expected["ids"], expected["logits"]
+    deviation = wanted.std()
+    with torch.no_grad():
+        whole = loaded(ids, use_cache=True)
+        difference = ((whole.logits.float() - wanted).abs().max() / deviation).item()
+        cache, steps = None, []
+        for i in range(ids.shape[1]):
+            out = loaded(ids[:, i : i + 1], past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            steps.append(out.logits[:, -1])
+        stepwise = ((torch.stack(steps, 1) - whole.logits).abs().max() / deviation).item()
+        start, greedy = expected["start"].unsqueeze(0), expected["greedy"]
+        options = dict(max_new_tokens=greedy.numel(), do_sample=False, eos_token_id=None, pad_token_id=0)
+        text = loaded.generate(start, **options)[0, start.shape[1] :]
+        without = loaded.generate(start, use_cache=False, **options)[0, start.shape[1] :]
+    widths, predicted = cached_shapes(whole.past_key_values), said["cached_values_per_token"]
+    exact = config["dtype"] == "float32"
+    problems = []
+    if any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+        problems.append("tensors missing or unexpected")
+    if not difference <= TOLERANCE[config["dtype"]]:
+        problems.append("logits")
+    if exact and not stepwise <= SAME:
+        problems.append("token by token")
+    if sum(widths) != predicted:
+        problems.append(f"cached values, predicted {predicted}")
+    if exact and not torch.equal(text, greedy):
+        problems.append("greedy tokens")
+    if exact and not torch.equal(text, without):
+        problems.append("generate with and without cache")
+    same = int((text == greedy).sum())
+    print(
+        f"{os.path.basename(os.path.normpath(export))}: {type(loaded).__name__}, {config['dtype']}: logits "
+        f"{difference:.2e} of their deviation, token by token {stepwise:.2e}, cached values per token {sum(widths)}, "
+        f"greedy tokens {same}/{greedy.numel()}: {'differs: ' + ', '.join(problems) if problems else 'as predicted'}"
+    )
+    return not problems
+
+
+def main(arguments):
+    trusted = "--trust-remote-code" in arguments
+    arguments = [word for word in arguments if word != "--trust-remote-code"]
+    if len(arguments) < 3 or len(arguments) % 2 == 0:
+        raise SystemExit(__doc__)
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        print(f"skipped: {error.name} is not installed (make test-peers installs it)")
+        return 0
+    transformers.logging.set_verbosity_error()
+    pairs = list(zip(arguments[1::2], arguments[2::2]))
+    return 0 if all([check(arguments[0], export, model, trusted) for export, model in pairs]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
