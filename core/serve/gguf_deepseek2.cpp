@@ -7,12 +7,11 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/model/gguf_deepseek2.h"
 #include "core/serve/gguf_plain.h"
 
 namespace mla {
 namespace {
-
-constexpr const char* kDeepSeek2 = "deepseek2";
 
 /// The layer that was asked for last: tensors of one are written one after another.
 class LayerSource {

@@ -4,6 +4,7 @@
 #include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/model/companions.h"
+#include "core/model/gguf_deepseek2.h"
 #include "core/serve/export_format.h"
 #include "core/serve/gguf_deepseek2.h"
 #include "core/serve/gguf_plain.h"
@@ -83,12 +84,12 @@ class Gguf final : public ExportFormat {
  private:
   static void add_latent(DeepSeekForm& form, const Checkpoint& model, const ExportRequest& request,
                          gguf::Writer& writer, GgufTensors& tensors, ExportReport& report) {
-    add_file_keys(model, "deepseek2", request.dtype, writer);
+    add_file_keys(model, kDeepSeek2, request.dtype, writer);
     const double latent = request.measured_latent.value_or(form.largest_latent());
     add_deepseek2_gguf(form, latent, kWhere, writer, tensors);
     const DeepSeekSizes& sizes = form.sizes();
     report.cached_values = sizes.cached();
-    report.details = {{"architecture", "deepseek2"},
+    report.details = {{"architecture", kDeepSeek2},
                       {"kv_lora_rank", sizes.latent},
                       {"rope_dimension_count", sizes.rotated},
                       {"content_width", sizes.content},

@@ -39,8 +39,8 @@ Checkpoint checkpoint_of(Decoder decoder) {
   return {std::move(decoder), std::move(config), {}};
 }
 
-std::filesystem::path exported(const Checkpoint& model, const TemporaryFolder& folder, const std::string& type = "F32",
-                               bool pad = false, ExportReport* report = nullptr) {
+std::filesystem::path gguf_written(const Checkpoint& model, const TemporaryFolder& folder,
+                                   const std::string& type = "F32", bool pad = false, ExportReport* report = nullptr) {
   const std::filesystem::path path = folder / ("model." + type + ".gguf");
   const ExportReport made = export_model(model, "gguf", {type, pad, {}, {}}, path);
   if (report) *report = made;
@@ -49,7 +49,7 @@ std::filesystem::path exported(const Checkpoint& model, const TemporaryFolder& f
 
 std::string export_refusal(const Checkpoint& model, bool pad = false) {
   const TemporaryFolder folder;
-  const std::string message = test::message_of<ConfigError>([&] { exported(model, folder, "F32", pad); });
+  const std::string message = test::message_of<ConfigError>([&] { gguf_written(model, folder, "F32", pad); });
   EXPECT_TRUE(message.starts_with("--format gguf: ")) << message;
   EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "nothing is left of a refused export";
   return message;
@@ -84,7 +84,7 @@ TEST_P(PlainExports, AreTheSameModelBitForBit) {
   spec.ends = {7};
   spec.bos = 3;
   const Checkpoint model = checkpoint_of(test::tiny_decoder(spec, at::kFloat));
-  const Checkpoint read = load_checkpoint(exported(model, folder));
+  const Checkpoint read = load_checkpoint(gguf_written(model, folder));
   std::map<std::string, at::Tensor> wanted;
   const_cast<Decoder&>(model.decoder).visit_parameters([&](const std::string& name, at::Tensor& tensor) {
     wanted.emplace(name, tensor);
@@ -109,7 +109,7 @@ TEST(GgufExport, Llama3sRuleIsFactors) {
   spec.rope_scaling.factor = 8;
   spec.rope_scaling.original_positions = 1024;
   const Checkpoint model = checkpoint_of(test::tiny_decoder(spec, at::kFloat));
-  const Checkpoint read = load_checkpoint(exported(model, folder));
+  const Checkpoint read = load_checkpoint(gguf_written(model, folder));
   EXPECT_EQ(read.decoder.spec().rope_scaling, spec.rope_scaling);
   EXPECT_EQ(relative_difference(read.decoder, model.decoder), 0);
 }
@@ -138,7 +138,7 @@ Checkpoint converted(const std::string& kind = "gqa", const Json& heads = {{0}, 
 TEST(GgufExport, ConvertedModelsHaveTheKeysOfDeepSeek2) {
   const TemporaryFolder folder;
   ExportReport report;
-  const auto path = exported(converted(), folder, "F32", false, &report);
+  const auto path = gguf_written(converted(), folder, "F32", false, &report);
   // Rotated: a pair of each of the two KV heads; latent 2 * 8; content 6 of 8 dims, so that keys have 10; pairs 0 and 2
   // of four are 1 and 10000^(-1/2), a ladder of two pairs of 10000.
   const Json wanted = {{"general.architecture", "deepseek2"},
@@ -200,7 +200,7 @@ TEST_P(LatentExports, AreReadAsTheSameModel) {
   const TemporaryFolder folder;
   const Checkpoint source = model();
   ExportReport report;
-  const auto path = exported(source, folder, "F32", false, &report);
+  const auto path = gguf_written(source, folder, "F32", false, &report);
   const Checkpoint read = load_checkpoint(path);
   EXPECT_LT(relative_difference(read.decoder, source.decoder), kSameExport);
   EXPECT_EQ(report.cached_values, GetParam().cached);
@@ -208,7 +208,7 @@ TEST_P(LatentExports, AreReadAsTheSameModel) {
   EXPECT_EQ(load_spec(path), read.decoder.spec());
   // Read, it has this form exactly: once more written it is the same file.
   const TemporaryFolder again;
-  const Checkpoint twice = load_checkpoint(exported(read, again));
+  const Checkpoint twice = load_checkpoint(gguf_written(read, again));
   EXPECT_EQ(twice.decoder.spec(), read.decoder.spec());
   EXPECT_EQ(relative_difference(twice.decoder, read.decoder), 0);
   save_checkpoint(read, folder / "saved");
@@ -219,7 +219,7 @@ TEST_P(LatentExports, InEveryType) {
   const TemporaryFolder folder;
   const Checkpoint source = model();
   for (const auto& [type, bound] : {std::pair{"F16", kHalfExport}, {"BF16", kNarrowExport}}) {
-    const Checkpoint read = load_checkpoint(exported(source, folder, type));
+    const Checkpoint read = load_checkpoint(gguf_written(source, folder, type));
     EXPECT_LT(relative_difference(read.decoder, source.decoder), bound) << type;
     EXPECT_GT(relative_difference(read.decoder, source.decoder), 0) << type;
   }
@@ -235,7 +235,7 @@ TEST(GgufExport, LatentsAreAsTheyWereToTheBit) {
   const TemporaryFolder folder;
   const Checkpoint source = converted();
   for (const char* type : {"F32", "F16"}) {
-    const Checkpoint read = load_checkpoint(exported(source, folder, type));
+    const Checkpoint read = load_checkpoint(gguf_written(source, folder, type));
     const auto down = [](const Checkpoint& model) {
       return as_latent(*model.decoder.layers[1].attention)->weights().down.to_dense();
     };
@@ -263,7 +263,7 @@ TEST(GgufExport, Blocks) {
   const TemporaryFolder folder;
   const Checkpoint source = wide_model();
   for (const auto& [type, bound] : {std::pair{"Q8_0", 0.1}, {"Q4_0", 1.5}, {"Q4_1", 1.5}}) {
-    const auto path = exported(source, folder, type);
+    const auto path = gguf_written(source, folder, type);
     Json found = contents(path);
     EXPECT_EQ(found["token_embd.weight"], "Q8_0 50 64") << "wider than four bits";
     EXPECT_EQ(found["blk.0.attn_q.weight"], cat(type, " 128 64"));
@@ -279,7 +279,7 @@ TEST(GgufExport, Blocks) {
     EXPECT_LT(relative_difference(packed.decoder, load_checkpoint(path).decoder), 0.5);
   }
   ExportReport report;
-  exported(converted(), folder, "Q8_0", false, &report);
+  gguf_written(converted(), folder, "Q8_0", false, &report);
   EXPECT_THAT(report.notes, testing::Contains(HasSubstr("are F16, as their rows are no whole blocks of 32")));
 }
 
@@ -337,7 +337,7 @@ TEST(GgufExport, PaddingChangesNothing) {
   const TemporaryFolder folder;
   const Checkpoint source = converted();
   ExportReport report;
-  const Checkpoint read = load_checkpoint(exported(source, folder, "F32", true, &report));
+  const Checkpoint read = load_checkpoint(gguf_written(source, folder, "F32", true, &report));
   EXPECT_EQ(report.cached_values, 576);
   EXPECT_LT(relative_difference(read.decoder, source.decoder), kSameExport);
 }
@@ -345,7 +345,7 @@ TEST(GgufExport, PaddingChangesNothing) {
 TEST(GgufExport, TheTokenizerGoesIntoTheFile) {
   const TemporaryFolder folder;
   test::write_tiny_model(folder / "model");
-  const auto path = exported(load_checkpoint(folder / "model"), folder);
+  const auto path = gguf_written(load_checkpoint(folder / "model"), folder);
   EXPECT_EQ(gguf::File(path).metadata()["tokenizer.ggml.model"], "llama");
   EXPECT_EQ(load_tokenizer(path)->encode("aab ab"), load_tokenizer(folder / "model")->encode("aab ab"));
   const ExportRequest without{"F32", false, {}, "none"};
