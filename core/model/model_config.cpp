@@ -12,6 +12,9 @@ namespace {
 
 constexpr const char* kSection = "latent_attention";
 constexpr const char* kConvertedType = "mlaforge";
+/// The same with code for transformers beside it (core/serve/transformers_code_format.cpp), whose keys say nothing
+/// more.
+constexpr const char* kWithCodeType = "mlaforge_latent";
 constexpr const char* kDefaultKind = "latent";
 constexpr const char* kStorageSection = "weight_storage";
 constexpr const char* kStoredMaps = "maps";
@@ -28,7 +31,7 @@ struct BlockFields {
 /// The config of the model before conversion: model type restored, the section removed.
 Json published_part(Json config, const std::string& name) {
   const auto type = config.find("model_type");
-  if (type == config.end() || *type != kConvertedType) return config;
+  if (type == config.end() || (*type != kConvertedType && *type != kWithCodeType)) return config;
   const auto source = config.find("source_model_type");
   if (source == config.end() || !source->is_string()) {
     throw DataError(cat(name, ": source_model_type = ", source == config.end() ? "absent" : brief(*source),
@@ -36,7 +39,8 @@ Json published_part(Json config, const std::string& name) {
   }
   config["model_type"] = Json(*source);
   config["architectures"] = config.value("source_architectures", Json::array());
-  for (const char* key : {kSection, "source_model_type", "source_architectures"}) config.erase(key);
+  for (const char* key : {kSection, "source_model_type", "source_architectures", "latent_layers", "rope_frequencies"})
+    config.erase(key);
   return config;
 }
 

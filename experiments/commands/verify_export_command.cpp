@@ -129,8 +129,10 @@ class VerifyExport final : public Command {
   static Json engines(const fs::path& file, std::ostream& out) {
     Json all = Json::array();
     if (!fs::is_directory(file)) return all;
+    const ServedFolder folder = open_served_folder(file);
+    if (folder.config.value("model_type", Json()) != kDeepSeekType) return all;
     Table table({"engine", "loads", ""});
-    for (const EngineVerdict& engine : judge_folder(open_served_folder(file))) {
+    for (const EngineVerdict& engine : judge_folder(folder)) {
       all.push_back({{"engine", engine.engine}, {"loads", engine.loads}, {"reason", engine.reason}});
       table.add({engine.engine, engine.loads ? "yes" : "no", engine.reason});
     }

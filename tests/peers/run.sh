@@ -21,7 +21,7 @@ if [ -d "$shared/data/weights/tinystories-656k" ]; then sources+=("$shared/data/
 if [ "${PEERS_SMOLLM2:-1}" = 1 ] && [ -f build/models/SmolLM2-135M-Instruct.Q8_0.gguf ]; then
   sources+=(build/models/SmolLM2-135M-Instruct.Q8_0.gguf)
 fi
-checks=() files=()
+checks=() coded=() files=()
 # A GGUF file in float32, and one in float16.
 add_gguf() {
   for type in F32 F16; do
@@ -49,8 +49,16 @@ for source in "${sources[@]}"; do
     checks+=("$exported" "$converted")
     add_gguf "$name.$method" "$converted"
   done
+  # Sets of pairs by layer, which no class of the library's holds.
+  converted=$work/$name.two_norm exported=$work/$name.transformers_code
+  rm -rf "$converted" "$exported"
+  $program convert --model "$source" --output "$converted" --rope two_norm --pairs 2 --d-kv $d_kv --calibration "$text" \
+    --calibration-rows 8 --calibration-length 64 --quiet > /dev/null
+  $program export --model "$converted" --format transformers_code --output "$exported" --dtype float32 --quiet > /dev/null
+  coded+=("$exported" "$converted")
 done
 status=0
 "$python" tests/peers/transformers_export.py $program "${checks[@]}" || status=1
+"$python" tests/peers/transformers_export.py $program --trust-remote-code "${coded[@]}" || status=1
 "$python" tests/peers/llama_cpp_export.py $program "${files[@]}" || status=1
 exit $status

@@ -7,6 +7,7 @@ MODEL. Each is loaded without any flag and compared with what the program comput
 and ends with 1 where one differs; where transformers is not installed, it says so in one line and ends with 0.
 """
 
+import inspect
 import json
 import os
 import subprocess
@@ -58,8 +59,10 @@ def check(program, export, model, trusted):
         whole = loaded(ids, use_cache=True)
         difference = ((whole.logits.float() - wanted).abs().max() / deviation).item()
         cache, steps = None, []
+        # Its name from 5.24 on.
+        name = "cache" if "cache" in inspect.signature(type(loaded).forward).parameters else "past_key_values"
         for i in range(ids.shape[1]):
-            out = loaded(ids[:, i : i + 1], past_key_values=cache, use_cache=True)
+            out = loaded(ids[:, i : i + 1], use_cache=True, **({} if cache is None else {name: cache}))
             cache = out.past_key_values
             steps.append(out.logits[:, -1])
         stepwise = ((torch.stack(steps, 1) - whole.logits).abs().max() / deviation).item()

@@ -1,0 +1,60 @@
+// Folders with code of their own: our reader takes them as the converted models that they are.
+#include "core/serve/transformers_code.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "tests/serve/served_models.h"
+#include "tests/support/errors.h"
+
+namespace mla {
+namespace {
+
+using ::testing::HasSubstr;
+
+const Json kPerLayer = {{"name", "mha2mla"},
+                        {"rope", {{"name", "two_norm"}, {"pairs", {1, 2}}}},
+                        {"low_rank", {{"name", "joint_svd"}, {"d_kv", {4, 6}}}}};
+
+TEST(TransformersCode, HoldsWhatNoClassDoesAndIsReadAgain) {
+  const Json picked = {{"name", "partial_rope"}, {"rope", {{"name", "two_norm"}, {"pairs", 2}}}};
+  for (const auto& [kind, pass] : {std::pair{"gqa", kPerLayer},
+                                   {"biases", kPerLayer},
+                                   {"window", kPerLayer},
+                                   {"yarn", kPerLayer},
+                                   {"qk_norm", picked}}) {
+    SCOPED_TRACE(kind);
+    const test::TemporaryFolder folder;
+    const Checkpoint model = test::served_model(kind, pass);
+    const ExportReport report = export_model(model, "transformers_code", {"float32"}, folder / "out");
+    const Checkpoint again = load_checkpoint(folder / "out");
+    EXPECT_EQ(again.decoder.spec(), model.decoder.spec());
+    EXPECT_EQ(test::logit_difference(again.decoder, model.decoder), 0);
+    EXPECT_TRUE(test::verdict_of(report, "transformers").loads);
+    EXPECT_FALSE(test::verdict_of(report, "vLLM").loads);
+    for (const char* name : {kConfigurationFile, kModelingFile, "README.md"})
+      EXPECT_TRUE(std::filesystem::exists(folder / "out" / name)) << name;
+    const Json config = read_json(folder / "out" / "config.json");
+    EXPECT_EQ(config.at("model_type"), kCodeType);
+    EXPECT_EQ(config.at("latent_layers").size(), 2U);
+    EXPECT_EQ(config.at("rope_frequencies").size(), 4U);
+    EXPECT_EQ(config.at("use_sliding_window"), std::string(kind) == "window");
+  }
+}
+
+TEST(TransformersCode, RefusesOtherKindsOfAttention) {
+  const test::TemporaryFolder folder;
+  const auto refusal = [&](const Checkpoint& model, const ExportRequest& request) {
+    return test::message_of<ConfigError>([&] { export_model(model, "transformers_code", request, folder / "out"); });
+  };
+  EXPECT_THAT(refusal(test::tiny_checkpoint("gqa"), {"float32"}), HasSubstr("layer 0 is of kind grouped_query"));
+  EXPECT_THAT(refusal(test::served_model("gqa", kPerLayer), {.dtype = "float32", .pad = true}),
+              HasSubstr("--pad is for engines' own classes"));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+}  // namespace
+}  // namespace mla
