@@ -41,6 +41,11 @@ void refuse_what_files_cannot_say(const DeepSeekForm& form, const std::string& w
                           ": llama.cpp computes the rotated frequencies theta^(-i/m) from 1 on, and those of the "
                           "kept pairs are others; the selections high and comb keep such a ladder"));
   }
+  // A padded key goes on down the ladder of its few pairs.
+  if (!std::isfinite(static_cast<float>(form.rope().theta))) {
+    throw ConfigError(cat(where, ": the rotated frequencies would be those of a base of ", form.rope().theta,
+                          ", more than float32 holds; leave out --pad"));
+  }
 }
 
 void add_keys(const DeepSeekForm& form, gguf::Writer& writer) {

@@ -102,6 +102,14 @@ void add_keys(const GgufTokens& tokens, const std::vector<std::int64_t>& ends, g
   if (!tokens.chat_template.empty()) writer.text("tokenizer.chat_template", tokens.chat_template);
 }
 
+void warn_of_missing_bytes(const GgufTokens& tokens, const fs::path& path) {
+  if (tokens.model != "llama" || std::count(tokens.types.begin(), tokens.types.end(), GgufTokenType::kByte) == 256)
+    return;
+  log_warning_once(cat(path.string(),
+                       ": has no tokens of bytes: llama.cpp ends where a text has a character that is no "
+                       "token"));
+}
+
 /// The keys of another file, as they stand there.
 void copy_keys(const fs::path& path, std::int64_t vocabulary, gguf::Writer& writer) {
   const gguf::File file(path);
@@ -141,6 +149,7 @@ void add_gguf_tokenizer(const fs::path& path, std::int64_t vocabulary, const std
                         gguf::Writer& writer) {
   if (gguf::is_gguf(path)) return copy_keys(path, vocabulary, writer);
   GgufTokens tokens = gguf_tokens_of(path);
+  warn_of_missing_bytes(tokens, path);
   limit_gguf_tokens(tokens, static_cast<std::size_t>(vocabulary));
   add_keys(tokens, ends, writer);
 }

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <map>
 #include <set>
@@ -67,7 +68,7 @@ Json mha2mla(const Json& rope, std::int64_t d_kv = 8) {
 /// Logits' largest difference in their standard deviations.
 double relative_difference(const Decoder& made, const Decoder& wanted, double* mean = nullptr) {
   const at::NoGradGuard off;
-  const at::Tensor ids = test::random_ids(wanted.spec(), 2, 24);
+  const at::Tensor ids = test::random_ids(wanted.spec(), 2, std::min<std::int64_t>(24, wanted.spec().max_positions));
   const at::Tensor logits = wanted.forward(ids).to(at::kDouble),
                    difference = made.forward(ids).to(at::kDouble) - logits;
   const double deviation = logits.std().item<double>();
@@ -97,7 +98,8 @@ TEST_P(PlainExports, AreTheSameModelBitForBit) {
   EXPECT_EQ(found, wanted.size());
   EXPECT_EQ(read.decoder.spec().rope_scaling, spec.rope_scaling);
   EXPECT_EQ(read.decoder.spec().max_positions, spec.max_positions);
-  EXPECT_EQ(relative_difference(read.decoder, model.decoder), 0);
+  // Windows as long as the context are left out, and computed by other kernels.
+  EXPECT_LE(relative_difference(read.decoder, model.decoder), GetParam() == "window" ? kSameExport : 0);
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, PlainExports, testing::ValuesIn(test::tiny_kinds()));
 
@@ -234,17 +236,13 @@ INSTANTIATE_TEST_SUITE_P(Models, LatentExports,
 TEST(GgufExport, LatentsAreAsTheyWereToTheBit) {
   const TemporaryFolder folder;
   const Checkpoint source = converted();
-  for (const char* type : {"F32", "F16"}) {
-    const Checkpoint read = load_checkpoint(gguf_written(source, folder, type));
-    const auto down = [](const Checkpoint& model) {
-      return as_latent(*model.decoder.layers[1].attention)->weights().down.to_dense();
-    };
-    if (std::string(type) == "F32") {
-      EXPECT_TRUE(at::equal(down(read), down(source))) << "the scale of the trick is a power of two";
-    } else {
-      EXPECT_LT(test::largest_difference(down(read), down(source)), 1e-3);
-    }
-  }
+  // In float16 a power of two has gone from the map into the norm before it.
+  const auto down = [](const Checkpoint& model) {
+    const DecoderLayer& layer = model.decoder.layers[1];
+    return as_latent(*layer.attention)->weights().down.to_dense().to(at::kDouble) * layer.attention_norm;
+  };
+  EXPECT_TRUE(at::equal(down(load_checkpoint(gguf_written(source, folder))), down(source)));
+  EXPECT_LT(test::largest_difference(down(load_checkpoint(gguf_written(source, folder, "F16"))), down(source)), 1e-3);
 }
 
 /// Wide enough for blocks of 32, and a latent and content of such widths.
@@ -335,11 +333,12 @@ TEST(GgufExport, NumbersThatDoNotFitAreRefused) {
 
 TEST(GgufExport, PaddingChangesNothing) {
   const TemporaryFolder folder;
-  const Checkpoint source = converted();
+  const Checkpoint source = converted("gqa", {{0, 2}, {1, 3}});
   ExportReport report;
   const Checkpoint read = load_checkpoint(gguf_written(source, folder, "F32", true, &report));
   EXPECT_EQ(report.cached_values, 576);
   EXPECT_LT(relative_difference(read.decoder, source.decoder), kSameExport);
+  EXPECT_THAT(export_refusal(converted(), true), HasSubstr("more than float32 holds; leave out --pad"));
 }
 
 TEST(GgufExport, TheTokenizerGoesIntoTheFile) {

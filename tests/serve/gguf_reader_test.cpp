@@ -1,7 +1,5 @@
-// Files of llama.cpp's architecture deepseek2: what their layers compute, by the definition, and one line for what is
+// GGUF files of llama.cpp's architecture deepseek2: what their layers compute, by the definition, and one line for what is
 // not read.
-#include "tests/support/gguf_deepseek2.h"
-
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
@@ -12,7 +10,9 @@
 #include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
+#include "tests/fuzz/support/mutate.h"
 #include "tests/support/errors.h"
+#include "tests/support/gguf_deepseek2.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_models.h"
 
@@ -198,6 +198,27 @@ TEST(GgufDeepSeek2, TensorsThatDoNotFit) {
   SmallDeepSeek2 more;
   more.shapes["blk.0.ffn_gate_exps"] = {2, 6, 4};
   EXPECT_THAT(deepseek2_error(more), HasSubstr("blk.0.ffn_gate_exps.weight has no place in the model"));
+}
+
+/// A file with a few bytes, numbers or pieces changed is a model, or it is refused: nothing else.
+TEST(GgufDeepSeek2, DamagedFilesAreReadOrRefused) {
+  const TemporaryFolder folder;
+  const std::string whole = SmallDeepSeek2().file().bytes();
+  fuzz::Mutator mutator(5, {"deepseek2.attention.q_lora_rank", "blk.0.attn_kv_b.weight", std::string("\x08\0\0\0", 4)});
+  int read = 0, refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const auto path = folder.write("x.gguf", mutator.mutate(whole, whole));
+    try {
+      load_checkpoint(path).decoder.forward(at::zeros({1, 3}, at::kLong));
+      ++read;
+    } catch (const DataError&) {
+      ++refused;
+    } catch (const ConfigError& error) {
+      ADD_FAILURE() << "a file is data: " << error.what();
+    }
+  }
+  EXPECT_GT(read, 50);
+  EXPECT_GT(refused, 500);
 }
 
 }  // namespace
