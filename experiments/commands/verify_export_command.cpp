@@ -29,7 +29,8 @@ double tolerance_of(at::ScalarType type) {
 double tolerance_of(const fs::path& file, const Decoder& written) {
   double tolerance = tolerance_of(written.embedding.scalar_type());
   if (!gguf::is_gguf(file)) return tolerance;
-  for (const gguf::Tensor& tensor : gguf::File(file).tensors()) {
+  const gguf::File held(file);
+  for (const gguf::Tensor& tensor : held.tensors()) {
     const std::size_t bytes_of_32 = 32 * tensor.type->bytes / static_cast<std::size_t>(tensor.type->block);
     const bool narrow = bytes_of_32 < 64 || std::string_view(tensor.type->name) == "BF16";
     tolerance = std::max(tolerance, bytes_of_32 < 32 ? 5 : narrow ? 0.5 : bytes_of_32 < 128 ? 5e-2 : 0);
