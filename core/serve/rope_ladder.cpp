@@ -41,7 +41,8 @@ RopeLadder ladder_of(const std::vector<double>& frequencies, std::int64_t padded
   if (frequencies.empty()) return ladder;
   // The steepness is read off the last pair, where the rounding of a logarithm weighs least.
   const double last = static_cast<double>(frequencies.size() - 1);
-  if (last > 0) ladder.theta = std::pow(frequencies.front() / frequencies.back(), static_cast<double>(padded) / last);
+  if (last > 0)
+    ladder.theta = tidy(std::pow(frequencies.front() / frequencies.back(), static_cast<double>(padded) / last));
   if (!same(frequencies.front(), 1)) {
     ladder.form = RopeForm::kLinear;
     ladder.factor = 1 / frequencies.front();
