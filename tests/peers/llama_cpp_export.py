@@ -3,8 +3,9 @@
     python tests/peers/llama_cpp_export.py MLAFORGE EXPORT MODEL [EXPORT MODEL ...]
 
 MLAFORGE is the program, EXPORT a file *.gguf (or the folder it is in) that it wrote of MODEL. llama.cpp is the one
-compiled in PyPI's xllamacpp, called by its C interface. Held against what the program computes with MODEL in float32:
-the logits of all positions, at once and token by token, the 64 likeliest tokens after a start, the ids of a text. The
+compiled in PyPI's xllamacpp, called by its C interface. Held against what the program computes with MODEL in float64 (in
+float32 both round, and some tokens magnify that): the logits of a text, at once and token by token, the 64 likeliest
+tokens after its start, its ids. The
 cache is counted as llama.cpp saves it: once in float32 and once in float16, whose difference is two bytes a value.
 Prints one line a file and ends with 1 where one differs; where a package is not installed, it says so in one line and
 ends with 0.
@@ -28,7 +29,8 @@ FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 32: "BF16"}
 SAME = 1e-4
 POSITIONS, START, GREEDY = 40, 12, 64
 # Of characters that every vocabulary here has: llama.cpp ends where one is missing and there are no bytes.
-TEXT = "Once upon a time, there was a little girl named Lily. She saw a cat!\nIt's a big, big cat."
+TEXT = ("Once upon a time, there was a little girl named Lily. She saw a cat!\nIt's a big, big cat. The cat was in the "
+        "garden, and it wanted to play with her ball. Lily was happy.")
 
 
 class LlamaCpp:
@@ -163,7 +165,7 @@ def reference(program, model, ids):
             path = os.path.join(folder, name)
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(question, file)
-            run(program, "score", "--model", model, "--ids", path, "--dtype", "float32", "--output", path + ".out", "-q")
+            run(program, "score", "--model", model, "--ids", path, "--dtype", "float64", "--output", path + ".out", "-q")
             with open(path + ".out", encoding="utf-8") as file:
                 return json.load(file)
 
@@ -208,7 +210,8 @@ def check(program, export, model):
 
     file = os.path.join(export, "model.gguf") if os.path.isdir(export) else export
     kind, vocabulary, cached, has_tokenizer = facts_of(file)
-    ids = [(7919 * i + 104729) % vocabulary for i in range(POSITIONS)]
+    spelt = tokens_of(program, model) if has_tokenizer else None
+    ids = spelt[:POSITIONS] if spelt else [(7919 * i + 104729) % vocabulary for i in range(POSITIONS)]
     wanted, greedy = reference(program, model, ids)
     deviation = wanted.std()
     llama = LlamaCpp(file)
@@ -232,7 +235,6 @@ def check(program, export, model):
     same = next((i for i, (a, b) in enumerate(zip(text, greedy)) if a != b), len(greedy))
     if kind == "F32" and same < GREEDY:
         problems.append(f"other text from token {same} on")
-    spelt = tokens_of(program, model) if has_tokenizer else None
     if spelt is not None and llama.encode(TEXT) != spelt:
         problems.append(f"other ids of a text: {llama.encode(TEXT)}, here {spelt}")
     print(f"{file}: {kind}, logits {largest:.1e} (mean {mean:.1e}), token by token {stepwise:.1e}, "

@@ -188,8 +188,8 @@ TEST(GgufTokens, WhatFilesCannotSay) {
               HasSubstr("neither byte-level BPE nor BPE as Llama 2 has it"));
   EXPECT_THAT(refused("/normalizer", {{"type", "NFKC"}}, test::tiny_sentencepiece_like()), HasSubstr("neither"));
   test::TinyJson around = tiny_with_added();
-  around["post_processor"]["single"].insert(around["post_processor"]["single"].begin(),
-                                            {{"SpecialToken", {{"id", "<eos>"}, {"type_id", 0}}}});
+  const test::TinyJson more = {{"SpecialToken", {{"id", "<eos>"}, {"type_id", 0}}}};
+  around["post_processor"]["single"].insert(around["post_processor"]["single"].begin(), more);
   around["post_processor"]["special_tokens"]["<eos>"] = {{"ids", {262}}};
   EXPECT_THAT(refusal(folder.write("tokenizer.json", around.dump())), HasSubstr("puts 2 tokens around a text"));
   std::string pieces = test::tiny_sentencepiece_model();
