@@ -243,8 +243,10 @@ DeepSeekLayer DeepSeekForm::layer(std::int64_t index) const {
 }
 
 at::Tensor DeepSeekForm::embedding() const {
-  const at::Tensor table = on_host(decoder_.embedding.to_dense());
-  return norm_ && norm_->residual != 1 ? table * norm_->residual : table;
+  const at::Tensor held = decoder_.embedding.to_dense(), table = on_host(held);
+  if (!norm_ || norm_->residual == 1) return table;
+  const bool copied = held.scalar_type() != table.scalar_type();  // the largest tensor is not copied twice
+  return copied ? table.mul_(norm_->residual) : table * norm_->residual;
 }
 
 at::Tensor DeepSeekForm::final_norm() const { return on_host(decoder_.final_norm); }

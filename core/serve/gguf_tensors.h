@@ -38,7 +38,8 @@ class GgufTensors {
   void matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
   /// The embedding and the output matrix, which four bits would hurt most: Q8_0 then, as llama.cpp keeps them wider.
   void vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
-  /// A matrix with rows of very different sizes, which blocks would round to their largest: float16 at least.
+  /// A small matrix with rows of very different sizes: float32 where others are float16, whose least numbers are too
+  /// few for it, or blocks, which round to their largest.
   void uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
 
   bool has_blocks() const { return type_.block > 1; }

@@ -23,9 +23,11 @@ ShardedWriter::ShardedWriter(std::filesystem::path folder, at::ScalarType type, 
     : folder_(std::move(folder)), type_(type), shard_bytes_(shard_bytes) {}
 
 void ShardedWriter::add(const std::string& name, const at::Tensor& tensor) {
+  const auto bytes = tensor.numel() * static_cast<std::int64_t>(c10::elementSize(type_));
+  // What is held goes first: a large tensor beside a full shard would be held twice.
+  if (!tensors_.empty() && held_ + bytes > shard_bytes_) write_shard();
   tensors_.emplace_back(name, tensor.to(type_));
-  held_ += static_cast<std::int64_t>(tensors_.back().second.nbytes());
-  if (held_ >= shard_bytes_) write_shard();
+  held_ += bytes;
 }
 
 void ShardedWriter::write_shard() {

@@ -15,14 +15,14 @@ namespace mla {
 /// several files with model.safetensors.index.json. No more than a shard is held at a time.
 class ShardedWriter {
  public:
-  /// Tensors are stored as `type`. A shard ends with the tensor that makes it as large as `shard_bytes`.
+  /// Tensors are stored as `type`. A shard is no larger than `shard_bytes`, unless a tensor is.
   ShardedWriter(std::filesystem::path folder, at::ScalarType type, std::int64_t shard_bytes = kShardBytes);
 
   void add(const std::string& name, const at::Tensor& tensor);
   void finish();
 
  private:
-  static constexpr std::int64_t kShardBytes = std::int64_t{384} << 20;
+  static constexpr std::int64_t kShardBytes = std::int64_t{256} << 20;
   void write_shard();
 
   std::filesystem::path folder_;

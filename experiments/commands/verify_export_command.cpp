@@ -20,9 +20,10 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kComparedTokens = 64, kComparedRows = 2, kGreedyTokens = 64;
 
-/// The largest difference of logits, in their standard deviations, that the rounding of a type explains.
+/// The largest difference of logits, in their standard deviations, that the rounding of a type explains. Random tokens
+/// through thirty layers differ by 1e-4 in float32, texts by 2e-5.
 double tolerance_of(at::ScalarType type) {
-  return type == at::kFloat || type == at::kDouble ? 5e-5 : type == at::kHalf ? 5e-2 : 0.5;
+  return type == at::kFloat || type == at::kDouble ? 5e-4 : type == at::kHalf ? 5e-2 : 0.5;
 }
 
 /// The same of what a file holds: blocks of few bits round more than the type that they are read as.
@@ -60,7 +61,7 @@ class VerifyExport final : public Command {
                 "compare on so many tokens (default: 128 in two rows), or on those of a JSON file {\"ids\": [[…]]}");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the text; default: beside the model");
     options.add("tolerance", tolerance_, "X",
-                "largest difference of logits, in their standard deviations, that is no failure; default: 5e-5 for "
+                "largest difference of logits, in their standard deviations, that is no failure; default: 5e-4 for "
                 "float32, 5e-2 for float16, 0.5 for bfloat16 and blocks of 8 bits, 5 for blocks of fewer");
     options.add("logits", logits_, "FILE",
                 "write ids, the model's logits and 64 greedy tokens to this .safetensors file, for tests of engines");

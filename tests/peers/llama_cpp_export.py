@@ -5,8 +5,8 @@
 MLAFORGE is the program, EXPORT a file *.gguf (or the folder it is in) that it wrote of MODEL. llama.cpp is the one
 compiled in PyPI's xllamacpp, called by its C interface. Held against what the program computes with MODEL in float64 (in
 float32 both round, and some tokens magnify that): the logits of a text, at once and token by token, the 64 likeliest
-tokens after its start, its ids. The
-cache is counted as llama.cpp saves it: once in float32 and once in float16, whose difference is two bytes a value.
+tokens after its start, its ids. The cache is counted as llama.cpp saves it: once in float32 and once in float16, whose
+difference is two bytes a value.
 Prints one line a file and ends with 1 where one differs; where a package is not installed, it says so in one line and
 ends with 0.
 """
@@ -157,7 +157,7 @@ def run(program, *arguments):
 
 
 def reference(program, model, ids):
-    """What the program computes with MODEL: logits of all positions, and the likeliest tokens after the start."""
+    """What the program computes with MODEL in float64: logits of all positions, and the likeliest tokens after the start."""
     import numpy
 
     with tempfile.TemporaryDirectory() as folder:

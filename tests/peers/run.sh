@@ -58,7 +58,7 @@ for source in "${sources[@]}"; do
   coded+=("$exported" "$converted")
 done
 status=0
-"$python" tests/peers/transformers_export.py $program "${checks[@]}" || status=1
-"$python" tests/peers/transformers_export.py $program --trust-remote-code "${coded[@]}" || status=1
+"$python" tests/peers/transformers_export.py $program --text "$text" "${checks[@]}" || status=1
+"$python" tests/peers/transformers_export.py $program --text "$text" --trust-remote-code "${coded[@]}" || status=1
 "$python" tests/peers/llama_cpp_export.py $program "${files[@]}" || status=1
 exit $status

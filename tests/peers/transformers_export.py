@@ -1,6 +1,6 @@
 """Exported folders in transformers itself: logits, greedy text, cached values, token by token.
 
-    python tests/peers/transformers_export.py MLAFORGE EXPORT MODEL [EXPORT MODEL ...]
+    python tests/peers/transformers_export.py MLAFORGE [--text FILE] [--trust-remote-code] EXPORT MODEL [EXPORT MODEL …]
 
 MLAFORGE is the program, EXPORT a folder that `mlaforge export --format deepseek_v3` (or transformers_code) wrote of
 MODEL. Each is loaded without any flag and compared with what the program computes with MODEL. Prints one line a folder
@@ -20,13 +20,14 @@ TOLERANCE = {"float32": 5e-5, "float16": 5e-2, "bfloat16": 0.5}
 SAME = 5e-5
 
 
-def reference(program, export, model):
+def reference(program, export, model, text):
     """What the program says of MODEL: ids, logits, a start and the 64 likeliest tokens after it."""
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "reference.safetensors")
         command = [program, "verify-export", export, "--model", model, "--logits", path, "--json", "--quiet"]
+        command += ["--text", text] if text else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"{export}: {done.stderr.strip()}")
@@ -42,11 +43,11 @@ def cached_shapes(cache):
     return widths
 
 
-def check(program, export, model, trusted):
+def check(program, export, model, trusted, text):
     import torch
     import transformers
 
-    expected, said = reference(program, export, model)
+    expected, said = reference(program, export, model, text)
     with open(os.path.join(export, "config.json"), encoding="utf-8") as file:
         config = json.load(file)
     loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -68,7 +69,7 @@ def check(program, export, model, trusted):
         stepwise = ((torch.stack(steps, 1) - whole.logits).abs().max() / deviation).item()
         start, greedy = expected["start"].unsqueeze(0), expected["greedy"]
         options = dict(max_new_tokens=greedy.numel(), do_sample=False, eos_token_id=None, pad_token_id=0)
-        text = loaded.generate(start, **options)[0, start.shape[1] :]
+        written = loaded.generate(start, **options)[0, start.shape[1] :]
         without = loaded.generate(start, use_cache=False, **options)[0, start.shape[1] :]
     widths, predicted = cached_shapes(whole.past_key_values), said["cached_values_per_token"]
     exact = config["dtype"] == "float32"
@@ -81,11 +82,11 @@ def check(program, export, model, trusted):
         problems.append("token by token")
     if sum(widths) != predicted:
         problems.append(f"cached values, predicted {predicted}")
-    if exact and not torch.equal(text, greedy):
+    if exact and not torch.equal(written, greedy):
         problems.append("greedy tokens")
-    if exact and not torch.equal(text, without):
+    if exact and not torch.equal(written, without):
         problems.append("generate with and without cache")
-    same = int((text == greedy).sum())
+    same = int((written == greedy).sum())
     print(
         f"{os.path.basename(os.path.normpath(export))}: {type(loaded).__name__}, {config['dtype']}: logits "
         f"{difference:.2e} of their deviation, token by token {stepwise:.2e}, cached values per token {sum(widths)}, "
@@ -97,6 +98,11 @@ def check(program, export, model, trusted):
 def main(arguments):
     trusted = "--trust-remote-code" in arguments
     arguments = [word for word in arguments if word != "--trust-remote-code"]
+    text = None
+    if "--text" in arguments:
+        place = arguments.index("--text")
+        text = arguments[place + 1]
+        del arguments[place : place + 2]
     if len(arguments) < 3 or len(arguments) % 2 == 0:
         raise SystemExit(__doc__)
     try:
@@ -107,7 +113,7 @@ def main(arguments):
         return 0
     transformers.logging.set_verbosity_error()
     pairs = list(zip(arguments[1::2], arguments[2::2]))
-    return 0 if all([check(arguments[0], export, model, trusted) for export, model in pairs]) else 1
+    return 0 if all([check(arguments[0], export, model, trusted, text) for export, model in pairs]) else 1
 
 
 if __name__ == "__main__":
