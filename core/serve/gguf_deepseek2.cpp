@@ -103,7 +103,8 @@ void add_deepseek2_gguf(DeepSeekForm& form, double largest_latent, const std::st
   refuse_what_files_cannot_say(form, where);
   const DeepSeekSizes& sizes = form.sizes();
   const double epsilon = form.spec().norm_epsilon;  // llama.cpp gives the latent's norm that of all others
-  form.set_norm(identity_norm(epsilon, epsilon, largest_latent, tensors.has_halves(), form.largest_query()));
+  // Small rows are no matter in float32, which their matrix always is: nothing need be split over the norm before.
+  form.set_norm(identity_norm(epsilon, epsilon, largest_latent, false, 0));
   add_keys(form, writer);
   const DeepSeekForm* source = &form;
   tensors.vocabulary_matrix("token_embd.weight", {sizes.vocabulary, sizes.hidden},

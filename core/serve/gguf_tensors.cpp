@@ -108,7 +108,7 @@ void GgufTensors::vocabulary_matrix(const std::string& name, std::vector<std::in
 }
 
 void GgufTensors::uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source) {
-  add(name, std::move(shape), has_halves() ? known_type("F32") : type_, std::move(source));
+  plain(name, std::move(shape), std::move(source));
 }
 
 }  // namespace mla

@@ -38,17 +38,14 @@ class GgufTensors {
   void matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
   /// The embedding and the output matrix, which four bits would hurt most: Q8_0 then, as llama.cpp keeps them wider.
   void vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
-  /// A small matrix with rows of very different sizes: float32 where others are float16, whose least numbers are too
-  /// few for it, or blocks, which round to their largest.
+  /// A small matrix with rows of very different sizes, for which halves have no numbers and blocks no codes: float32.
   void uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
 
-  bool has_blocks() const { return type_.block > 1; }
-  /// Whether matrices in the type, or some of them, are float16.
-  bool has_halves() const { return has_blocks() || type_.code == half_.code; }
   /// Names of matrices that are float16 since their rows are no whole blocks.
   const std::vector<std::string>& without_blocks() const { return without_blocks_; }
 
  private:
+  bool has_blocks() const { return type_.block > 1; }
   void add(const std::string& name, std::vector<std::int64_t> shape, const gguf::ElementType& type,
            TensorSource source);
 
