@@ -63,6 +63,11 @@ const ElementType* find_element_type(std::uint32_t code) {
   return found == std::end(kTypes) ? nullptr : found;
 }
 
+const ElementType* find_element_type(std::string_view name) {
+  const auto found = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return name == t.name; });
+  return found == std::end(kTypes) ? nullptr : found;
+}
+
 std::string name_of_code(std::uint32_t code) {
   if (const ElementType* known = find_element_type(code)) return known->name;
   for (const CodeName& other : kOthers) {

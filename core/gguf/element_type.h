@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace mla::gguf {
 
@@ -20,6 +21,9 @@ struct ElementType {
 
 /// Null for a code that is not read.
 const ElementType* find_element_type(std::uint32_t code);
+
+/// Null for a name that is not read.
+const ElementType* find_element_type(std::string_view name);
 
 /// The name of any code that ggml has given away, read here or not; "type 99" for others.
 std::string name_of_code(std::uint32_t code);

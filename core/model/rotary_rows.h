@@ -11,4 +11,7 @@ namespace mla {
 /// files have them, become rows k and k + head_dim / 2, as Hugging Face's. `weight`: [rows] or [rows, columns].
 at::Tensor to_half_split(const at::Tensor& weight, std::int64_t head_dim);
 
+/// The other way round.
+at::Tensor to_interleaved(const at::Tensor& weight, std::int64_t head_dim);
+
 }  // namespace mla

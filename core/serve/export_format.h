@@ -26,6 +26,8 @@ struct ExportRequest {
   bool pad = false;   ///< blow the cache up to the sizes that engines' fastest kernels want
   /// The largest root mean square of a token's latent on calibration text; absent: a bound from the weights.
   std::optional<double> measured_latent = {};
+  /// The tokenizer that a format writes into its file, a file or a folder; "none": none. Absent: the model's.
+  std::optional<std::filesystem::path> tokenizer = {};
 };
 
 /// What was written.
@@ -52,6 +54,10 @@ class ExportFormat {
 
   /// The number types that it writes; the first is taken where the model's own is none of them.
   virtual std::vector<std::string> types() const = 0;
+  /// What it calls the type "float32", "float16" or "bfloat16"; others as they are.
+  virtual std::string own_name(const std::string& type) const { return type; }
+  /// Whether all that it writes is kGgufExport, so that a user may ask for that file alone.
+  virtual bool writes_one_file() const { return false; }
 
   /// Writes the model into `folder`, which exists and is empty: weights, configuration, tokenizer, code. Throws
   /// ConfigError of one line, with the reason and the nearest thing that can be written, for what the format cannot
@@ -63,11 +69,16 @@ class ExportFormat {
 /// The type that a request for `asked` (absent: the model's own) means. Throws ConfigError naming "--dtype".
 std::string export_type(const ExportFormat& format, const std::optional<std::string>& asked, const Decoder& decoder);
 
-/// Throws ConfigError where `folder` is a file, or a folder with something in it.
-void expect_free_folder(const std::filesystem::path& folder);
+/// The file of formats that write one, within a folder.
+inline constexpr const char* kGgufExport = "model.gguf";
+
+/// Throws ConfigError where `output` is a file, or a folder with something in it, or asks by its name, *.gguf, for one
+/// file of a format that writes a folder.
+void expect_free_output(const ExportFormat& format, const std::filesystem::path& output);
 
 /// Writes the model in this format as `folder`: into a folder beside it that is renamed when complete, with a model
-/// card README.md. Throws as expect_free_folder().
+/// card README.md. A `folder` that is called *.gguf is the file alone, its card *.md beside it. Throws as
+/// expect_free_output().
 ExportReport export_model(const Checkpoint& model, const std::string& format, const ExportRequest& request,
                           const std::filesystem::path& folder);
 

@@ -1,7 +1,9 @@
 #include "core/serve/model_card.h"
 
+#include <algorithm>
 #include <sstream>
 
+#include "core/attention/grouped_query.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/model/companions.h"
@@ -33,7 +35,12 @@ std::string methods_of(const Json& conversion) {
   return all;
 }
 
-std::int64_t bytes_of(const std::string& type) { return type == "float32" ? 4 : 2; }
+std::int64_t bytes_of(const std::string& type) { return type == "float32" || type == "F32" ? 4 : 2; }
+
+bool is_converted(const ModelSpec& spec) {
+  return std::any_of(spec.layers.begin(), spec.layers.end(),
+                     [](const LayerSpec& layer) { return !grouped_query_heads(*layer.attention); });
+}
 
 void print_sizes(const ModelSpec& spec, const ExportReport& report, std::ostream& out) {
   const std::int64_t source = cached_elements(as_uniform(spec).spec()), now = report.cached_values * spec.layer_count();
@@ -70,8 +77,8 @@ void write_model_card(const Checkpoint& model, const ExportReport& report, const
   std::ostringstream out;
   out << "# " << (model.source.empty() ? "A model" : model.source.filename().string()) << " as " << report.format
       << "\n\nWritten by `mlaforge export`, from a model of the family " << spec.family
-      << " whose attention was converted to multi-head latent attention.\n\n- source: "
-      << model.source.filename().string() << "\n- method: " << methods_of(conversion) << "\n\n";
+      << (is_converted(spec) ? " whose attention was converted to multi-head latent attention" : "")
+      << ".\n\n- source: " << model.source.filename().string() << "\n- method: " << methods_of(conversion) << "\n\n";
   print_sizes(spec, report, out);
   for (const std::string& note : report.notes) out << "\n- " << note;
   if (!report.notes.empty()) out << '\n';

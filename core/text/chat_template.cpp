@@ -125,27 +125,25 @@ std::string template_in_config(const fs::path& path) {
   return "";
 }
 
+/// Empty: there is none.
+std::string found_template(const fs::path& tokenizer) {
+  if (gguf::is_gguf(tokenizer)) return gguf_string_or(gguf::File(tokenizer), "tokenizer.chat_template", "");
+  const fs::path folder = fs::is_directory(tokenizer) ? tokenizer : tokenizer.parent_path();
+  const fs::path jinja = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
+  if (fs::exists(jinja)) return read_file(jinja);
+  return fs::exists(config) ? template_in_config(config) : "";
+}
+
 }  // namespace
 
+bool has_chat_template(const fs::path& tokenizer) { return !found_template(tokenizer).empty(); }
+
 std::string read_chat_template(const fs::path& tokenizer) {
-  std::string found;
-  if (gguf::is_gguf(tokenizer)) {
-    found = gguf_string_or(gguf::File(tokenizer), "tokenizer.chat_template", "");
-  } else {
-    const fs::path folder = fs::is_directory(tokenizer) ? tokenizer : tokenizer.parent_path();
-    const fs::path jinja = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
-    if (fs::exists(jinja)) {
-      found = read_file(jinja);
-    } else if (fs::exists(config)) {
-      found = template_in_config(config);
-    }
-  }
-  if (found.empty()) {
-    throw DataError(cat(tokenizer.string(),
-                        ": holds no chat template (chat_template of tokenizer_config.json, chat_template.jinja, or "
-                        "tokenizer.chat_template of a GGUF file)"));
-  }
-  return found;
+  std::string found = found_template(tokenizer);
+  if (!found.empty()) return found;
+  throw DataError(cat(tokenizer.string(),
+                      ": holds no chat template (chat_template of tokenizer_config.json, chat_template.jinja, or "
+                      "tokenizer.chat_template of a GGUF file)"));
 }
 
 ChatPrompt chat_prompt(const std::string& jinja, const std::optional<std::string>& system, const std::string& question,

@@ -20,6 +20,9 @@ struct ChatPrompt {
 /// where there is none.
 std::string read_chat_template(const std::filesystem::path& tokenizer);
 
+/// Whether there is one.
+bool has_chat_template(const std::filesystem::path& tokenizer);
+
 /// `question` as a user's, after `system` or the template's own system message where it has one. Known are ChatML,
 /// Llama 2, Llama 3, Mistral and Zephyr, by the marks that stand in their text. `eos`: the spelling of the EOS token,
 /// which some of them use. Throws DataError, beginning with `where`, for other templates, and for a system message

@@ -1,65 +1,21 @@
-#include <algorithm>
-#include <array>
-
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/suggest.h"
+#include "core/text/gguf_cuts.h"
 #include "core/text/gguf_forms.h"
-#include "core/text/pre_tokenizer.h"
 
 namespace mla {
 namespace {
 
-LargeJson split_by(const char* regex) {
-  return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
-}
-
-LargeJson byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
-}
-
-LargeJson sequence(std::vector<LargeJson> parts) { return {{"type", "Sequence"}, {"pretokenizers", std::move(parts)}}; }
-
-LargeJson cut_as_gpt2() { return byte_level(true); }
-LargeJson cut_as_smollm() { return sequence({{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}); }
-LargeJson cut_as_llama3() { return sequence({split_by(kLlama3Regex), byte_level(false)}); }
-LargeJson cut_as_qwen2() { return sequence({split_by(kQwen2Regex), byte_level(false)}); }
-/// What llama.cpp does with a file that does not say how its text is cut.
-LargeJson cut_by_default() {
-  return sequence({split_by(R"([\p{P}\$\+<=>\^~\|]+)"), split_by(kGpt2Regex), split_by(R"(\p{N}+)"),
-                   split_by("[0-9][0-9][0-9]"), byte_level(false)});
-}
-
-/// A way to cut text, by its names in files.
-struct Cut {
-  const char* name;
-  LargeJson (*pre_tokenizer)();
-  bool ignore_merges = false;  // a word that is a token needs no merges
-  bool adds_bos = false;       // where the file does not say
-  bool composes = false;       // Unicode's NFC before anything else, as the models' own tokenizers have it
-};
-constexpr const char* kDefaultCut = "default";
-constexpr std::array<Cut, 7> kCuts = {{{kDefaultCut, cut_by_default},
-                                       {"gpt-2", cut_as_gpt2},
-                                       {"smollm", cut_as_smollm},
-                                       {"llama-bpe", cut_as_llama3, true, true},
-                                       {"llama3", cut_as_llama3, true, true},
-                                       {"llama-v3", cut_as_llama3, true, true},
-                                       {"qwen2", cut_as_qwen2, false, false, true}}};
-
-const Cut& cut_of(const gguf::File& file) {
+const GgufCut& cut_of(const gguf::File& file) {
   constexpr const char* kPre = "tokenizer.ggml.pre";
   if (!file.has(kPre)) {
     log_warning_once(cat(file.path().string(), ": does not say how its tokenizer cuts text (", kPre,
                          "): the default is used, as llama.cpp does, which may not be the model's"));
   }
-  const std::string name = gguf_string_or(file, kPre, kDefaultCut);
-  std::vector<std::string> names;
-  for (const Cut& cut : kCuts) {
-    if (name == cut.name) return cut;
-    names.emplace_back(cut.name);
-  }
-  throw DataError(cat(file.path().string(), ": key ", kPre, ": ", unknown_name(brief_text(name), names)));
+  const std::string name = gguf_string_or(file, kPre, kDefaultGgufCut);
+  if (const GgufCut* cut = find_gguf_cut(name)) return *cut;
+  throw DataError(cat(file.path().string(), ": key ", kPre, ": ", unknown_name(brief_text(name), gguf_cut_names())));
 }
 
 /// Tokens that are found in a text before it is cut.
@@ -79,7 +35,7 @@ LargeJson added_tokens(const GgufVocabulary& vocabulary) {
   return added;
 }
 
-LargeJson model_of(const gguf::File& file, const GgufVocabulary& vocabulary, const Cut& cut) {
+LargeJson model_of(const gguf::File& file, const GgufVocabulary& vocabulary, const GgufCut& cut) {
   LargeJson::object_t ids;
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     if (vocabulary.types[id] != GgufTokenType::kUnused) ids.emplace(std::string(vocabulary.tokens[id]), id);
@@ -99,7 +55,7 @@ LargeJson model_of(const gguf::File& file, const GgufVocabulary& vocabulary, con
 }
 
 /// What is put around a text.
-LargeJson surroundings(const GgufVocabulary& vocabulary, const Cut& cut) {
+LargeJson surroundings(const GgufVocabulary& vocabulary, const GgufCut& cut) {
   LargeJson::array_t single;
   LargeJson specials = LargeJson::object();
   const auto add = [&](std::optional<std::int32_t> id) {
@@ -119,7 +75,7 @@ LargeJson surroundings(const GgufVocabulary& vocabulary, const Cut& cut) {
 }  // namespace
 
 LargeJson gguf_bpe_json(const gguf::File& file, const GgufVocabulary& vocabulary) {
-  const Cut& cut = cut_of(file);
+  const GgufCut& cut = cut_of(file);
   if (vocabulary.add_space_prefix.value_or(false)) {
     throw DataError(
         cat(file.path().string(), ": key tokenizer.ggml.add_space_prefix = true: not supported with byte-level BPE"));
@@ -129,7 +85,7 @@ LargeJson gguf_bpe_json(const gguf::File& file, const GgufVocabulary& vocabulary
   json["normalizer"] = cut.composes ? LargeJson{{"type", "NFC"}} : LargeJson();
   json["pre_tokenizer"] = cut.pre_tokenizer();
   json["post_processor"] = surroundings(vocabulary, cut);
-  json["decoder"] = byte_level(true);
+  json["decoder"] = cut_as_gpt2_does();
   json["model"] = model_of(file, vocabulary, cut);
   return json;
 }

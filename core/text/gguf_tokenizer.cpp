@@ -14,6 +14,12 @@ namespace {
 constexpr const char* kBytePairs = "gpt2";
 constexpr const char* kPiecesByScore = "llama";
 
+/// Whether the file says that there is a tokenizer; llama.cpp writes no_vocab or none where there is not.
+bool has_tokenizer(const gguf::File& file) {
+  const std::string model = gguf_string_or(file, kGgufTokenizerModel, "none");
+  return model != "none" && model != "no_vocab";
+}
+
 /// The name of a token in tokenizer_config.json; null: the tokenizer has none.
 Json spelling_of(const GgufVocabulary& vocabulary, const std::optional<std::int32_t>& id) {
   return id ? Json(std::string(vocabulary.tokens[static_cast<std::size_t>(*id)])) : Json();
@@ -46,6 +52,8 @@ GgufTokenizer describe_gguf_tokenizer(const gguf::File& file) {
   const std::string name = file.path().string();
   if (!file.has(kGgufTokenizerModel))
     throw DataError(cat(name, ": holds no tokenizer: key ", kGgufTokenizerModel, " is missing"));
+  if (!has_tokenizer(file))
+    throw DataError(cat(name, ": holds no tokenizer: key ", kGgufTokenizerModel, " = none"));
   const std::string model = gguf_string_or(file, kGgufTokenizerModel, "");
   if (model != kBytePairs && model != kPiecesByScore) {
     throw DataError(
@@ -73,7 +81,7 @@ std::unique_ptr<Tokenizer> read_gguf_tokenizer(const std::filesystem::path& path
 
 void write_gguf_tokenizer(const std::filesystem::path& path, const std::filesystem::path& folder) {
   const gguf::File file(path);
-  if (!file.has(kGgufTokenizerModel)) return;
+  if (!has_tokenizer(file)) return;
   const GgufTokenizer tokenizer = describe_gguf_tokenizer(file);
   if (tokenizer.pieces.empty()) {
     write_file_atomically(folder / "tokenizer.json", tokenizer.bpe.dump());

@@ -133,6 +133,28 @@ std::string follow_prefix_space(const TokenizerConfig& config, LargeJson& json, 
   return before == after ? std::string() : after.dump();
 }
 
+LargeJson read_tokenizer_json(const std::filesystem::path& path) {
+  LargeJson json = read_large_json(path);
+  if (!json.is_object() || !json.contains("model"))
+    throw DataError(path.string() + ": expected a tokenizer.json with a model");
+  return json;
+}
+
+LargeJson part_of(const LargeJson& json, const char* key) { return json.contains(key) ? json.at(key) : LargeJson(); }
+
+/// The added tokens of tokenizer.json and of the config, and what the config has changed of them.
+struct AllAdded {
+  std::vector<AddedToken> tokens;
+  std::string changes;
+};
+AllAdded all_added_tokens(const LargeJson& json, bool byte_level, const Vocabulary& spelt, TokenizerConfig& config,
+                          const std::string& where) {
+  if (!(byte_level && is_llama(config))) add_class_defaults(config);
+  AllAdded all{read_added_tokens(json, spelt, where), {}};
+  all.changes = add_configured_tokens(config, spelt, all.tokens);
+  return all;
+}
+
 void refuse_foreign_ids(const Ids& ids, std::size_t size, const std::string& where) {
   for (const std::int32_t id : ids) {
     if (id < 0 || static_cast<std::size_t>(id) >= size) {
@@ -144,23 +166,30 @@ void refuse_foreign_ids(const Ids& ids, std::size_t size, const std::string& whe
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_hf_tokenizer(const std::filesystem::path& path) {
-  LargeJson json = read_large_json(path);
-  const std::string name = path.string();
-  if (!json.is_object() || !json.contains("model")) throw DataError(name + ": expected a tokenizer.json with a model");
-  return make_hf_tokenizer(std::move(json), read_tokenizer_config(path.parent_path()), name);
+  return make_hf_tokenizer(read_tokenizer_json(path), read_tokenizer_config(path.parent_path()), path.string());
+}
+
+HfTokens read_hf_tokens(const std::filesystem::path& path) {
+  const std::string where = path.string() + ": ";
+  HfTokens tokens{read_tokenizer_json(path), read_tokenizer_config(path.parent_path()), {}, {}};
+  follow_prefix_space(tokens.config, tokens.json, where);
+  const bool byte_level = read_pre_tokenizer(part_of(tokens.json, "pre_tokenizer"), where + "pre_tokenizer").byte_level;
+  tokens.spelt = read_hf_model(tokens.json.at("model"), byte_level, where + "model").spelt;
+  tokens.added = all_added_tokens(tokens.json, byte_level, tokens.spelt, tokens.config, where).tokens;
+  return tokens;
 }
 
 std::unique_ptr<Tokenizer> make_hf_tokenizer(LargeJson json, TokenizerConfig config, const std::string& name) {
   const std::string where = name + ": ";
   BpeTokenizerParts parts;
   parts.beside = follow_prefix_space(config, json, where);
-  const auto part = [&json](const char* key) { return json.contains(key) ? json.at(key) : LargeJson(); };
+  const auto part = [&json](const char* key) { return part_of(json, key); };
 
   PreTokenization pre_tokenization = read_pre_tokenizer(part("pre_tokenizer"), where + "pre_tokenizer");
   HfModel model = read_hf_model(json.at("model"), pre_tokenization.byte_level, where + "model");
-  if (!(pre_tokenization.byte_level && is_llama(config))) add_class_defaults(config);
-  parts.added = read_added_tokens(json, model.spelt, where);
-  parts.beside += add_configured_tokens(config, model.spelt, parts.added);
+  AllAdded added = all_added_tokens(json, pre_tokenization.byte_level, model.spelt, config, where);
+  parts.added = std::move(added.tokens);
+  parts.beside += added.changes;
   parts.normalizer = read_normalizer(part("normalizer"), where + "normalizer");
   parts.pre_tokenizer = std::move(pre_tokenization.splitter);
   if (model.bpe) parts.model = std::make_unique<BpeModel>(std::move(*model.bpe));

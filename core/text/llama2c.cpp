@@ -41,13 +41,21 @@ class BinaryReader {
   std::string name_;
 };
 
-struct ScoredTokens {
-  std::vector<std::string> spellings;
-  std::vector<float> scores;
-};
+BpeRules make_rules(const ScoredTokens& tokens) {
+  BpeRules rules;
+  for (std::size_t id = 0; id < tokens.spellings.size(); ++id) {
+    if (!tokens.spellings[id].empty()) rules.vocabulary.emplace(tokens.spellings[id], static_cast<std::int32_t>(id));
+  }
+  rules.merges = merges_by_score(rules.vocabulary, tokens.scores);
+  rules.byte_fallback = true;
+  rules.unknown = kUnknown;
+  return rules;
+}
+
+}  // namespace
 
 /// The longest token's length, then for each token its score, its length and its bytes.
-ScoredTokens read_tokens(const std::filesystem::path& path) {
+ScoredTokens read_llama2c_tokens(const std::filesystem::path& path) {
   const std::string bytes = read_file(path);
   BinaryReader reader(bytes, path.string());
   const auto longest = reader.number<std::int32_t>("the header");
@@ -75,21 +83,8 @@ ScoredTokens read_tokens(const std::filesystem::path& path) {
   return tokens;
 }
 
-BpeRules make_rules(const ScoredTokens& tokens) {
-  BpeRules rules;
-  for (std::size_t id = 0; id < tokens.spellings.size(); ++id) {
-    if (!tokens.spellings[id].empty()) rules.vocabulary.emplace(tokens.spellings[id], static_cast<std::int32_t>(id));
-  }
-  rules.merges = merges_by_score(rules.vocabulary, tokens.scores);
-  rules.byte_fallback = true;
-  rules.unknown = kUnknown;
-  return rules;
-}
-
-}  // namespace
-
 std::unique_ptr<Tokenizer> read_llama2c(const std::filesystem::path& path) {
-  ScoredTokens tokens = read_tokens(path);
+  ScoredTokens tokens = read_llama2c_tokens(path);
   BpeTokenizerParts parts;
   parts.normalizer = make_prepend_normalizer(" ");
   parts.model = std::make_unique<BpeModel>(make_rules(tokens));

@@ -29,15 +29,6 @@ std::vector<fs::path> pair_of(const fs::path& path) {
   return {};
 }
 
-/// sentencepiece models are protocol buffers; tiktoken files are lines of base64 and a number.
-std::unique_ptr<Tokenizer> read_model_file(const fs::path& path) {
-  const std::string bytes = read_file(path);
-  const std::string_view line = std::string_view(bytes).substr(0, bytes.find('\n'));
-  const bool text = line.find(' ') != std::string_view::npos &&
-                    std::all_of(line.begin(), line.end(), [](char c) { return c >= ' ' && c <= '~'; });
-  return text ? read_tiktoken(path) : read_sentencepiece(path);
-}
-
 std::unique_ptr<Tokenizer> load_file(const fs::path& path) {
   const std::string extension = path.extension().string();
   if (const auto pair = pair_of(path); !pair.empty()) {
@@ -49,7 +40,7 @@ std::unique_ptr<Tokenizer> load_file(const fs::path& path) {
   if (gguf::is_gguf(path)) return read_gguf_tokenizer(path);
   if (extension == ".json") return read_hf_tokenizer(path);
   if (extension == ".tiktoken") return read_tiktoken(path);
-  if (extension == ".model") return read_model_file(path);
+  if (extension == ".model") return is_sentencepiece(path) ? read_sentencepiece(path) : read_tiktoken(path);
   if (extension == ".bin") return read_llama2c(path);
   throw DataError(cat(path.string(),
                       ": not a tokenizer by its name; known: *.json, merges.txt, vocab.bpe, *.model, "
@@ -102,9 +93,21 @@ std::string hash_of(const Tokenizer& tokenizer, const fs::path& file) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
+bool is_sentencepiece(const fs::path& path) {
+  const std::string bytes = read_file(path);
+  const std::string_view line = std::string_view(bytes).substr(0, bytes.find('\n'));
+  const bool text = line.find(' ') != std::string_view::npos &&
+                    std::all_of(line.begin(), line.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  return !text;
+}
+
+fs::path tokenizer_file(const fs::path& path) {
   if (!fs::exists(path)) throw DataError(cat(path.string(), ": no such tokenizer file or folder"));
-  const fs::path file = fs::is_directory(path) ? find_in_folder(path) : path;
+  return fs::is_directory(path) ? find_in_folder(path) : path;
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
+  const fs::path file = tokenizer_file(path);
   std::unique_ptr<Tokenizer> tokenizer = load_file(file);
   tokenizer->content_hash_ = hash_of(*tokenizer, file);
   return tokenizer;

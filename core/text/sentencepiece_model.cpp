@@ -65,47 +65,32 @@ enum TrainerField { kModelType = 3, kSpaceAsSuffix = 24, kByteFallback = 35 };
 enum NormalizerField { kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraSpaces = 4, kEscapeSpaces = 5 };
 constexpr std::uint64_t kBpeModel = 2;
 
-struct Contents {
-  SentencePieceBpe bpe;
-  std::vector<float> scores;
-  bool plain_pieces = true;  // Normal pieces, bytes, control pieces and one unknown piece only.
-  bool is_bpe = false, space_as_suffix = false, has_chars_map = false, removes_spaces = true, escapes_spaces = true;
-};
-
-void read_piece(std::string_view message, Contents& contents) {
-  std::string spelling;
-  float score = 0;
-  std::uint64_t type = kNormal;
+SentencePiece read_piece(std::string_view message) {
+  SentencePiece piece;
   for (const Field& field : read_fields_of(message)) {
-    if (field.number == kPiece) spelling = field.bytes;
-    if (field.number == kScore && field.bytes.size() == sizeof score) {
-      std::memcpy(&score, field.bytes.data(), sizeof score);
+    if (field.number == kPiece) piece.spelling = field.bytes;
+    if (field.number == kScore && field.bytes.size() == sizeof piece.score) {
+      std::memcpy(&piece.score, field.bytes.data(), sizeof piece.score);
     }
-    if (field.number == kType) type = field.value;
+    if (field.number == kType) piece.type = field.value;
   }
-  const auto id = static_cast<std::int32_t>(contents.scores.size());
-  contents.scores.push_back(score);
-  BpeRules& rules = contents.bpe.rules;
-  if (type == kUnknown) rules.unknown = id;
-  if (type == kNormal || type == kByte) rules.vocabulary.emplace(spelling, id);
-  contents.plain_pieces &= spelling.size() <= kLongestMergedToken;
-  contents.plain_pieces &= type == kNormal || type == kByte || type == kControl || type == kUnknown;
+  return piece;
 }
 
-void read_trainer(std::string_view message, Contents& contents) {
+void read_trainer(std::string_view message, SentencePieceFile& file) {
   for (const Field& field : read_fields_of(message)) {
-    if (field.number == kModelType) contents.is_bpe = field.value == kBpeModel;
-    if (field.number == kSpaceAsSuffix) contents.space_as_suffix = field.value != 0;
-    if (field.number == kByteFallback) contents.bpe.rules.byte_fallback = field.value != 0;
+    if (field.number == kModelType) file.is_bpe = field.value == kBpeModel;
+    if (field.number == kSpaceAsSuffix) file.space_as_suffix = field.value != 0;
+    if (field.number == kByteFallback) file.byte_fallback = field.value != 0;
   }
 }
 
-void read_normalizer_spec(std::string_view message, Contents& contents) {
+void read_normalizer_spec(std::string_view message, SentencePieceFile& file) {
   for (const Field& field : read_fields_of(message)) {
-    if (field.number == kCharsMap) contents.has_chars_map = !field.bytes.empty();
-    if (field.number == kAddDummyPrefix) contents.bpe.dummy_prefix = field.value != 0;
-    if (field.number == kRemoveExtraSpaces) contents.removes_spaces = field.value != 0;
-    if (field.number == kEscapeSpaces) contents.escapes_spaces = field.value != 0;
+    if (field.number == kCharsMap) file.has_chars_map = !field.bytes.empty();
+    if (field.number == kAddDummyPrefix) file.dummy_prefix = field.value != 0;
+    if (field.number == kRemoveExtraSpaces) file.removes_spaces = field.value != 0;
+    if (field.number == kEscapeSpaces) file.escapes_spaces = field.value != 0;
   }
 }
 
@@ -128,23 +113,46 @@ Vocabulary without_bytes(Vocabulary vocabulary) {
   return vocabulary;
 }
 
+/// Normal pieces, bytes, control pieces and one unknown piece only.
+bool is_plain(const SentencePiece& piece) {
+  return piece.spelling.size() <= kLongestMergedToken &&
+         (piece.type == kNormal || piece.type == kByte || piece.type == kControl || piece.type == kUnknown);
+}
+
 }  // namespace
 
-std::optional<SentencePieceBpe> read_sentencepiece_bpe(std::string_view bytes) {
-  Contents contents;
+SentencePieceFile read_sentencepiece_file(std::string_view bytes) {
+  SentencePieceFile file;
   for (const Field& field : read_fields_of(bytes)) {
-    if (field.number == kPieces) read_piece(field.bytes, contents);
-    if (field.number == kTrainerSpec) read_trainer(field.bytes, contents);
-    if (field.number == kNormalizerSpec) read_normalizer_spec(field.bytes, contents);
+    if (field.number == kPieces) file.pieces.push_back(read_piece(field.bytes));
+    if (field.number == kTrainerSpec) read_trainer(field.bytes, file);
+    if (field.number == kNormalizerSpec) read_normalizer_spec(field.bytes, file);
   }
-  BpeRules& rules = contents.bpe.rules;
-  const bool plain_text = !contents.has_chars_map && !contents.removes_spaces && contents.escapes_spaces;
-  const bool fits = contents.is_bpe && plain_text && contents.plain_pieces && !contents.space_as_suffix &&
-                    rules.unknown && every_character_is_a_piece(rules.vocabulary);
+  return file;
+}
+
+std::optional<SentencePieceBpe> read_sentencepiece_bpe(std::string_view bytes) {
+  const SentencePieceFile file = read_sentencepiece_file(bytes);
+  SentencePieceBpe bpe;
+  BpeRules& rules = bpe.rules;
+  std::vector<float> scores;
+  bool plain_pieces = true;
+  for (const SentencePiece& piece : file.pieces) {
+    const auto id = static_cast<std::int32_t>(scores.size());
+    scores.push_back(piece.score);
+    if (piece.type == kUnknown) rules.unknown = id;
+    if (piece.type == kNormal || piece.type == kByte) rules.vocabulary.emplace(piece.spelling, id);
+    plain_pieces = plain_pieces && is_plain(piece);
+  }
+  const bool plain_text = !file.has_chars_map && !file.removes_spaces && file.escapes_spaces;
+  const bool fits = file.is_bpe && plain_text && plain_pieces && !file.space_as_suffix && rules.unknown &&
+                    every_character_is_a_piece(rules.vocabulary);
   if (!fits) return std::nullopt;
-  rules.merges = merges_by_score(without_bytes(rules.vocabulary), contents.scores);
+  rules.byte_fallback = file.byte_fallback;
+  bpe.dummy_prefix = file.dummy_prefix;
+  rules.merges = merges_by_score(without_bytes(rules.vocabulary), scores);
   rules.fuse_unknown = true;
-  return std::move(contents.bpe);
+  return bpe;
 }
 
 }  // namespace mla

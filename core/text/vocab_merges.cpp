@@ -65,30 +65,46 @@ std::unique_ptr<PreTokenizer> make_cutter(bool qwen2, bool prefix_space) {
   return make_pre_tokenizer_sequence(std::move(parts));
 }
 
-void follow_config(TokenizerConfig& config, const Vocabulary& spelt, BpeTokenizerParts& parts) {
+/// What both files and the config say, and the parts of a tokenizer that hold its tokens.
+struct VocabMerges {
+  Vocabulary spelt;
+  std::vector<std::pair<std::string, std::string>> merges;
+  bool qwen2 = false, prefix_space = false;
+  BpeTokenizerParts parts;
+};
+
+VocabMerges read_both(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
+  VocabMerges read;
+  read.spelt = read_vocabulary(read_large_json(vocab), vocab.string());
+  read.merges = read_merges(merges);
+  TokenizerConfig config = read_tokenizer_config(vocab.parent_path());
+  read.qwen2 = is_qwen2(config, read.spelt);
+  read.prefix_space = config.add_prefix_space.value_or(false);
+  read.parts.spellings = spellings_by_id(read.spelt);
+  if (config.tokenizer_class.empty()) add_end_of_text(read.qwen2, read.parts);
   add_class_defaults(config);
-  follow_special_tokens(config, spelt, false, parts);
+  follow_special_tokens(config, read.spelt, false, read.parts);
+  return read;
 }
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> read_vocab_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
-  const Vocabulary spelt = read_vocabulary(read_large_json(vocab), vocab.string());
-  BpeRules rules;
-  rules.merges = resolve_merges(read_merges(merges), spelt, merges.string() + ": merges");
-  rules.vocabulary = vocabulary_in_bytes(spelt);
-  rules.byte_symbols = true;
-  TokenizerConfig config = read_tokenizer_config(vocab.parent_path());
-  const bool qwen2 = is_qwen2(config, spelt);
+VocabMergesTokens read_vocab_merges_tokens(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
+  VocabMerges read = read_both(vocab, merges);
+  return {std::move(read.spelt), std::move(read.merges), std::move(read.parts.added), read.qwen2, read.prefix_space};
+}
 
-  BpeTokenizerParts parts;
-  if (qwen2) parts.normalizer = make_unicode_normalizer("NFC");
-  parts.pre_tokenizer = make_cutter(qwen2, config.add_prefix_space.value_or(false));
+std::unique_ptr<Tokenizer> read_vocab_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
+  VocabMerges read = read_both(vocab, merges);
+  BpeRules rules;
+  rules.merges = resolve_merges(read.merges, read.spelt, merges.string() + ": merges");
+  rules.vocabulary = vocabulary_in_bytes(read.spelt);
+  rules.byte_symbols = true;
+  BpeTokenizerParts parts = std::move(read.parts);
+  if (read.qwen2) parts.normalizer = make_unicode_normalizer("NFC");
+  parts.pre_tokenizer = make_cutter(read.qwen2, read.prefix_space);
   parts.model = std::make_unique<BpeModel>(std::move(rules));
   parts.decoder = make_byte_level_decoder();
-  parts.spellings = spellings_by_id(spelt);
-  if (config.tokenizer_class.empty()) add_end_of_text(qwen2, parts);
-  follow_config(config, spelt, parts);
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }
 

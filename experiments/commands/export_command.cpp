@@ -23,14 +23,17 @@ class Export final : public Command {
   void declare(OptionList& options) override {
     options.require("model", model_, "MODEL", "a model folder that `mlaforge convert` wrote, or a GGUF file");
     options.require("format", format_, "NAME", "deepseek_v3 | gguf | transformers_code (mlaforge list export_format)");
-    options.require("output,o", output_, "FOLDER", "a new folder for the exported model");
+    options.require("output,o", output_, "FOLDER", "a new folder for the exported model; of gguf also a file, *.gguf");
     options.add("calibration", calibration_, "FILE",
                 "text, or JSON {\"ids\": [[…]]}, on which the size of latents is measured; default: a bound from the "
                 "weights");
-    options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the calibration text; default: beside the model");
+    options.add("tokenizer", tokenizer_, "PATH",
+                "tokenizer for the calibration text, and the one that a GGUF file gets (none: it gets none); "
+                "default: beside the model");
     options.add("dtype", dtype_, "TYPE",
                 "number type of the weights: float32 | bfloat16 | float16, and of gguf others; default: as the model's "
                 "are held");
+    options.add("type", type_, "TYPE", "the same, as GGUF files call it: F32 | F16 | BF16 | Q8_0 | Q4_0 | Q4_1");
     options.flag("pad", pad_,
                  "blow the latent up to 512 and the rotated key to 64 values, with zeros: for engines and "
                  "kernels that know no other size");
@@ -40,9 +43,10 @@ class Export final : public Command {
     install_interrupt_handler();
     const auto start = std::chrono::steady_clock::now();
     const auto format = Registry<ExportFormat>::instance().find(format_, "--format").make(Json::object(), "--format");
-    expect_free_folder(output_);
+    expect_free_output(*format, output_);
     const Checkpoint model = load_checkpoint(model_, {.placement = {.storage = std::nullopt}});
-    ExportRequest request{export_type(*format, dtype_, model.decoder), pad_, {}};
+    if (dtype_ && type_) throw ConfigError("--type: says the same as --dtype; give one of them");
+    ExportRequest request{export_type(*format, dtype_ ? dtype_ : type_, model.decoder), pad_, {}, tokenizer_};
     if (calibration_) request.measured_latent = measured(model.decoder);
     const ExportReport report = export_model(model, format_, request, output_);
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
@@ -64,7 +68,10 @@ class Export final : public Command {
     data.max_rows = kExportRows;
     data.validate("--calibration");
     std::unique_ptr<Tokenizer> tokenizer;
-    if (!holds_token_ids(*calibration_)) tokenizer = load_model_tokenizer(model_, tokenizer_, decoder.spec());
+    if (!holds_token_ids(*calibration_)) {
+      const bool told = tokenizer_ && *tokenizer_ != "none";
+      tokenizer = load_model_tokenizer(model_, told ? tokenizer_ : std::nullopt, decoder.spec());
+    }
     const TokenRows rows = load_rows(data, tokenizer.get(), decoder.spec().vocabulary, 1);
     Progress bar("calibrate", rows.tokens(), "tokens");
     return measure_latents(decoder, rows.rows, [&](std::int64_t count) {
@@ -86,14 +93,14 @@ class Export final : public Command {
   std::filesystem::path model_, output_;
   std::string format_;
   std::optional<std::filesystem::path> calibration_, tokenizer_;
-  std::optional<std::string> dtype_;
+  std::optional<std::string> dtype_, type_;
   bool pad_ = false;
 };
 
 const CommandRegistration<Export> kExport(
     "export", "write a converted model for transformers, vLLM, SGLang, llama.cpp or MLX",
     {"mlaforge export --model CONVERTED --format deepseek_v3 --output OUT",
-     "mlaforge export --model CONVERTED --format gguf --output OUT --dtype bfloat16",
+     "mlaforge export --model CONVERTED --format gguf --output OUT.gguf --type Q8_0",
      "mlaforge export --model CONVERTED --format deepseek_v3 --output OUT --pad --calibration text.txt"});
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/interrupt.h"
+#include "core/gguf/file.h"
 #include "core/model/safetensors.h"
 #include "core/serve/compare_models.h"
 #include "core/serve/served_folder.h"
@@ -23,6 +24,19 @@ constexpr std::int64_t kComparedTokens = 64, kComparedRows = 2, kGreedyTokens = 
 /// through thirty layers differ by 1e-4 in float32, texts by 2e-5.
 double tolerance_of(at::ScalarType type) {
   return type == at::kFloat || type == at::kDouble ? 5e-4 : type == at::kHalf ? 5e-2 : 0.5;
+}
+
+/// The same of what a file holds: blocks of few bits round more than the type that they are read as.
+double tolerance_of(const fs::path& file, const Decoder& written) {
+  double tolerance = tolerance_of(written.embedding.scalar_type());
+  if (!gguf::is_gguf(file)) return tolerance;
+  const gguf::File held(file);
+  for (const gguf::Tensor& tensor : held.tensors()) {
+    const std::size_t bytes_of_32 = 32 * tensor.type->bytes / static_cast<std::size_t>(tensor.type->block);
+    const bool narrow = bytes_of_32 < 64 || std::string_view(tensor.type->name) == "BF16";
+    tolerance = std::max(tolerance, bytes_of_32 < 32 ? 5 : narrow ? 0.5 : bytes_of_32 < 128 ? 5e-2 : 0);
+  }
+  return tolerance;
 }
 
 /// The model in a folder that `mlaforge export` wrote: the folder itself, or the GGUF file in it.
@@ -48,7 +62,7 @@ class VerifyExport final : public Command {
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer for the text; default: beside the model");
     options.add("tolerance", tolerance_, "X",
                 "largest difference of logits, in their standard deviations, that is no failure; default: 5e-4 for "
-                "float32, 5e-2 for float16, 0.5 for bfloat16");
+                "float32, 5e-2 for float16, 0.5 for bfloat16 and blocks of 8 bits, 5 for blocks of fewer");
     options.add("logits", logits_, "FILE",
                 "write ids, the model's logits and 64 greedy tokens to this .safetensors file, for tests of engines");
   }
@@ -62,7 +76,7 @@ class VerifyExport final : public Command {
     const at::Tensor ids = rows(model.decoder);
     if (logits_) write_reference(model.decoder, ids);
     const ModelComparison found = compare_models(written.decoder, model.decoder, ids);
-    const double tolerance = tolerance_.value_or(tolerance_of(written.decoder.embedding.scalar_type()));
+    const double tolerance = tolerance_.value_or(tolerance_of(file, written.decoder));
     Json report = to_json(found);
     report["export"] = file.string();
     report["model"] = model_.string();

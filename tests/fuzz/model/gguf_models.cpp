@@ -6,6 +6,7 @@
 #include "core/model/checkpoint.h"
 #include "tests/fuzz/support/input_files.h"
 #include "tests/fuzz/support/target.h"
+#include "tests/support/gguf_deepseek2.h"
 
 namespace mla::fuzz {
 namespace {
@@ -25,6 +26,7 @@ std::vector<std::string> gguf_model_seeds() {
     }
     seeds.push_back(file.bytes());
   }
+  seeds.push_back(test::SmallDeepSeek2().file().bytes());
   return seeds;
 }
 
@@ -38,14 +40,31 @@ void run_gguf_model(std::string_view input) {
   checkpoint.decoder.forward(ids);
 }
 
-const Registration kGgufModel(
-    {"gguf_model",
-     run_gguf_model,
-     gguf_model_seeds,
-     {"GGUF", "general.architecture", "general.alignment", "split.count", "qwen3", "llama.rope.scaling.type", "yarn",
-      "linear", "llama.rope.scaling.factor", "llama.attention.key_length", "llama.attention.sliding_window",
-      "llama.rope.scaling.original_context_length", "rope_freqs.weight", "output.weight", "blk.0.attn_q_norm.weight",
-      "blk.0.ffn_gate.bias", std::string("\x08\0\0\0", 4), std::string("\x0e\0\0\0", 4)}});
+const Registration kGgufModel({"gguf_model",
+                               run_gguf_model,
+                               gguf_model_seeds,
+                               {"GGUF",
+                                "general.architecture",
+                                "general.alignment",
+                                "split.count",
+                                "qwen3",
+                                "llama.rope.scaling.type",
+                                "yarn",
+                                "linear",
+                                "llama.rope.scaling.factor",
+                                "llama.attention.key_length",
+                                "llama.attention.sliding_window",
+                                "llama.rope.scaling.original_context_length",
+                                "rope_freqs.weight",
+                                "output.weight",
+                                "blk.0.attn_q_norm.weight",
+                                "blk.0.ffn_gate.bias",
+                                "deepseek2",
+                                "deepseek2.attention.q_lora_rank",
+                                "deepseek2.expert_count",
+                                "blk.0.attn_kv_b.weight",
+                                std::string("\x08\0\0\0", 4),
+                                std::string("\x0e\0\0\0", 4)}});
 
 }  // namespace
 }  // namespace mla::fuzz
