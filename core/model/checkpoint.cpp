@@ -13,6 +13,7 @@
 #include "core/model/gguf_weights.h"
 #include "core/model/llama2c.h"
 #include "core/model/model_config.h"
+#include "core/model/save_in_shards.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
 #include "core/text/gguf_tokenizer.h"
@@ -153,20 +154,23 @@ ModelSpec load_spec(const fs::path& path, HeldWeights weights) {
 }
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
+  save_checkpoint(checkpoint, folder, kShardBytes);
+}
+
+void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, std::int64_t shard_bytes) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw DataError(cat(folder.string(), ": cannot be made: ", error.message()));
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::vector<TensorSource> tensors;
   // Visiting hands out references for replacement; saving replaces nothing.
   const_cast<Decoder&>(checkpoint.decoder).visit_stored([&](const std::string& name, at::Tensor& tensor) {
-    tensors.emplace_back(name, tensor);
+    tensors.push_back(source_of(name, tensor));
   });
   // A config of an earlier model must never stand beside new weights.
   const bool elsewhere = !is_same_folder(folder_of(checkpoint.source), folder);
-  write_safetensors(folder / kWeightsFile, tensors, [&] {
+  write_weight_files(folder, tensors, shard_bytes, [&] {
     fs::remove(folder / kConfigFile, error);
     if (elsewhere) fs::remove(folder / kGenerationFile, error);
-    fs::remove(folder / kIndexFile, error);
   });
   copy_companions(checkpoint.source, folder);
   write_adapter_files(checkpoint.decoder, folder, checkpoint.source.string());
