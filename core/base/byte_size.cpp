@@ -1,5 +1,7 @@
 #include "core/base/byte_size.h"
 
+#include <sys/resource.h>
+
 #include <array>
 #include <cctype>
 #include <cstdio>
@@ -31,6 +33,12 @@ std::string describe_bytes(std::int64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, amount < 9.995 ? "%.2f" : amount < 99.95 ? "%.1f" : "%.0f", amount);
   return cat(text, " ", kUnits[unit]);
+}
+
+std::int64_t peak_memory_bytes() {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
 }
 
 }  // namespace mla

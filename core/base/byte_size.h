@@ -13,4 +13,7 @@ std::int64_t parse_bytes(const std::string& text, const std::string& option);
 /// "13.5 GB", "512 bytes": three digits.
 std::string describe_bytes(std::int64_t bytes);
 
+/// The most memory that this process has held so far.
+std::int64_t peak_memory_bytes();
+
 }  // namespace mla

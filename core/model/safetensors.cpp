@@ -231,6 +231,7 @@ std::unique_ptr<AtomicWriter> stage_safetensors(const std::filesystem::path& pat
     file->write(dense.data_ptr(), dense.nbytes());
     release_pages(tensor);
   }
+  file->complete();
   return file;
 }
 

@@ -1,5 +1,4 @@
 #include <ATen/Parallel.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -47,12 +46,6 @@ std::vector<std::int64_t> parse_widths(const std::string& text) {
     widths.push_back(width);
   }
   return widths;
-}
-
-std::int64_t peak_memory_bytes() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
 }
 
 /// One conversion to make: its passes and where the result goes.

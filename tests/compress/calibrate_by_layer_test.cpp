@@ -19,7 +19,7 @@ Requirements of_one_layer() {
   return {kQueryPairNorms, kKeyPairNorms, kInputMoment, kInputMean, cross, {Tap::kFeedForwardInner, "mean_square"}};
 }
 
-void expect_the_same(const Decoder& decoder) {
+void expect_same_statistics(const Decoder& decoder) {
   const CalibrationOptions batches{.batch_tokens = 5};
   const Statistics whole = calibrate(decoder, kSomeRows, of_one_layer(), batches, {});
   std::int64_t told = 0, kept = 0;
@@ -43,9 +43,9 @@ void expect_the_same(const Decoder& decoder) {
 TEST(CalibrateByLayer, IsCalibrationToTheBit) {
   for (const std::string& kind : test::tiny_kinds()) {
     SCOPED_TRACE(kind);
-    expect_the_same(test::tiny_decoder(test::tiny_spec(kind), at::kFloat));
+    expect_same_statistics(test::tiny_decoder(test::tiny_spec(kind), at::kFloat));
   }
-  expect_the_same(test::tiny_decoder(test::spec_with_attention("shared_attention"), at::kFloat));
+  expect_same_statistics(test::tiny_decoder(test::spec_with_attention("shared_attention"), at::kFloat));
 }
 
 TEST(CalibrateByLayer, LeavesToTheOtherWhatLooksAtAllLayers) {

@@ -13,7 +13,7 @@ namespace {
 using test::ProgramResult;
 using test::run_script;
 
-constexpr std::int64_t kFew = 2, kMany = 10;
+constexpr std::int64_t kFewLayers = 2, kManyLayers = 10;
 
 ModelSpec spec_with(std::int64_t layers) {
   UniformModel uniform = test::tiny_model("mha");
@@ -49,13 +49,13 @@ class LargeModel : public testing::Test {
 
 // Both of what is read and of what is made. A quarter is left for what the system and the allocator do not give back.
 TEST_F(LargeModel, IsConvertedInTheMemoryOfALayer) {
-  const std::int64_t few = write_model(kFew), many = write_model(kMany), more = many - few;
+  const std::int64_t few = write_model(kFewLayers), many = write_model(kManyLayers), more = many - few;
   ASSERT_GT(more, 60'000'000);
   const std::string latent = "--rope high --pairs 8 --low-rank joint_svd --d-kv 64";
-  EXPECT_LT(peak(kMany, latent) - peak(kFew, latent), more / 4);
+  EXPECT_LT(peak(kManyLayers, latent) - peak(kFewLayers, latent), more / 4);
   const auto ids = folder_.write("ids.json", R"({"ids": [[1, 5, 9, 40, 7, 20, 33, 12], [3, 4, 5, 6]]})");
   const std::string measured = "--rope two_norm --pairs 8 --low-rank value_svd --d-kv 64 --calibration " + ids.string();
-  EXPECT_LT(peak(kMany, measured) - peak(kFew, measured), more / 4);
+  EXPECT_LT(peak(kManyLayers, measured) - peak(kFewLayers, measured), more / 4);
 }
 
 }  // namespace
