@@ -21,17 +21,25 @@ class TrainingWatch final : public TrainingObserver {
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
     if (taken_over()) check_interrupt();
     const bool stop = world().any(interrupted());
-    if (keeper_ != nullptr && world().first() &&
-        (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
-      keeper_->save(run.state());
-      saved_ = Clock::now();
-    }
+    // When is for the first to say: the others help where a state is in parts.
+    if (keeper_ != nullptr && world().any(world().first() && is_due(step, stop))) save(run.state());
     bar_.advance(1, [&] { return cat("loss ", step.loss); });
     return !stop;
   }
 
  private:
   using Clock = std::chrono::steady_clock;
+  bool is_due(const TrainingStep& step, bool stop) const {
+    return stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last());
+  }
+  void save(const TrainingState& state) {
+    if (world().first()) {
+      keeper_->save(state);
+    } else {
+      for (const TensorSource& part : state.gathered) part.values();
+    }
+    saved_ = Clock::now();
+  }
   double seconds_since_save() const { return std::chrono::duration<double>(Clock::now() - saved_).count(); }
 
   Progress bar_;

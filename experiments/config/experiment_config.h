@@ -57,6 +57,8 @@ struct TrainConfig {
   DataOptions data;
   std::vector<MixtureSource> mixture;
 
+  static constexpr std::array kLeftOut = {
+      LeftOut{"shard", "what processes divide among them changes sums in their last bits, as their number does"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);
@@ -128,7 +130,7 @@ struct ExperimentConfig {
     visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
     visit("description", self.description, "for people");
     visit("model", self.model, "the source model");
-    visit("device", self.device, "where models stand and are computed: cpu");
+    visit("device", self.device, "where models stand and are computed: cpu | cuda | cuda:N");
     visit("products", self.products,
           "what large float32 products multiply: float32 | bfloat16 | auto, which is bfloat16 where the processor is "
           "faster with it");
