@@ -5,12 +5,20 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup build test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
+.PHONY: all setup setup-cuda aarch64 build test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean
 all: build
 
 setup:
 	@bash cmake/install_debian_packages.sh
 	@bash cmake/fetch_libtorch.sh
+
+# LibTorch's CUDA libraries beside its CPU part, for --device cuda; nothing is built again.
+setup-cuda: setup
+	@bash cmake/fetch_libtorch_cuda.sh
+
+# Whether the kernels compile for 64-bit ARM.
+aarch64: setup
+	@bash cmake/check_aarch64.sh
 
 build: setup
 	@cmake --preset release -DMLA_LIBTORCH="$(LIBTORCH)" > build/configure.log 2>&1 || \
