@@ -89,9 +89,13 @@ void AtomicWriter::overwrite(std::uint64_t offset, const void* bytes, std::size_
   }
 }
 
-void AtomicWriter::finish(const std::function<void()>& before_rename) {
+void AtomicWriter::complete() {
   if (filled_ > 0) flush(filled_);
   if (::fsync(fd_) != 0) fail();
+}
+
+void AtomicWriter::finish(const std::function<void()>& before_rename) {
+  complete();
   if (before_rename) before_rename();
   if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail();
   ::close(fd_);

@@ -26,7 +26,10 @@ class AtomicWriter {
   /// Replaces bytes written before, for a header that counts what follows it; nothing is written after it.
   void overwrite(std::uint64_t offset, const void* bytes, std::size_t count);
 
-  /// Writes what is left, syncs, calls `before_rename` (may be empty) while the old file still stands, and renames.
+  /// Writes what is left and syncs: what finish() then does needs no room on the disk.
+  void complete();
+
+  /// Completes, calls `before_rename` (may be empty) while the old file still stands, and renames.
   void finish(const std::function<void()>& before_rename);
 
  private:

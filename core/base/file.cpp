@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/base/mapped_memory.h"
 
 namespace mla {
 namespace {
@@ -133,8 +134,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (at == MAP_FAILED) throw DataError(cat(path.string(), ": cannot be mapped: ", std::strerror(errno)));
   data_ = static_cast<std::byte*>(at);
+  count_as_mapped(data_, size_);
 }
 
-MappedFile::~MappedFile() { ::munmap(data_, size_); }
+MappedFile::~MappedFile() {
+  no_longer_mapped(data_);
+  ::munmap(data_, size_);
+}
 
 }  // namespace mla

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/compress/gathering.h"
+#include "core/model/weight_pages.h"
 
 namespace mla {
 
@@ -53,18 +54,45 @@ void LayerWalk::advance(Tap tap, const See& see) {
   advance(std::vector<Tap>{tap}, [&](std::size_t batch, Tap, const at::Tensor& tensor) { see(batch, tensor); });
 }
 
+Statistics LayerWalk::advance_measured(const Requirements& requirements,
+                                       const std::function<void(std::int64_t)>& after_batch) {
+  expects(!done(), "a walk ends after the last layer");
+  Gathering gathering(requirements);
+  expects(!gathering.gradients() && !gathering.spans_layers(), "statistics of one layer");
+  Statistics statistics;
+  statistics.rows_hash = rows_hash_;
+  for (std::size_t batch = 0; batch < states_.size(); ++batch) {
+    const std::int64_t tokens = states_[batch].size(0) * states_[batch].size(1);
+    contexts_[batch].observer = &gathering.observer();
+    states_[batch] = run(batch, contexts_[batch]);
+    contexts_[batch].observer = nullptr;
+    gathering.end_batch();
+    statistics.tokens += tokens;
+    if (after_batch) after_batch(tokens);
+  }
+  gathering.finish(statistics);
+  leave();
+  return statistics;
+}
+
 void LayerWalk::advance(const std::vector<Tap>& taps, const SeeTaps& see) {
   expects(!done(), "a walk ends after the last layer");
-  const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
-  const auto next = static_cast<std::size_t>(layer_) + 1;
-  const bool hands_nothing_on = std::find(groups.begin(), groups.end(), next) != groups.end();
   for (std::size_t batch = 0; batch < states_.size(); ++batch) {
     const Observer observer{taps, [&](Tap tap, std::int64_t, const at::Tensor& tensor) { see(batch, tap, tensor); }};
     if (!taps.empty()) contexts_[batch].observer = &observer;
     states_[batch] = run(batch, contexts_[batch]);
     contexts_[batch].observer = nullptr;
-    if (hands_nothing_on) contexts_[batch].slots.clear();
   }
+  leave();
+}
+
+void LayerWalk::leave() {
+  const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
+  const auto next = static_cast<std::size_t>(layer_) + 1;
+  if (std::find(groups.begin(), groups.end(), next) != groups.end()) {
+    for (ForwardContext& context : contexts_) context.slots.clear();  // hands nothing on
+  }
+  release_layer(decoder_, layer_);
   ++layer_;
 }
 

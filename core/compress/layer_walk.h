@@ -37,8 +37,13 @@ class LayerWalk {
   /// layers can be among.
   Statistics statistics(const Requirements& requirements) const;
 
-  /// Goes through the layer as it now is. `see`, if given, is told of what `tap` shows, as by observe(), in the same
-  /// run.
+  /// Both at once: statistics of what passes in the layer while the walk goes through it. `after_batch(tokens)`, which
+  /// may be empty, is told of each batch.
+  Statistics advance_measured(const Requirements& requirements,
+                              const std::function<void(std::int64_t)>& after_batch = {});
+
+  /// Goes through the layer as it now is, and gives back the pages of its weights where these are views of files.
+  /// `see`, if given, is told of what `tap` shows, as by observe(), in the same run.
   void advance() { advance(std::vector<Tap>(), {}); }
   void advance(Tap tap, const See& see);
   /// Likewise of several taps, in the order in which a forward pass comes by them.
@@ -46,6 +51,7 @@ class LayerWalk {
   void advance(const std::vector<Tap>& taps, const SeeTaps& see);
 
  private:
+  void leave();
   at::Tensor run(std::size_t batch, ForwardContext& context) const;
 
   const Decoder& decoder_;

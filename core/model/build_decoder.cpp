@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/model/checkpoint.h"
 #include "core/model/weight_names.h"
+#include "core/model/weight_pages.h"
 
 namespace mla {
 namespace {
@@ -58,9 +59,7 @@ class WeightTaker {
                             c10::toString(found.scalar_type())));
       }
     });
-    const Placement& to = options_.placement;
-    return to.storage ? tensor.to(to.device, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true)
-                      : tensor.to(to.device);
+    return placed(tensor, tensor.scalar_type());
   }
   at::Tensor take(const std::string& key, const std::vector<std::int64_t>& shape) {
     const at::Tensor tensor = take_out(key, shape, [&](const at::Tensor& found) {
@@ -70,9 +69,7 @@ class WeightTaker {
     });
     if (options_.check_finite && !is_finite(tensor))
       throw DataError(cat(name_, ": ", key, ": holds NaN or infinite values"));
-    const Placement& to = options_.placement;
-    if (!to.storage) return tensor.to(to.device);
-    return tensor.to(to.device, *to.storage, /*non_blocking=*/false, /*copy=*/true);
+    return placed(tensor, options_.placement.storage.value_or(tensor.scalar_type()));
   }
   /// A linear map's matrix as `parameter` says it is held, or none.
   Linear take_map(const ModelParameter& parameter, at::Tensor bias) {
@@ -110,6 +107,15 @@ class WeightTaker {
   }
 
  private:
+  /// What of a file was looked at or copied need not stay in memory until it is used.
+  at::Tensor placed(const at::Tensor& tensor, at::ScalarType type) const {
+    const Placement& to = options_.placement;
+    at::Tensor result =
+        to.storage ? tensor.to(to.device, type, /*non_blocking=*/false, /*copy=*/true) : tensor.to(to.device);
+    release_pages(tensor);
+    return result;
+  }
+
   template <class CheckType>
   at::Tensor take_out(const std::string& key, const std::vector<std::int64_t>& shape, const CheckType& check_type) {
     auto node = weights_.extract(key);

@@ -14,6 +14,7 @@
 #include "core/model/gguf_weights.h"
 #include "core/model/llama2c.h"
 #include "core/model/model_config.h"
+#include "core/model/save_in_shards.h"
 #include "core/model/weight_files.h"
 #include "core/model/weight_names.h"
 
@@ -114,6 +115,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
     const auto found = weights.find(name);
     return found == weights.end() ? std::int64_t{0} : found->second.dim();
   });
+  split_fused(spec, fused_maps(spec.family), weights, path.string());
   Checkpoint checkpoint{build_decoder(spec, std::move(weights), path.string(), options), config, path};
   if (spec.tied_embeddings && !checkpoint.decoder.spec().tied_embeddings) {
     checkpoint.config = write_model_config(checkpoint.decoder.spec(), config, (path / kConfigFile).string());
@@ -133,25 +135,30 @@ ModelSpec load_spec(const fs::path& path, HeldWeights weights) {
 }
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
+  save_checkpoint(checkpoint, folder, kShardBytes);
+}
+
+void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, std::int64_t shard_bytes) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw DataError(cat(folder.string(), ": cannot be made: ", error.message()));
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::vector<TensorSource> tensors;
   // Visiting hands out references for replacement; saving replaces nothing.
   const_cast<Decoder&>(checkpoint.decoder).visit_stored([&](const std::string& name, at::Tensor& tensor) {
-    tensors.emplace_back(name, tensor);
+    tensors.push_back(source_of(name, tensor));
   });
+  const ModelSpec& spec = checkpoint.decoder.spec();
+  const Json config = write_model_config(spec, checkpoint.config, checkpoint.source.string());
+  if (config.at("model_type") == spec.family) join_fused(spec, fused_maps(spec.family), tensors);
   // A config of an earlier model must never stand beside new weights.
   const bool elsewhere = !is_same_folder(folder_of_model(checkpoint.source), folder);
-  write_safetensors(folder / kWeightsFile, tensors, [&] {
+  write_weight_files(folder, tensors, shard_bytes, [&] {
     fs::remove(folder / kConfigFile, error);
     if (elsewhere) fs::remove(folder / kGenerationFile, error);
-    fs::remove(folder / kIndexFile, error);
   });
   copy_companions(checkpoint.source, folder);
   write_adapter_files(checkpoint.decoder, folder, checkpoint.source.string());
-  write_json(folder / kConfigFile,
-             write_model_config(checkpoint.decoder.spec(), checkpoint.config, checkpoint.source.string()));
+  write_json(folder / kConfigFile, config);
 }
 
 }  // namespace mla

@@ -5,14 +5,17 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <utility>
 
-#include "core/base/atomic_writer.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/suggest.h"
+#include "core/model/safetensors_writer.h"
+#include "core/model/weight_pages.h"
 
 namespace mla {
 namespace {
@@ -189,30 +192,53 @@ WeightMap read_safetensors(const std::filesystem::path& path) {
   return tensors;
 }
 
-void write_safetensors(const std::filesystem::path& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
-                       const std::function<void()>& before_rename) {
+std::int64_t TensorSource::bytes() const {
+  return std::accumulate(sizes.begin(), sizes.end(), static_cast<std::int64_t>(c10::elementSize(type)),
+                         std::multiplies<>());
+}
+
+TensorSource source_of(const std::string& name, const at::Tensor& tensor) {
+  return {name, tensor.scalar_type(), tensor.sizes().vec(), [tensor] { return tensor; }};
+}
+
+std::vector<TensorSource> sources_of(const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  std::vector<TensorSource> sources;
+  for (const auto& [name, tensor] : tensors) sources.push_back(source_of(name, tensor));
+  return sources;
+}
+
+std::unique_ptr<AtomicWriter> stage_safetensors(const std::filesystem::path& path,
+                                                const std::vector<TensorSource>& tensors) {
   Json header = Json::object();
   header["__metadata__"] = {{"format", "pt"}};
-  std::size_t offset = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const std::size_t end = offset + tensor.nbytes();
-    header[name] = {
-        {"dtype", name_of(tensor.scalar_type())}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+  std::int64_t offset = 0;
+  for (const TensorSource& tensor : tensors) {
+    const std::int64_t end = offset + tensor.bytes();
+    header[tensor.name] = {{"dtype", name_of(tensor.type)}, {"shape", tensor.sizes}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
   text.append((kLengthBytes - text.size() % kLengthBytes) % kLengthBytes, ' ');  // keeps the data aligned
   const std::uint64_t length = text.size();
 
-  AtomicWriter file(path);
-  file.write(&length, kLengthBytes);
-  file.write(text.data(), text.size());
-  for (const auto& [name, tensor] : tensors) {
-    const at::Tensor dense = tensor.detach().to(at::kCPU).contiguous();
-    file.write(dense.data_ptr(), dense.nbytes());
+  auto file = std::make_unique<AtomicWriter>(path);
+  file->write(&length, kLengthBytes);
+  file->write(text.data(), text.size());
+  for (const TensorSource& source : tensors) {
+    const at::Tensor tensor = source.values(), dense = tensor.detach().to(at::kCPU).contiguous();
+    expects(dense.scalar_type() == source.type && dense.sizes() == at::IntArrayRef(source.sizes),
+            "a tensor is what the header says of it");
+    file->write(dense.data_ptr(), dense.nbytes());
+    release_pages(tensor);
   }
-  file.finish(before_rename);
+  file->complete();
+  return file;
+}
+
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                       const std::function<void()>& before_rename) {
+  stage_safetensors(path, sources_of(tensors))->finish(before_rename);
 }
 
 }  // namespace mla

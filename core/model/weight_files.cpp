@@ -1,6 +1,10 @@
 #include "core/model/weight_files.h"
 
+#include <algorithm>
 #include <map>
+#include <memory>
+#include <regex>
+#include <set>
 #include <utility>
 
 #include "core/base/error.h"
@@ -99,6 +103,55 @@ constexpr OtherForm kOtherForms[] = {
     {"", ".gguf", "name that file itself as the model"},
     {"", ".safetensors", "rename it to model.safetensors, if it is the whole model"}};
 
+/// The tensors of each file, in order.
+std::vector<std::vector<TensorSource>> divided(const std::vector<TensorSource>& tensors, std::int64_t most) {
+  std::vector<std::vector<TensorSource>> shards(1);
+  std::int64_t bytes = 0;
+  for (const TensorSource& tensor : tensors) {
+    if (!shards.back().empty() && bytes + tensor.bytes() > most) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += tensor.bytes();
+    shards.back().push_back(tensor);
+  }
+  return shards;
+}
+
+/// "00002", as transformers counts.
+std::string five_digits(std::size_t number) {
+  const std::string digits = std::to_string(number);
+  return std::string(5 - std::min<std::size_t>(digits.size(), 5), '0') + digits;
+}
+
+std::string shard_name(std::size_t index, std::size_t count) {
+  return count == 1 ? kWeightsFile : cat("model-", five_digits(index + 1), "-of-", five_digits(count), ".safetensors");
+}
+
+Json index_of(const std::vector<std::vector<TensorSource>>& shards) {
+  Json map = Json::object();
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    for (const TensorSource& tensor : shards[i]) {
+      map[tensor.name] = shard_name(i, shards.size());
+      bytes += tensor.bytes();
+    }
+  }
+  return {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
+}
+
+/// Weights of an earlier model.
+void remove_others(const fs::path& folder, const std::set<std::string>& written) {
+  static const std::regex ours("model(-[0-9]{5,}-of-[0-9]{5,})?\\.safetensors(\\.index\\.json)?");
+  std::vector<fs::path> stale;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (std::regex_match(name, ours) && !written.contains(name)) stale.push_back(entry.path());
+  }
+  std::error_code gone;
+  for (const fs::path& file : stale) fs::remove(file, gone);
+}
+
 }  // namespace
 
 WeightMap read_weight_files(const fs::path& folder) {
@@ -113,6 +166,25 @@ WeightMap read_weight_files(const fs::path& folder) {
     }
   }
   throw DataError(neither);
+}
+
+void write_weight_files(const fs::path& folder, const std::vector<TensorSource>& tensors, std::int64_t most,
+                        const std::function<void()>& before_rename) {
+  const std::vector<std::vector<TensorSource>> shards = divided(tensors, most);
+  std::set<std::string> written;
+  std::vector<std::unique_ptr<AtomicWriter>> files;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = shard_name(i, shards.size());
+    files.push_back(stage_safetensors(folder / name, shards[i]));
+    written.insert(name);
+  }
+  before_rename();
+  for (const auto& file : files) file->finish({});
+  if (shards.size() > 1) {
+    write_json(folder / kIndexFile, index_of(shards));
+    written.insert(kIndexFile);
+  }
+  remove_others(folder, written);
 }
 
 void refuse_adapter(const fs::path& folder) {

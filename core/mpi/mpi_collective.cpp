@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iterator>
+#include <limits>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/train/collective.h"
@@ -46,6 +49,23 @@ class MpiCollective final : public Collective {
   void broadcast(const at::Tensor& values) override {
     meet();
     by_parts(values, [](void* part, int count, MPI_Datatype type) { MPI_Bcast(part, count, type, 0, MPI_COMM_WORLD); });
+  }
+
+  void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts, const at::Tensor& own) override {
+    meet();
+    expects(own.numel() == counts.at(static_cast<std::size_t>(rank_)) && own.scalar_type() == values.scalar_type(),
+            "a process gets its part");
+    MPI_Reduce_scatter(memory_of(values), memory_of(own), as_ints(counts, values).data(), type_of(values), MPI_SUM,
+                       MPI_COMM_WORLD);
+  }
+
+  void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) override {
+    meet();
+    const std::vector<int> sizes = as_ints(counts, values);
+    std::vector<int> begins(sizes.size(), 0);
+    std::partial_sum(sizes.begin(), sizes.end() - 1, begins.begin() + 1);
+    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, memory_of(values), sizes.data(), begins.data(), type_of(values),
+                   MPI_COMM_WORLD);
   }
 
   GroupFailure settle(int exit_code, bool last) override {
@@ -90,15 +110,28 @@ class MpiCollective final : public Collective {
             (failure >> kEndsShift) != 0};
   }
 
-  template <class Call>
-  static void by_parts(const at::Tensor& values, const Call& call) {
+  static void* memory_of(const at::Tensor& values) {
     expects(values.is_contiguous() && values.is_cpu(), "processes exchange contiguous values on the CPU");
+    return values.mutable_data_ptr();
+  }
+  static MPI_Datatype type_of(const at::Tensor& values) {
     const bool wide = values.scalar_type() == at::kDouble;
     expects(wide || values.scalar_type() == at::kFloat, "processes exchange float32 or float64");
-    auto* bytes = static_cast<char*>(values.mutable_data_ptr());
+    return wide ? MPI_DOUBLE : MPI_FLOAT;
+  }
+  std::vector<int> as_ints(const std::vector<std::int64_t>& counts, const at::Tensor& values) const {
+    expects(std::ssize(counts) == size_ && values.numel() <= std::numeric_limits<int>::max() &&
+                std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) == values.numel(),
+            "the parts of all processes are all values, of which MPI counts 2^31");
+    return {counts.begin(), counts.end()};
+  }
+
+  template <class Call>
+  static void by_parts(const at::Tensor& values, const Call& call) {
+    auto* bytes = static_cast<char*>(memory_of(values));
     for (std::int64_t begin = 0; begin < values.numel(); begin += kElementsPerCall) {
       const auto count = static_cast<int>(std::min(kElementsPerCall, values.numel() - begin));
-      call(bytes + begin * values.element_size(), count, wide ? MPI_DOUBLE : MPI_FLOAT);
+      call(bytes + begin * values.element_size(), count, type_of(values));
     }
   }
 

@@ -17,6 +17,10 @@ class SingleProcess final : public Collective {
   std::int64_t local_size() const override { return 1; }
   void sum_in_place(const at::Tensor&) override {}
   void broadcast(const at::Tensor&) override {}
+  void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>&, const at::Tensor& own) override {
+    own.copy_(values.view_as(own));
+  }
+  void share_parts(const at::Tensor&, const std::vector<std::int64_t>&) override {}
   GroupFailure settle(int exit_code, bool) override { return {0, exit_code, true}; }
 };
 
@@ -56,7 +60,10 @@ std::unique_ptr<Collective> join_world() {
 #endif
 }
 
-/// Passes all tensors through `exchange` as one flat buffer on the CPU.
+/// A message is at least so long where there is so much to tell.
+constexpr std::int64_t kMessageElements = std::int64_t{1} << 23;
+
+/// Passes tensors through `exchange` as one flat buffer on the CPU.
 template <class Exchange>
 void as_one_buffer(const std::vector<at::Tensor>& tensors, const Exchange& exchange) {
   if (tensors.empty()) return;
@@ -66,13 +73,32 @@ void as_one_buffer(const std::vector<at::Tensor>& tensors, const Exchange& excha
     expects(tensor.scalar_type() == tensors.front().scalar_type(), "tensors of one message have one dtype");
     flat.push_back(tensor.detach().reshape(-1));
   }
-  const at::Tensor buffer = at::cat(flat).cpu();
+  // One large tensor needs no copy.
+  const bool as_it_is = tensors.size() == 1 && tensors.front().is_cpu() && tensors.front().is_contiguous();
+  const at::Tensor buffer = as_it_is ? flat.front() : at::cat(flat).cpu();
   exchange(buffer);
+  if (as_it_is) return;
   std::int64_t begin = 0;
   for (const at::Tensor& tensor : tensors) {
     tensor.detach().copy_(buffer.narrow(0, begin, tensor.numel()).view(tensor.sizes()));
     begin += tensor.numel();
   }
+}
+
+/// The same for as many buffers as it takes.
+template <class Exchange>
+void as_buffers(const std::vector<at::Tensor>& tensors, const Exchange& exchange) {
+  std::vector<at::Tensor> together;
+  std::int64_t elements = 0;
+  for (const at::Tensor& tensor : tensors) {
+    together.push_back(tensor);
+    elements += tensor.numel();
+    if (elements < kMessageElements) continue;
+    as_one_buffer(together, exchange);
+    together.clear();
+    elements = 0;
+  }
+  as_one_buffer(together, exchange);
 }
 
 }  // namespace
@@ -96,11 +122,11 @@ std::string Collective::text_of(std::int64_t from, const std::string& text) {
 }
 
 void sum_in_place(Collective& group, const std::vector<at::Tensor>& tensors) {
-  if (group.size() > 1) as_one_buffer(tensors, [&](const at::Tensor& buffer) { group.sum_in_place(buffer); });
+  if (group.size() > 1) as_buffers(tensors, [&](const at::Tensor& buffer) { group.sum_in_place(buffer); });
 }
 
 void broadcast(Collective& group, const std::vector<at::Tensor>& tensors) {
-  if (group.size() > 1) as_one_buffer(tensors, [&](const at::Tensor& buffer) { group.broadcast(buffer); });
+  if (group.size() > 1) as_buffers(tensors, [&](const at::Tensor& buffer) { group.broadcast(buffer); });
 }
 
 Collective& single_process() {

@@ -42,6 +42,13 @@ class Collective {
   /// Replaces `values` (as above) by those of rank 0.
   virtual void broadcast(const at::Tensor& values) = 0;
 
+  /// Each process has a part of `values` (as above), counts[rank] elements of it one after the other, which are all.
+  /// Puts the sum over all processes of its part into `own`, which has as many elements.
+  virtual void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts, const at::Tensor& own) = 0;
+
+  /// Replaces each process's part of `values` (as above) by what that process has there.
+  virtual void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) = 0;
+
   /// For every process where a piece of work is given up, after a failure of its own or PeerFailed. Waits until all
   /// have learned of it; then they are in step again, unless the failure `ends` all: then it is to be passed on to
   /// where the process ends, which calls this with `last`, and all of them leave together. Exit code 130 (a signal)
@@ -57,7 +64,8 @@ class Collective {
   std::string text_of(std::int64_t from, const std::string& text);
 };
 
-/// Sums tensors of one dtype over all processes, in one message.
+/// Sums tensors of one dtype over all processes, in messages of some megabytes, so that no second copy of all of them
+/// is made.
 void sum_in_place(Collective& group, const std::vector<at::Tensor>& tensors);
 
 /// Replaces tensors of one dtype by those of rank 0, in one message.

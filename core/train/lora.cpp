@@ -82,12 +82,17 @@ void check_lora(const ModelSpec& spec, const LoraOptions& options, const std::st
   }
 }
 
+std::int64_t adapter_elements(const ModelSpec& spec, const LoraOptions& options) {
+  std::int64_t elements = 0;
+  for (const ModelParameter& one : chosen_maps(spec, options, "lora"))
+    elements += options.rank * (one.matrix().rows + one.matrix().columns);
+  return elements;
+}
+
 std::string describe_lora(const ModelSpec& spec, const LoraOptions& options) {
-  std::int64_t trained = 0;
-  const std::vector<ModelParameter> chosen = chosen_maps(spec, options, "lora");
-  for (const ModelParameter& one : chosen) trained += options.rank * (one.matrix().rows + one.matrix().columns);
-  return cat("LoRA of rank ", options.rank, " on ", chosen.size(), " linear maps: ", trained, " of ",
-             count_parameters(spec).total() + trained, " parameters are trained");
+  const std::int64_t trained = adapter_elements(spec, options);
+  return cat("LoRA of rank ", options.rank, " on ", chosen_maps(spec, options, "lora").size(),
+             " linear maps: ", trained, " of ", count_parameters(spec).total() + trained, " parameters are trained");
 }
 
 void add_adapters(Decoder& decoder, const LoraOptions& options, std::uint64_t seed, const std::string& path) {

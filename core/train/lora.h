@@ -42,6 +42,9 @@ inline constexpr const char* kAdapterParameters = "\\.lora_[AB]\\.weight$";
 /// that adapters cannot be merged into it as asked.
 void check_lora(const ModelSpec& spec, const LoraOptions& options, const std::string& path);
 
+/// Elements of the adapters that these options add.
+std::int64_t adapter_elements(const ModelSpec& spec, const LoraOptions& options);
+
 /// "LoRA of rank 8 on 14 linear maps: 12345 of 645678 parameters are trained".
 std::string describe_lora(const ModelSpec& spec, const LoraOptions& options);
 

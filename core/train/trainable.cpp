@@ -41,6 +41,16 @@ void check_trainable(const ModelSpec& spec, const std::string& selection, const 
   }
 }
 
+std::vector<ModelParameter> trained_parameters(const ModelSpec& spec, const std::string& selection,
+                                               const std::string& path) {
+  const std::regex pattern = selection_pattern(selection, path);
+  std::vector<ModelParameter> trained;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (std::regex_search(parameter.name, pattern)) trained.push_back(parameter);
+  }
+  return trained;
+}
+
 TrainableParameters::TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path) {
   const std::regex pattern = selection_pattern(selection, path);
   std::vector<std::pair<std::string, at::Tensor*>> chosen;

@@ -13,6 +13,10 @@ namespace mla {
 /// that is held as codes.
 void check_trainable(const ModelSpec& spec, const std::string& selection, const std::string& path);
 
+/// The parameters that `selection` names, of a model of this description. Throws likewise.
+std::vector<ModelParameter> trained_parameters(const ModelSpec& spec, const std::string& selection,
+                                               const std::string& path);
+
 /// The parameters that `selection` names require gradients as long as this object lives; afterwards they do not, and
 /// their gradients are freed. `selection` is "all", "attention" (the attention's weights), "attention_and_norms" (what
 /// MHA2MLA trains when everything else is frozen), or a regular expression (ECMAScript) searched for in Hugging Face

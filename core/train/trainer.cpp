@@ -32,15 +32,27 @@ std::vector<Batch> next_batches(BatchSource& source, const TrainOptions& options
   return batches;
 }
 
+/// The most passes that a process makes of its share of a step's rows.
+std::int64_t most_passes(const TrainOptions& options, const Collective& processes) {
+  const std::int64_t rows = (rows_per_step(options) + processes.size() - 1) / processes.size();
+  return (rows + options.batch_rows - 1) / options.batch_rows;
+}
+
 /// Backpropagates one step's batches; returns their mean loss and counts their tokens, those of all processes.
+/// `sharded` may be null.
 double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource& source, const TrainOptions& options,
-                     Collective& processes, std::int64_t& tokens) {
+                     Collective& processes, ShardedAdamW* sharded, std::int64_t& tokens) {
   const std::vector<Batch> batches = next_batches(source, options, processes);
   double scored = 0;
   for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
   scored = processes.sum(scored);
   double sum = 0;
-  for (const Batch& batch : batches) sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);
+  for (const Batch& batch : batches) {
+    sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);
+    if (sharded != nullptr) sharded->end_pass();
+  }
+  for (auto pass = std::ssize(batches); sharded != nullptr && pass < most_passes(options, processes); ++pass)
+    sharded->skip_pass();
   tokens += static_cast<std::int64_t>(scored);
   return processes.sum(sum) / scored;
 }
@@ -95,14 +107,20 @@ class Run final : public TrainingRun {
         options_(options),
         processes_(*surroundings.processes),
         parameters_(decoder, options.lora ? kAdapterParameters : options.trainable, cat(kPath, ".trainable")),
-        optimizer_(parameters_.named(), options.optimizer) {
+        shard_(processes_.size() > 1 ? options.shard : Shard::kNone) {
     broadcast(processes_, parameters_.values());
+    if (shard_ == Shard::kNone) {
+      optimizer_.emplace(parameters_.named(), options.optimizer);
+    } else {
+      sharded_.emplace(parameters_, options.optimizer, processes_, shard_);
+    }
   }
 
   const TrainingReport& report() const override { return report_; }
 
   TrainingState state() const override {
-    TrainingState state{report_, source_.position(), optimizer_.state()};
+    TrainingState state{report_, source_.position(), optimizer_ ? optimizer_->state() : NamedTensors()};
+    if (sharded_) state.gathered = sharded_->state();
     for (const auto& [name, parameter] : parameters_.named()) {
       state.tensors.emplace_back(kParameterPrefix + name, parameter.detach());
     }
@@ -111,7 +129,8 @@ class Run final : public TrainingRun {
 
   void restore(const TrainingState& state) {
     std::map<std::string, at::Tensor> tensors(state.tensors.begin(), state.tensors.end());
-    optimizer_.restore(tensors);
+    if (sharded_) sharded_->restore(tensors);
+    if (optimizer_) optimizer_->restore(tensors);
     parameters_.restore(tensors, kParameterPrefix);
     source_.seek(state.position);
     report_ = state.report;
@@ -137,19 +156,27 @@ class Run final : public TrainingRun {
   /// One update, or the finding that the run has diverged.
   void make_step() {
     const auto start = std::chrono::steady_clock::now();
+    if (sharded_) sharded_->begin_step();
     parameters_.zero_gradients();
     step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
-    step_.loss = backpropagate(decoder_, teacher_, source_, options_, processes_, step_.tokens);
-    sum_in_place(processes_, parameters_.gradients());
-    step_.gradient_norm = parameters_.clip_gradients(options_.gradient_clip);
+    step_.loss =
+        backpropagate(decoder_, teacher_, source_, options_, processes_, sharded_ ? &*sharded_ : nullptr, step_.tokens);
+    step_.gradient_norm = sum_and_clip();
     append(report_, step_);
     report_.message = divergence(step_, report_.loss.front(), options_.divergence_factor);
     if (report_.message.empty()) {
-      optimizer_.step(step_.learning_rate);
+      if (sharded_) sharded_->step(step_.learning_rate);
+      if (optimizer_) optimizer_->step(step_.learning_rate);
     } else {
       report_.status = TrainingStatus::kDiverged;
     }
     report_.seconds += seconds_since(start);
+  }
+
+  double sum_and_clip() {
+    if (sharded_) return sharded_->sum_and_clip(options_.gradient_clip);
+    sum_in_place(processes_, parameters_.gradients());
+    return parameters_.clip_gradients(options_.gradient_clip);
   }
 
   Decoder& decoder_;
@@ -158,7 +185,9 @@ class Run final : public TrainingRun {
   const TrainOptions& options_;
   Collective& processes_;
   TrainableParameters parameters_;
-  AdamW optimizer_;
+  Shard shard_;
+  std::optional<AdamW> optimizer_;       ///< of all parameters, or …
+  std::optional<ShardedAdamW> sharded_;  ///< … of this process's part of them
   TrainingReport report_;
   TrainingStep step_;
 };

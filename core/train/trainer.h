@@ -14,6 +14,7 @@
 #include "core/train/lora.h"
 #include "core/train/loss.h"
 #include "core/train/schedule.h"
+#include "core/train/sharding.h"
 
 namespace mla {
 
@@ -32,6 +33,7 @@ struct TrainOptions {
   double divergence_factor = 3;
   LossOptions loss;
   bool checkpoint_activations = false;
+  Shard shard = Shard::kNone;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -51,6 +53,9 @@ struct TrainOptions {
     visit("loss", self.loss, "what is minimised: a weighted sum");
     visit("checkpoint_activations", self.checkpoint_activations,
           "compute each layer again for its gradient: a third more work, a small part of the memory, the same numbers");
+    visit(
+        "shard", self.shard,
+        "what processes that train together divide among them: none | optimizer (its states) | gradients (and states)");
   }
 
   /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
@@ -86,6 +91,9 @@ struct TrainingState {
   TrainingReport report;      ///< of the steps so far
   std::int64_t position = 0;  ///< rows that the batch source has handed out
   NamedTensors tensors;       ///< "parameter.<name>" of what is trained, and the optimizer's
+  /// The optimizer's instead, where processes hold parts of it: asking for the values of one puts it together, a call
+  /// of all processes in the same order.
+  std::vector<TensorSource> gathered{};
 };
 
 /// A run as its observer sees it.
@@ -125,7 +133,9 @@ struct TrainingSurroundings {
 /// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
 /// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
-/// that step. Throws ConfigError for fewer rows a step than processes.
+/// that step. With `shard` each process holds its part of the optimizer's states alone, or of gradients too; a state is
+/// whole whatever was divided, so that any number of processes may go on from it. Throws ConfigError for fewer rows a
+/// step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
                      const TrainingSurroundings& surroundings = {});
 

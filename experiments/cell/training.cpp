@@ -23,19 +23,29 @@ class TrainingWatch final : public TrainingObserver {
   bool after_step(const TrainingStep& step, const TrainingRun& run) override {
     if (taken_over()) check_interrupt();
     const bool stop = world().any(interrupted());
-    if (journal_ != nullptr && !journal_->add(step, run.report())) return false;
-    if (keeper_ != nullptr && world().first() &&
-        (stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last()))) {
-      if (journal_ != nullptr) journal_->sync();
-      keeper_->save(run.state());
-      saved_ = Clock::now();
-    }
+    // A signal may reach one process while it evaluates: all of them make the step again.
+    const bool undone = journal_ != nullptr && !journal_->add(step, run.report());
+    if (world().any(undone)) return false;
+    // When is for the first to say: the others help where a state is in parts.
+    if (keeper_ != nullptr && world().any(world().first() && is_due(step, stop))) save(run.state());
     bar_.advance(1, [&] { return cat("loss ", step.loss); });
     return !stop;
   }
 
  private:
   using Clock = std::chrono::steady_clock;
+  bool is_due(const TrainingStep& step, bool stop) const {
+    return stop || seconds_since_save() >= keeper_->interval() || (step.step == last_step_ && keeper_->keeps_last());
+  }
+  void save(const TrainingState& state) {
+    if (world().first()) {
+      if (journal_ != nullptr) journal_->sync();
+      keeper_->save(state);
+    } else {
+      for (const TensorSource& part : state.gathered) part.values();
+    }
+    saved_ = Clock::now();
+  }
   double seconds_since_save() const { return std::chrono::duration<double>(Clock::now() - saved_).count(); }
 
   Progress bar_;
@@ -50,12 +60,12 @@ class TrainingWatch final : public TrainingObserver {
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open) {
   if (config.in_rows()) {
     const auto seed = config.packing == "shuffled_rows" ? std::optional(config.options.seed) : std::nullopt;
-    return std::make_unique<RowBatches>(open(config.data), seed);
+    return std::make_unique<RowBatches>(open(config.data, config.loss_on), seed);
   }
   std::vector<WeightedTokens> sources;
   for (const auto& [path, data] : config.sources("train")) {
     const double weight = config.mixture.empty() ? 1 : config.mixture[sources.size()].weight;
-    sources.push_back({open(*data), weight, path});
+    sources.push_back({open(*data, config.loss_on), weight, path});
   }
   return std::make_unique<PackedBatches>(std::move(sources), config.options.sequence_length, config.options.seed,
                                          config.document_boundaries);

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/model/safetensors.h"
+#include "core/model/safetensors_writer.h"
 
 namespace mla {
 namespace {
@@ -41,7 +42,9 @@ void write_training_state(const std::filesystem::path& path, const TrainingState
       {"report.seconds", to_tensor(std::vector<double>{report.seconds})},
       {"position", to_tensor(std::vector<std::int64_t>{state.position})}};
   tensors.insert(tensors.end(), state.tensors.begin(), state.tensors.end());
-  write_safetensors(path, tensors);
+  std::vector<TensorSource> sources = sources_of(tensors);
+  sources.insert(sources.end(), state.gathered.begin(), state.gathered.end());
+  stage_safetensors(path, sources)->finish({});
 }
 
 TrainingState read_training_state(const std::filesystem::path& path) {

@@ -1,13 +1,37 @@
+#include <algorithm>
+#include <sstream>
+
 #include "core/model/model_spec.h"
 #include "experiments/cell/input_files.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/experiment_arguments.h"
 #include "experiments/sweep/estimate.h"
+#include "experiments/sweep/memory_estimate.h"
 #include "experiments/sweep/plan_table.h"
 
 namespace mla {
 namespace {
+
+/// "1,4,8". Throws ConfigError.
+std::vector<std::int64_t> parse_ranks(const std::string& text) {
+  std::vector<std::int64_t> ranks;
+  std::stringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const bool digits = !part.empty() && part.size() <= 6 && part.find_first_not_of("0123456789") == part.npos;
+    if (!digits || std::stol(part) < 1)
+      throw ConfigError(cat("--ranks ", text, ": expected a number of processes, or several joined by commas"));
+    ranks.push_back(std::stol(part));
+  }
+  if (ranks.empty()) throw ConfigError("--ranks: expected a number of processes, or several joined by commas");
+  return ranks;
+}
+
+std::int64_t most_bytes(const PhaseEstimates& phases) {
+  std::int64_t most = 0;
+  for (const auto& [name, estimate] : phases) most = std::max(most, estimate.total());
+  return most;
+}
 
 std::string megabytes(double bytes) { return cat(rounded(bytes / 1e6, 3), " MB"); }
 
@@ -22,14 +46,24 @@ class Check final : public Command {
   void declare(OptionList& options) override {
     arguments_.declare(options);
     options.flag("no-estimate", no_estimate_, "leave out what it costs, for which texts are tokenized");
+    options.flag("memory", memory_,
+                 "predict the memory of a process by item, for the cell that needs most; "
+                 "files are not opened then");
+    options.add("ranks", ranks_, "N,…", "--memory: processes that train together, each number in a column");
   }
 
   ExitCode run(Console& console) override {
+    const std::vector<std::int64_t> ranks = parse_ranks(ranks_.value_or("1"));
+    if (ranks_ && !memory_) throw ConfigError("--ranks: says for how many processes --memory predicts; add it");
     const ExperimentPlan plan = plan_experiment(arguments_.config, arguments_.overrides);
     print_plan(plan, console.text());
     Json report = plan_to_json(plan);
-    report["files"] = check_files(plan, console);
-    if (!no_estimate_) report["cost"] = cost(plan, console);
+    if (memory_) {
+      report["memory"] = predict(plan, ranks, console);
+    } else {
+      report["files"] = check_files(plan, console);
+      if (!no_estimate_) report["cost"] = cost(plan, console);
+    }
     console.report(report);
     return ExitCode::kDone;
   }
@@ -77,13 +111,43 @@ class Check final : public Command {
           {"most", most}}}};
   }
 
+  static Json predict(const ExperimentPlan& plan, const std::vector<std::int64_t>& ranks, Console& console) {
+    const CellPlan* cell = nullptr;
+    std::vector<PhaseEstimates> by_ranks(1);
+    for (const CellPlan& one : plan.cells) {
+      PhaseEstimates phases = estimate_memory(one, ranks.front());
+      if (cell != nullptr && most_bytes(phases) <= most_bytes(by_ranks.front())) continue;
+      cell = &one;
+      by_ranks.front() = std::move(phases);
+    }
+    if (cell == nullptr || by_ranks.front().empty()) {
+      console.text() << "memory: nothing is calibrated or trained\n";
+      return Json::array();
+    }
+    for (std::size_t i = 1; i < ranks.size(); ++i) by_ranks.push_back(estimate_memory(*cell, ranks[i]));
+    console.text() << "memory of cell " << cell->name << ":\n";
+    print_memory(by_ranks, console.text());
+    Json all = Json::array();
+    for (const PhaseEstimates& phases : by_ranks) {
+      for (const auto& [name, estimate] : phases) {
+        Json entry = to_json(estimate);
+        entry["cell"] = cell->name;
+        entry["phase"] = name;
+        all.push_back(entry);
+      }
+    }
+    return all;
+  }
+
   ExperimentArguments arguments_;
-  bool no_estimate_ = false;
+  bool no_estimate_ = false, memory_ = false;
+  std::optional<std::string> ranks_;
 };
 
 const CommandRegistration<Check> kCheck(
     "check", "resolve and check an experiment and its files, print its plan and what it costs",
-    {"mlaforge check configs/experiments/tinystories-656k.json"});
+    {"mlaforge check configs/experiments/tinystories-656k.json",
+     "mlaforge check configs/paper/llama2_7b.json --memory --ranks 1,8"});
 
 }  // namespace
 }  // namespace mla

@@ -1,17 +1,20 @@
 #include <ATen/Parallel.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <sstream>
 
+#include "core/base/byte_size.h"
 #include "core/base/config.h"
 #include "core/base/fields.h"
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/registry.h"
+#include "core/compress/calibrate_by_layer.h"
 #include "core/compress/pass.h"
 #include "core/model/checkpoint.h"
+#include "core/model/save_in_shards.h"
+#include "core/model/weight_pages.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/config/experiment_config.h"
@@ -43,12 +46,6 @@ std::vector<std::int64_t> parse_widths(const std::string& text) {
     widths.push_back(width);
   }
   return widths;
-}
-
-std::int64_t peak_memory_bytes() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
 }
 
 /// One conversion to make: its passes and where the result goes.
@@ -94,6 +91,8 @@ class Convert final : public Command {
     options.add("dtype", dtype_, "TYPE",
                 "precision of the decomposition and of the new weights: float32 | float64; default: "
                 "float32, new weights in the dtype of those they replace");
+    options.add("max-shard-size", max_shard_size_, "N",
+                "weights above this go to several files with an index: bytes, or a number and KB, MB or GB");
     declare_device(options, device_, "cpu, or the config's");
     declare_weights(options, weights_, "dense, or the config's");
     declare_products(options, products_, "float32, or the config's");
@@ -115,6 +114,7 @@ class Convert final : public Command {
     config.products = settled_products(products_.value_or(config.products),
                                        products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
     if (weights_) config.model.weights = parse_held_weights(*weights_, "--weights");
+    shard_bytes_ = parse_bytes(max_shard_size_, "--max-shard-size");
     const ModelSpec spec = load_spec(config.model.path, config.model.weights);
     std::vector<Job> jobs = make_jobs(config, spec);
 
@@ -123,7 +123,8 @@ class Convert final : public Command {
     Requirements requirements;
     for (const Job& job : jobs) requirements.merge(job.passes.front().pass->requirements());
     const TokenRows rows = needs_statistics(jobs) ? calibration_rows(config, source.decoder) : TokenRows{};
-    const Statistics statistics = calibrate_on(rows, source.decoder, requirements);
+    WeightShelf shelf(output_);
+    const Statistics statistics = calibrate_on(rows, source.decoder, requirements, shelf);
     DecompositionStore store;
     for (const Job& job : jobs) job.passes.front().pass->announce(spec, store);
     Json reports = Json::array();
@@ -131,7 +132,8 @@ class Convert final : public Command {
       // Converting replaces layers; a second model starts from the mapped file again, which costs no memory.
       mapped.check_finite = false;
       if (!reports.empty()) source = load_checkpoint(config.model.path, mapped);
-      reports.push_back(convert(config, job, source, rows, statistics, jobs.size() > 1 ? &store : nullptr, console));
+      reports.push_back(
+          convert(config, job, source, rows, statistics, jobs.size() > 1 ? &store : nullptr, shelf, console));
       check_interrupt();
     }
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
@@ -261,25 +263,32 @@ class Convert final : public Command {
     return load_rows(data, tokenizer.get(), decoder.spec().vocabulary, at::get_num_threads());
   }
 
-  static Statistics calibrate_on(const TokenRows& tokens, const Decoder& decoder, const Requirements& requirements) {
+  /// Layer by layer where the rows' hidden states are smaller than the weights, which then need not all be in memory.
+  static Statistics calibrate_on(const TokenRows& tokens, const Decoder& decoder, const Requirements& requirements,
+                                 WeightShelf& shelf) {
     if (requirements.empty()) return {};
-    Progress bar("calibrate", tokens.tokens(), "tokens");
-    return calibrate(decoder, tokens.rows, requirements, {}, [&](std::int64_t count) {
+    const bool by_layer =
+        can_calibrate_by_layer(requirements) && state_bytes(decoder, tokens.rows) < decoder.weight_bytes();
+    Progress bar("calibrate", tokens.tokens() * (by_layer ? decoder.spec().layer_count() : 1), "tokens");
+    const auto progress = [&](std::int64_t count) {
       bar.advance(count);
       check_interrupt();
-    });
+    };
+    if (!by_layer) return calibrate(decoder, tokens.rows, requirements, {}, progress);
+    const auto keep = [&](const at::Tensor& value) { return shelf.shelve(value); };
+    return calibrate_by_layer(decoder, tokens.rows, requirements, {}, keep, progress);
   }
 
   /// The first pass sees the source model, whose statistics and decompositions jobs share; later ones what it left.
   Json convert(const ExperimentConfig& config, const Job& job, Checkpoint& checkpoint, const TokenRows& rows,
-               const Statistics& of_source, DecompositionStore* store, Console& console) const {
+               const Statistics& of_source, DecompositionStore* store, WeightShelf& shelf, Console& console) const {
     const ModelSpec source = checkpoint.decoder.spec();
     std::optional<Checkpoint> before;  // mapped once more, where a pass compares with it
     std::vector<PassReport> reports;
     for (const PlannedPass& planned : job.passes) {
       PassInputs inputs;
       Statistics own;
-      if (!reports.empty()) own = calibrate_on(rows, checkpoint.decoder, planned.pass->requirements());
+      if (!reports.empty()) own = calibrate_on(rows, checkpoint.decoder, planned.pass->requirements(), shelf);
       if (planned.pass->reads_source() && !before) {
         LoadOptions mapped = as_held(config);
         mapped.check_finite = false;
@@ -292,7 +301,8 @@ class Convert final : public Command {
       inputs.arithmetic = checkpoint.decoder.compute_dtype;
       if (dtype_) inputs.weights = inputs.arithmetic;
       Progress bar("convert", planned.after.layer_count(), "layers");
-      inputs.progress = [&](std::int64_t) {
+      inputs.progress = [&](std::int64_t layer) {
+        shelf.shelve_layer(checkpoint.decoder, layer);
         bar.advance();
         check_interrupt();
       };
@@ -302,7 +312,7 @@ class Convert final : public Command {
     report["weight_bytes"] = checkpoint.decoder.weight_bytes();
     report["output"] = job.output.string();
     report["compress"] = job.compress;
-    save_checkpoint(checkpoint, job.output);
+    save_checkpoint(checkpoint, job.output, shard_bytes_);
     write_json(job.output / kReportFile, report);
     print(report, console.text());
     return report;
@@ -337,7 +347,8 @@ class Convert final : public Command {
   std::optional<std::filesystem::path> model_, config_, calibration_, tokenizer_;
   std::filesystem::path output_;
   std::string rope_ = "two_norm", norm_score_ = "product", low_rank_ = "joint_svd", d_kv_, split_budget_ = "total";
-  std::string placement_ = "up", svd_ = "auto";
+  std::string placement_ = "up", svd_ = "auto", max_shard_size_ = "5GB";
+  std::int64_t shard_bytes_ = kShardBytes;
   std::optional<std::int64_t> pairs_;
   std::optional<std::string> method_, cached_, dtype_, device_, weights_, products_;
   std::vector<std::string> set_;

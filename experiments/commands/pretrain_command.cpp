@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/base/byte_size.h"
 #include "core/base/fields.h"
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
@@ -205,7 +206,8 @@ class Pretrain final : public Command {
                     {"first_loss", report.loss.front()},
                     {"final_loss", final_loss},
                     {"seconds", report.seconds},
-                    {"tokens_per_second", report.tokens_per_second()}});
+                    {"tokens_per_second", report.tokens_per_second()},
+                    {"peak_memory_bytes", peak_memory_bytes()}});
     console.text() << grouped(model.decoder.parameter_count()) << " parameters, " << report.step.size() << " steps, "
                    << grouped(report.tokens.back()) << " tokens, " << rounded(report.tokens_per_second(), 3)
                    << " tokens/s; loss " << rounded(report.loss.front(), 4) << " -> " << rounded(final_loss, 4)

@@ -46,6 +46,9 @@ class Slurm final : public Command {
     options.add("time", slurm_.time, "TIME", "limit of one task, for example 4:00:00");
     options.add("mem", slurm_.memory, "SIZE", "memory of one task, for example 8G");
     options.add("gres", slurm_.gres, "LIST", "for example gpu:1");
+    options.add_count("gpus", slurm_.gpus, 0, "GPUs of one task (--device cuda uses the first); 0: none asked for");
+    options.add("sbatch", slurm_.others, "NAME[=VALUE]",
+                "any other option of sbatch, for example qos=high or exclusive; may be repeated");
     options.add_count("grace", slurm_.grace_seconds, 1,
                       "seconds before the limit at which a task saves and requeues itself");
     options.flag("retry-failed", retry_failed_, "run cells again that failed before");

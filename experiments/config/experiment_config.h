@@ -14,6 +14,7 @@
 #include "core/model/checkpoint.h"
 #include "core/train/trainer.h"
 #include "experiments/cache/cached_decoding.h"
+#include "experiments/data/completion_data.h"
 #include "experiments/data/token_data.h"
 #include "experiments/tasks/evaluation_config.h"
 
@@ -66,6 +67,7 @@ struct TrainConfig {
   std::int64_t partial_rope_steps = 0;
   std::string packing = "packed";
   DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
+  LossOn loss_on = LossOn::kAll;
   DataOptions data;
   std::vector<MixtureSource> mixture;
   std::int64_t evaluate_every = 0;
@@ -74,7 +76,8 @@ struct TrainConfig {
 
   static constexpr std::array kLeftOut = {
       LeftOut{"keep_checkpoints", "says which models on the way are kept, and changes none"},
-      LeftOut{"tensorboard", "writes down what is computed anyway"}};
+      LeftOut{"tensorboard", "writes down what is computed anyway"},
+      LeftOut{"shard", "what processes divide among them changes sums in their last bits, as their number does"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);
@@ -85,6 +88,9 @@ struct TrainConfig {
           "shuffled_rows: in an order of `seed`");
     visit("document_boundaries", self.document_boundaries,
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
+    visit("loss_on", self.loss_on,
+          "all: every token is predicted | completion: of JSON objects {\"prompt\": …, \"completion\": …} or "
+          "{\"messages\": […]} the completions, or what the assistant says, alone");
     visit("data", self.data, "text to train on");
     visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
     visit("evaluate_every", self.evaluate_every,
@@ -154,7 +160,7 @@ struct ExperimentConfig {
     visit("name", self.name, "folder of this experiment's records under `results`; empty: the config file's name");
     visit("description", self.description, "for people");
     visit("model", self.model, "the source model");
-    visit("device", self.device, "where models stand and are computed: cpu");
+    visit("device", self.device, "where models stand and are computed: cpu | cuda | cuda:N");
     visit("products", self.products,
           "what large float32 products multiply: float32 | bfloat16 | auto, which is bfloat16 where the processor is "
           "faster with it");

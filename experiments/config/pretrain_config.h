@@ -44,7 +44,7 @@ struct PretrainConfig {
           "2305.13245); empty: random weights");
     visit("tokenizer", self.tokenizer, "a tokenizer file or folder; its files are copied beside the model");
     visit("dtype", self.dtype, "of the weights as they are saved: float32 | bfloat16 | …; training is in float32");
-    visit("device", self.device, "where the model is trained: cpu");
+    visit("device", self.device, "where the model is trained: cpu | cuda | cuda:N");
     visit("products", self.products, "what large products multiply: float32 | bfloat16 | auto");
     visit("train", self.train, "the training");
     visit("seed", self.seed, "of the initial weights");

@@ -1,6 +1,7 @@
 #include "experiments/sweep/slurm_script.h"
 
 #include <algorithm>
+#include <map>
 #include <sstream>
 #include <string_view>
 
@@ -23,6 +24,43 @@ std::string sbatch_quoted(const std::string& name, const std::string& value) {
 
 void directive(std::ostream& out, const std::string& name, const std::string& value) {
   if (!value.empty()) out << "#SBATCH --" << name << "=" << sbatch_quoted(name, value) << "\n";
+}
+
+/// What the script says itself, by the option of `mlaforge slurm` that says it; "": it has to be as it is.
+const std::map<std::string, std::string>& said_otherwise() {
+  static const std::map<std::string, std::string> names = {{"job-name", ""},
+                                                           {"array", "--tasks and --at-once"},
+                                                           {"cpus-per-task", "--cpus"},
+                                                           {"partition", "--partition"},
+                                                           {"account", "--account"},
+                                                           {"time", "--time"},
+                                                           {"mem", "--mem"},
+                                                           {"gres", "--gres"},
+                                                           {"gpus-per-task", "--gpus"},
+                                                           {"output", ""},
+                                                           {"open-mode", ""},
+                                                           {"signal", "--grace"},
+                                                           {"requeue", ""},
+                                                           {"ntasks", ""}};
+  return names;
+}
+
+/// "qos=high", "exclusive", "--constraint=a100".
+void other_directive(std::ostream& out, const std::string& option) {
+  const std::string bare = option.substr(std::min(option.size(), option.find_first_not_of('-')));
+  const std::size_t equals = bare.find('=');
+  const std::string name = bare.substr(0, equals);
+  if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
+    throw ConfigError(cat("slurm: --sbatch ", option, ": expected NAME or NAME=VALUE, a long option of sbatch"));
+  if (const auto said = said_otherwise().find(name); said != said_otherwise().end()) {
+    throw ConfigError(cat("slurm: --sbatch ", option, ": the script says --", name, " itself",
+                          said->second.empty() ? "" : cat("; use ", said->second)));
+  }
+  if (equals == std::string::npos) {
+    out << "#SBATCH --" << name << "\n";
+  } else {
+    directive(out, name, bare.substr(equals + 1));
+  }
 }
 
 /// A folder as part of a pattern for file names.
@@ -50,9 +88,14 @@ std::string slurm_script(const std::string& experiment, const std::string& progr
   directive(out, "time", options.time);
   directive(out, "mem", options.memory);
   directive(out, "gres", options.gres);
+  if (options.gpus > 0) {
+    directive(out, "ntasks", "1");  // without it Slurm counts no GPUs per task
+    directive(out, "gpus-per-task", cat(options.gpus));
+  }
   directive(out, "output", as_pattern(logs) + "/slurm_%A_%a.log");
   directive(out, "open-mode", "append");
   directive(out, "signal", cat("B:TERM@", options.grace_seconds));
+  for (const std::string& option : options.others) other_directive(out, option);
   out << "#SBATCH --requeue\n\n"
       << "cd " << shell_quoted(folder) << " || exit 3\n"
       << "# In the background, since bash hears signals only while it waits.\n"

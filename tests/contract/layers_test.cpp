@@ -36,7 +36,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
       "core/low_rank", "core/kv_cache"}},
     {"core/compress",
      {"core/base", "core/linalg", "core/ops", "core/partial_rope", "core/low_rank", "core/attention", "core/model"}},
-    {"core/train", {"core/base", "core/text", "core/ops", "core/attention", "core/model"}},
+    {"core/train", {"core/base", "core/text", "core/device", "core/ops", "core/attention", "core/model"}},
     {"core/mpi", {"core/base", "core/train"}},
     {"core/evaluate",
      {"core/base", "core/text", "core/metrics", "core/ops", "core/quantize", "core/kv_cache", "core/attention",

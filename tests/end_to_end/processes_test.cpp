@@ -13,12 +13,15 @@ using test::ProgramResult;
 using test::run_script;
 using testing::HasSubstr;
 
-constexpr double kLossTolerance = 1e-5;  // of float32 training: sums of gradients are rounded in another order
+constexpr double kLossTolerance = 1e-5;     // of float32 training: sums of gradients are rounded in another order
+constexpr double kLongRunTolerance = 1e-3;  // after 200 steps
 
 /// Root may start processes here, and more of them than there are processors.
 const std::string kMpirun =
     "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1\n"
     "together() { mpirun --oversubscribe --bind-to none -n 2 mlaforge \"$@\"; }\n";
+
+std::string mpirun(int ranks) { return cat("mpirun --oversubscribe --bind-to none -n ", ranks, " mlaforge"); }
 
 class Processes : public testing::Test {
  protected:
@@ -90,6 +93,63 @@ TEST_F(Processes, PretrainEqualsOneProcess) {
   EXPECT_NEAR(together["final_loss"].get<double>(), alone["final_loss"].get<double>(), kLossTolerance);
   EXPECT_EQ(together["tokens"], alone["tokens"]);
   EXPECT_TRUE(std::filesystem::exists(folder_ / "new/config.json"));
+}
+
+// Every way to divide states among two and four processes, of which the last one has fewer rows than the others.
+TEST_F(Processes, ShardsEqualOneProcess) {
+  const auto losses = [&](const std::string& launcher, const std::string& more) {
+    const ProgramResult result =
+        run_script(kMpirun + launcher + " pretrain " + pretrain_config_.string() + " --json --quiet " + more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return read_record(folder_ / "new/training.h5").training.loss;
+  };
+  const std::vector<double> alone = losses("mlaforge", "");
+  ASSERT_EQ(alone.size(), 50u);
+  for (const char* shard : {"none", "optimizer", "gradients"}) {
+    for (const int ranks : {2, 4}) {
+      SCOPED_TRACE(cat(shard, ", ", ranks));
+      EXPECT_THAT(losses(mpirun(ranks), cat("--set train.shard=", shard)),
+                  testing::Pointwise(testing::DoubleNear(kLossTolerance), alone));
+    }
+  }
+}
+
+// 8.4 million parameters: their optimizer states are 67 MB, their gradients 34 MB.
+TEST_F(Processes, ShardsMakeAProcessSmaller) {
+  const std::string wide =
+      " --set config.hidden_size=256 --set config.intermediate_size=1024 --set config.num_hidden_layers=8 "
+      "--set train.steps=2 --set train.sequence_length=16 --json --quiet";
+  const auto peak = [&](const std::string& shard) {
+    const ProgramResult result =
+        run_script(kMpirun + "export MALLOC_MMAP_THRESHOLD_=65536\n" + mpirun(2) + " pretrain " +
+                   pretrain_config_.string() + wide + " --set train.shard=" + shard);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.json()["peak_memory_bytes"].get<std::int64_t>();
+  };
+  constexpr std::int64_t kParameterBytes = 8 * (4 * 256 * 256 + 3 * 256 * 1024) * 4;
+  const std::int64_t none = peak("none"), optimizer = peak("optimizer"), gradients = peak("gradients");
+  // Two numbers a parameter, of which half stay; then one, of which half stay.
+  EXPECT_GT(none - optimizer, kParameterBytes * 8 / 10) << none << " " << optimizer;
+  EXPECT_GT(optimizer - gradients, kParameterBytes / 2 * 6 / 10) << optimizer << " " << gradients;
+}
+
+// A state is whole, whatever was divided among the processes that wrote it: another number of them goes on from it.
+TEST_F(Processes, AKilledOneEndsAllAndAnyNumberGoesOn) {
+  const std::string arguments = " pretrain " + pretrain_config_.string() +
+                                " --json --set train.steps=200 --set checkpoint_seconds=0 --set train.shard=";
+  const double alone = run_script(kMpirun + "mlaforge" + arguments + "none").json()["final_loss"].get<double>();
+  std::filesystem::remove_all(folder_ / "new");
+  const ProgramResult killed =
+      run_script(kMpirun + mpirun(4) + arguments + "gradients & started=$!\n" +
+                 "for i in $(seq 3000); do sleep 0.01; [[ -n $(find " + (folder_ / "new").string() +
+                 " -name training.safetensors 2>/dev/null) ]] && break; done\n"
+                 "ranks=($(pgrep -P $started)); kill -9 ${ranks[2]}; wait $started");
+  EXPECT_NE(killed.exit_code, 0);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "new/config.json"));
+  const ProgramResult rest = run_script(kMpirun + mpirun(2) + arguments + "optimizer");
+  ASSERT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_THAT(rest.err, testing::ContainsRegex("goes on after [0-9]+ of 200 steps"));
+  EXPECT_NEAR(rest.json()["final_loss"].get<double>(), alone, kLongRunTolerance);
 }
 
 TEST_F(Processes, ASignalToOneStopsAllAfterTheSameStep) {

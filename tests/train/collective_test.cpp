@@ -5,8 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <barrier>
+#include <map>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "core/base/error.h"
@@ -44,11 +47,26 @@ class Member final : public Collective {
         },
         values);
   }
+  void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts, const at::Tensor& own) override {
+    const at::Tensor all = values.clone();
+    sum_in_place(all);
+    own.copy_(part(all, counts).view_as(own));
+  }
+  void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) override {
+    const at::Tensor own = part(values, counts).clone();
+    values.zero_();
+    part(values, counts).copy_(own);
+    sum_in_place(values);
+  }
   GroupFailure settle(int exit_code, bool) override { return {rank_, exit_code, true}; }
 
   int messages = 0;
 
  private:
+  at::Tensor part(const at::Tensor& values, const std::vector<std::int64_t>& counts) const {
+    const auto own = counts.begin() + rank_;
+    return values.view(-1).narrow(0, std::accumulate(counts.begin(), own, std::int64_t{0}), *own);
+  }
   template <class Put>
   void share(const Put& put, const at::Tensor& values) {
     {
@@ -87,6 +105,24 @@ TrainOptions short_run(std::int64_t rows, std::int64_t accumulation) {
   return options;
 }
 
+/// Keeps a whole state after a step, as rank 0 writes it and the others help to.
+class KeepWhole final : public TrainingObserver {
+ public:
+  explicit KeepWhole(std::int64_t step) : step_(step) {}
+  bool after_step(const TrainingStep& step, const TrainingRun& run) override {
+    if (step.step != step_) return true;
+    kept = run.state();
+    for (auto& [name, tensor] : kept.tensors) tensor = tensor.clone();
+    for (const TensorSource& source : kept.gathered) kept.tensors.emplace_back(source.name, source.values().clone());
+    kept.gathered.clear();
+    return true;
+  }
+  TrainingState kept;
+
+ private:
+  std::int64_t step_;
+};
+
 struct Outcome {
   TrainingReport report;
   std::vector<at::Tensor> parameters;
@@ -95,7 +131,8 @@ struct Outcome {
 
 template <class MakeSource>
 std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& options, const MakeSource& make_source,
-                                    const std::vector<TrainingObserver*>& observers = {}) {
+                                    const std::vector<TrainingObserver*>& observers = {},
+                                    const TrainingState* start = nullptr) {
   Table table(size);
   std::vector<Outcome> outcomes(static_cast<std::size_t>(size));
   const auto work = [&](std::size_t rank) {
@@ -104,8 +141,9 @@ std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& optio
     const auto source = make_source();
     Member member(table, static_cast<std::int64_t>(rank), size);
     Outcome& outcome = outcomes[rank];
-    outcome.report = train(decoder, *source, options,
-                           {.observer = observers.empty() ? nullptr : observers[rank], .processes = &member});
+    outcome.report =
+        train(decoder, *source, options,
+              {.observer = observers.empty() ? nullptr : observers[rank], .start = start, .processes = &member});
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { outcome.parameters.push_back(tensor); });
     outcome.messages = member.messages;
   };
@@ -144,6 +182,100 @@ TEST(Processes, TogetherEqualOneAlone) {
       }
     }
   }
+}
+
+void expect_the_same(const Outcome& one, const Outcome& alone) {
+  EXPECT_THAT(one.report.loss, testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.loss));
+  EXPECT_THAT(one.report.gradient_norm,
+              testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.gradient_norm));
+  EXPECT_EQ(one.report.tokens, alone.report.tokens);
+  for (std::size_t i = 0; i < alone.parameters.size(); ++i)
+    EXPECT_TRUE(at::allclose(one.parameters[i], alone.parameters[i], 0, kCollectiveRounding));
+}
+
+constexpr Shard kShards[] = {Shard::kOptimizer, Shard::kGradients};
+
+// Five rows among three processes, two a pass: the third makes one pass, the others wait in its second.
+TEST(Shards, OfOptimizerAndGradientsChangeNoNumber) {
+  for (const auto& [batch_rows, accumulation] : {std::pair{4, 1}, {2, 3}, {1, 5}, {5, 1}, {2, 4}}) {
+    for (const Shard shard : kShards) {
+      TrainOptions options = short_run(batch_rows, accumulation);
+      options.gradient_clip = 0.5;  // below the norms of this run
+      const Outcome alone = train_together(1, options, masked_sequences)[0];
+      options.shard = shard;
+      for (const std::int64_t size : {2, 3, 4}) {
+        const auto together = train_together(size, options, masked_sequences);
+        for (const Outcome& outcome : together) {
+          expect_the_same(outcome, alone);
+          for (std::size_t i = 0; i < alone.parameters.size(); ++i)
+            EXPECT_TRUE(outcome.parameters[i].equal(together[0].parameters[i])) << "ranks drift apart";
+        }
+      }
+    }
+  }
+}
+
+TEST(Shards, AreEvenToAnElement) {
+  const std::vector<std::int64_t> elements = {10, 1, 0, 25, 3};
+  const std::int64_t total = 39;
+  for (const std::int64_t processes : {1, 2, 3, 7}) {
+    std::vector<std::int64_t> held(static_cast<std::size_t>(processes), 0);
+    std::int64_t begin = 0;
+    for (const std::int64_t count : elements) {
+      const auto counts = shard_counts(begin, count, total, processes);
+      EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), std::int64_t{0}), count);
+      for (std::size_t rank = 0; rank < counts.size(); ++rank) held[rank] += counts[rank];
+      begin += count;
+    }
+    EXPECT_LE(*std::max_element(held.begin(), held.end()), *std::min_element(held.begin(), held.end()) + 1);
+  }
+}
+
+TEST(Shards, HoldTheirPartOfTheOptimizersStates) {
+  Table table(3);
+  std::vector<std::int64_t> bytes(3);
+  std::int64_t parameters = 0;
+  const auto hold = [&](std::size_t rank) {
+    Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+    Member member(table, static_cast<std::int64_t>(rank), 3);
+    TrainableParameters trained(decoder, "all", "train.trainable");
+    bytes[rank] = ShardedAdamW(trained, {}, member, Shard::kOptimizer).state_bytes();
+    if (rank == 0) parameters = decoder.parameter_count();
+  };
+  for (std::size_t rank = 0; rank < 3; ++rank) hold(rank);
+  for (const std::int64_t held : bytes) EXPECT_LE(std::abs(held - 2 * 8 * parameters / 3), 2 * 8 + 4);
+}
+
+// A state is whole: written by any number of processes, it is read by any other, divided or not.
+TEST(Shards, GoOnWithAnotherNumberOfProcesses) {
+  TrainOptions options = short_run(2, 3);
+  options.steps = 8;
+  const Outcome alone = train_together(1, options, masked_sequences)[0];
+  for (const Shard shard : kShards) {
+    options.shard = shard;
+    std::vector<KeepWhole> keepers(3, KeepWhole(3));
+    train_together(3, options, masked_sequences, {&keepers[0], &keepers[1], &keepers[2]});
+    EXPECT_EQ(keepers[0].kept.report.loss.size(), 4u);
+    for (const std::int64_t size : {1, 2, 4}) {
+      for (const Outcome& outcome : train_together(size, options, masked_sequences, {}, &keepers[0].kept))
+        expect_the_same(outcome, alone);
+    }
+    options.shard = Shard::kNone;
+    expect_the_same(train_together(2, options, masked_sequences, {}, &keepers[0].kept)[1], alone);
+  }
+}
+
+TEST(Shards, GradientsAreGivenAwayDuringTheBackwardPass) {
+  Table table(1);
+  Member member(table, 0, 1);
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
+  TrainableParameters trained(decoder, "all", "train.trainable");
+  ShardedAdamW optimizer(trained, {}, member, Shard::kGradients);
+  optimizer.begin_step();
+  decoder.hidden_states(test::random_ids(decoder.spec(), 2, 9)).sum().backward();
+  EXPECT_TRUE(trained.gradients().empty());
+  optimizer.end_pass();
+  EXPECT_GT(optimizer.sum_and_clip(0), 0);
 }
 
 TEST(Processes, GradientsTravelInOneMessage) {

@@ -43,6 +43,19 @@ TEST_F(Convert, KeepingEverythingKeepsTheFunction) {
   for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(before[i].get<double>(), after[i].get<double>(), kExact);
 }
 
+TEST_F(Convert, WritesShardsOfTheSizeAskedFor) {
+  const std::vector<std::string> flags = {"--rope", "all", "--low-rank", "none", "--max-shard-size", "20KB"};
+  const auto result = convert(flags);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "out/model.safetensors.index.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out/model.safetensors"));
+  const Json before = nll(model()), after = nll(output());
+  for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(before[i].get<double>(), after[i].get<double>(), kExact);
+  const auto wrong = convert({"--rope", "all", "--low-rank", "none", "--max-shard-size", "small"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("--max-shard-size small: expected bytes, or a number and KB, MB or GB"));
+}
+
 TEST_F(Convert, ByAMethodThatIsNamed) {
   const auto result = convert({"--method", "lorc", "--set", "width=5", "--set", R"(allocate={"name": "uniform"})"});
   ASSERT_EQ(result.exit_code, 0) << result.err;

@@ -4,6 +4,7 @@
 
 #include <regex>
 
+#include "core/device/cuda_library.h"
 #include "core/store/record.h"
 #include "experiments/cell/identity.h"
 #include "experiments/cli/command.h"
@@ -25,27 +26,50 @@ namespace fs = std::filesystem;
 
 constexpr const char* kConversion = R"({"model": {"path": "@/model"}, "device": "mps", "compress": [{"name": "mha2mla",
   "rope": {"name": "high", "pairs": 1}, "low_rank": {"name": "none"}}]})";
-constexpr const char* kElsewhere = "this build computes on processors alone; known: cpu\n";
+constexpr const char* kElsewhere = "nothing is computed there; known: cpu, cuda\n";
 
-TEST(DeviceNames, AreThoseOfThisBuild) {
+/// What is said of GPUs on a machine of tests, which has none: with a LibTorch for processors, or for both.
+const std::string kNoGpu =
+    R"((libtorch_cuda\.so is not beside the LibTorch in use, in .*: `make setup-cuda` fetches it, )"
+    R"(or build with LIBTORCH=/path of a LibTorch with CUDA|no GPU is seen: .*))";
+
+TEST(DeviceNames, AreThoseOfThisProgram) {
   EXPECT_EQ(parse_device("cpu", "device"), at::Device(at::kCPU));
-  for (const char* name : {"cuda", "cuda:0", "cuda:17", "mps", "xpu:1", "hip", "gpu"}) {
-    EXPECT_EQ(message_of<ConfigError>([&] { parse_device(name, "device"); }) + "\n",
-              cat("device = ", name, ": ", kElsewhere));
-  }
-  const auto unknown = [](const char* name) {
+  const auto refused = [](const std::string& name) {
     return message_of<ConfigError>([&] { parse_device(name, "--device"); });
   };
-  EXPECT_EQ(unknown("cpus"), "--device: no 'cpus'; did you mean 'cpu'? known: cpu");
+  for (const char* name : {"mps", "xpu:1", "hip", "gpu"})
+    EXPECT_EQ(refused(name), cat("--device = ", name, ": nothing is computed there; known: cpu, cuda"));
+  EXPECT_EQ(refused("cpus"), "--device: no 'cpus'; did you mean 'cpu'? known: cpu, cuda");
   // PyTorch's meta device has no memory: nothing can be computed there.
   for (const char* name : {"meta", "", "CPU", "cpu:0", "host", "cudax", ":0"}) {
-    EXPECT_THAT(unknown(name), StartsWith(cat("--device: no '", name, "'; "))) << name;
+    EXPECT_THAT(refused(name), StartsWith(cat("--device: no '", name, "'; "))) << name;
+  }
+  for (const char* name : {"cuda:", "cuda:x", "cuda:-1", "cuda:0:0", "cuda:1234"}) {
+    EXPECT_EQ(refused(name), cat("--device = ", name, ": expected cuda, or cuda:N with the number of a GPU"));
   }
   const Json listed = run_program({"list", "device", "--json"}).json();
   ASSERT_EQ(listed["device"].size(), known_devices().size());
   EXPECT_EQ(listed["device"][0]["name"], "cpu");
+  EXPECT_EQ(listed["device"][1]["name"], "cuda");
   EXPECT_THAT(run_program({"list", "device"}).out, HasSubstr("  cpu: "));
-  EXPECT_EQ(device_choices(), "cpu");
+  EXPECT_EQ(device_choices(), "cpu | cuda | cuda:N");
+}
+
+TEST(DeviceNames, AGpuThatIsNotThereIsRefusedWithWhatHelps) {
+  if (load_cuda_library(libtorch_folder()).empty()) GTEST_SKIP() << "this machine has a GPU";
+  for (const std::string name : {"cuda", "cuda:0", "cuda:17"}) {
+    EXPECT_THAT(message_of<ConfigError>([&] { parse_device(name, "device"); }),
+                testing::MatchesRegex(cat("device = ", name, ": ", kNoGpu)));
+  }
+}
+
+TEST(CudaLibrary, IsLookedForBesideTheLibTorchInUse) {
+  EXPECT_TRUE(fs::exists(libtorch_folder() / "libc10.so"));
+  const test::TemporaryFolder folder;
+  const fs::path broken = folder.write("libtorch_cuda.so", "no library");
+  EXPECT_THAT(load_cuda_library(folder.path()), StartsWith(cat(broken.string(), " cannot be loaded: ")));
+  EXPECT_EQ(load_cuda_library(folder.path()).find('\n'), std::string::npos);
 }
 
 /// The command that a file of experiments/commands registers; "" of one that registers none.
@@ -114,9 +138,9 @@ TEST_F(DeviceOption, OneThatIsNotThereIsRefusedBeforeAnyWork) {
     const auto absent = run_program(arguments);
     EXPECT_EQ(absent.exit_code, 2) << who;
     EXPECT_EQ(absent.out, "") << who;
-    EXPECT_EQ(absent.err, cat(who, "--device = cuda:0: ", kElsewhere));
+    EXPECT_THAT(absent.err, testing::MatchesRegex(cat(who, "--device = cuda:0: ", kNoGpu, "\n")));
     arguments.back() = "host";
-    EXPECT_EQ(run_program(arguments).err, cat(who, "--device: no 'host'; known: cpu\n"));
+    EXPECT_EQ(run_program(arguments).err, cat(who, "--device: no 'host'; known: cpu, cuda\n"));
   }
   EXPECT_FALSE(fs::exists(folder_ / "results"));
   EXPECT_FALSE(fs::exists(output));
@@ -130,7 +154,8 @@ TEST_F(DeviceOption, ConfigsSayItToo) {
     return result.err;
   };
   const fs::path cuda = write(R"("device": "cuda")", "cuda.json");
-  EXPECT_EQ(refused("run", cuda), cat("mlaforge run: ", cuda.string(), ": device = cuda: ", kElsewhere));
+  EXPECT_THAT(refused("run", cuda),
+              testing::MatchesRegex(cat("mlaforge run: ", cuda.string(), ": device = cuda: ", kNoGpu, "\n")));
   EXPECT_THAT(refused("check", write(R"("device": "host")", "host.json")), HasSubstr("host.json: device: no 'host'"));
   EXPECT_THAT(refused("check", write(R"("device": 0)", "number.json")),
               HasSubstr("number.json: device: expected a string, found"));

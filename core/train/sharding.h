@@ -1,0 +1,82 @@
+// What the processes that train one model divide among them instead of each holding all of it (ZeRO, arXiv 1910.02054).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/model/safetensors_writer.h"
+#include "core/train/adamw.h"
+#include "core/train/collective.h"
+#include "core/train/trainable.h"
+
+namespace mla {
+
+enum class Shard {
+  kNone,       ///< nothing: every process holds all gradients and optimizer states
+  kOptimizer,  ///< the optimizer's states (ZeRO 1)
+  kGradients,  ///< gradients too, each given away as soon as it is known (ZeRO 2)
+};
+std::vector<std::pair<std::string, Shard>> enum_names(Shard);
+
+/// Elements of each process's part, where `elements` that begin at `begin` of `total` are divided with the rest: part r
+/// of all is [total * r / processes, total * (r + 1) / processes).
+std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements, std::int64_t total,
+                                       std::int64_t processes);
+
+/// AdamW of several processes, each of which updates its part of the parameters and tells the others. Parts are cut
+/// from all parameters laid end to end, so that they are equal to an element. Every call is one of all processes.
+class ShardedAdamW {
+ public:
+  /// Everything is referred to.
+  ShardedAdamW(TrainableParameters& parameters, const AdamWOptions& options, Collective& processes, Shard shard);
+  ~ShardedAdamW();
+  ShardedAdamW(const ShardedAdamW&) = delete;
+  ShardedAdamW& operator=(const ShardedAdamW&) = delete;
+
+  /// Before a step's first pass: no gradients.
+  void begin_step();
+  /// After a pass of this process; without it, in one that others make while this process has no rows left.
+  void end_pass();
+  void skip_pass();
+  /// After the last pass: gradients are summed over all processes and scaled down to a 2-norm of `limit` (0: no limit).
+  /// Returns their norm before that.
+  double sum_and_clip(double limit);
+  void step(double learning_rate);
+
+  /// The optimizer's state, whole: what is in parts is put together when its values are asked for, by all processes in
+  /// the same order.
+  std::vector<TensorSource> state() const;
+  /// Takes this process's parts from a whole state, whoever wrote it. Throws as AdamW::restore().
+  void restore(const std::map<std::string, at::Tensor>& state);
+
+  /// Bytes of optimizer states that this process holds.
+  std::int64_t state_bytes() const;
+
+ private:
+  /// A parameter and this process's part of it.
+  struct Part {
+    std::string name;
+    at::Tensor parameter;
+    std::vector<std::int64_t> counts;  ///< by process
+    std::int64_t begin = 0;            ///< of the own part in the parameter
+    at::Tensor own;                    ///< a view of it, whose gradient is the sum; [n, 1] of a matrix, [n] of a vector
+  };
+  void reduce(std::size_t index);
+  void add_sum(Part& part, const at::Tensor& gradient);
+  at::Tensor whole(const Part& part, const at::Tensor& own) const;
+
+  TrainableParameters& parameters_;
+  Collective& processes_;
+  Shard shard_;
+  std::vector<Part> parts_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::vector<std::size_t> order_, seen_;  ///< in which a pass gives gradients away: in any pass, and in this one
+};
+
+}  // namespace mla

@@ -1,0 +1,233 @@
+#include "experiments/sweep/memory_estimate.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/byte_size.h"
+#include "core/compress/calibration_rows.h"
+#include "core/model/weight_pages.h"
+#include "core/train/lora.h"
+#include "core/train/step_memory.h"
+#include "core/train/trainable.h"
+#include "experiments/cli/table.h"
+
+namespace mla {
+namespace {
+
+constexpr std::int64_t kFloatBytes = 4, kDoubleBytes = 8;
+/// sum_in_place() hands over gradients in messages of at least so much.
+constexpr std::int64_t kMessageBytes = (std::int64_t{1} << 23) * kFloatBytes;
+
+std::int64_t weight_bytes(const ModelSpec& spec) {
+  std::int64_t bytes = 0;
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    bytes += parameter.storage ? bytes_of(*parameter.storage, parameter.matrix(), at::kFloat)
+                               : parameter.count() * kFloatBytes;
+  }
+  return bytes;
+}
+
+/// Gradients by where in a backward pass they come up: the output matrix's before it, each layer's, the embedding's.
+struct Gradients {
+  std::int64_t first = 0, last = 0, largest = 0;
+  std::vector<std::int64_t> layers;
+  std::int64_t total() const { return first + last + std::accumulate(layers.begin(), layers.end(), std::int64_t{0}); }
+};
+
+Gradients gradients_of(const ModelSpec& spec, const TrainOptions& options) {
+  Gradients gradients;
+  gradients.layers.assign(spec.layers.size(), 0);
+  if (options.lora) {
+    const std::int64_t bytes = adapter_elements(spec, *options.lora) * kFloatBytes;
+    for (std::int64_t& layer : gradients.layers) layer = bytes / spec.layer_count();
+    return gradients;
+  }
+  constexpr std::string_view kLayers = "model.layers.";
+  for (const ModelParameter& parameter : trained_parameters(spec, options.trainable, "train.trainable")) {
+    const std::int64_t bytes = parameter.count() * kFloatBytes;
+    gradients.largest = std::max(gradients.largest, bytes);
+    if (parameter.name.starts_with(kLayers)) {
+      gradients.layers.at(std::stoul(parameter.name.substr(kLayers.size()))) += bytes;
+    } else if (parameter.group == ParameterGroup::kOutput || spec.tied_embeddings) {
+      gradients.first += bytes;  // a tied matrix gets its part of the logits first
+    } else {
+      gradients.last += bytes;
+    }
+  }
+  return gradients;
+}
+
+struct Moment {
+  std::int64_t gradients = 0, activations = 0, logits = 0;
+  std::int64_t sum() const { return gradients + activations + logits; }
+};
+
+/// How gradients come up and go away.
+struct Handling {
+  bool from_earlier_passes = false;  ///< those of a pass before are there
+  std::int64_t kept_by = 1;          ///< processes that share what is kept of each
+  std::int64_t whole = 0;            ///< bytes of the largest that is there whole before it is divided
+  std::int64_t exchange = 0;         ///< what their exchange takes at the end
+};
+
+/// The moment of the most in a step: when logits stand beside all activations, when a group's backward pass is under
+/// way and the gradients of those behind it are there, or when all is done and gradients are exchanged.
+Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradients& gradients,
+                      const Handling& handling) {
+  const std::vector<std::size_t> groups = group_boundaries(spec);
+  std::int64_t kept = std::accumulate(step.kept.begin(), step.kept.end(), step.around);
+  const std::int64_t in_passes = (gradients.total() - gradients.first) / handling.kept_by;
+  std::int64_t there = gradients.first + (handling.from_earlier_passes ? in_passes : 0);
+  // A product is made before it is added to what is there.
+  Moment most{there + (handling.from_earlier_passes ? gradients.first : 0), kept, step.logits};
+  const auto compare = [&](const Moment& moment) {
+    if (moment.sum() > most.sum()) most = moment;
+  };
+  for (std::size_t g = step.kept.size(); g-- > 0;) {
+    std::int64_t own = 0;
+    for (std::size_t layer = groups[g]; layer < groups[g + 1]; ++layer) own += gradients.layers[layer];
+    if (!handling.from_earlier_passes) there += own / handling.kept_by;
+    compare({there + std::min(own, handling.whole), kept + step.transient[g], 0});
+    kept -= step.kept[g];
+  }
+  // Last comes the embedding's, whole before it is added or given away.
+  compare({gradients.first + in_passes + gradients.largest, step.around, 0});
+  compare({gradients.first + in_passes + handling.exchange, 0, 0});
+  return most;
+}
+
+/// Elements of what a tap shows of a token.
+std::int64_t width_of(Tap tap, const ModelSpec& spec, std::int64_t layer) {
+  const Json heads = spec.attention(layer).fields();
+  const auto field = [&](const char* name) { return heads.contains(name) ? heads[name].get<std::int64_t>() : 0; };
+  switch (tap) {
+    case Tap::kQuery:
+    case Tap::kQueryRotated:
+    case Tap::kAttentionContext:
+      return field("heads") * field("head_dim");
+    case Tap::kKey:
+    case Tap::kKeyRotated:
+    case Tap::kValue:
+      return field("kv_heads") * field("head_dim");
+    case Tap::kFeedForwardInner:
+      return spec.layers[static_cast<std::size_t>(layer)].feed_forward.width;
+    default:
+      return spec.hidden;
+  }
+}
+
+/// Of second moments, which is nearly all of it; of others what is one number a dim.
+std::int64_t statistic_bytes(const Requirements& requirements, const ModelSpec& spec) {
+  std::int64_t elements = 0;
+  for (const Requirement& one : requirements) {
+    for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+      const std::int64_t width = width_of(one.tap, spec, layer);
+      if (one.reducer == "second_moment") {
+        elements += width * width;
+      } else if (one.with) {
+        elements += width * width_of(*one.with, spec, layer);
+      } else {
+        elements += width;
+      }
+    }
+  }
+  return elements * kDoubleBytes;
+}
+
+}  // namespace
+
+std::int64_t MemoryEstimate::total() const {
+  std::int64_t sum = 0;
+  for (const auto& [name, bytes] : items) sum += bytes;
+  return sum;
+}
+
+MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& options, std::int64_t length,
+                                 std::int64_t ranks, std::int64_t source) {
+  const std::int64_t rows = options.batch_rows * options.accumulation, share = (rows + ranks - 1) / ranks;
+  if (rows < ranks) {
+    throw ConfigError(
+        cat("train: batch_rows * accumulation = ", rows, " rows a step cannot be shared by ", ranks, " processes"));
+  }
+  const StepMemory step = rehearse_step(spec, options, std::min(options.batch_rows, share) * length);
+  const Gradients gradients = gradients_of(spec, options);
+  const Shard shard = ranks > 1 ? options.shard : Shard::kNone;
+  const std::int64_t total = gradients.total(), part = total / ranks;
+  Handling handling{.from_earlier_passes = share > options.batch_rows};
+  if (shard == Shard::kGradients) handling = {share > options.batch_rows, ranks, gradients.largest, gradients.largest};
+  if (shard == Shard::kOptimizer) handling.exchange = gradients.largest / ranks;
+  if (shard == Shard::kNone && ranks > 1)
+    handling.exchange = std::min(total, std::max(kMessageBytes, gradients.largest));
+  const Moment most = largest_moment(spec, step, gradients, handling);
+  const std::int64_t adapters = options.lora ? total : 0;
+  return {ranks,
+          {{"source model", source},
+           {"weights", weight_bytes(spec) + adapters},
+           {"gradients", most.gradients},
+           {"optimizer states", 2 * (shard == Shard::kNone ? total : part)},
+           {"activations", most.activations},
+           {"logits", most.logits}}};
+}
+
+std::optional<MemoryEstimate> estimate_calibration(const CellPlan& cell) {
+  if (cell.passes.empty() || !cell.options.calibration) return {};
+  const Requirements requirements = cell.passes.front().pass->requirements();
+  if (requirements.empty()) return {};
+  // No gradients: one layer's activations at a time, of a batch.
+  const CalibrationOptions batches;
+  TrainOptions forward;
+  forward.checkpoint_activations = true;
+  const StepMemory step = rehearse_step(cell.spec, forward, batches.batch_tokens);
+  const std::int64_t layer = *std::max_element(step.transient.begin(), step.transient.end());
+  return MemoryEstimate{1,
+                        {{"source model", weight_bytes(cell.spec)},
+                         {"statistics", statistic_bytes(requirements, cell.spec)},
+                         {"activations", layer}}};
+}
+
+PhaseEstimates estimate_memory(const CellPlan& cell, std::int64_t ranks) {
+  PhaseEstimates phases;
+  if (auto calibration = estimate_calibration(cell)) {
+    calibration->ranks = ranks;  // each process calibrates
+    phases.emplace_back("calibration", *calibration);
+  }
+  for (const StagePlan& stage : cell.stages) {
+    if (!stage.train) continue;
+    const std::size_t passes = stage.first_pass + stage.passes;
+    const ModelSpec& spec = passes == 0 ? cell.spec : cell.passes[passes - 1].after;
+    const TrainConfig& train = *stage.train;
+    const std::int64_t length =
+        train.in_rows() && train.data.length > 0 ? train.data.length : train.options.sequence_length;
+    phases.emplace_back(stage.title, estimate_training(spec, train.options, length, ranks, weight_bytes(cell.spec)));
+  }
+  return phases;
+}
+
+Json to_json(const MemoryEstimate& estimate) {
+  Json items = Json::object();
+  for (const auto& [name, bytes] : estimate.items) items[name] = bytes;
+  return {{"ranks", estimate.ranks}, {"bytes", items}, {"total", estimate.total()}};
+}
+
+void print_memory(const std::vector<PhaseEstimates>& by_ranks, std::ostream& out) {
+  for (std::size_t phase = 0; phase < by_ranks.front().size(); ++phase) {
+    std::vector<std::string> heading = {by_ranks.front()[phase].first + ", bytes a process"};
+    for (const PhaseEstimates& one : by_ranks) {
+      const std::int64_t ranks = one[phase].second.ranks;
+      heading.push_back(cat(ranks, ranks == 1 ? " process" : " processes"));
+    }
+    Table table(heading);
+    const auto add = [&](const std::string& name, const auto& bytes_of_estimate) {
+      std::vector<std::string> row = {name};
+      for (const PhaseEstimates& one : by_ranks) row.push_back(describe_bytes(bytes_of_estimate(one[phase].second)));
+      table.add(row);
+    };
+    const auto& items = by_ranks.front()[phase].second.items;
+    for (std::size_t item = 0; item < items.size(); ++item)
+      add(items[item].first, [item](const MemoryEstimate& one) { return one.items[item].second; });
+    add("all", [](const MemoryEstimate& one) { return one.total(); });
+    table.print(out);
+  }
+}
+
+}  // namespace mla

@@ -1,0 +1,157 @@
+// What is said of memory before training is what training takes.
+#include "experiments/sweep/memory_estimate.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/device/counted_memory.h"
+#include "core/model/initialize.h"
+#include "core/train/batches.h"
+#include "tests/support/attention_models.h"
+#include "tests/support/errors.h"
+#include "tests/support/run_program.h"
+#include "tests/support/tiny_model_folder.h"
+
+namespace mla {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr double kTenPercent = 0.1;
+constexpr std::int64_t kRowTokens = 96, kRowsAPass = 4;
+
+/// Large enough that what is small everywhere does not decide.
+ModelSpec mid_spec(const std::string& tiny) {
+  UniformModel model = test::tiny_model(tiny);
+  model.model.vocabulary = 3000;
+  model.model.hidden = 192;
+  model.model.rope_dim = 32;
+  model.model.max_positions = 256;
+  model.heads.heads = 6;
+  model.heads.kv_heads = tiny == "gqa" ? 2 : 6;
+  model.heads.head_dim = 32;
+  model.feed_forward.width = 512;
+  model.layers = 4;
+  return model.spec();
+}
+
+ModelSpec with_latent(ModelSpec spec) {
+  const auto pass = Registry<Pass>::instance().make(
+      Json::parse(R"({"name": "mha2mla", "rope": {"name": "high", "pairs": 4}, "low_rank": {"name": "joint_svd",
+                      "d_kv": 16}})"),
+      "pass");
+  return pass->plan(spec);
+}
+
+TrainOptions options_of(std::int64_t accumulation, bool checkpointed) {
+  TrainOptions options;
+  options.steps = 2;
+  options.batch_rows = kRowsAPass;
+  options.accumulation = accumulation;
+  options.sequence_length = kRowTokens;
+  options.checkpoint_activations = checkpointed;
+  return options;
+}
+
+std::vector<std::vector<std::int32_t>> training_rows() {
+  std::vector<std::vector<std::int32_t>> rows(8);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::int64_t t = 0; t < kRowTokens; ++t) rows[i].push_back(static_cast<std::int32_t>((7 * t + 13) % 2999));
+  }
+  return rows;
+}
+
+/// Bytes that training held at once, the model included.
+std::int64_t measured_peak(const ModelSpec& spec, const TrainOptions& options) {
+  const auto rows = training_rows();
+  const CountedMemory memory;
+  Decoder decoder = initialize_decoder(spec, 1);
+  RowBatches batches(rows);
+  train(decoder, batches, options);
+  return memory.peak();
+}
+
+TEST(MemoryEstimate, IsWhatTrainingTakes) {
+  for (const ModelSpec& spec :
+       {mid_spec("gqa"), mid_spec("mha"), with_latent(mid_spec("mha")), with_latent(mid_spec("gqa"))}) {
+    for (const bool checkpointed : {false, true}) {
+      for (const std::int64_t accumulation : {1, 2}) {
+        SCOPED_TRACE(cat(spec.attention(0).kind(), spec.tied_embeddings ? ", tied" : "",
+                         checkpointed ? ", checkpointed" : "", ", accumulation ", accumulation));
+        const TrainOptions options = options_of(accumulation, checkpointed);
+        const auto there = static_cast<double>(measured_peak(spec, options));
+        const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0);
+        EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
+      }
+    }
+  }
+}
+
+TEST(MemoryEstimate, OfSomeParametersIsSmaller) {
+  const ModelSpec spec = mid_spec("gqa");
+  TrainOptions options = options_of(1, true);
+  options.trainable = "attention";
+  const auto there = static_cast<double>(measured_peak(spec, options));
+  const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0);
+  EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
+}
+
+std::int64_t item(const MemoryEstimate& estimate, const std::string& name) {
+  for (const auto& [one, bytes] : estimate.items) {
+    if (one == name) return bytes;
+  }
+  ADD_FAILURE() << name;
+  return 0;
+}
+
+TEST(MemoryEstimate, FallsWithProcessesAsShardsSay) {
+  const ModelSpec spec = mid_spec("mha");
+  TrainOptions options = options_of(4, false);  // four passes of one process, two of each of two
+  const std::int64_t parameters = 4 * count_parameters(spec).total();
+  const auto of = [&](Shard shard, std::int64_t ranks) {
+    options.shard = shard;
+    return estimate_training(spec, options, kRowTokens, ranks, 0);
+  };
+  EXPECT_EQ(item(of(Shard::kNone, 4), "optimizer states"), 2 * parameters);
+  EXPECT_EQ(item(of(Shard::kOptimizer, 4), "optimizer states"), parameters / 2);
+  EXPECT_EQ(item(of(Shard::kOptimizer, 1), "optimizer states"), 2 * parameters);
+  EXPECT_LT(of(Shard::kGradients, 2).total(), of(Shard::kOptimizer, 2).total());
+  EXPECT_LT(of(Shard::kOptimizer, 2).total(), of(Shard::kNone, 2).total());
+  EXPECT_LT(item(of(Shard::kNone, 8), "activations"), item(of(Shard::kNone, 1), "activations"));
+  EXPECT_THAT(test::message_of<ConfigError>([&] { of(Shard::kNone, 17); }),
+              HasSubstr("16 rows a step cannot be shared by 17 processes"));
+}
+
+TEST(CheckMemory, TellsEveryPhaseByItem) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_inputs(folder);
+  const auto config = folder.write_config("e.json", R"({
+    "model": {"path": "@/model"},
+    "calibration": {"files": ["@/text.txt"], "documents": {"separator": "###"}},
+    "compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "pairs": 1},
+                  "low_rank": {"name": "joint_svd", "d_kv": 3}}],
+    "train": {"steps": 5, "batch_rows": 4, "sequence_length": 24,
+              "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}})");
+  const auto result = test::run_program({"check", config.string(), "--memory", "--ranks", "1,4", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json memory = result.json()["memory"];
+  ASSERT_EQ(memory.size(), 4u);
+  EXPECT_EQ(memory[0]["phase"], "calibration");
+  EXPECT_EQ(memory[3]["ranks"], 4);
+  std::int64_t sum = 0;
+  for (const auto& [name, bytes] : memory[1]["bytes"].items()) sum += bytes.get<std::int64_t>();
+  EXPECT_EQ(memory[1]["total"], sum);
+  const std::string text = test::run_program({"check", config.string(), "--memory", "--ranks", "1,4"}).out;
+  EXPECT_THAT(text, HasSubstr("optimizer states"));
+  EXPECT_THAT(text, HasSubstr("4 processes"));
+  for (const char* wrong : {"0", "two", "1,,2", "-1"}) {
+    const auto refused = test::run_program({"check", config.string(), "--memory", "--ranks", wrong});
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_THAT(refused.err, HasSubstr("--ranks "));
+  }
+  EXPECT_THAT(test::run_program({"check", config.string(), "--ranks", "2"}).err, HasSubstr("--memory"));
+}
+
+}  // namespace
+}  // namespace mla
