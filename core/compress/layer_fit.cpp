@@ -9,6 +9,7 @@
 #include <memory>
 #include <numbers>
 
+#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/random.h"
@@ -251,11 +252,23 @@ std::unique_ptr<Attention> fitted(const Attention& found, const Decoder& decoder
 
 }  // namespace
 
+void LayerFitOptions::validate(const std::string& path) const {
+  check_at_least_one(path + ".steps", steps);
+  check_at_least_one(path + ".batch_rows", batch_rows);
+  if (!(std::isfinite(learning_rate) && learning_rate > 0))
+    throw ConfigError(cat(path, ".learning_rate = ", learning_rate, ": must be more than 0"));
+  if (skip_positions < 0) throw ConfigError(cat(path, ".skip_positions = ", skip_positions, ": must not be negative"));
+  if (!(held_out >= 0 && held_out < 1))
+    throw ConfigError(cat(path, ".held_out = ", held_out, ": must be from 0 to less than 1"));
+  if (rows < 0) throw ConfigError(cat(path, ".rows = ", rows, ": must not be negative"));
+}
+
 LayerFit::LayerFit(Decoder& decoder, const Decoder& source, const TokenRowList& rows, LayerFitOptions options)
-    : decoder_(decoder), theirs_(source, rows, {}), options_(options) {
+    : decoder_(decoder), theirs_(source, first_rows(rows, options.rows), {}), options_(options) {
   expects(decoder.compute_dtype == at::kFloat || decoder.compute_dtype == at::kDouble,
           "layers are fitted in float32 or float64");
-  if (options_.inputs == FitInputs::kConverted) ours_.emplace(decoder, rows, CalibrationOptions{});
+  if (options_.inputs == FitInputs::kConverted)
+    ours_.emplace(decoder, first_rows(rows, options_.rows), CalibrationOptions{});
 }
 
 LayerFitReport LayerFit::next() {

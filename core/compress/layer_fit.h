@@ -22,13 +22,32 @@ inline std::vector<std::pair<std::string, FitInputs>> enum_names(FitInputs) {
 }
 
 struct LayerFitOptions {
-  std::int64_t steps = 160;
-  std::int64_t batch_rows = 8;
-  double learning_rate = 1e-3;  ///< after a warm-up of a tenth of the steps, ten at most; then half a cosine to 0
+  std::int64_t steps = 160, batch_rows = 8;
+  double learning_rate = 1e-3;
   FitInputs inputs = FitInputs::kSource;
-  std::int64_t skip_positions = 1;  ///< first tokens of each row left out
-  double held_out = 0.125;          ///< share of the rows that are not fitted, but judged by; 0: by those fitted
-  std::uint64_t seed = 42;          ///< of the order of rows
+  std::int64_t skip_positions = 1;
+  double held_out = 0.125;
+  std::int64_t rows = 0;
+  std::uint64_t seed = 42;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("steps", self.steps, "updates of each layer's attention");
+    visit("batch_rows", self.batch_rows, "calibration rows of an update");
+    visit("learning_rate", self.learning_rate, "peak, after a short warm-up; half a cosine leads to 0");
+    visit("inputs", self.inputs,
+          "what a layer is given: source (what the source's is) | converted (what the layers before let through)");
+    visit("skip_positions", self.skip_positions,
+          "first tokens of each row left out: they see little, and the first one is like no other");
+    visit("held_out", self.held_out,
+          "share of the rows by which a layer is judged, and not fitted: it is kept as it was where that is better; 0: "
+          "judged by the rows fitted");
+    visit("rows", self.rows, "calibration rows that are read, the first ones; 0: all");
+    visit("seed", self.seed, "of the order of rows");
+  }
+
+  /// Throws ConfigError for numbers out of their range.
+  void validate(const std::string& path) const;
 };
 
 /// All parameters of a layer's attention by Adam (betas 0.9 and 0.95, no decay) on

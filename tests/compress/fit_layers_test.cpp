@@ -237,6 +237,26 @@ TEST_F(FitLayers, MayBeGivenWhatTheLayersBeforeLetThrough) {
   EXPECT_LT(report.layers[1].fit->after, report.layers[1].fit->before);
 }
 
+TEST_F(FitLayers, WithinMklaAreTheSameStepsInOrder) {
+  use(test::tiny_spec("gqa"));
+  const auto pass = [](Json config, const char* name) {
+    config["name"] = name;
+    return Registry<Pass>::instance().make(config, "compress[0]");
+  };
+  const Json options = {{"steps", 5}, {"batch_rows", 3}};
+  Decoder at_once = source->clone(), one_by_one = source->clone();
+  const PassReport report = run_pass("mkla", *pass({{"cached", 8}, {"fit", options}}, "mkla"), at_once, inputs);
+  run_pass("mkla", *pass({{"cached", 8}, {"refit", false}}, "mkla"), one_by_one, inputs);
+  const PassReport fitted = fit(one_by_one, options);
+  run_pass("refit_output", *pass(Json::object(), "refit_output"), one_by_one, inputs);
+  EXPECT_EQ(bytes_hash(at_once), bytes_hash(one_by_one));
+  EXPECT_EQ(report.layers[1].fit->after, fitted.layers[1].fit->after);
+  EXPECT_EQ(test::message_of<ConfigError>([&] {
+              pass({{"fit", {{"steps", 0}}}}, "mkla");
+            }),
+            "compress[0].fit.steps: 0 is less than 1");
+}
+
 TEST_F(FitLayers, KeepTheTypesThatWeightsAreHeldIn) {
   use(test::tiny_spec("gqa"));
   Decoder decoder = perturbed(*source);

@@ -1,6 +1,3 @@
-#include <cmath>
-
-#include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/registry.h"
@@ -14,42 +11,7 @@ namespace {
 /// The attention of each layer trained by itself, as core/compress/layer_fit.h says, whatever pass has made it.
 class FitLayers final : public Pass {
  public:
-  struct Options {
-    std::int64_t steps = 160, batch_rows = 8;
-    double learning_rate = 1e-3;
-    FitInputs inputs = FitInputs::kSource;
-    std::int64_t skip_positions = 1;
-    double held_out = 0.125;
-    std::int64_t rows = 0;
-    std::uint64_t seed = 42;
-    template <class Self, class Visitor>
-    static void fields(Self& self, Visitor& visit) {
-      visit("steps", self.steps, "updates of each layer's attention");
-      visit("batch_rows", self.batch_rows, "calibration rows of an update");
-      visit("learning_rate", self.learning_rate, "peak, after a short warm-up; half a cosine leads to 0");
-      visit("inputs", self.inputs,
-            "what a layer is given: source (what the source's is) | converted (what the layers before let through)");
-      visit("skip_positions", self.skip_positions,
-            "first tokens of each row left out: they see little, and the first one is like no other");
-      visit("held_out", self.held_out,
-            "share of the rows by which a layer is judged, and not fitted: it is kept as it was where that is better; "
-            "0: judged by the rows fitted");
-      visit("rows", self.rows, "calibration rows that are read, the first ones; 0: all");
-      visit("seed", self.seed, "of the order of rows");
-    }
-    void validate(const std::string& path) const {
-      check_at_least_one(path + ".steps", steps);
-      check_at_least_one(path + ".batch_rows", batch_rows);
-      if (!(std::isfinite(learning_rate) && learning_rate > 0))
-        throw ConfigError(cat(path, ".learning_rate = ", learning_rate, ": must be more than 0"));
-      if (skip_positions < 0)
-        throw ConfigError(cat(path, ".skip_positions = ", skip_positions, ": must not be negative"));
-      if (!(held_out >= 0 && held_out < 1))
-        throw ConfigError(cat(path, ".held_out = ", held_out, ": must be from 0 to less than 1"));
-      if (rows < 0) throw ConfigError(cat(path, ".rows = ", rows, ": must not be negative"));
-    }
-  };
-
+  using Options = LayerFitOptions;
   FitLayers(Options options, const std::string& path) : options_(options), path_(path) {}
 
   bool reads_rows() const override { return true; }
@@ -71,9 +33,7 @@ class FitLayers final : public Pass {
       throw ConfigError(cat(path_, ": the model has ", decoder.spec().layer_count(), " layers and its source ",
                             source.spec().layer_count(), "; layers are fitted one to one"));
     }
-    LayerFit fit(decoder, source, first_rows(*inputs.rows, options_.rows),
-                 {options_.steps, options_.batch_rows, options_.learning_rate, options_.inputs, options_.skip_positions,
-                  options_.held_out, options_.seed});
+    LayerFit fit(decoder, source, *inputs.rows, options_);
     std::vector<LayerReport> reports =
         for_each_layer(decoder, inputs, [&](std::int64_t, LayerReport& report) { report.fit = fit.next(); });
     log_info(summary(reports));
