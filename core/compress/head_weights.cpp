@@ -30,8 +30,9 @@ HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std
                           "; expected grouped_query: this conversion comes before other ones"));
   }
   if (heads->qk_norm) {
-    throw ConfigError(cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
-                          "hidden state, so that keys cannot be rebuilt, or mixed over heads"));
+    throw ConfigError(
+        cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",
+            "hidden state, so that keys cannot be rebuilt, or mixed over heads; list fold_qk_norm before"));
   }
   expect_dense(spec, layer, "self_attn.", where);
   return *heads;

@@ -37,6 +37,8 @@ class LayerSample {
   /// kept.
   explicit LayerSample(std::int64_t rows) : left_(rows) {}
   void see(Tap tap, const at::Tensor& tensor);
+  /// Whether there was no row of two tokens.
+  bool empty() const { return outputs_.empty(); }
 
   /// The squared difference of another layer's output on these inputs: relative to the variance of the source's output,
   /// and of a token over the median squared norm of the stream before the layer. Without the first positions.

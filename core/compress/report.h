@@ -1,6 +1,8 @@
 // What a pass did to a model.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,11 +12,22 @@
 
 namespace mla {
 
+/// What training a layer by itself did for its output. Errors are relative: squared differences from the source's
+/// output over its squared size.
+struct LayerFitReport {
+  double before = 0, after = 0;
+  std::string judged_on;                       ///< "held_out" or "fitted": the rows on which errors are measured
+  std::int64_t rows = 0;                       ///< as many
+  bool kept = false;                           ///< whether what was fitted was taken: it is where it is better
+  std::int64_t tokens = 0, unique_tokens = 0;  ///< seen in all steps, and different ones of them
+};
+
 /// What a pass did to one layer of the model that it left; empty where there is nothing to tell.
 struct LayerReport {
   KeptPairs kept;
   std::vector<double> singular_values, value_singular_values;
   FactorizationError error;
+  std::optional<LayerFitReport> fit;
   double seconds = 0;  ///< selection, decomposition and assembly of this layer
 };
 

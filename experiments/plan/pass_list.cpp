@@ -6,6 +6,15 @@
 #include "core/base/registry.h"
 
 namespace mla {
+namespace {
+
+Json fit_json(const LayerFitReport& fit) {
+  return {
+      {"error_before", fit.before}, {"error_after", fit.after}, {"judged_on", fit.judged_on},        {"rows", fit.rows},
+      {"kept", fit.kept},           {"tokens", fit.tokens},     {"unique_tokens", fit.unique_tokens}};
+}
+
+}  // namespace
 
 std::vector<PlannedPass> plan_passes(const Json& list, const std::string& path, const ModelSpec& spec) {
   std::vector<PlannedPass> passes;
@@ -34,6 +43,7 @@ std::vector<LayerReport> combine_reports(const std::vector<PassReport>& reports)
       LayerReport& to = found[report.after.layers[i].source_layer];
       to.seconds += from.seconds;
       if (!from.kept.empty()) to.kept = from.kept;
+      if (from.fit) to.fit = from.fit;
       const bool decomposed = !from.singular_values.empty() || !from.value_singular_values.empty();
       if (!decomposed && from.error.joint == 0) continue;
       to.singular_values = from.singular_values;
@@ -61,6 +71,7 @@ Json report_json(const std::string& pass, const std::vector<LayerReport>& layers
          {"latent_width", attention.latent_width().value_or(0)},
          {"cached_elements_per_token", cached_elements(attention)},
          {"parameters", attention.parameter_count(after)}});
+    if (layer.fit) list.back()["fit"] = fit_json(*layer.fit);
   }
   return {{"pass", pass},
           {"parameters_before", count_parameters(before).total()},

@@ -107,6 +107,7 @@ TEST(Sources, MatricesOfLinearMapsAreReadByConversionsAlone) {
       "core/compress/head_weights.cpp",
       "core/compress/latent_assembly.cpp",
       "core/compress/mean_key_layer.cpp",
+      "core/compress/passes/fold_qk_norm.cpp",
       "core/model/pool_heads.cpp",
       "core/serve/deepseek_form.cpp",
       "core/serve/gguf_plain.cpp",

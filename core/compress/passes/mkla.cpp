@@ -9,6 +9,7 @@
 #include "core/base/checks.h"
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"
+#include "core/compress/layer_fit.h"
 #include "core/compress/mean_key_layer.h"
 #include "core/compress/output_refit.h"
 #include "core/compress/pass.h"
@@ -53,6 +54,7 @@ class Mkla final : public Pass {
     PerLayerOrAuto pairs;
     MklaBudgets budgets = MklaBudgets::kUniform;
     std::vector<std::int64_t> widths;
+    std::optional<LayerFitOptions> fit;
     bool refit = true;
     std::int64_t refit_rows = 0, attention_rows = 32, error_rows = 12;
     bool servable = false;
@@ -69,6 +71,8 @@ class Mkla final : public Pass {
       visit("budgets", self.budgets,
             "uniform | measured: layers share the values stated, all together, by the errors of their outputs");
       visit("widths", self.widths, "measured: values that a layer may have; none named: 1/3 to 16/9 of the mean");
+      visit("fit", self.fit,
+            "layers are then trained as fit_layers does, whose options these are; absent: they are not");
       visit("refit", self.refit, "output projections are then fitted as refit_output does");
       visit("refit_rows", self.refit_rows, "calibration rows that they are fitted on, the first ones; 0: all");
       visit("attention_rows", self.attention_rows, "rows, the first ones, on which attention weights are measured");
@@ -86,6 +90,7 @@ class Mkla final : public Pass {
       check_at_least_one(path + ".attention_rows", attention_rows);
       check_at_least_one(path + ".error_rows", error_rows);
       if (refit_rows < 0) throw ConfigError(cat(path, ".refit_rows = ", refit_rows, ": must not be negative"));
+      if (fit) fit->validate(path + ".fit");
       for (const std::int64_t width : widths) check_at_least_one(path + ".widths", width);
       if (!widths.empty() && budgets == MklaBudgets::kUniform)
         throw ConfigError(cat(path, ".widths: layers have others than `cached` with budgets = measured alone"));
@@ -102,7 +107,7 @@ class Mkla final : public Pass {
   Mkla(Options options, const std::string& path) : options_(std::move(options)), path_(path) {}
 
   bool reads_rows() const override { return true; }
-  bool reads_source() const override { return options_.refit; }
+  bool reads_source() const override { return options_.refit || options_.fit; }
   bool measures_shapes() const override { return options_.pairs.automatic() || shares_budget(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
@@ -134,14 +139,18 @@ class Mkla final : public Pass {
 
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const at::NoGradGuard off;
-    if (options_.refit && inputs.source->spec().layer_count() != decoder.spec().layer_count())
-      throw ConfigError(cat(path_, ".refit: the model has ", decoder.spec().layer_count(), " layers and its source ",
-                            inputs.source->spec().layer_count(), "; layers are fitted one to one"));
+    if (reads_source() && inputs.source->spec().layer_count() != decoder.spec().layer_count())
+      throw ConfigError(cat(path_, options_.refit ? ".refit" : ".fit", ": the model has ", decoder.spec().layer_count(),
+                            " layers and its source ", inputs.source->spec().layer_count(),
+                            "; layers are fitted one to one"));
     const std::vector<Measured> measured = measure(decoder, inputs);
     const std::vector<Choice> choices = options_.servable ? choose_comb(measured) : share_budget(decoder, measured);
+    std::optional<LayerFit> fit;
+    if (options_.fit) fit.emplace(decoder, *inputs.source, *inputs.rows, *options_.fit);
     std::optional<OutputRefit> refit;
     return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
       convert(decoder, layer, measured[index(layer)].moments, choices[index(layer)], inputs, report);
+      if (fit) report.fit = fit->next();
       if (!options_.refit) return;
       if (!refit)
         refit.emplace(decoder, *inputs.source, first_rows(*inputs.rows, options_.refit_rows), OutputRefitOptions{});
