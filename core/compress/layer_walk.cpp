@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/compress/gathering.h"
+#include "core/model/decoder_layer.h"
 
 namespace mla {
 
@@ -29,7 +30,13 @@ void LayerWalk::observe(Tap tap, const See& see) const {
     const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
     ForwardContext context = contexts_[batch];  // what the layer hands on is handed on when the walk goes through it
     context.observer = &observer;
-    run(batch, context);
+    if (tap > Tap::kAttentionOutput) {
+      run(batch, context);
+    } else {
+      const at::NoGradGuard off;
+      context.wanted = wanted_slots(decoder_.spec()).at(static_cast<std::size_t>(layer_));
+      attention_half(decoder_, static_cast<std::size_t>(layer_), states_[batch], context);
+    }
   }
 }
 
@@ -55,15 +62,32 @@ void LayerWalk::advance(Tap tap, const See& see) {
 
 void LayerWalk::advance(const std::vector<Tap>& taps, const SeeTaps& see) {
   expects(!done(), "a walk ends after the last layer");
-  const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
-  const auto next = static_cast<std::size_t>(layer_) + 1;
-  const bool hands_nothing_on = std::find(groups.begin(), groups.end(), next) != groups.end();
   for (std::size_t batch = 0; batch < states_.size(); ++batch) {
     const Observer observer{taps, [&](Tap tap, std::int64_t, const at::Tensor& tensor) { see(batch, tap, tensor); }};
     if (!taps.empty()) contexts_[batch].observer = &observer;
     states_[batch] = run(batch, contexts_[batch]);
     contexts_[batch].observer = nullptr;
-    if (hands_nothing_on) contexts_[batch].slots.clear();
+  }
+  leave();
+}
+
+bool LayerWalk::hands_on() const { return !wanted_slots(decoder_.spec()).at(static_cast<std::size_t>(layer_)).empty(); }
+
+void LayerWalk::advance_behind(const std::vector<at::Tensor>& attention) {
+  expects(!done() && !hands_on(), "a layer that hands nothing on");
+  const at::NoGradGuard off;
+  for (std::size_t batch = 0; batch < states_.size(); ++batch)
+    states_[batch] = feed_forward_half(decoder_, static_cast<std::size_t>(layer_), states_[batch] + attention.at(batch),
+                                       contexts_[batch]);
+  leave();
+}
+
+/// Behind the layer, which all batches have gone through.
+void LayerWalk::leave() {
+  const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
+  const auto next = static_cast<std::size_t>(layer_) + 1;
+  if (std::find(groups.begin(), groups.end(), next) != groups.end()) {
+    for (ForwardContext& context : contexts_) context.slots.clear();  // hands nothing on
   }
   ++layer_;
 }
