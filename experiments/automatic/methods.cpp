@@ -71,6 +71,14 @@ Json partial_rope(const ModelSpec& spec, std::int64_t values) {
                    {"low_rank", {{"name", "joint_svd"}, {"d_kv", of_head - 2 * pairs}}}});
 }
 
+/// Keys as they are: for models whose keys no latent can rebuild.
+Json values_alone(const ModelSpec& spec, std::int64_t values) {
+  const HeadFields heads = first_heads(spec);
+  const std::int64_t latent = values / spec.layer_count() / heads.kv_heads - heads.head_dim;
+  return refitted(
+      {{"name", "mha2mla"}, {"rope", {{"name", "all"}}}, {"low_rank", {{"name", "value_svd"}, {"d_kv", latent}}}});
+}
+
 Json fewer_heads(const ModelSpec& spec, std::int64_t values) {
   const HeadFields heads = first_heads(spec);
   std::int64_t kept = std::min(heads.kv_heads, values / spec.layer_count() / (2 * heads.head_dim));
@@ -112,6 +120,8 @@ const std::vector<AutomaticMethod>& automatic_methods() {
     }
     methods.push_back(
         {"mha2mla", [](const ModelSpec& spec, std::int64_t values, Effort) { return partial_rope(spec, values); }});
+    methods.push_back({"values alone",
+                       [](const ModelSpec& spec, std::int64_t values, Effort) { return values_alone(spec, values); }});
     methods.push_back(
         {"kv_heads", [](const ModelSpec& spec, std::int64_t values, Effort) { return fewer_heads(spec, values); }});
     return methods;
@@ -142,7 +152,7 @@ std::int64_t most_cache_bytes(const ModelSpec& spec, std::int64_t bits) {
   const std::int64_t values = cached_elements(spec);
   if (bits == 8 * kBytesOfElement) return values * kBytesOfElement;
   // A row of codes ends with a whole byte.
-  const std::int64_t of_row = kRowOverhead + (8 % bits == 0 && bits < 8 ? 1 : 0);
+  const std::int64_t of_row = kRowOverhead + (bits < 8 ? 1 : 0);
   std::int64_t rows = 0;
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (const StreamShape& stream : spec.attention(layer).streams()) rows += stream.heads;

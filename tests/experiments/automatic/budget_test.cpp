@@ -100,16 +100,18 @@ TEST(PlanAutomatic, PassesOverWhatAMethodRefuses) {
   const ModelSpec spec = test::tiny_spec("qk_norm");
   AutomaticOptions options;
   options.bits = {16};
-  options.bytes = cached_elements(spec);
+  options.bytes = 3 * cached_elements(spec) / 2;
+  const AutomaticResult plan = plan_automatic(options, spec, "--budget");
+  ASSERT_EQ(plan.candidates.size(), 1u);
+  EXPECT_EQ(plan.candidates.front().name(), "values alone, 16 bits");
+  EXPECT_LE(plan.candidates.front().size.bytes, options.bytes);
   std::string skipped;
-  try {
-    const AutomaticResult plan = plan_automatic(options, spec, "--budget");
-    for (const auto& candidate : plan.candidates) EXPECT_THAT(candidate.method->name, testing::Not(HasSubstr("mkla")));
-    for (const auto& [name, reason] : plan.skipped) skipped += cat(name, ": ", reason, "\n");
-  } catch (const ConfigError& error) {
-    skipped = error.what();
-  }
-  EXPECT_THAT(skipped, HasSubstr("QK-norm"));
+  for (const auto& [name, reason] : plan.skipped) skipped += cat(name, ": ", reason, "\n");
+  for (const char* name : {"mkla dual", "transmla", "kv_heads"})
+    EXPECT_THAT(skipped, testing::ContainsRegex(cat(name, ": .*QK-norm")));
+  options.bytes = cached_elements(spec) / 2;
+  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, spec, "--budget"); }),
+              HasSubstr("are less than any method needs; the least is"));
 }
 
 }  // namespace
