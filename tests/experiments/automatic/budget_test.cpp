@@ -107,7 +107,7 @@ TEST(PlanAutomatic, PassesOverWhatAMethodRefuses) {
   EXPECT_LE(plan.candidates.front().size.bytes, options.bytes);
   std::string skipped;
   for (const auto& [name, reason] : plan.skipped) skipped += cat(name, ": ", reason, "\n");
-  for (const char* name : {"mkla dual", "transmla", "kv_heads"})
+  for (const char* name : {"mkla dual", "transmla"})
     EXPECT_THAT(skipped, testing::ContainsRegex(cat(name, ": .*QK-norm")));
   options.bytes = cached_elements(spec) / 2;
   EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, spec, "--budget"); }),
