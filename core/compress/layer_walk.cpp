@@ -30,7 +30,12 @@ void LayerWalk::observe(Tap tap, const See& see) const {
     const Observer observer{{tap}, [&](Tap, std::int64_t, const at::Tensor& tensor) { see(batch, tensor); }};
     ForwardContext context = contexts_[batch];  // what the layer hands on is handed on when the walk goes through it
     context.observer = &observer;
-    run(batch, context);
+    if (tap > Tap::kAttentionOutput) {
+      run(batch, context);
+    } else {
+      const at::NoGradGuard off;
+      decoder_.attention_half(static_cast<std::size_t>(layer_), states_[batch], context);
+    }
   }
 }
 
@@ -86,6 +91,18 @@ void LayerWalk::advance(const std::vector<Tap>& taps, const SeeTaps& see) {
   leave();
 }
 
+bool LayerWalk::hands_on() const { return !wanted_slots(decoder_.spec()).at(static_cast<std::size_t>(layer_)).empty(); }
+
+void LayerWalk::advance_behind(const std::vector<at::Tensor>& attention) {
+  expects(!done() && !hands_on(), "a layer that hands nothing on");
+  const at::NoGradGuard off;
+  for (std::size_t batch = 0; batch < states_.size(); ++batch)
+    states_[batch] = decoder_.feed_forward_half(static_cast<std::size_t>(layer_), states_[batch], attention.at(batch),
+                                                contexts_[batch]);
+  leave();
+}
+
+/// Behind the layer, which all batches have gone through.
 void LayerWalk::leave() {
   const std::vector<std::size_t> groups = group_boundaries(decoder_.spec());
   const auto next = static_cast<std::size_t>(layer_) + 1;

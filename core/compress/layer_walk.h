@@ -30,7 +30,7 @@ class LayerWalk {
   using See = std::function<void(std::size_t batch, const at::Tensor& tensor)>;
 
   /// Runs the layer as it now is over all batches and stays before it. `see(batch, tensor)` is called with what `tap`
-  /// shows of each.
+  /// shows of each. A tap of its attention costs that half of the layer alone.
   void observe(Tap tap, const See& see) const;
 
   /// The same with reducers: the layer's statistics of what reaches it, which no gradient and no reducer that spans
@@ -46,7 +46,12 @@ class LayerWalk {
   /// `see`, if given, is told of what `tap` shows, as by observe(), in the same run.
   void advance() { advance(std::vector<Tap>(), {}); }
   void advance(Tap tap, const See& see);
-  /// Likewise of several taps, in the order in which a forward pass comes by them.
+  /// Goes through the layer, of whose attention it is known already what it adds to states(): the other half alone is
+  /// run. `attention`: by batch. Not where layers behind read what attention hands on: see hands_on().
+  void advance_behind(const std::vector<at::Tensor>& attention);
+  bool hands_on() const;
+
+  /// As advance(tap, see), of several taps, in the order in which a forward pass comes by them.
   using SeeTaps = std::function<void(std::size_t batch, Tap tap, const at::Tensor& tensor)>;
   void advance(const std::vector<Tap>& taps, const SeeTaps& see);
 

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/kv_cache/stream.h"
+#include "core/model/decoder_layer.h"
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
 #include "core/ops/rms_norm.h"
@@ -73,23 +74,34 @@ ForwardContext Decoder::context(std::int64_t length, const at::Tensor& documents
   return context;
 }
 
-at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
-  const ProductsScope scope(products);
-  const DecoderLayer& layer = layers.at(index);
+at::Tensor attention_half(const Decoder& decoder, std::size_t index, const at::Tensor& x, ForwardContext& context) {
+  const ProductsScope scope(decoder.products);
+  const DecoderLayer& layer = decoder.layers.at(index);
   context.layer = static_cast<std::int64_t>(index);
-  context.wanted = wanted_[index];
   context.show(Tap::kLayerInput, x);
-  const at::Tensor input = norm(x, layer.attention_norm, spec_);
+  const at::Tensor input = norm(x, layer.attention_norm, decoder.spec());
   context.show(Tap::kAttentionInput, input);
-  const at::Tensor attention = layer.attention->forward(input, context);
+  at::Tensor attention = layer.attention->forward(input, context);
   context.show(Tap::kAttentionOutput, attention);
-  const at::Tensor attended = x + attention, inner = norm(attended, layer.mlp_norm, spec_);
+  return attention;
+}
+
+at::Tensor feed_forward_half(const Decoder& decoder, std::size_t index, const at::Tensor& attended,
+                             ForwardContext& context) {
+  const ProductsScope scope(decoder.products);
+  const DecoderLayer& layer = decoder.layers.at(index);
+  const at::Tensor inner = norm(attended, layer.mlp_norm, decoder.spec());
   context.show(Tap::kFeedForwardInput, inner);
   const at::Tensor fed = feed_forward(layer, inner, context);
   context.show(Tap::kFeedForwardOutput, fed);
-  const at::Tensor left = attended + fed;
+  at::Tensor left = attended + fed;
   context.show(Tap::kLayerOutput, left);
   return left;
+}
+
+at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
+  context.wanted = wanted_.at(index);
+  return feed_forward_half(*this, index, x + attention_half(*this, index, x, context), context);
 }
 
 at::Tensor Decoder::through_group(std::size_t begin, std::size_t end, at::Tensor x, ForwardContext& context) const {

@@ -15,8 +15,10 @@
 #include "core/model/checkpoint.h"
 #include "core/model/save_in_shards.h"
 #include "core/model/weight_pages.h"
+#include "experiments/cache/model_cache.h"
 #include "experiments/cli/command.h"
-#include "experiments/cli/table.h"
+#include "experiments/commands/conversion_report.h"
+#include "experiments/commands/convert_automatic.h"
 #include "experiments/config/experiment_config.h"
 #include "experiments/model/dtype.h"
 #include "experiments/model/model_files.h"
@@ -26,9 +28,10 @@
 namespace mla {
 namespace {
 
-constexpr const char* kReportFile = "conversion.json";
 /// Rows of calibration text, as in MHA2MLA's appendix A.
-constexpr std::int64_t kCalibrationRows = 1024;
+constexpr std::int64_t kCalibrationRows = 1024, kCalibrationLength = 2048;
+/// Of searches for a method, which convert several times.
+constexpr std::int64_t kSearchRows = 128, kSearchLength = 256;
 
 std::vector<std::int64_t> parse_widths(const std::string& text) {
   std::vector<std::int64_t> widths;
@@ -63,8 +66,11 @@ class Convert final : public Command {
     options.require("output,o", output_, "FOLDER", "folder for the converted model");
     options.argument("config", config_, "CONFIG",
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
-    options.add("method", method_, "NAME",
-                "one pass instead of mha2mla (mlaforge list pass): mkla | kv_heads | lorc | mfa | mka | saap | …");
+    options.add(
+        "method", method_, "NAME",
+        "one pass instead of mha2mla (mlaforge list pass): mkla | kv_heads | lorc | mfa | mka | saap | …; auto: "
+        "whichever loses least on calibration text at --budget");
+    budget_.declare(options);
     options.add("cached", cached_, "VALUES",
                 "--method: values cached per token and layer, on average; for passes that have the option `cached`");
     options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");
@@ -81,8 +87,9 @@ class Convert final : public Command {
     options.add("calibration", calibration_, "FILE",
                 "where a strategy measures the model: text, or JSON {\"ids\": [[…]]}");
     options.add_count("calibration-rows", calibration_rows_, 1,
-                      "rows of calibration data at most; default: 1024 of a text, all of a JSON file");
-    options.add_count("calibration-length", calibration_length_, 1, "tokens of a calibration row at most");
+                      "rows of calibration data at most; default: 1024 of a text (--budget: 128), all of a JSON file");
+    options.add_count("calibration-length", calibration_length_, 1,
+                      "tokens of a calibration row at most; default: 2048 (--budget: 256)");
     options.add("calibration-field", documents_.jsonl_field, "NAME",
                 "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", documents_.skip_bad_lines,
@@ -115,6 +122,11 @@ class Convert final : public Command {
                                        products_ || !config_ ? "--products" : cat(config_->string(), ": products"));
     if (weights_) config.model.weights = parse_held_weights(*weights_, "--weights");
     shard_bytes_ = parse_bytes(max_shard_size_, "--max-shard-size");
+    if (searches()) {
+      Json report = convert_automatically(automatic_request(config), console);
+      finish(report, start, console);
+      return ExitCode::kDone;
+    }
     const ModelSpec spec = load_spec(config.model.path, config.model.weights);
     std::vector<Job> jobs = make_jobs(config, spec);
 
@@ -136,15 +148,40 @@ class Convert final : public Command {
           convert(config, job, source, rows, statistics, jobs.size() > 1 ? &store : nullptr, shelf, console));
       check_interrupt();
     }
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    Json result = reports.size() == 1 ? reports[0] : Json{{"models", reports}};
-    result["seconds"] = passed.count();
-    result["peak_memory_bytes"] = peak_memory_bytes();
-    console.report(result);
+    finish(reports.size() == 1 ? reports[0] : Json{{"models", reports}}, start, console);
     return ExitCode::kDone;
   }
 
  private:
+  static void finish(Json report, std::chrono::steady_clock::time_point start, Console& console) {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    report["seconds"] = passed.count();
+    report["peak_memory_bytes"] = peak_memory_bytes();
+    console.report(report);
+  }
+
+  bool searches() const {
+    std::vector<std::string> others;
+    for (const auto& [given, name] : {std::pair{config_.has_value(), "the config"},
+                                      std::pair{cached_.has_value(), "--cached"}, std::pair{!set_.empty(), "--set"},
+                                      std::pair{!d_kv_.empty(), "--d-kv"}, std::pair{pairs_.has_value(), "--pairs"}}) {
+      if (given) others.emplace_back(name);
+    }
+    return budget_.search(method_, others, calibration_.has_value());
+  }
+
+  AutomaticRequest automatic_request(const ExperimentConfig& config) const {
+    AutomaticRequest request;
+    request.options = budget_;
+    request.model = config.model.path;
+    request.output = output_;
+    request.loading = as_held(config);
+    request.shard_bytes = shard_bytes_;
+    if (dtype_) request.weights = request.loading.placement.compute;
+    request.calibration = [this, &config](const Decoder& source) { return calibration_rows(config, source); };
+    return request;
+  }
+
   /// Weights as their files hold them, arithmetic as the config says.
   static LoadOptions as_held(const ExperimentConfig& config) {
     const Placement placement{parse_device(config.device, "device"), std::nullopt,
@@ -248,9 +285,12 @@ class Convert final : public Command {
     if (calibration_) {
       data.files = {calibration_->string()};
       data.documents = documents_;
-      data.length = std::min(calibration_length_, decoder.spec().max_positions);
+      data.length = std::min(calibration_length_.value_or(budget_.budget ? kSearchLength : kCalibrationLength),
+                             decoder.spec().max_positions);
       data.long_documents = "split";
-      data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0 : kCalibrationRows);
+      data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0
+                                                 : budget_.budget               ? kSearchRows
+                                                                                : kCalibrationRows);
     }
     data.validate("calibration");
     const bool ids = data.files.size() == 1 && holds_token_ids(data.files.front());
@@ -308,40 +348,15 @@ class Convert final : public Command {
       };
       reports.push_back(run_pass(planned.name, *planned.pass, checkpoint.decoder, inputs));
     }
-    Json report = to_json(reports, source);
+    Json report = conversion_json(reports, source);
     report["weight_bytes"] = checkpoint.decoder.weight_bytes();
     report["output"] = job.output.string();
     report["compress"] = job.compress;
     save_checkpoint(checkpoint, job.output, shard_bytes_);
-    write_json(job.output / kReportFile, report);
-    print(report, console.text());
+    write_cache_of_model(job.output, {});
+    write_json(job.output / kConversionFile, report);
+    print_conversion(report, console.text());
     return report;
-  }
-
-  /// All passes together, and where there are several, each by itself; with the seconds of each layer.
-  static Json to_json(const std::vector<PassReport>& reports, const ModelSpec& source) {
-    const std::vector<LayerReport> layers = combine_reports(reports);
-    Json all = report_json(reports.back().pass, layers, source, reports.back().after);
-    for (std::size_t i = 0; i < layers.size(); ++i) all["layers"][i]["seconds"] = layers[i].seconds;
-    if (reports.size() > 1) all["passes"] = report_json(reports);
-    return all;
-  }
-
-  static void print(const Json& report, std::ostream& out) {
-    Table table({"layer", "latent", "cached elements/token", "parameters", "error K,V", "error K", "error V"});
-    for (const Json& layer : report["layers"]) {
-      const Json& error = layer["relative_error"];
-      table.add({layer["layer"].dump(), grouped(layer["latent_width"].get<std::int64_t>()),
-                 grouped(layer["cached_elements_per_token"].get<std::int64_t>()),
-                 grouped(layer["parameters"].get<std::int64_t>()), rounded(error["joint"].get<double>()),
-                 rounded(error["key"].get<double>()), rounded(error["value"].get<double>())});
-    }
-    table.print(out);
-    out << "cache: " << rounded(100 * report["cache_ratio"].get<double>(), 4) << " % of the source's; parameters "
-        << grouped(report["parameters_before"].get<std::int64_t>()) << " -> "
-        << grouped(report["parameters"].get<std::int64_t>()) << ", weights "
-        << grouped(report["weight_bytes"].get<std::int64_t>()) << " bytes\nwritten to "
-        << report["output"].get<std::string>() << "\n";
   }
 
   std::optional<std::filesystem::path> model_, config_, calibration_, tokenizer_;
@@ -351,15 +366,16 @@ class Convert final : public Command {
   std::int64_t shard_bytes_ = kShardBytes;
   std::optional<std::int64_t> pairs_;
   std::optional<std::string> method_, cached_, dtype_, device_, weights_, products_;
+  BudgetOptions budget_;
   std::vector<std::string> set_;
-  std::optional<std::int64_t> calibration_rows_;
-  std::int64_t calibration_length_ = 2048;
+  std::optional<std::int64_t> calibration_rows_, calibration_length_;
   DocumentOptions documents_;
 };
 
 const CommandRegistration<Convert> kConvert(
     "convert", "convert a model's attention to multi-head latent attention, or compress it by another method",
-    {"mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
+    {"mlaforge convert --model MODEL --output OUT --budget 20% --calibration text.txt",
+     "mlaforge convert --model MODEL --output OUT --rope high --pairs 4 --low-rank joint_svd --d-kv 16",
      "mlaforge convert configs/experiments/tinystories-656k.json --output OUT",
      "mlaforge convert --model MODEL --output OUT --method kv_heads --set kv_heads=2 --calibration text.txt",
      "mlaforge convert --model MODEL --output OUT --method lorc --set width=32",

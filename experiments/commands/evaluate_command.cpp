@@ -4,6 +4,7 @@
 #include "core/base/hash.h"
 #include "core/base/identity.h"
 #include "core/base/interrupt.h"
+#include "core/base/log.h"
 #include "core/base/progress.h"
 #include "core/base/statistics.h"
 #include "core/base/yaml.h"
@@ -12,6 +13,7 @@
 #include "core/model/checkpoint.h"
 #include "experiments/cache/cache_check.h"
 #include "experiments/cache/cached_decoding.h"
+#include "experiments/cache/model_cache.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/evaluate_tasks.h"
@@ -84,6 +86,9 @@ class Evaluate final : public Command {
     const std::optional<CachedDecodingConfig> cache = cached_decoding(options.context, spec);
     const EvaluationRows text = read_evaluation_rows(text_, model_, tokenizer_, spec, console.workers());
     const Checkpoint checkpoint = load_checkpoint(model_, loading);
+    if (!cache && !cache_of_model(model_).is_plain())
+      log_info(cat("measured without a cache; --cache ", (model_ / kModelCacheFile).string(),
+                   " measures through codes, as the model's folder stores it"));
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
     const PerplexityResult result = measure(checkpoint.decoder, text, options);
     Json report = to_json(result, options, text.rows.size());

@@ -11,6 +11,7 @@
 #include "core/model/checkpoint.h"
 #include "core/text/chat.h"
 #include "experiments/cache/cache_check.h"
+#include "experiments/cache/model_cache.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/data/evaluation_text.h"
@@ -95,7 +96,8 @@ class Generate final : public Command {
     options.add_count("prefill-chunk", options_.prefill_chunk, 0, "feed the prompt N tokens at a time; 0: all at once");
     options.add("path", path_, "PATH", "latent attention: auto | absorbed (in the latent space) | expanded");
     options.add("cache", cache_, "CACHE",
-                "how the cache is stored: plain, a codec's name and bits (hqq4), a JSON object or file");
+                "how the cache is stored: plain, a codec's name and bits (hqq4), a JSON object or file; default: as "
+                "cache.json in the model's folder says, else plain");
     options.add("calibration", calibration_.file, "FILE",
                 "text to calibrate the cache's codec on, where it needs that (kvquant)");
     model_options_.declare(options, "number type of the arithmetic and the cache");
@@ -108,7 +110,7 @@ class Generate final : public Command {
     if (std::any_of(stops_.begin(), stops_.end(), [](const std::string& stop) { return stop.empty(); })) {
       throw ConfigError("--stop: is empty; expected a string that ends the text");
     }
-    const CacheConfig cache = cache_ ? parse_cache_config(*cache_, "--cache") : CacheConfig();
+    const CacheConfig cache = cache_ ? parse_cache_config(*cache_, "--cache") : cache_of_model(model_);
     check_calibration(cache, !calibration_.file.empty(), "--cache", "name it with --calibration FILE");
     if (!calibration_.file.empty() && !needs_calibration(cache)) {
       throw ConfigError(cat("--calibration: the cache ", cache.label(), " needs none"));

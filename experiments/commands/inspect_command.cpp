@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
-#include "core/kv_cache/layer_cache.h"
+#include "core/base/fields.h"
+#include "experiments/cache/model_cache.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/model/dtype.h"
@@ -27,12 +28,15 @@ class Inspect final : public Command {
                                                            .values = false});
     const ModelSummary summary = summarize_model(checkpoint);
     print(summary, dtype, console.text());
-    const LayerBytes bytes = count(checkpoint.decoder, at::TensorOptions(dtype).device(placement.device));
+    const CacheConfig cache = cache_of_model(model_);
+    const CacheBytes bytes = count_cache_bytes(checkpoint.decoder.spec(), cache_format(cache, kModelCacheFile), kTokens,
+                                               at::TensorOptions(dtype).device(placement.device));
     console.text() << "cache of " << kTokens << " tokens: " << grouped(bytes.predicted) << " bytes predicted, "
                    << grouped(bytes.counted) << " counted in buffers\n";
     Json report = to_json(summary, dtype);
     report["cache"] = {{"tokens", kTokens}, {"predicted_bytes", bytes.predicted}, {"counted_bytes", bytes.counted}};
-    const LayerBytes weights{checkpoint.decoder.predicted_weight_bytes(), checkpoint.decoder.weight_bytes()};
+    if (!cache.is_plain()) tell_codes(cache, bytes, report, console.text());
+    const CacheBytes weights{checkpoint.decoder.predicted_weight_bytes(), checkpoint.decoder.weight_bytes()};
     console.text() << "weights: " << grouped(weights.predicted) << " bytes predicted, " << grouped(weights.counted)
                    << " counted in buffers\n";
     report["weights"] = {{"predicted_bytes", weights.predicted}, {"counted_bytes", weights.counted}};
@@ -42,22 +46,18 @@ class Inspect final : public Command {
 
  private:
   static constexpr std::int64_t kTokens = 64;
-  struct LayerBytes {
-    std::int64_t predicted = 0, counted = 0;
-  };
-  /// What the cache of one sequence would hold, and what its buffers do hold.
-  static LayerBytes count(const Decoder& decoder, const at::TensorOptions& like) {
-    LayerBytes bytes;
-    for (const LayerSpec& layer : decoder.spec().layers) {
-      const std::vector<StreamShape> streams = layer.attention->streams();
-      bytes.predicted += kTokens * elements_per_token(streams) * static_cast<std::int64_t>(like.dtype().itemsize());
-      LayerCache cache(streams, 1, like);
-      for (std::size_t i = 0; i < streams.size(); ++i) {
-        cache.push(i, at::zeros({1, streams[i].heads, kTokens, streams[i].width}, like));
-      }
-      bytes.counted += cache.bytes();
-    }
-    return bytes;
+  /// Codes take other bytes than elements would.
+  static void tell_codes(const CacheConfig& cache, const CacheBytes& bytes, Json& report, std::ostream& out) {
+    const std::int64_t of_token = (bytes.counted + kTokens - 1) / kTokens;
+    const std::int64_t of_source = report["source_cached_elements_per_token"].get<std::int64_t>() *
+                                   static_cast<std::int64_t>(c10::elementSize(
+                                       parse_dtype(report["cache_dtype"].get<std::string>(), "cache_dtype")));
+    out << "cache as " << kModelCacheFile << " stores it (" << cache.label() << "): " << grouped(of_token)
+        << " bytes per token, " << rounded(static_cast<double>(of_token) / static_cast<double>(of_source), 4)
+        << " of the source's " << grouped(of_source) << "\n";
+    report["cached_bytes_per_token"] = of_token;
+    report["cache_ratio"] = static_cast<double>(of_token) / static_cast<double>(of_source);
+    report["cache"]["storage"] = write_fields(cache);
   }
 
   std::filesystem::path model_;

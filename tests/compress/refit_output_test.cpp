@@ -71,6 +71,37 @@ class Refit : public testing::TestWithParam<std::string> {
   PassInputs inputs;
 };
 
+/// Attention need not run again where it is known what it adds.
+TEST_P(Refit, AWalkBehindKnownAttentionIsTheWalk) {
+  const Decoder decoder = converted(conversion("found"));
+  for (LayerWalk whole(decoder, rows, {}), half(decoder, rows, {}); !whole.done();) {
+    ASSERT_FALSE(half.hands_on());
+    std::vector<at::Tensor> attention;
+    half.observe(Tap::kAttentionOutput, [&](std::size_t, const at::Tensor& output) { attention.push_back(output); });
+    whole.advance();
+    half.advance_behind(attention);
+    ASSERT_EQ(half.layer(), whole.layer());
+    for (std::size_t i = 0; i < whole.states().size(); ++i)
+      EXPECT_TRUE(at::equal(half.states()[i], whole.states()[i])) << "layer " << whole.layer();
+  }
+}
+
+TEST(LayerWalk, TellsOfLayersThatHandAttentionOn) {
+  Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  const TokenRowList rows = some_rows(decoder.spec());
+  run_pass("share_attention", *make_pass({{"name", "share_attention"}, {"layers", {1}}}), decoder, {});
+  LayerWalk walk(decoder, rows, {});
+  EXPECT_TRUE(walk.hands_on());
+  EXPECT_THROW(walk.advance_behind({}), std::logic_error);
+  // A tap of attention alone runs, and so does the layer that reads.
+  int seen = 0;
+  walk.observe(Tap::kAttentionContext, [&](std::size_t, const at::Tensor&) { ++seen; });
+  walk.advance();
+  EXPECT_FALSE(walk.hands_on());
+  walk.observe(Tap::kAttentionOutput, [&](std::size_t, const at::Tensor&) { ++seen; });
+  EXPECT_EQ(seen, 2 * static_cast<int>(walk.states().size()));
+}
+
 TEST_P(Refit, LeavesTheSourceItself) {
   Decoder decoder = source.clone();
   run_pass("refit_output", *make_pass({{"name", "refit_output"}}), decoder, inputs);

@@ -52,6 +52,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"experiments/tasks", {"core", "experiments/data", "experiments/cache", "experiments/bench"}},
     {"experiments/config", {"core", "experiments/model", "experiments/data", "experiments/cache", "experiments/tasks"}},
     {"experiments/plan", {"core", "experiments/cache", "experiments/config"}},
+    {"experiments/automatic", {"core", "experiments/cli", "experiments/cache", "experiments/plan"}},
     {"experiments/cell",
      {"core", "experiments/model", "experiments/data", "experiments/config", "experiments/plan", "experiments/tasks"}},
     {"experiments/attribution",
