@@ -134,6 +134,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
     const auto found = weights.find(name);
     return found == weights.end() ? std::int64_t{0} : found->second.dim();
   });
+  split_fused(spec, fused_maps(spec.family), weights, path.string());
   Checkpoint checkpoint{build_decoder(spec, std::move(weights), path.string(), options), config, path};
   if (spec.tied_embeddings && !checkpoint.decoder.spec().tied_embeddings) {
     checkpoint.config = write_model_config(checkpoint.decoder.spec(), config, (path / kConfigFile).string());
@@ -161,6 +162,9 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   const_cast<Decoder&>(checkpoint.decoder).visit_stored([&](const std::string& name, at::Tensor& tensor) {
     tensors.emplace_back(name, tensor);
   });
+  const ModelSpec& spec = checkpoint.decoder.spec();
+  const Json config = write_model_config(spec, checkpoint.config, checkpoint.source.string());
+  if (config.at("model_type") == spec.family) join_fused(spec, fused_maps(spec.family), tensors);
   // A config of an earlier model must never stand beside new weights.
   const bool elsewhere = !is_same_folder(folder_of(checkpoint.source), folder);
   write_safetensors(folder / kWeightsFile, tensors, [&] {
@@ -170,8 +174,7 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder) {
   });
   copy_companions(checkpoint.source, folder);
   write_adapter_files(checkpoint.decoder, folder, checkpoint.source.string());
-  write_json(folder / kConfigFile,
-             write_model_config(checkpoint.decoder.spec(), checkpoint.config, checkpoint.source.string()));
+  write_json(folder / kConfigFile, config);
 }
 
 }  // namespace mla
