@@ -45,12 +45,12 @@ class TrainingWatch final : public TrainingObserver {
 std::unique_ptr<BatchSource> make_batches(const TrainConfig& config, const TokenOpener& open) {
   if (config.in_rows()) {
     const auto seed = config.packing == "shuffled_rows" ? std::optional(config.options.seed) : std::nullopt;
-    return std::make_unique<RowBatches>(open(config.data), seed);
+    return std::make_unique<RowBatches>(open(config.data, config.loss_on), seed);
   }
   std::vector<WeightedTokens> sources;
   for (const auto& [path, data] : config.sources("train")) {
     const double weight = config.mixture.empty() ? 1 : config.mixture[sources.size()].weight;
-    sources.push_back({open(*data), weight, path});
+    sources.push_back({open(*data, config.loss_on), weight, path});
   }
   return std::make_unique<PackedBatches>(std::move(sources), config.options.sequence_length, config.options.seed,
                                          config.document_boundaries);

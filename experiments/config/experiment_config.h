@@ -14,6 +14,7 @@
 #include "core/model/checkpoint.h"
 #include "core/train/trainer.h"
 #include "experiments/cache/cached_decoding.h"
+#include "experiments/data/completion_data.h"
 #include "experiments/data/token_data.h"
 #include "experiments/tasks/evaluation_config.h"
 
@@ -54,6 +55,7 @@ struct TrainConfig {
   std::int64_t partial_rope_steps = 0;
   std::string packing = "packed";
   DocumentBoundaries document_boundaries = DocumentBoundaries::kKept;
+  LossOn loss_on = LossOn::kAll;
   DataOptions data;
   std::vector<MixtureSource> mixture;
 
@@ -67,6 +69,9 @@ struct TrainConfig {
           "shuffled_rows: in an order of `seed`");
     visit("document_boundaries", self.document_boundaries,
           "kept: packed documents follow each other as one text | masked: each is attended to and predicted by itself");
+    visit("loss_on", self.loss_on,
+          "all: every token is predicted | completion: of JSON objects {\"prompt\": …, \"completion\": …} or "
+          "{\"messages\": […]} the completions, or what the assistant says, alone");
     visit("data", self.data, "text to train on");
     visit("mixture", self.mixture, "instead of `data`: [{\"weight\": 0.7, \"data\": {…}}, …], for packed sequences");
   }
