@@ -7,7 +7,7 @@
 A file holds the config.json, token ids, the logits behind the last tokens of each row, and what greedy decoding with a
 cache appends to the first row. Weights are no random numbers of a library but made of each tensor's name and the place
 in it by weight(), which the test repeats, so that no weights are kept. All is computed in float64, also what
-transformers computes in float32 whatever the dtype (norms, softmax, rotations).
+transformers computes in float32 whatever the dtype (norms, softmax), but for a part of the rotations.
 """
 import argparse
 import contextlib
@@ -73,6 +73,18 @@ def in_double():
         torch.set_default_dtype(torch.float32)
 
 
+def exact_frequencies(model) -> None:
+    """Rotation frequencies are made in float32 before the model is in float64; longrope's are made anew when used."""
+    for name, buffer in model.named_buffers():
+        rope = model.config.rope_parameters
+        for layers in ("full_attention", "sliding_attention"):
+            rope = rope[layers] if layers in name else rope
+        if not name.endswith("inv_freq") or rope["rope_type"] == "longrope":
+            continue
+        exponents = torch.arange(len(buffer), dtype=torch.float64) / len(buffer)
+        buffer.copy_(rope["rope_theta"] ** -exponents / rope.get("factor", 1.0))
+
+
 COMMON = dict(vocab_size=48, hidden_size=32, intermediate_size=40, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, attn_implementation="eager")
 
@@ -85,8 +97,8 @@ MODELS = {
                                 tie_word_embeddings=True)),
     "phi3": ("phi3", dict(num_hidden_layers=3)),
     "phi3_longrope": ("phi3", dict(num_hidden_layers=3, sliding_window=9, original_max_position_embeddings=16,
-                                   rope_scaling=dict(type="longrope", short_factor=[1.0, 1.1, 1.3, 1.5],
-                                                     long_factor=[1.2, 2.0, 3.5, 6.0]))),
+                                   rope_scaling=dict(type="longrope", short_factor=[1.0, 1.125, 1.25, 1.5],
+                                                     long_factor=[1.25, 2.0, 3.5, 6.0]))),
     "gemma2": ("gemma2", dict(num_hidden_layers=4, head_dim=16, sliding_window=5, query_pre_attn_scalar=20,
                               attn_logit_softcapping=3.0, final_logit_softcapping=2.5)),
     "gemma3": ("gemma3_text", dict(num_hidden_layers=6, head_dim=8, sliding_window=5, query_pre_attn_scalar=20,
@@ -105,8 +117,9 @@ def record(name: str, folder: pathlib.Path, models: pathlib.Path | None) -> None
     family, sizes = MODELS[name]
     config = transformers.AutoConfig.for_model(family, **{**COMMON, **sizes})
     with in_double():
-        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").double().eval()
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float64).eval()
         fill(model, family)
+        exact_frequencies(model)
         rows = [[(7 * i * i + 3 * i + 11 * row + 5) % 45 + 3 for i in range(12)] for row in range(2)]
         long_row = [[(5 * i * i + i + 4) % 45 + 3 for i in range(24)]]
         with torch.no_grad():
