@@ -38,18 +38,32 @@ struct Observer {
 /// The name of the slot that holds the attention weights [batch, heads, queries, keys] which a layer computed.
 inline constexpr const char* kAttentionWeights = "attention_weights";
 
+/// Rotations of the tokens given, [length, …] or [batch * length, …] where sequences stand apart, and of positions 0 to
+/// the end of the longest sequence, where a cache rotates keys when they are read.
+struct RopeTables {
+  RotaryTable rotary, history;
+};
+
 /// The surroundings of the layers of one forward pass. Layers change only `slots`.
 struct ForwardContext {
-  RotaryTable rotary;    ///< of the tokens given, [length, …]; [batch * length, …] where sequences stand apart
+  RotaryTable rotary;    ///< the layer's, of the tokens given: see RopeTables
   at::Tensor documents;  ///< int64 [batch, length]: the first position that each token may look at; undefined: 0
-  RotaryTable history;   ///< of positions 0 to the end of the longest sequence, where a cache rotates keys when read
-  std::vector<std::int64_t> before;  ///< with a cache: tokens that each sequence held before this step
+  RotaryTable history;   ///< the layer's, of all positions
+  std::map<RopeUse, RopeTables> tables;  ///< of all ways in which the model's layers rotate; empty: one for all
+  std::vector<std::int64_t> before;      ///< with a cache: tokens that each sequence held before this step
   DecodePath path = DecodePath::kAuto;
   const Observer* observer = nullptr;  ///< may be null
   std::int64_t layer = 0;              ///< the layer that runs
   std::vector<std::string> wanted;     ///< slots that this layer is to fill, since a later one reads them
   std::map<std::string, at::Tensor> slots;
 
+  /// Makes `rotary` and `history` those of a layer that rotates so.
+  void turn(RopeUse use) {
+    const auto found = tables.find(use);
+    if (found == tables.end()) return;
+    rotary = found->second.rotary;
+    history = found->second.history;
+  }
   bool wants(const char* slot) const { return std::find(wanted.begin(), wanted.end(), slot) != wanted.end(); }
   bool watches(Tap tap) const { return observer && observer->wants(tap); }
   /// Whether the attention weights themselves are asked for, by a later layer or by who watches.

@@ -7,7 +7,6 @@
 #include "core/attention/pieces.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
 
 namespace mla {
@@ -33,8 +32,9 @@ std::vector<Parameter> GroupedQuerySpec::parameters(const ModelFrame& frame) con
   add_projection(all, "o_proj", frame.hidden, query_rows, heads_.output_bias, Tap::kAttentionContext,
                  ParameterRole::kResidual);
   if (heads_.qk_norm) {
-    all.push_back({"q_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
-    all.push_back({"k_norm.weight", {heads_.head_dim}, ParameterRole::kNorm, {}});
+    const bool whole = heads_.qk_norm_whole;
+    all.push_back({"q_norm.weight", {whole ? query_rows : heads_.head_dim}, ParameterRole::kNorm, {}});
+    all.push_back({"k_norm.weight", {whole ? key_rows : heads_.head_dim}, ParameterRole::kNorm, {}});
   }
   return all;
 }
@@ -62,12 +62,16 @@ std::shared_ptr<const AttentionSpec> GroupedQueryAttention::spec() const {
 }
 
 GroupedQueryAttention::Heads GroupedQueryAttention::project(const at::Tensor& hidden) const {
-  const std::vector<at::Tensor> projected = project_together({&weights_.query, &weights_.key, &weights_.value}, hidden);
+  std::vector<at::Tensor> projected = project_together({&weights_.query, &weights_.key, &weights_.value}, hidden);
+  if (heads_.qk_norm_whole) {
+    projected[0] = normalised(projected[0], weights_.query_norm, frame_);
+    projected[1] = normalised(projected[1], weights_.key_norm, frame_);
+  }
   Heads heads{split_heads(projected[0], heads_.heads), split_heads(projected[1], heads_.kv_heads),
               split_heads(projected[2], heads_.kv_heads)};
-  if (weights_.query_norm.defined()) {
-    heads.query = rms_norm(heads.query, matching(weights_.query_norm, hidden), frame_.norm_epsilon);
-    heads.key = rms_norm(heads.key, matching(weights_.key_norm, hidden), frame_.norm_epsilon);
+  if (heads_.qk_norm && !heads_.qk_norm_whole) {
+    heads.query = normalised(heads.query, weights_.query_norm, frame_);
+    heads.key = normalised(heads.key, weights_.key_norm, frame_);
   }
   return heads;
 }
@@ -87,8 +91,8 @@ at::Tensor GroupedQueryAttention::forward(const at::Tensor& hidden, ForwardConte
   const at::Tensor key = rotate_heads(heads.key, context.rotary.cosine, context.rotary.sine);
   context.show(Tap::kQueryRotated, query);
   context.show(Tap::kKeyRotated, key);
-  if (context.needs_attention_weights())
-    return finish(attend_by_weights(query, key, heads.value, scale_, heads_.window, context), context);
+  if (heads_.soft_cap > 0 || context.needs_attention_weights())
+    return finish(attend_by_weights(query, key, heads.value, scale_, heads_.window, context, heads_.soft_cap), context);
   return finish(causal_attention(query, key, heads.value, scale_, heads_.window, context.documents), context);
 }
 
@@ -99,8 +103,8 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   const bool rotates_later = cache.before_rotation(0);
   const at::Tensor new_key =
       rotates_later ? heads.key : rotate_rows(heads.key, context.rotary.cosine, context.rotary.sine);
-  const bool hands_on = context.needs_attention_weights();
-  if (!rotates_later && !hands_on && decode_serves(hidden, cache)) {
+  const bool by_weights = heads_.soft_cap > 0 || context.needs_attention_weights();
+  if (!rotates_later && !by_weights && decode_serves(hidden, cache)) {
     const DecodeMemory keys{0, heads_.kv_heads, 0, heads_.head_dim}, values{1, heads_.kv_heads, 0, heads_.head_dim};
     DecodeStep decode(cache, {new_key, heads.value});
     return finish(decode.attend({{query.squeeze(2), keys}}, values, scale_, heads_.window), context);
@@ -108,7 +112,8 @@ at::Tensor GroupedQueryAttention::forward_cached(const at::Tensor& hidden, Forwa
   at::Tensor key = cache.append(0, new_key);
   if (rotates_later) key = rotate_heads(key, context.history.cosine, context.history.sine);
   const at::Tensor value = cache.append(1, heads.value);
-  if (hands_on) return finish(attend_by_weights(query, key, value, scale_, heads_.window, context), context);
+  if (by_weights)
+    return finish(attend_by_weights(query, key, value, scale_, heads_.window, context, heads_.soft_cap), context);
   return finish(cached_attention(query, key, value, scale_, heads_.window, context.before), context);
 }
 

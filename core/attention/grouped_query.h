@@ -21,7 +21,7 @@ class GroupedQuerySpec final : public AttentionSpec {
   std::vector<std::string> provides() const override { return {kAttentionWeights}; }
   double cached_operations() const override { return expanded_operations(); }
   double expanded_operations() const override;
-  std::int64_t rotated_pairs() const override { return heads_.head_dim / 2; }
+  std::int64_t rotated_pairs() const override { return heads_.rope == RopeUse::kNone ? 0 : heads_.head_dim / 2; }
   bool can_be_averaged(const AttentionSpec& other) const override { return *this == other; }
   std::unique_ptr<Attention> build(const ModelFrame& frame, LayerWeights weights) const override;
 
@@ -34,11 +34,13 @@ class GroupedQuerySpec final : public AttentionSpec {
 class GroupedQueryAttention final : public Attention {
  public:
   struct Weights {
-    Linear query;                     ///< [heads * head_dim, hidden]
-    Linear key;                       ///< [kv_heads * head_dim, hidden]
-    Linear value;                     ///< [kv_heads * head_dim, hidden]
-    Linear output;                    ///< [hidden, heads * head_dim]
-    at::Tensor query_norm, key_norm;  ///< QK-norm weights [head_dim]; undefined where the family has none
+    Linear query;   ///< [heads * head_dim, hidden]
+    Linear key;     ///< [kv_heads * head_dim, hidden]
+    Linear value;   ///< [kv_heads * head_dim, hidden]
+    Linear output;  ///< [hidden, heads * head_dim]
+    /// QK-norm weights [head_dim], or of all heads [heads * head_dim] and [kv_heads * head_dim]; undefined where the
+    /// family has none.
+    at::Tensor query_norm, key_norm;
   };
 
   GroupedQueryAttention(const ModelFrame& frame, HeadFields heads, Weights weights);

@@ -8,7 +8,6 @@
 #include "core/attention/decode_step.h"
 #include "core/attention/pieces.h"
 #include "core/base/error.h"
-#include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
 
 namespace mla {
@@ -75,7 +74,7 @@ LatentAttention::Projected LatentAttention::project(const at::Tensor& hidden, co
   if (weights_.query_norm.defined()) {
     // [heads, width] weights are aligned with [batch, heads, length, width].
     const auto norm = [&](const at::Tensor& x, const at::Tensor& weight) {
-      return rms_norm(x, matching(weight.dim() == 2 ? weight.unsqueeze(1) : weight, x), frame_.norm_epsilon);
+      return normalised(x, weight.dim() == 2 ? weight.unsqueeze(1) : weight, frame_);
     };
     query = norm(query, weights_.query_norm);
     const at::Tensor keys = norm(at::cat({rope_key, content_keys(latent)}, -1), weights_.key_norm);

@@ -64,7 +64,7 @@ void LatentSpec::check(const ModelFrame& frame, const std::string& where) const 
   const LatentLayout& layout = options_.layout;
   const HeadFields& heads = options_.heads;
   const auto refuse = [&](const std::string& what) { throw ConfigError(cat(where, ": ", what)); };
-  check_heads(heads, frame, where);
+  check_latent_heads(heads, frame, where);
   check_pairs(layout, heads, frame, refuse);
   check_widths(layout, refuse);
   if (!layout.key_up && layout.key.width != heads.kv_heads * layout.content_width)

@@ -79,7 +79,7 @@ class MfaSpec final : public AttentionSpec {
 
 void MfaSpec::check(const ModelFrame& frame, const std::string& where) const {
   const HeadFields& heads = fields_.heads;
-  check_heads(heads, frame, where);
+  check_latent_heads(heads, frame, where);
   const auto refuse = [&](const std::string& what) { throw ConfigError(cat(where, what)); };
   const std::int64_t most = kMostHeadRows / heads.heads;
   if (fields_.key_width < 0 || fields_.key() % 2 != 0 || fields_.key() > most)

@@ -84,7 +84,7 @@ class MeanKeySpec final : public AttentionSpec {
 
 void MeanKeySpec::check(const ModelFrame& frame, const std::string& where) const {
   const HeadFields& heads = fields_.heads;
-  check_heads(heads, frame, where);
+  check_latent_heads(heads, frame, where);
   const auto refuse = [&](const std::string& what) { throw ConfigError(cat(where, ": ", what)); };
   if (heads.head_dim != frame.rope_dim) refuse(cat("head_dim = ", heads.head_dim, ": all of it is rotated"));
   if (heads.qk_norm) refuse("qk_norm: keys that are normalised are no linear maps of what is cached");

@@ -24,6 +24,13 @@ double yarn_attention_factor(const RotaryScaling& scaling) {
   return yarn_temperature(scaling.factor, 1);
 }
 
+/// LongRoPE's (arXiv 2402.13753, as Phi-3 computes it).
+double longrope_attention_factor(const RotaryScaling& scaling) {
+  if (scaling.attention_factor) return *scaling.attention_factor;
+  if (scaling.factor <= 1) return 1;
+  return std::sqrt(1 + std::log(scaling.factor) / std::log(static_cast<double>(scaling.original_positions)));
+}
+
 /// Llama 3.1: slow pairs are divided by the factor, fast ones kept, those between blended.
 double llama3_frequency(double frequency, const RotaryScaling& scaling) {
   const double original = static_cast<double>(scaling.original_positions);
@@ -61,10 +68,19 @@ std::vector<double> yarn_ramp(const RotaryScaling& scaling, double theta, std::i
 Rotary::Rotary(double theta, std::int64_t head_dim, std::int64_t max_positions, RotaryScaling scaling)
     : theta_(theta), head_dim_(head_dim), max_positions_(max_positions), scaling_(std::move(scaling)) {
   if (scaling_.type == "yarn") logit_scale_ = std::pow(yarn_attention_factor(scaling_), 2);
+  if (scaling_.type == "longrope") logit_scale_ = std::pow(longrope_attention_factor(scaling_), 2);
+}
+
+Rotary Rotary::still(std::int64_t head_dim) {
+  Rotary rotary;
+  rotary.head_dim_ = head_dim;
+  rotary.still_ = true;
+  return rotary;
 }
 
 at::Tensor Rotary::frequencies(std::int64_t length) const {
   const std::int64_t pairs = head_dim_ / 2;
+  if (still_) return at::zeros({pairs}, at::kDouble);
   const double dim = static_cast<double>(head_dim_);
   double theta = theta_;
   if (scaling_.type == "dynamic") {
@@ -77,6 +93,9 @@ at::Tensor Rotary::frequencies(std::int64_t length) const {
     for (double& value : values) value /= scaling_.factor;
   } else if (scaling_.type == "llama3") {
     for (double& value : values) value = llama3_frequency(value, scaling_);
+  } else if (scaling_.type == "longrope") {
+    const auto& factors = length > scaling_.original_positions ? scaling_.long_factors : scaling_.short_factors;
+    for (std::size_t k = 0; k < values.size(); ++k) values[k] /= factors.at(k);
   } else if (scaling_.type == "yarn") {
     const std::vector<double> ramp = yarn_ramp(scaling_, theta_, head_dim_);
     for (std::size_t k = 0; k < values.size(); ++k) {

@@ -27,9 +27,11 @@ struct ModelFrame {
   std::int64_t max_positions = 2048;  ///< context length in tokens
   double rope_theta = 10000;
   RotaryScaling rope_scaling;
-  std::int64_t rope_dim = 0;  ///< head width that the rotary frequencies are those of: there are rope_dim / 2 pairs
+  std::int64_t rope_dim = 0;    ///< head width that the rotary frequencies are those of: there are rope_dim / 2 pairs
+  double local_rope_theta = 0;  ///< of layers that rotate by RopeUse::kLocal; 0: there are none
+  bool norms_add_one = false;   ///< norms multiply by 1 + their weights
 
-  Rotary rotary() const { return Rotary(rope_theta, rope_dim, max_positions, rope_scaling); }
+  Rotary rotary(RopeUse use = RopeUse::kModel) const;
   bool operator==(const ModelFrame&) const = default;
 };
 
@@ -41,6 +43,10 @@ struct HeadFields {
   std::int64_t window = 0;    ///< sliding window in tokens, the query's own included; 0: all earlier tokens
   bool query_bias = false, key_bias = false, value_bias = false, output_bias = false;
   bool qk_norm = false;
+  bool qk_norm_whole = false;      ///< QK-norm is over all heads of a projection together, not over each
+  RopeUse rope = RopeUse::kModel;  ///< how queries and keys are rotated
+  double query_scalar = 0;         ///< logits are divided by its square root; 0: by that of head_dim
+  double soft_cap = 0;             ///< a logit x becomes cap * tanh(x / cap); 0: it stays
 
   std::int64_t group() const { return heads / kv_heads; }
   bool operator==(const HeadFields&) const = default;
@@ -56,11 +62,23 @@ struct HeadFields {
     visit("value_bias", self.value_bias, "values have a bias");
     visit("output_bias", self.output_bias, "the output projection has a bias");
     visit("qk_norm", self.qk_norm, "queries and keys are normalised");
+    visit("qk_norm_whole", self.qk_norm_whole, "they are normalised over all heads together, not head by head");
+    visit("rope", self.rope,
+          "how queries and keys are rotated: model | local (the base of layers with a window) | none");
+    visit("query_scalar", self.query_scalar, "logits are divided by its square root; 0: by that of head_dim");
+    visit("soft_cap", self.soft_cap, "a logit x becomes cap * tanh(x / cap); 0: it stays");
   }
 };
 
-/// 1/sqrt(head_dim), times the rotary embedding's logit scale.
+/// 1/sqrt(head_dim), or of what the layer states instead, times its rotary embedding's logit scale.
 double softmax_scale(const ModelFrame& frame, const HeadFields& heads);
+
+/// RMSNorm over the last dimension as the model's norms are, in x's dtype: `weight` [width], or a shape that broadcasts
+/// against x.
+at::Tensor normalised(const at::Tensor& x, const at::Tensor& weight, const ModelFrame& frame);
+
+/// Why only grouped-query attention computes what these heads state, and what serves them; empty: other kinds do, too.
+std::string only_grouped_query(const HeadFields& heads);
 
 enum class ParameterRole {
   kWeight,    ///< of a linear map
@@ -130,6 +148,9 @@ class AttentionSpec {
   std::int64_t parameter_count(const ModelFrame& frame) const;
 };
 
+/// How the layer's queries and keys are rotated; by the model's frequencies where it has none.
+RopeUse rope_use(const AttentionSpec& attention);
+
 /// Whether both are of one kind and agree in every field.
 bool operator==(const AttentionSpec& a, const AttentionSpec& b);
 
@@ -140,5 +161,7 @@ void add_projection(std::vector<Parameter>& parameters, const std::string& name,
 
 /// Throws ConfigError for heads that no layer can have.
 void check_heads(const HeadFields& heads, const ModelFrame& frame, const std::string& where);
+/// The same for a layer that caches a latent: also for what only_grouped_query() names.
+void check_latent_heads(const HeadFields& heads, const ModelFrame& frame, const std::string& where);
 
 }  // namespace mla

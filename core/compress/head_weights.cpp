@@ -29,6 +29,8 @@ HeadFields heads_to_convert(const ModelSpec& spec, std::int64_t layer, const std
     throw ConfigError(cat(where, " is of kind ", spec.attention(layer).kind(),
                           "; expected grouped_query: this conversion comes before other ones"));
   }
+  if (const std::string reason = only_grouped_query(*heads); !reason.empty())
+    throw ConfigError(cat(where, ": ", spec.family, ": ", reason));
   if (heads->qk_norm) {
     throw ConfigError(
         cat(where, ": ", spec.family, " normalises its keys (QK-norm), which is not linear in the ",

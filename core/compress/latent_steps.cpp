@@ -47,6 +47,8 @@ KeptPairs some_pairs(std::int64_t count, std::int64_t kv_heads) {
   return KeptPairs(static_cast<std::size_t>(kv_heads), pairs);
 }
 
+KeptPairs no_pairs(const HeadFields& heads) { return KeptPairs(static_cast<std::size_t>(heads.kv_heads)); }
+
 /// Whether position-free keys are combinations of the source's dims, and not some of them.
 bool is_mixed(const LatentLayout& layout) { return layout.rope_width() + layout.content_width != layout.value_width; }
 
@@ -74,6 +76,8 @@ void RopeStep::check(const ModelSpec& spec) const {
   for (const LayerSpec& layer : spec.layers) {
     const std::optional<HeadFields> heads = grouped_query_heads(*layer.attention);
     if (!heads || heads == last) continue;
+    if (const std::string reason = only_grouped_query(*heads); !reason.empty())
+      throw ConfigError(cat(pass_path_, ": ", spec.family, ": ", reason));
     if (heads->qk_norm && rotation_->mixes_dims()) {
       throw ConfigError(cat(path_, ".name: ", spec.family,
                             " normalises its keys (QK-norm), each dim with a weight of its own, so that dims cannot be "
@@ -103,6 +107,7 @@ ModelSpec RopeStep::plan(const ModelSpec& spec) const {
 LatentLayout RopeStep::layout(const ModelSpec& spec, std::int64_t layer) const {
   expect_convertible(spec, layer, "self_attn.", path_);
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
+  if (heads.rope == RopeUse::kNone) return partial_rope_layout(heads, no_pairs(heads), heads.head_dim, false);
   const HeadGeometry geometry = head_geometry(spec, heads);
   const RotationShape shape = rotation_->shape(layer, geometry);
   if (!measured_.empty()) {
@@ -116,6 +121,12 @@ LatentLayout RopeStep::layout(const ModelSpec& spec, std::int64_t layer) const {
 
 std::unique_ptr<LatentAttention> RopeStep::apply(const ModelSpec& spec, const GroupedQueryAttention& source,
                                                  std::int64_t layer, const Statistics* statistics) const {
+  // Nothing is rotated there: all of a key goes into the latent.
+  if (source.heads().rope == RopeUse::kNone) {
+    KeyRotation still;
+    still.kept = no_pairs(source.heads());
+    return assemble_partial_rope(source, still, false);
+  }
   LayerMeasures measures;
   for (const Requirement& requirement : measured_) measures[requirement.name()] = statistics->at(requirement, layer);
   const KeyRotation rotation = rotation_->rotation(layer, head_geometry(spec, source.heads()), measures);

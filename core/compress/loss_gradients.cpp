@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/base/error.h"
+#include "core/ops/soft_cap.h"
 #include "core/ops/softmax_loss.h"
 
 namespace mla {
@@ -35,10 +36,13 @@ void backward_from_losses(const Decoder& decoder, const at::Tensor& ids, const a
   {
     const at::NoGradGuard off;
     const Linear& output = decoder.output_map();
+    const double cap = decoder.spec().logit_cap;
     for (std::int64_t row = 0; row < ids.size(0); ++row) {
       const std::int64_t predicted = ids.size(1) - 1;
-      at::Tensor logits = decoder.logits(states[row].narrow(0, 0, predicted)).contiguous();
+      at::Tensor logits = decoder.logits(states[row].narrow(0, 0, predicted)).contiguous(), slope;
+      if (cap > 0) slope = soft_cap_slope(logits, cap);
       softmax_loss_gradient(logits, ids[row].narrow(0, 1, predicted).contiguous(), {}, {}, 1.0);
+      if (cap > 0) logits.mul_(slope);
       gradient[row].narrow(0, 0, predicted).copy_(at::mm(logits, output.matrix_for(logits)));
     }
   }

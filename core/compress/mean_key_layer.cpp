@@ -106,6 +106,7 @@ LayerSample::Error LayerSample::error(const Attention& attention, const Decoder&
   double different = 0;
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     ForwardContext context = decoder.context(inputs_[i].size(1));
+    context.turn(rope_use(*attention.spec()));
     const at::Tensor found = attention.forward(inputs_[i], context);
     all.push_back(behind_first(outputs_[i]));
     norms.push_back(behind_first(streams_[i]).square().sum(1));

@@ -64,6 +64,8 @@ std::int64_t SharedKeyConversion::rank(const HeadFields& heads, const HeadFoldin
 void SharedKeyConversion::check_layer(const ModelSpec& spec, std::int64_t layer) const {
   const HeadFields heads = *grouped_query_heads(spec.attention(layer));
   const std::string where = cat(path_, ": layer ", layer);
+  if (const std::string reason = only_grouped_query(heads); !reason.empty())
+    throw ConfigError(cat(where, ": ", spec.family, ": ", reason));
   if (heads.qk_norm)
     throw ConfigError(cat(where, ": ", spec.family,
                           " normalises its keys (QK-norm), each dim with a weight of its own, ",

@@ -35,7 +35,7 @@ class Feeder {
       : decoder_(decoder), path_(path), chunk_(options.prefill_chunk) {
     const Rotary rotary = decoder.spec().rotary();
     const std::int64_t final_length = longest(prompts) + options.count;
-    recompute_ = rotary.depends_on_length() && final_length > rotary.max_positions();
+    recompute_ = rotary.depends_on_length() && final_length > rotary.steady_length();
     if (recompute_) return;
     cache_ = decoder.make_cache(std::ssize(prompts), format);
     cache_.reserve(final_length - (options.cache_last ? 0 : 1));
@@ -287,7 +287,7 @@ at::Tensor greedy_continue(const Decoder& decoder, const at::Tensor& prompt, std
   const at::NoGradGuard no_grad;
   expects(prompt.dim() == 2 && prompt.size(1) >= 1 && count >= 1, "a prompt has at least one token");
   const Rotary rotary = decoder.spec().rotary();
-  if (rotary.depends_on_length() && prompt.size(1) + count > rotary.max_positions()) {
+  if (rotary.depends_on_length() && prompt.size(1) + count > rotary.steady_length()) {
     GenerateOptions options;
     options.count = count;
     return generate(decoder, prompt, options, path);

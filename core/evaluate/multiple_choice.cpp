@@ -9,9 +9,7 @@
 namespace mla {
 namespace {
 
-bool is_right(const MultipleChoiceItem& item, const std::vector<double>& sums, double (*length)(const std::string&)) {
-  std::vector<double> scores;
-  for (std::size_t i = 0; i < sums.size(); ++i) scores.push_back(sums[i] / length(item.choices[i]));
+bool is_right(const MultipleChoiceItem& item, const std::vector<double>& scores) {
   if (!std::all_of(scores.begin(), scores.end(), [](double score) { return !std::isnan(score); })) return false;
   return std::max_element(scores.begin(), scores.end()) - scores.begin() == item.answer;
 }
@@ -25,11 +23,21 @@ Accuracy share_of(std::vector<double> right) {
   return accuracy;
 }
 
+/// `score(item, choice)` decides.
+template <class Score>
+Accuracy accuracy_of(const std::vector<MultipleChoiceItem>& items, const Score& score) {
+  std::vector<double> right;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    std::vector<double> scores;
+    for (std::size_t k = 0; k < items[i].choices.size(); ++k) scores.push_back(score(i, k));
+    right.push_back(is_right(items[i], scores) ? 1 : 0);
+  }
+  return share_of(std::move(right));
+}
+
 Accuracy accuracy_by(const std::vector<MultipleChoiceItem>& items, const std::vector<std::vector<double>>& sums,
                      double (*length)(const std::string&)) {
-  std::vector<double> right;
-  for (std::size_t i = 0; i < items.size(); ++i) right.push_back(is_right(items[i], sums[i], length) ? 1 : 0);
-  return share_of(std::move(right));
+  return accuracy_of(items, [&](std::size_t i, std::size_t k) { return sums[i][k] / length(items[i].choices[k]); });
 }
 
 /// The items' groups of tokens. An item whose choices have contexts of their own is encoded as several of one choice.
@@ -79,6 +87,32 @@ MultipleChoiceTask make_multiple_choice(std::vector<MultipleChoiceItem> items, c
   return {std::move(items), std::move(tokens)};
 }
 
+void add_unconditional(MultipleChoiceTask& task, const std::string& context, const Tokenizer& tokenizer, int threads) {
+  std::vector<std::vector<std::string>> choices;
+  for (const MultipleChoiceItem& item : task.items) choices.push_back(item.choices);
+  auto groups =
+      encode_continuations(tokenizer, std::vector<std::string>(choices.size(), context), choices, threads, nullptr);
+  for (ContinuationGroup& group : groups) task.tokens.push_back(std::move(group));
+}
+
+std::int64_t cut_contexts_right(std::vector<ContinuationGroup>& groups, std::int64_t most) {
+  std::int64_t cut = 0;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    for (Continuation& one : groups[i]) {
+      const std::int64_t surplus = std::ssize(one.tokens) - most;
+      if (surplus <= 0) continue;
+      if (surplus >= one.context)
+        throw DataError(cat("item ", i + 1, ": a continuation of ", std::ssize(one.tokens) - one.context,
+                            " tokens leaves no room for its context: rows hold ", most, " tokens"));
+      const auto end = one.tokens.begin() + one.context;
+      one.tokens.erase(end - surplus, end);
+      one.context -= surplus;
+      ++cut;
+    }
+  }
+  return cut;
+}
+
 MultipleChoiceResult score_choices(const std::vector<MultipleChoiceItem>& items,
                                    std::vector<std::vector<double>> log_likelihoods) {
   MultipleChoiceResult result;
@@ -92,10 +126,25 @@ MultipleChoiceResult score_choices(const std::vector<MultipleChoiceItem>& items,
 MultipleChoiceResult multiple_choice(const Decoder& decoder, const MultipleChoiceTask& task,
                                      const LikelihoodOptions& options,
                                      const std::function<void(std::int64_t)>& progress) {
-  expects(!task.items.empty() && task.items.size() == task.tokens.size(), "one group of tokens per item");
+  const std::size_t items = task.items.size();
+  expects(items > 0 && (task.tokens.size() == items || task.tokens.size() == 2 * items),
+          "one group of tokens per item, or two");
   LikelihoodResult likelihoods = log_likelihoods(decoder, task.tokens, options, progress);
+  std::vector<std::vector<double>> unconditional;
+  for (std::size_t i = items; i < likelihoods.sum.size(); ++i) unconditional.push_back(std::move(likelihoods.sum[i]));
+  likelihoods.sum.resize(items);
   MultipleChoiceResult result = score_choices(task.items, std::move(likelihoods.sum));
   result.truncated = likelihoods.truncated;
+  result.unconditional = std::move(unconditional);
+  result.accuracy_per_token = accuracy_of(task.items, [&](std::size_t i, std::size_t k) {
+    const Continuation& one = task.tokens[i][k];
+    return result.log_likelihood[i][k] / static_cast<double>(std::ssize(one.tokens) - one.context);
+  });
+  if (!result.unconditional.empty()) {
+    result.accuracy_pmi = accuracy_of(task.items, [&](std::size_t i, std::size_t k) {
+      return result.log_likelihood[i][k] - result.unconditional[i][k];
+    });
+  }
   if (likelihoods.greedy.empty()) return result;
   std::vector<double> greedy;
   for (std::size_t i = 0; i < task.items.size(); ++i) {

@@ -13,8 +13,17 @@ namespace mla {
 /// Items as tokens, and what their scores are divided by.
 struct MultipleChoiceTask {
   std::vector<MultipleChoiceItem> items;
-  std::vector<ContinuationGroup> tokens;  ///< one group per item
+  std::vector<ContinuationGroup> tokens;  ///< one group per item; behind them the unconditional ones, if there are any
 };
+
+/// Adds to each item its choices after `context`, a text that says nothing of the question ("": after BOS alone), whose
+/// log-likelihoods are what accuracy_pmi takes away.
+void add_unconditional(MultipleChoiceTask& task, const std::string& context, const Tokenizer& tokenizer,
+                       int threads = 1);
+
+/// Cuts contexts on the right until context and continuation hold at most `most` tokens, the first token kept. Returns
+/// of how many continuations. Throws DataError for a continuation that leaves no room for a context.
+std::int64_t cut_contexts_right(std::vector<ContinuationGroup>& groups, std::int64_t most);
 
 /// Encodes the items on up to `threads` threads. Throws DataError for an item with nothing to condition on.
 /// `chat`: how contexts are asked, as lm-evaluation-harness does with --apply_chat_template: all that stands before a
@@ -35,10 +44,13 @@ double characters_of(const std::string& choice);
 double bytes_of(const std::string& choice);
 
 struct MultipleChoiceResult {
-  Accuracy accuracy;                                ///< by the sum of log-likelihoods of the choice's tokens
-  Accuracy accuracy_normalized;                     ///< by the sum over unicode characters, a leading space not counted
-  Accuracy accuracy_per_byte;                       ///< by the sum over bytes of UTF-8, a leading space not counted
+  Accuracy accuracy;             ///< by the sum of log-likelihoods of the choice's tokens
+  Accuracy accuracy_normalized;  ///< by the sum over unicode characters, a leading space not counted
+  Accuracy accuracy_per_byte;    ///< by the sum over bytes of UTF-8, a leading space not counted
+  Accuracy accuracy_per_token;   ///< by the sum over the choice's tokens
+  Accuracy accuracy_pmi;  ///< by the sum less that of the same choice without its question; only where these are there
   std::vector<std::vector<double>> log_likelihood;  ///< [item][choice], nats
+  std::vector<std::vector<double>> unconditional;   ///< the same without the question; empty: not asked for
   /// Share of items whose right choice greedy decoding would write after the context; only where it was asked for.
   Accuracy greedy;
   std::int64_t truncated = 0;  ///< choices whose context was cut on the left to fit the model

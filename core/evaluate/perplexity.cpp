@@ -48,6 +48,7 @@ PerplexityResult summarize(std::vector<double> nll, const WindowPlan& plan, std:
     result.bits_per_byte = bits / static_cast<double>(*bytes);
   }
   result.scored_tokens = plan.scored;
+  result.scorable_tokens = plan.scorable;
   result.positions = scored_positions(plan);
   result.scored_per_sequence = plan.scored_per_sequence;
   result.nll = std::move(nll);
@@ -64,13 +65,11 @@ void PerplexityOptions::validate(const std::string& path) const {
   }
 }
 
-PerplexityResult perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
-                            const PerplexityOptions& options, std::optional<std::int64_t> bytes,
-                            const std::function<void(std::int64_t)>& progress) {
+namespace {
+
+PerplexityResult score_plan(const WindowPlan& plan, const Decoder& decoder, const PerplexityOptions& options,
+                            std::optional<std::int64_t> bytes, const std::function<void(std::int64_t)>& progress) {
   const at::NoGradGuard no_grad;
-  options.validate("perplexity");
-  const WindowPlan plan =
-      plan_windows(sequences, options.context, options.stride.value_or(options.context), "perplexity");
   std::vector<double> nll(static_cast<std::size_t>(plan.scored));
   std::span<const Window> left = plan.windows;
   while (!left.empty()) {
@@ -82,6 +81,53 @@ PerplexityResult perplexity(const Decoder& decoder, const std::vector<std::vecto
     left = left.subspan(count);
   }
   return summarize(std::move(nll), plan, options.context, bytes);
+}
+
+std::vector<std::int32_t> behind(std::int32_t first, std::span<const std::int32_t> tokens) {
+  std::vector<std::int32_t> all = {first};
+  all.insert(all.end(), tokens.begin(), tokens.end());
+  return all;
+}
+
+}  // namespace
+
+PerplexityResult perplexity(const Decoder& decoder, const std::vector<std::vector<std::int32_t>>& sequences,
+                            const PerplexityOptions& options, std::optional<std::int64_t> bytes,
+                            const std::function<void(std::int64_t)>& progress) {
+  options.validate("perplexity");
+  const WindowPlan plan =
+      plan_windows(sequences, options.context, options.stride.value_or(options.context), "perplexity");
+  return score_plan(plan, decoder, options, bytes, progress);
+}
+
+PerplexityResult perplexity_by(WindowRule rule, std::int32_t first, const Decoder& decoder,
+                               const std::vector<std::vector<std::int32_t>>& sequences,
+                               const PerplexityOptions& options, std::optional<std::int64_t> bytes,
+                               const std::function<void(std::int64_t)>& progress) {
+  if (rule == WindowRule::kStrided) return perplexity(decoder, sequences, options, bytes, progress);
+  options.validate("perplexity");
+  if (options.stride && *options.stride != options.context)
+    throw ConfigError(
+        cat("stride = ", *options.stride, ": windows other than strided ones follow each other; leave it out"));
+  const bool rolling = rule == WindowRule::kRolling;
+  std::vector<std::vector<std::int32_t>> rows;
+  for (const auto& sequence : sequences) {
+    std::span<const std::int32_t> text = sequence;
+    if (!text.empty() && text.front() == first) text = text.subspan(1);
+    const std::size_t part = rolling ? text.size() : static_cast<std::size_t>(options.context - 1);
+    while (!text.empty()) {
+      const std::size_t count = std::min(part, text.size());
+      rows.push_back(behind(first, text.first(count)));
+      text = text.subspan(count);
+    }
+  }
+  const std::int64_t context = rolling ? options.context + 1 : options.context;
+  return score_plan(plan_windows(rows, context, options.context, "perplexity", rolling), decoder, options, bytes,
+                    progress);
+}
+
+double perplexity_per(const PerplexityResult& result, std::int64_t units) {
+  return std::exp(result.mean_nll * static_cast<double>(result.scorable_tokens) / static_cast<double>(units));
 }
 
 }  // namespace mla

@@ -10,11 +10,13 @@
 namespace mla {
 namespace {
 
-void add_windows(std::span<const std::int32_t> sequence, std::int64_t context, std::int64_t stride, WindowPlan& plan) {
+void add_windows(std::span<const std::int32_t> sequence, std::int64_t context, std::int64_t stride, bool last_is_full,
+                 WindowPlan& plan) {
   const std::int64_t size = std::ssize(sequence), before = plan.scored;
   std::int64_t held = 0;  // tokens that earlier windows held
   for (std::int64_t begin = 0; held < size; begin += stride) {
     const std::int64_t end = std::min(begin + context, size);
+    if (last_is_full && end == size) begin = std::max<std::int64_t>(0, size - context);
     const Window window{sequence.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
                         std::max(held - begin, std::int64_t{1}), plan.scored};
     held = end;
@@ -29,9 +31,9 @@ void add_windows(std::span<const std::int32_t> sequence, std::int64_t context, s
 }  // namespace
 
 WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context,
-                        std::int64_t stride, const char* what) {
+                        std::int64_t stride, const char* what, bool last_is_full) {
   WindowPlan plan;
-  for (const auto& sequence : sequences) add_windows(sequence, context, stride, plan);
+  for (const auto& sequence : sequences) add_windows(sequence, context, stride, last_is_full, plan);
   if (plan.scored == 0) throw DataError(cat(what, ": expected a sequence of at least 2 tokens, found none"));
   std::stable_sort(plan.windows.begin(), plan.windows.end(),
                    [](const Window& a, const Window& b) { return a.length() > b.length(); });

@@ -29,8 +29,9 @@ struct WindowPlan {
 
 /// The windows of strided perplexity; core/evaluate/perplexity.h defines them.
 /// Throws DataError naming `what` when there is no token to score.
+/// `last_is_full`: a sequence's last window begins early enough to hold `context` tokens, where there are so many.
 WindowPlan plan_windows(const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t context,
-                        std::int64_t stride, const char* what);
+                        std::int64_t stride, const char* what, bool last_is_full = false);
 
 /// How many tokens stand before each scored token in its window, in the order of the scored tokens.
 std::vector<std::int64_t> scored_positions(const WindowPlan& plan);

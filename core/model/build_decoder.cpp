@@ -164,12 +164,16 @@ DecoderLayer take_layer(WeightTaker& taker, const ModelSpec& spec, std::int64_t 
       rest.add(name.substr(prefix.size()), std::move(weight));
     }
   });
+  const BlockNorms norms = block_norms(spec.norms);
+  const auto norm = [&](const char* name) { return name ? rest.tensor(cat(name, ".weight")) : at::Tensor(); };
   return {spec.attention(index).build(spec, std::move(own)),
-          rest.tensor("input_layernorm.weight"),
-          rest.tensor("post_attention_layernorm.weight"),
+          norm(norms.before_attention),
+          norm(norms.before_mlp),
           rest.map("mlp.gate_proj"),
           rest.map("mlp.up_proj"),
-          rest.map("mlp.down_proj")};
+          rest.map("mlp.down_proj"),
+          norm(norms.after_attention),
+          norm(norms.after_mlp)};
 }
 
 /// Files store a tied matrix under either name, or under both. Returns whether it is one: a file's own output matrix

@@ -8,19 +8,22 @@
 
 #include "core/base/error.h"
 #include "core/kv_cache/stream.h"
-#include "core/model/decoder_layer.h"
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
-#include "core/ops/rms_norm.h"
+#include "core/ops/soft_cap.h"
 
 namespace mla {
 namespace {
 
-at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const ForwardContext& context) {
+at::Tensor feed_forward(const DecoderLayer& layer, Activation activation, const at::Tensor& x,
+                        const ForwardContext& context) {
+  const auto activated = [&](const at::Tensor& gate) {
+    return activation == Activation::kGeluTanh ? at::gelu(gate, "tanh") : at::silu(gate);
+  };
   const auto needs_itself = [](const Linear& map) { return map.bias().defined() || map.is_factored(); };
   if (needs_itself(layer.gate) || needs_itself(layer.up) || needs_itself(layer.down) ||
-      context.watches(Tap::kFeedForwardInner)) {
-    const at::Tensor inner = at::silu(layer.gate(x)) * layer.up(x);
+      context.watches(Tap::kFeedForwardInner) || activation != Activation::kSilu) {
+    const at::Tensor inner = activated(layer.gate(x)) * layer.up(x);
     context.show(Tap::kFeedForwardInner, inner);
     return layer.down(inner);
   }
@@ -32,8 +35,9 @@ at::Tensor feed_forward(const DecoderLayer& layer, const at::Tensor& x, const Fo
   return mla::feed_forward(x, layer.gate.matrix_for(x), layer.up.matrix_for(x), layer.down.matrix_for(x));
 }
 
+/// A block need not have the norm.
 at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const ModelFrame& frame) {
-  return rms_norm(x, matching(weight, x), frame.norm_epsilon);
+  return weight.defined() ? normalised(x, weight, frame) : x;
 }
 
 }  // namespace
@@ -45,7 +49,12 @@ Decoder::Decoder(ModelSpec spec) {
 
 void Decoder::set_spec(ModelSpec spec) {
   spec_ = std::move(spec);
-  rotary_ = spec_.rotary();
+  rotaries_ = {{RopeUse::kModel, spec_.rotary()}};
+  rope_uses_.clear();
+  for (const LayerSpec& layer : spec_.layers) {
+    rope_uses_.push_back(rope_use(*layer.attention));
+    rotaries_.try_emplace(rope_uses_.back(), spec_.rotary(rope_uses_.back()));
+  }
   wanted_ = wanted_slots(spec_);
   groups_ = group_boundaries(spec_);
 }
@@ -60,48 +69,62 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
       throw DataError(cat("token id ", *outside, " is outside the model's vocabulary, 0..", embedding.rows() - 1));
     }
   }
-  return embedding.rows_at(ids).to(compute_dtype);
-}
-
-RotaryTable Decoder::rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const {
-  return rotary_.table(first, count, length, options());
+  const at::Tensor rows = embedding.rows_at(ids).to(compute_dtype);
+  if (spec_.embedding_scale == 1) return rows;
+  // Rounded to the dtype first, as transformers does.
+  return rows * at::scalar_tensor(spec_.embedding_scale, at::TensorOptions(compute_dtype));
 }
 
 ForwardContext Decoder::context(std::int64_t length, const at::Tensor& documents) const {
   ForwardContext context;
-  context.rotary = rotary_table(0, length, length);
+  for (const auto& [use, rotary] : rotaries_) context.tables[use].rotary = rotary.table(0, length, length, options());
+  context.turn(RopeUse::kModel);
   context.documents = documents;
   return context;
 }
 
-at::Tensor attention_half(const Decoder& decoder, std::size_t index, const at::Tensor& x, ForwardContext& context) {
-  const ProductsScope scope(decoder.products);
-  const DecoderLayer& layer = decoder.layers.at(index);
-  context.layer = static_cast<std::int64_t>(index);
+void Decoder::enter(std::size_t layer, ForwardContext& context) const {
+  context.layer = static_cast<std::int64_t>(layer);
+  context.wanted = wanted_[layer];
+  context.turn(rope_uses_[layer]);
+}
+
+at::Tensor Decoder::attention_step(const DecoderLayer& layer, const at::Tensor& x, const at::Tensor& attention) const {
+  return x + norm(attention, layer.attention_end_norm, spec_);
+}
+
+at::Tensor Decoder::feed_forward_step(std::size_t index, const at::Tensor& attended,
+                                      const ForwardContext& context) const {
+  const DecoderLayer& layer = layers[index];
+  const at::Tensor inner = norm(attended, layer.mlp_norm, spec_);
+  context.show(Tap::kFeedForwardInput, inner);
+  const at::Tensor fed = feed_forward(layer, spec_.layers[index].feed_forward.activation, inner, context);
+  context.show(Tap::kFeedForwardOutput, fed);
+  return attended + norm(fed, layer.mlp_end_norm, spec_);
+}
+
+at::Tensor Decoder::attention_half(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
+  const ProductsScope scope(products);
+  const DecoderLayer& layer = layers.at(index);
+  enter(index, context);
   context.show(Tap::kLayerInput, x);
-  const at::Tensor input = norm(x, layer.attention_norm, decoder.spec());
+  const at::Tensor input = norm(x, layer.attention_norm, spec_);
   context.show(Tap::kAttentionInput, input);
   at::Tensor attention = layer.attention->forward(input, context);
   context.show(Tap::kAttentionOutput, attention);
   return attention;
 }
 
-at::Tensor feed_forward_half(const Decoder& decoder, std::size_t index, const at::Tensor& attended,
-                             ForwardContext& context) {
-  const ProductsScope scope(decoder.products);
-  const DecoderLayer& layer = decoder.layers.at(index);
-  const at::Tensor inner = norm(attended, layer.mlp_norm, decoder.spec());
-  context.show(Tap::kFeedForwardInput, inner);
-  const at::Tensor fed = feed_forward(layer, inner, context);
-  context.show(Tap::kFeedForwardOutput, fed);
-  at::Tensor left = attended + fed;
+at::Tensor Decoder::feed_forward_half(std::size_t index, const at::Tensor& x, const at::Tensor& attention,
+                                      const ForwardContext& context) const {
+  const ProductsScope scope(products);
+  at::Tensor left = feed_forward_step(index, attention_step(layers.at(index), x, attention), context);
   context.show(Tap::kLayerOutput, left);
   return left;
 }
 
 at::Tensor Decoder::apply_layer(std::size_t index, const at::Tensor& x, ForwardContext& context) const {
-  context.wanted = wanted_.at(index);
-  return feed_forward_half(*this, index, x + attention_half(*this, index, x, context), context);
+  return feed_forward_half(index, x, attention_half(index, x, context), context);
 }
 
 at::Tensor Decoder::through_group(std::size_t begin, std::size_t end, at::Tensor x, ForwardContext& context) const {
@@ -183,7 +206,8 @@ void Decoder::remove_layers(const std::vector<std::size_t>& removed) {
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
   const ProductsScope scope(products);
-  return output_map()(hidden);
+  const at::Tensor logits = output_map()(hidden);
+  return spec_.logit_cap > 0 ? soft_capped(logits, spec_.logit_cap) : logits;
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids) const { return logits(hidden_states(ids)); }
@@ -199,50 +223,19 @@ at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, D
   return logits(hidden.flatten(0, 1).index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
 }
 
-void Decoder::place(DecoderCache& cache, std::int64_t count, ForwardContext& context) const {
-  context.before = cache.lengths();
-  const std::vector<std::int64_t>& before = context.before;
-  const std::int64_t longest = cache.length() + count;
-  const bool equal = all_equal(before);
-  if (rotary_.depends_on_length()) {
-    context.history = rotary_table(0, longest, longest);
-    std::vector<at::Tensor> cosine, sine;
-    for (std::size_t row = 0; row < (equal ? 1 : before.size()); ++row) {
-      const RotaryTable own = rotary_table(before[row], count, before[row] + count);
-      cosine.push_back(own.cosine);
-      sine.push_back(own.sine);
-    }
-    context.rotary = {at::cat(cosine), at::cat(sine)};
-    return;
-  }
-  RotaryTable& all = cache.positions_;
-  if (!all.cosine.defined() || all.cosine.size(0) < longest) all = rotary_table(0, longest + longest / 2 + 64, longest);
-  const auto first = [](const RotaryTable& table, std::int64_t begin, std::int64_t length) {
-    return RotaryTable{table.cosine.narrow(0, begin, length), table.sine.narrow(0, begin, length)};
-  };
-  context.history = first(all, 0, longest);
-  if (equal) {
-    context.rotary = first(all, before.front(), count);
-    return;
-  }
-  const at::Tensor begin = at::tensor(before, at::kLong).unsqueeze(1);
-  const at::Tensor index = (begin + at::arange(count, at::kLong)).flatten().to(all.cosine.device());
-  context.rotary = {all.cosine.index_select(0, index), all.sine.index_select(0, index)};
-}
-
 at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,
                                        LayerCache& cache) const {
   const ProductsScope scope(products);
   const DecoderLayer& layer = layers[index];
-  context.layer = static_cast<std::int64_t>(index);
-  context.wanted = wanted_[index];
+  enter(index, context);
   at::Tensor attended;
   try {
-    attended = x + layer.attention->forward_cached(norm(x, layer.attention_norm, spec_), context, cache);
+    attended =
+        attention_step(layer, x, layer.attention->forward_cached(norm(x, layer.attention_norm, spec_), context, cache));
   } catch (const DataError& error) {  // a codec met what it cannot hold
     throw DataError(cat("layer ", index, ", ", error.what()));
   }
-  return attended + feed_forward(layer, norm(attended, layer.mlp_norm, spec_), context);
+  return feed_forward_step(index, attended, context);
 }
 
 at::Tensor Decoder::hidden_states_cached(const at::Tensor& ids, DecoderCache& cache, DecodePath path,
@@ -292,19 +285,25 @@ void Decoder::prepare_decode() {
 }
 
 void Decoder::visit_weights(const WeightVisitor& visit) {
+  const BlockNorms norms = block_norms(spec_.norms);
   visit.map("model.embed_tokens", embedding);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     DecoderLayer& layer = layers[i];
     const std::string prefix = cat("model.layers.", i, ".");
-    visit.tensor(prefix + "input_layernorm.weight", layer.attention_norm);
+    const auto norm_of = [&](const char* name, at::Tensor& weight) {
+      if (name != nullptr) visit.tensor(prefix + name + ".weight", weight);
+    };
+    norm_of(norms.before_attention, layer.attention_norm);
     const std::string attention = prefix + "self_attn.";
     layer.attention->visit_weights(
         {[&](const std::string& name, Linear& map) { visit.map(attention + name, map); },
          [&](const std::string& name, at::Tensor& tensor) { visit.tensor(attention + name, tensor); }});
-    visit.tensor(prefix + "post_attention_layernorm.weight", layer.mlp_norm);
+    norm_of(norms.after_attention, layer.attention_end_norm);
+    norm_of(norms.before_mlp, layer.mlp_norm);
     visit.map(prefix + "mlp.gate_proj", layer.gate);
     visit.map(prefix + "mlp.up_proj", layer.up);
     visit.map(prefix + "mlp.down_proj", layer.down);
+    norm_of(norms.after_mlp, layer.mlp_end_norm);
   }
   visit.tensor("model.norm.weight", final_norm);
   if (output.defined()) visit.map("lm_head", output);
@@ -357,9 +356,14 @@ Decoder Decoder::clone() const {
   const auto tensor = [](const at::Tensor& t) { return t.defined() ? t.detach().clone() : t; };
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& from = layers[i];
-    copy.layers[i] = {from.attention->clone(), tensor(from.attention_norm),
-                      tensor(from.mlp_norm),   from.gate.clone(),
-                      from.up.clone(),         from.down.clone()};
+    copy.layers[i] = {from.attention->clone(),
+                      tensor(from.attention_norm),
+                      tensor(from.mlp_norm),
+                      from.gate.clone(),
+                      from.up.clone(),
+                      from.down.clone(),
+                      tensor(from.attention_end_norm),
+                      tensor(from.mlp_end_norm)};
   }
   copy.embedding = embedding.clone();
   copy.final_norm = tensor(final_norm);

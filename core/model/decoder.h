@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,11 +16,13 @@
 
 namespace mla {
 
-/// One transformer block: x += attention(norm(x)); x += down(silu(gate(norm(x))) * up(norm(x))).
+/// One transformer block: x += attention(norm(x)); x += down(act(gate(norm(x))) * up(norm(x))). Families differ in
+/// where norms stand (NormPlacement): those that a block does not have are undefined.
 struct DecoderLayer {
   std::unique_ptr<Attention> attention;
-  at::Tensor attention_norm, mlp_norm;  ///< RMSNorm weights [hidden]
-  Linear gate, up, down;                ///< [intermediate, hidden] twice, [hidden, intermediate]
+  at::Tensor attention_norm, mlp_norm;          ///< RMSNorm weights [hidden] of what the two parts read
+  Linear gate, up, down;                        ///< [intermediate, hidden] twice, [hidden, intermediate]
+  at::Tensor attention_end_norm, mlp_end_norm;  ///< RMSNorm weights [hidden] of what the two parts give
 };
 
 /// The cache of a whole model: one LayerCache per layer, all of the same sequences, and how long those are, which
@@ -56,7 +59,7 @@ class DecoderCache {
   friend class Decoder;
   std::vector<LayerCache> layers_;
   std::vector<std::int64_t> lengths_, counts_;
-  RotaryTable positions_;  ///< of positions from 0 on, as far as they were needed
+  std::map<RopeUse, RotaryTable> positions_;  ///< of positions from 0 on, as far as they were needed
 };
 
 /// A language model: token ids in, logits out. Arithmetic runs in `compute_dtype`; weights may be stored narrower.
@@ -152,14 +155,17 @@ class Decoder {
 
  private:
   void set_spec(ModelSpec spec);
-  RotaryTable rotary_table(std::int64_t first, std::int64_t count, std::int64_t length) const;
   void place(DecoderCache& cache, std::int64_t count, ForwardContext& context) const;
+  void enter(std::size_t layer, ForwardContext& context) const;
+  at::Tensor attention_step(const DecoderLayer& layer, const at::Tensor& x, const at::Tensor& attention) const;
+  at::Tensor feed_forward_step(std::size_t index, const at::Tensor& attended, const ForwardContext& context) const;
   at::Tensor apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,
                                 LayerCache& cache) const;
   at::Tensor through_group(std::size_t begin, std::size_t end, at::Tensor x, ForwardContext& context) const;
 
   ModelSpec spec_;
-  Rotary rotary_;
+  std::map<RopeUse, Rotary> rotaries_;            ///< of all ways in which layers rotate; the model's own among them
+  std::vector<RopeUse> rope_uses_;                ///< by layer
   std::vector<std::vector<std::string>> wanted_;  ///< slots that each layer fills
   std::vector<std::size_t> groups_;               ///< group_boundaries()
 };

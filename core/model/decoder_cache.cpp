@@ -3,9 +3,36 @@
 
 #include <algorithm>
 
+#include "core/kv_cache/stream.h"
 #include "core/model/decoder.h"
 
 namespace mla {
+namespace {
+
+/// Cosines and sines of rows that stand behind `before` tokens each, one after the other, by frequencies that depend on
+/// the length.
+RotaryTable rows_by_length(const Rotary& rotary, const std::vector<std::int64_t>& before, std::int64_t count,
+                           const at::TensorOptions& like) {
+  const bool equal = all_equal(before);
+  std::vector<at::Tensor> cosine, sine;
+  for (std::size_t row = 0; row < (equal ? 1 : before.size()); ++row) {
+    const RotaryTable own = rotary.table(before[row], count, before[row] + count, like);
+    cosine.push_back(own.cosine);
+    sine.push_back(own.sine);
+  }
+  return {at::cat(cosine), at::cat(sine)};
+}
+
+/// The same out of a table of all positions.
+RotaryTable rows_of(const RotaryTable& all, const std::vector<std::int64_t>& before, std::int64_t count) {
+  if (all_equal(before))
+    return {all.cosine.narrow(0, before.front(), count), all.sine.narrow(0, before.front(), count)};
+  const at::Tensor begin = at::tensor(before, at::kLong).unsqueeze(1);
+  const at::Tensor index = (begin + at::arange(count, at::kLong)).flatten().to(all.cosine.device());
+  return {all.cosine.index_select(0, index), all.sine.index_select(0, index)};
+}
+
+}  // namespace
 
 std::int64_t DecoderCache::length() const {
   return lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end());
@@ -69,6 +96,24 @@ DecoderCache DecoderCache::fork(std::int64_t row, std::int64_t count) const {
   forked.lengths_.assign(static_cast<std::size_t>(count), lengths_.at(static_cast<std::size_t>(row)));
   forked.positions_ = positions_;
   return forked;
+}
+
+void Decoder::place(DecoderCache& cache, std::int64_t count, ForwardContext& context) const {
+  context.before = cache.lengths();
+  const std::int64_t longest = cache.length() + count;
+  for (const auto& [use, rotary] : rotaries_) {
+    RopeTables& tables = context.tables[use];
+    if (rotary.depends_on_length()) {
+      tables.history = rotary.table(0, longest, longest, options());
+      tables.rotary = rows_by_length(rotary, context.before, count, options());
+      continue;
+    }
+    RotaryTable& all = cache.positions_[use];
+    if (!all.cosine.defined() || all.cosine.size(0) < longest)
+      all = rotary.table(0, longest + longest / 2 + 64, longest, options());
+    tables.history = {all.cosine.narrow(0, 0, longest), all.sine.narrow(0, 0, longest)};
+    tables.rotary = rows_of(all, context.before, count);
+  }
 }
 
 }  // namespace mla

@@ -62,6 +62,23 @@ std::vector<std::string> read_layer_types(ConfigReader& config, std::int64_t lay
   return types;
 }
 
+const char* activation_name(Activation activation) {
+  return activation == Activation::kGeluTanh ? "gelu_pytorch_tanh" : "silu";
+}
+
+/// hidden_act; where the family is gated by GELU, hidden_activation, beside which hidden_act counts nothing.
+void expect_activation(ConfigReader& config, Activation activation) {
+  const std::string name = activation_name(activation);
+  if (activation == Activation::kGeluTanh) {
+    config.value("hidden_act");
+    config.require("hidden_activation", name, "not supported; known: " + name);
+    return;
+  }
+  config.refuse_null("hidden_act");
+  const std::string stated = config.string_or("hidden_act", name);
+  if (stated != "silu" && stated != "swish") config.refuse("hidden_act", "not supported; known: silu");
+}
+
 std::unique_ptr<Family> family_of(ConfigReader& reader) {
   const std::string name = reader.string_or("model_type", "");
   const auto& registry = Registry<Family>::instance();
@@ -74,7 +91,7 @@ std::unique_ptr<Family> family_of(ConfigReader& reader) {
 
 ModelSpec read_with(ConfigReader& reader, std::vector<std::pair<std::string, std::string>>* passed_over) {
   UniformModel model = family_of(reader)->read(reader);
-  read_rotary(reader, model.model, passed_over);
+  read_rotary(reader, model.model, passed_over, model.rope);
   model.model.family = reader.string_or("model_type", "");
   reader.finish();
   return model.spec();
@@ -93,7 +110,7 @@ void set_token(Json& config, const char* key, const std::optional<std::int64_t>&
 /// What all families share; the inverse of read_common_config() and read_rotary().
 void write_common_config(const UniformModel& uniform, Json& config) {
   const ModelSpec& model = uniform.model;
-  config["hidden_act"] = "silu";
+  config["hidden_act"] = activation_name(uniform.feed_forward.activation);
   config["vocab_size"] = model.vocabulary;
   config["hidden_size"] = model.hidden;
   config["intermediate_size"] = uniform.feed_forward.width;
@@ -131,19 +148,19 @@ UniformModel read_common_config(ConfigReader& config, const FamilyDefaults& defa
   model.hidden = config.size("hidden_size", kMostHidden);
   uniform.feed_forward.width = config.size("intermediate_size", kMostIntermediate);
   uniform.layers = config.size("num_hidden_layers", kMostLayers);
-  for (const char* key : {"max_position_embeddings", "rms_norm_eps", "hidden_act"}) config.refuse_null(key);
+  for (const char* key : {"max_position_embeddings", "rms_norm_eps"}) config.refuse_null(key);
   model.max_positions = config.size_or("max_position_embeddings", defaults.max_positions, kMostPositions);
   uniform.heads = read_heads(config, model.hidden, defaults);
   model.rope_dim = uniform.heads.head_dim;
-  model.norm_epsilon = config.number_or("rms_norm_eps", model.norm_epsilon);
+  model.norm_epsilon = config.number_or("rms_norm_eps", defaults.norm_epsilon);
   if (!(model.norm_epsilon > 0)) config.refuse("rms_norm_eps", "must be greater than 0");
-  model.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
+  model.tied_embeddings = config.boolean_or("tie_word_embeddings", defaults.tied);
   const std::vector<std::int64_t> begin = config.tokens("bos_token_id");
   if (!begin.empty()) model.bos = begin.front();
   model.ends = config.tokens("eos_token_id");
   if (!model.ends.empty()) model.eos = model.ends.front();
-  const std::string activation = config.string_or("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "not supported; known: silu");
+  expect_activation(config, defaults.activation);
+  uniform.feed_forward.activation = defaults.activation;
   config.require("partial_rotary_factor", 1.0, "only 1 is supported");
   config.require("pruned_heads", Json::object(), "not supported: heads are missing from the weights");
   return uniform;
@@ -169,6 +186,36 @@ std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t 
   return windows;
 }
 
+std::optional<std::vector<bool>> sliding_layers(ConfigReader& config, std::int64_t layers) {
+  const std::vector<std::string> types = read_layer_types(config, layers);
+  if (types.empty()) return {};
+  std::vector<bool> sliding;
+  for (const std::string& type : types) sliding.push_back(type == "sliding_attention");
+  return sliding;
+}
+
+std::vector<std::int64_t> alternating_windows(ConfigReader& config, std::int64_t layers, std::int64_t window,
+                                              const std::function<bool(std::int64_t)>& otherwise) {
+  config.refuse_null("sliding_window");
+  window = config.size_or("sliding_window", window, kMostPositions);
+  const std::optional<std::vector<bool>> sliding = sliding_layers(config, layers);
+  std::vector<std::int64_t> windows;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    const bool slides = sliding ? (*sliding)[static_cast<std::size_t>(layer)] : otherwise(layer);
+    windows.push_back(slides ? window : 0);
+  }
+  return windows;
+}
+
+void write_alternating_windows(const UniformModel& model, Json& config) {
+  for (const char* key : {"sliding_window_pattern", "_sliding_window_pattern"}) config.erase(key);
+  if (!model.windows.empty()) config["sliding_window"] = *std::max_element(model.windows.begin(), model.windows.end());
+  Json types = Json::array();
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(model.layers); ++layer)
+    types.push_back(!model.windows.empty() && model.windows[layer] > 0 ? "sliding_attention" : "full_attention");
+  config["layer_types"] = std::move(types);
+}
+
 void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::string& only) {
   for (const std::string& type : read_layer_types(config, layers)) {
     if (type != only) config.refuse("layer_types", cat("layers of this family are all ", only));
@@ -184,6 +231,10 @@ void write_layer_windows(const UniformModel& model, Json& config) {
   Json types = Json::array();
   for (const std::int64_t window : model.windows) types.push_back(window > 0 ? "sliding_attention" : "full_attention");
   config["layer_types"] = std::move(types);
+}
+
+std::vector<FusedMap> fused_maps(const std::string& family) {
+  return Registry<Family>::instance().find(family, "model_type").make(Json::object(), "")->fused();
 }
 
 ModelSpec read_published_config(const Json& config, const std::string& name) {

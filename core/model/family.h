@@ -1,6 +1,7 @@
 // Model families: how each reads its config.json into the description of a model, and back.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "core/base/json.h"
 #include "core/base/registry.h"
 #include "core/model/config_reader.h"
+#include "core/model/fused_weights.h"
 #include "core/model/model_spec.h"
 
 namespace mla {
@@ -30,7 +32,13 @@ class Family {
   /// Sets the keys in which this family's configs differ from what all share (write_common_config), as far as the
   /// family knows them: what a config of this family cannot say is left out, and read back as it would be.
   virtual void write(const UniformModel& model, Json& config) const = 0;
+
+  /// The matrices that this family's files hold as one, rows above each other; here each of them is one.
+  virtual std::vector<FusedMap> fused() const { return {}; }
 };
+
+/// What the files of models of this registered family hold as one.
+std::vector<FusedMap> fused_maps(const std::string& family);
 
 /// Reads a published config.json object through its family, and refuses keys nobody understood. `name` stands for the
 /// file in errors.
@@ -49,6 +57,9 @@ struct FamilyDefaults {
   std::int64_t max_positions = 2048;
   std::optional<std::int64_t> kv_heads = {};  ///< absent: as many as query heads
   std::optional<std::int64_t> head_dim = {};  ///< absent: hidden / heads
+  double norm_epsilon = 1e-6;
+  bool tied = false;
+  Activation activation = Activation::kSilu;  ///< the only one of the family
 };
 
 /// What all families share: sizes, head geometry, norm, activation, tied embeddings.
@@ -60,6 +71,24 @@ std::vector<std::int64_t> read_layer_windows(ConfigReader& config, std::int64_t 
 
 /// States them: the longest window by its layers.
 void write_layer_windows(const UniformModel& model, Json& config);
+
+/// What layer_types says of each layer: true for sliding_attention; nothing where the key is absent. Refuses other
+/// types and a list of another length.
+std::optional<std::vector<bool>> sliding_layers(ConfigReader& config, std::int64_t layers);
+
+/// The windows of layers of which some slide: `otherwise(layer)` tells where layer_types is absent; sliding_window is
+/// `window` where it is absent.
+std::vector<std::int64_t> alternating_windows(ConfigReader& config, std::int64_t layers, std::int64_t window,
+                                              const std::function<bool(std::int64_t)>& otherwise);
+/// States them, every layer's type included.
+void write_alternating_windows(const UniformModel& model, Json& config);
+
+/// What the Gemma families share: norms by 1 + weight before and after each part, scaled embeddings, GeGLU, soft caps
+/// of the logits (of attention `attention_cap`, of the output `logit_cap` where the config states none; 0: none),
+/// queries scaled by query_pre_attn_scalar.
+UniformModel read_gemma(ConfigReader& config, std::int64_t max_positions, double attention_cap, double logit_cap);
+/// States it.
+void write_gemma(const UniformModel& model, Json& config);
 
 /// For families whose layers are all alike: refuses a layer_types that names another kind than `only`.
 void expect_layer_types(ConfigReader& config, std::int64_t layers, const std::string& only);

@@ -11,7 +11,7 @@ struct Group {
   std::vector<const char*> keys;
 };
 
-// Checked against transformers 5 (configuration_utils.py and the four families' modelling files): none of these keys is
+// Checked against transformers 5 (configuration_utils.py and the families' modelling files): none of these keys is
 // read where logits are computed. Each reason says what the key is for instead.
 const std::vector<Group>& groups() {
   static const std::vector<Group> all = {
@@ -22,7 +22,7 @@ const std::vector<Group>& groups() {
        {"torch_dtype", "dtype", "use_bfloat16", "bf16", "fp16"}},
       {"chooses between implementations of the same function",
        {"attn_implementation", "use_flash_attn", "use_flash_attention", "use_mambapy", "chunk_size_feed_forward",
-        "torchscript", "pretraining_tp", "use_cache"}},
+        "torchscript", "pretraining_tp", "use_cache", "cache_implementation"}},
       {"is used in training only",
        {"initializer_range", "attention_dropout", "hidden_dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop",
         "hidden_dropout_prob", "attention_probs_dropout_prob", "gradient_checkpointing", "tf_legacy_loss",

@@ -30,7 +30,7 @@ Decoder initialize_decoder(const ModelSpec& spec, std::uint64_t seed, double dev
   for (const ModelParameter& parameter : model_parameters(spec)) {
     at::Tensor& tensor = weights[parameter.name];
     if (parameter.role == ParameterRole::kNorm) {
-      tensor = at::ones(parameter.shape, at::kFloat);
+      tensor = at::full(parameter.shape, spec.norms_add_one ? 0.0 : 1.0, at::kFloat);
     } else if (parameter.role == ParameterRole::kBias) {
       tensor = at::zeros(parameter.shape, at::kFloat);
     } else {

@@ -22,12 +22,6 @@ constexpr const char* kStoredMaps = "maps";
 /// unconverted layers alone, 2 dense weights alone.
 constexpr std::int64_t kFirstFormat = 1, kDenseFormat = 2, kFormat = 3;
 
-/// What an entry says of a block beside its attention.
-struct BlockFields {
-  std::int64_t source_layer = 0, intermediate = 0;
-  bool mlp_bias = false;
-};
-
 /// The config of the model before conversion: model type restored, the section removed.
 Json published_part(Json config, const std::string& name) {
   const auto type = config.find("model_type");
@@ -79,13 +73,14 @@ std::int64_t take_size(Json& entry, const char* key, std::int64_t otherwise, std
   return value.get<std::int64_t>();
 }
 
-BlockFields take_block(Json& entry, const LayerSpec& family, const std::string& where) {
-  BlockFields block{family.source_layer, family.feed_forward.width, family.feed_forward.bias};
+/// The family's layer with what an entry says beside its attention.
+LayerSpec take_block(Json& entry, const LayerSpec& family, const std::string& where) {
+  LayerSpec block{family.attention, family.feed_forward, family.source_layer};
   block.source_layer = take_size(entry, "source_layer", block.source_layer, 0, kMostLayers, where);
-  block.intermediate = take_size(entry, "intermediate", block.intermediate, 1, kMostIntermediate, where);
+  block.feed_forward.width = take_size(entry, "intermediate", block.feed_forward.width, 1, kMostIntermediate, where);
   if (const auto bias = entry.find("mlp_bias"); bias != entry.end()) {
     if (!bias->is_boolean()) throw DataError(cat(where, ".mlp_bias: expected true or false, found ", kind_of(*bias)));
-    block.mlp_bias = bias->get<bool>();
+    block.feed_forward.bias = bias->get<bool>();
     entry.erase("mlp_bias");
   }
   return block;
@@ -105,8 +100,7 @@ LayerSpec read_entry(Json entry, const LayerSpec& family, const std::string& whe
   const bool only_block = std::all_of(entry.items().begin(), entry.items().end(), [](const auto& item) {
     return item.key() == "source_layer" || item.key() == "intermediate" || item.key() == "mlp_bias";
   });
-  const BlockFields block = take_block(entry, family, where);
-  LayerSpec layer{family.attention, {block.intermediate, block.mlp_bias}, block.source_layer};
+  LayerSpec layer = take_block(entry, family, where);
   if (only_block) return layer;
   const std::string kind = take_kind(entry, kDefaultKind, where);
   const auto& known = Registry<AttentionSpec>::instance().find(kind, where + ".kind");

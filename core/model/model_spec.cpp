@@ -34,17 +34,24 @@ bool LayerSpec::operator==(const LayerSpec& other) const {
          storage == other.storage;
 }
 
+BlockNorms block_norms(NormPlacement placement) {
+  constexpr const char *kInput = "input_layernorm", *kMiddle = "post_attention_layernorm",
+                       *kLast = "post_feedforward_layernorm";
+  if (placement == NormPlacement::kBefore) return {.before_attention = kInput, .before_mlp = kMiddle};
+  if (placement == NormPlacement::kAfter) return {.after_attention = kMiddle, .after_mlp = kLast};
+  return {kInput, kMiddle, "pre_feedforward_layernorm", kLast};
+}
+
 ModelSpec UniformModel::spec() const {
   ModelSpec spec = model;
   std::shared_ptr<const AttentionSpec> attention;
-  std::int64_t last_window = -1;
+  std::optional<HeadFields> last;
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    const std::int64_t window = windows.empty() ? 0 : windows.at(static_cast<std::size_t>(layer));
-    if (window != last_window) {
-      HeadFields own = heads;
-      own.window = last_window = window;
-      attention = std::make_shared<GroupedQuerySpec>(own);
-    }
+    HeadFields own = heads;
+    own.window = windows.empty() ? 0 : windows.at(static_cast<std::size_t>(layer));
+    if (!ropes.empty()) own.rope = ropes.at(static_cast<std::size_t>(layer));
+    if (last != own) attention = std::make_shared<GroupedQuerySpec>(own);
+    last = own;
     spec.layers.push_back({attention, feed_forward, layer});
   }
   return spec;
@@ -53,6 +60,7 @@ ModelSpec UniformModel::spec() const {
 UniformModel as_uniform(const ModelSpec& spec) {
   expects(!spec.layers.empty(), "a model has layers");
   UniformModel uniform{spec, {}, spec.layers.front().feed_forward, spec.layer_count(), {}};
+  bool turns_alike = true;
   uniform.model.layers.clear();
   uniform.model.storage.clear();
   bool any = false;
@@ -61,9 +69,13 @@ UniformModel as_uniform(const ModelSpec& spec) {
     if (heads && uniform.heads.heads == 0) uniform.heads = *heads;
     uniform.windows.push_back(heads ? heads->window : 0);
     any = any || uniform.windows.back() > 0;
+    uniform.ropes.push_back(rope_use(*layer.attention));
+    turns_alike = turns_alike && uniform.ropes.back() == RopeUse::kModel;
   }
   uniform.heads.window = 0;
+  uniform.heads.rope = RopeUse::kModel;
   if (!any) uniform.windows.clear();
+  if (turns_alike) uniform.ropes.clear();
   return uniform;
 }
 
@@ -71,16 +83,19 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
   const LayerSpec& block = spec.layers.at(static_cast<std::size_t>(layer));
   const std::string prefix = cat("model.layers.", layer, ".");
   std::vector<ModelParameter> all;
+  const BlockNorms norms = block_norms(spec.norms);
   const auto norm = [&](const char* name) {
+    if (name == nullptr) return;
     all.push_back({{prefix + name + ".weight", {spec.hidden}, ParameterRole::kNorm, {}}, ParameterGroup::kNorms});
   };
-  norm("input_layernorm");
+  norm(norms.before_attention);
   for (Parameter& parameter : block.attention->parameters(spec)) {
     const bool is_norm = parameter.role == ParameterRole::kNorm;
     parameter.name = prefix + "self_attn." + parameter.name;
     all.push_back({std::move(parameter), is_norm ? ParameterGroup::kNorms : ParameterGroup::kAttention});
   }
-  norm("post_attention_layernorm");
+  norm(norms.after_attention);
+  norm(norms.before_mlp);
   std::vector<Parameter> mlp;
   const FeedForwardSpec& feed = block.feed_forward;
   add_projection(mlp, prefix + "mlp.gate_proj", feed.width, spec.hidden, feed.bias, Tap::kFeedForwardInput);
@@ -88,6 +103,7 @@ std::vector<ModelParameter> layer_parameters(const ModelSpec& spec, std::int64_t
   add_projection(mlp, prefix + "mlp.down_proj", spec.hidden, feed.width, feed.bias, Tap::kFeedForwardInner,
                  ParameterRole::kResidual);
   for (Parameter& parameter : mlp) all.push_back({std::move(parameter), ParameterGroup::kFeedForward});
+  norm(norms.after_mlp);
   for (ModelParameter& parameter : all) {
     if (parameter.is_matrix())
       parameter.storage = storage_in(block.storage, parameter.map_name().substr(prefix.size()));

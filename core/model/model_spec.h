@@ -13,10 +13,17 @@
 
 namespace mla {
 
-/// down(silu(gate(x)) * up(x)), with gate and up [width, hidden] and down [hidden, width].
+/// What the gate of a feed-forward part goes through.
+enum class Activation {
+  kSilu,
+  kGeluTanh,  ///< GELU by its approximation with tanh
+};
+
+/// down(activation(gate(x)) * up(x)), with gate and up [width, hidden] and down [hidden, width].
 struct FeedForwardSpec {
   std::int64_t width = 0;
   bool bias = false;
+  Activation activation = Activation::kSilu;
   bool operator==(const FeedForwardSpec&) const = default;
 };
 
@@ -30,11 +37,23 @@ struct LayerSpec {
   bool operator==(const LayerSpec& other) const;
 };
 
+/// Where a block normalises: what its attention and feed-forward part read, what they give, or both.
+enum class NormPlacement { kBefore, kAfter, kBoth };
+
+/// A block's norms by their names in files, null where there is none.
+struct BlockNorms {
+  const char *before_attention = nullptr, *after_attention = nullptr, *before_mlp = nullptr, *after_mlp = nullptr;
+};
+BlockNorms block_norms(NormPlacement placement);
+
 /// Everything that decides the function of a model besides its weights.
 struct ModelSpec : ModelFrame {
   std::string family;  ///< registered family name, for example "llama"
   std::int64_t vocabulary = 0;
   bool tied_embeddings = false;  ///< the output matrix is the embedding matrix
+  NormPlacement norms = NormPlacement::kBefore;
+  double embedding_scale = 1;  ///< embeddings are multiplied by it, rounded to the dtype of the arithmetic
+  double logit_cap = 0;        ///< a logit x becomes cap * tanh(x / cap); 0: it stays
   std::optional<std::int64_t> bos, eos;
   /// Ids that end a text, as transformers' generate() takes them: eos_token_id of generation_config.json, or else of
   /// config.json. Empty: neither names one, and the tokenizer's counts.
@@ -49,19 +68,30 @@ struct ModelSpec : ModelFrame {
   bool operator==(const ModelSpec&) const = default;
 };
 
-/// A model whose layers are alike but for their windows, as published configs state it and a new model is asked for.
+/// What a family's config means where it does not state the rotary embedding.
+struct RopeDefaults {
+  double theta = 10000;
+  double local_theta = 0;               ///< of layers with a window; 0: the family has one base for all layers
+  std::int64_t original_positions = 0;  ///< context length before extension; 0: max_position_embeddings
+  bool yarn_is_longrope = false;        ///< old names of longrope: su, yarn
+};
+
+/// A model whose layers are alike but for their windows and rotation, as published configs state it and a new model is
+/// asked for.
 struct UniformModel {
   ModelSpec model;  ///< without layers
   HeadFields heads;
   FeedForwardSpec feed_forward;
   std::int64_t layers = 0;
   std::vector<std::int64_t> windows;  ///< by layer, 0: none; empty: none anywhere
+  std::vector<RopeUse> ropes = {};    ///< by layer; empty: the model's frequencies everywhere
+  RopeDefaults rope = {};
 
   /// Grouped-query attention in every layer.
   ModelSpec spec() const;
 };
 
-/// `spec` as if its layers were alike: heads and feed-forward width of the first, every layer's window.
+/// `spec` as if its layers were alike: heads and feed-forward width of the first, every layer's window and rotation.
 UniformModel as_uniform(const ModelSpec& spec);
 
 /// The part of the model that a tensor belongs to.

@@ -36,6 +36,12 @@ void check_shapes(const ModelSpec& source, const ModelSpec& spec) {
     throw ConfigError(cat("num_key_value_heads = ", to.heads.kv_heads, ": does not divide the ", from.heads.kv_heads,
                           " of the model to begin from"));
   }
+  if (from.heads.qk_norm_whole && to.heads.kv_heads != from.heads.kv_heads) {
+    throw ConfigError(
+        cat("num_key_value_heads = ", to.heads.kv_heads, ": ", source.family,
+            " normalises keys over all heads together (QK-norm), so that heads cannot be mixed; expected ",
+            from.heads.kv_heads));
+  }
 }
 
 }  // namespace

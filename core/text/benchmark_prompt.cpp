@@ -14,11 +14,28 @@ constexpr const char* kAsGiven = "as_given";
 /// Between solved examples.
 constexpr const char* kBetween = "\n\n";
 
-std::string value_of(const BenchmarkQuestion& question, const std::string& choice, const std::string& name,
+/// Of a choice by its place; a letter for each, as far as there are some.
+std::string letter_of(std::int64_t choice) { return std::string(1, static_cast<char>('A' + choice)); }
+
+/// "A. …\nB. …"
+std::string options_of(const BenchmarkQuestion& question, const std::string& path) {
+  constexpr std::int64_t kLetters = 26;
+  if (std::ssize(question.choices) > kLetters)
+    throw ConfigError(cat(path, ": {options}: ", question.choices.size(), " choices are more than there are letters"));
+  std::string text;
+  for (std::size_t i = 0; i < question.choices.size(); ++i)
+    text += cat(i == 0 ? "" : "\n", letter_of(static_cast<std::int64_t>(i)), ". ", question.choices[i]);
+  return text;
+}
+
+/// `choice`: the place of one, where the text is that of a choice; else -1.
+std::string value_of(const BenchmarkQuestion& question, std::int64_t choice, const std::string& name,
                      const std::string& path) {
   if (name == "question") return question.question;
   if (name == "query") return question.query;
-  if (name == "choice") return choice;
+  if (name == "choice") return choice < 0 ? "" : question.choices.at(static_cast<std::size_t>(choice));
+  if (name == "options") return options_of(question, path);
+  if (name == "letter" && choice >= 0) return letter_of(choice);
   if (name == "topic" && question.fields.contains("subject")) {
     std::string topic = question.fields.at("subject");
     std::replace(topic.begin(), topic.end(), '_', ' ');
@@ -26,12 +43,12 @@ std::string value_of(const BenchmarkQuestion& question, const std::string& choic
   }
   const auto found = question.fields.find(name);
   if (found != question.fields.end()) return found->second;
-  std::vector<std::string> known = {"question", "query", "choice"};
+  std::vector<std::string> known = {"question", "query", "choice", "options", "letter"};
   for (const auto& [field, value] : question.fields) known.push_back(field);
   throw ConfigError(cat(path, ": {", name, "}: ", unknown_name(name, known)));
 }
 
-std::string filled(const std::string& text, const BenchmarkQuestion& question, const std::string& choice,
+std::string filled(const std::string& text, const BenchmarkQuestion& question, std::int64_t choice,
                    const std::string& path) {
   std::string out;
   for (std::size_t at = 0; at < text.size(); ++at) {
@@ -64,13 +81,13 @@ class Prompter {
   }
 
   std::string instruction(const BenchmarkQuestion& question) const {
-    return filled(prompt_.instruction, question, "", path_ + ".instruction");
+    return filled(prompt_.instruction, question, -1, path_ + ".instruction");
   }
 
   MultipleChoiceItem put(const BenchmarkQuestion& question) const {
     MultipleChoiceItem item;
     item.answer = question.answer;
-    item.context = own_context_ ? question.query : filled(prompt_.context, question, "", path_ + ".context");
+    item.context = own_context_ ? question.query : filled(prompt_.context, question, -1, path_ + ".context");
     if (own_context_) item.contexts = question.contexts;
     const bool verbatim = own_choice_ && (own_context_ || question.contexts.empty()) && !question.continuations.empty();
     for (std::size_t i = 0; i < question.choices.size(); ++i) {
@@ -79,7 +96,7 @@ class Prompter {
       } else if (own_choice_) {
         item.choices.push_back((item.context.empty() || item.context.ends_with(' ') ? "" : " ") + question.choices[i]);
       } else {
-        item.choices.push_back(filled(prompt_.choice, question, question.choices[i], path_ + ".choice"));
+        item.choices.push_back(filled(prompt_.choice, question, static_cast<std::int64_t>(i), path_ + ".choice"));
       }
     }
     return item;
@@ -145,6 +162,13 @@ const std::vector<NamedPrompt>& named_prompts() {
       {"mmlu",
        "MMLU in its cloze form",
        {"The following are questions about {topic}.\n", "Question: {question}\nAnswer:", " {choice}"}},
+      {"letters",
+       "lm-evaluation-harness's CommonsenseQA: options with letters, of which one is the answer",
+       {"", "Question: {question}\n{options}\nAnswer:", " {letter}"}},
+      {"mmlu_letters",
+       "lm-evaluation-harness's MMLU: options with letters, of which one is the answer",
+       {"The following are multiple choice questions (with answers) about {topic}.\n\n",
+        "{question}\n{options}\nAnswer:", " {letter}"}},
       {"openbook_qa", "OpenBookQA", {"", "{question}", " {choice}"}},
       {"piqa", "PIQA", {"", "Question: {question}\nAnswer:", " {choice}"}},
       {"winogrande",
@@ -174,7 +198,7 @@ std::vector<MultipleChoiceItem> make_items(const std::vector<BenchmarkQuestion>&
     const std::string before = prompter.instruction(question) + solved.before(question, prompter);
     item.context = before + item.context;
     for (std::string& context : item.contexts) context = before + context;
-    if (!options.group_by.empty()) item.group = value_of(question, "", options.group_by, path + ".group_by");
+    if (!options.group_by.empty()) item.group = value_of(question, -1, options.group_by, path + ".group_by");
     items.push_back(std::move(item));
   }
   return items;

@@ -13,7 +13,8 @@
 namespace mla {
 
 /// Texts with names in braces, which stand for {question}, {query}, {choice} and any text field of the row; {topic} is
-/// the field subject with spaces for underscores; "{{" is a brace.
+/// the field subject with spaces for underscores, {options} are all choices with letters, "A. …" a line, and {letter}
+/// is that of a choice; "{{" is a brace.
 struct PromptTemplate {
   std::string instruction;  ///< once, before the examples and the question
   std::string context;      ///< of a question
@@ -40,7 +41,7 @@ struct PromptOptions {
   static void fields(Self& self, Visitor& visit) {
     visit("name", self.name,
           "as_given: the file's own queries and choices | lighteval's arc, hellaswag, mmlu, openbook_qa, piqa, "
-          "winogrande");
+          "winogrande | lm-evaluation-harness's letters, mmlu_letters");
     visit("instruction", self.instruction,
           "text before everything, for example \"Questions about {topic}.\\n\"; empty: the prompt's");
     visit("context", self.context,

@@ -19,6 +19,7 @@ struct ChatRequest {
   const std::string& jinja;
   std::optional<std::string> system;
   std::string question, eos;
+  bool goes_on = false;  ///< it is not the first question: nothing of the system's stands before it
 };
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
@@ -55,7 +56,7 @@ ChatPrompt as_chatml(const ChatRequest& request) {
     prompt.text += cat("<|im_start|>", role, "\n", content, "<|im_end|>\n");
   };
   const std::optional<std::string> system = request.system ? request.system : chatml_default(request.jinja);
-  if (system) add("system", *system);
+  if (system && !request.goes_on) add("system", *system);
   add("user", request.question);
   prompt.text += "<|im_start|>assistant\n";
   return prompt;
@@ -67,7 +68,7 @@ ChatPrompt as_llama3(const ChatRequest& request) {
   // Llama 3.1 and later say in every system message until when they know, and what day their template was written.
   const bool dated = contains(request.jinja, "Cutting Knowledge Date");
   const std::string dates = dated ? "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n" : "";
-  if (dated || request.system)
+  if ((dated || request.system) && !request.goes_on)
     prompt.text += header("system") + dates + trimmed(request.system.value_or("")) + prompt.end_of_turn;
   prompt.text += header("user") + trimmed(request.question) + prompt.end_of_turn + header("assistant");
   return prompt;
@@ -99,6 +100,15 @@ ChatPrompt as_zephyr(const ChatRequest& request) {
   return prompt;
 }
 
+std::string said_as_it_is(const std::string&, const std::string& content) { return content; }
+std::string said_trimmed(const std::string&, const std::string& content) { return trimmed(content); }
+std::string said_between_spaces(const std::string&, const std::string& content) { return " " + trimmed(content) + " "; }
+/// Later versions write a space before an answer.
+std::string said_as_mistral(const std::string& jinja, const std::string& content) {
+  const bool spaced = contains(jinja, "' ' + message") || contains(jinja, "\" \" + message");
+  return (spaced ? " " : "") + content;
+}
+
 /// A family of templates, by marks that all stand in its text, and one that does not.
 struct ChatFamily {
   const char* name;
@@ -106,13 +116,16 @@ struct ChatFamily {
   const char* never;
   ChatPrompt (*fill)(const ChatRequest&);
   bool takes_system;
+  std::string (*said)(const std::string& jinja,
+                      const std::string& content);  ///< an answer, without the end of its turn
+  const char* between;  ///< what stands between an answer and the next question; null: there is no known form
 };
 constexpr std::array<ChatFamily, 5> kChatFamilies = {
-    {{"ChatML", {"<|im_start|>", "<|im_end|>"}, "<|im_sep|>", as_chatml, true},
-     {"Llama 3", {"<|start_header_id|>", "<|eot_id|>"}, "<|im_start|>", as_llama3, true},
-     {"Llama 2", {"[INST]", "<<SYS>>"}, "<|im_start|>", as_llama2, true},
-     {"Mistral", {"[INST]", "[/INST]"}, "<<SYS>>", as_mistral, false},
-     {"Zephyr", {"<|user|>", "eos_token"}, "<|end|>", as_zephyr, true}}};
+    {{"ChatML", {"<|im_start|>", "<|im_end|>"}, "<|im_sep|>", as_chatml, true, said_as_it_is, "\n"},
+     {"Llama 3", {"<|start_header_id|>", "<|eot_id|>"}, "<|im_start|>", as_llama3, true, said_trimmed, ""},
+     {"Llama 2", {"[INST]", "<<SYS>>"}, "<|im_start|>", as_llama2, true, said_between_spaces, nullptr},
+     {"Mistral", {"[INST]", "[/INST]"}, "<<SYS>>", as_mistral, false, said_as_mistral, ""},
+     {"Zephyr", {"<|user|>", "eos_token"}, "<|end|>", as_zephyr, true, said_as_it_is, "\n"}}};
 
 std::string template_in_config(const fs::path& path) {
   const Json config = read_json(path);
@@ -146,8 +159,9 @@ std::string read_chat_template(const fs::path& tokenizer) {
                       "tokenizer.chat_template of a GGUF file)"));
 }
 
-ChatPrompt chat_prompt(const std::string& jinja, const std::optional<std::string>& system, const std::string& question,
-                       const std::string& eos, const std::string& where) {
+namespace {
+
+const ChatFamily& family_of(const std::string& jinja, bool system, const std::string& where) {
   std::string known;
   for (const ChatFamily& family : kChatFamilies) {
     known += cat(known.empty() ? "" : ", ", family.name);
@@ -155,11 +169,50 @@ ChatPrompt chat_prompt(const std::string& jinja, const std::optional<std::string
       continue;
     if (system && !family.takes_system)
       throw DataError(cat(where, ": its chat template, ", family.name, "'s, has no place for a system message"));
-    ChatPrompt prompt = family.fill({jinja, system, question, eos});
-    prompt.begins_with_bos = contains(jinja, "bos_token") || contains(jinja, "<|begin_of_text|>");
-    return prompt;
+    return family;
   }
   throw DataError(cat(where, ": its chat template, '", for_message(jinja), "', is of no known family: ", known));
+}
+
+bool begins_with_bos(const std::string& jinja) {
+  return contains(jinja, "bos_token") || contains(jinja, "<|begin_of_text|>");
+}
+
+}  // namespace
+
+ChatPrompt chat_prompt(const std::string& jinja, const std::optional<std::string>& system, const std::string& question,
+                       const std::string& eos, const std::string& where) {
+  ChatPrompt prompt = family_of(jinja, system.has_value(), where).fill({jinja, system, question, eos});
+  prompt.begins_with_bos = begins_with_bos(jinja);
+  return prompt;
+}
+
+ChatText chat_text(const std::string& jinja, const std::vector<ChatMessage>& messages, const std::string& eos,
+                   const std::string& where) {
+  std::optional<std::string> system;
+  std::size_t next = 0;
+  if (!messages.empty() && messages[0].role == "system") system = messages[next++].content;
+  const ChatFamily& family = family_of(jinja, system.has_value(), where);
+  ChatText text;
+  text.begins_with_bos = begins_with_bos(jinja);
+  const std::size_t first = next;
+  for (; next < messages.size(); next += 2) {
+    if (next + 1 >= messages.size() || messages[next].role != "user" || messages[next + 1].role != "assistant") {
+      throw DataError(cat(where, ": messages[", next,
+                          "]: expected a message of the user and one of the assistant after "
+                          "it, again and again, after at most one of the system"));
+    }
+    const bool goes_on = next > first;
+    if (goes_on && family.between == nullptr)
+      throw DataError(cat(where, ": messages[", next, "]: of the chat template, ", family.name,
+                          "'s, one question and its answer are known alone"));
+    if (goes_on) text.pieces.push_back({family.between, false});
+    const ChatPrompt prompt = family.fill({jinja, system, messages[next].content, eos, goes_on});
+    text.pieces.push_back({prompt.text, false});
+    text.pieces.push_back({family.said(jinja, messages[next + 1].content) + prompt.end_of_turn, true});
+  }
+  if (text.pieces.empty()) throw DataError(cat(where, ": messages: holds no question with its answer"));
+  return text;
 }
 
 }  // namespace mla

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mla {
 
@@ -29,5 +30,26 @@ bool has_chat_template(const std::filesystem::path& tokenizer);
 /// where the template has no place for it.
 ChatPrompt chat_prompt(const std::string& jinja, const std::optional<std::string>& system, const std::string& question,
                        const std::string& eos, const std::string& where);
+
+/// One message of a conversation, by its "role": system, user or assistant.
+struct ChatMessage {
+  std::string role, content;
+};
+
+/// A stretch of a conversation's text; `answer`: what the assistant says, the mark that ends its turn included.
+struct ChatPiece {
+  std::string text;
+  bool answer = false;
+};
+struct ChatText {
+  std::vector<ChatPiece> pieces;
+  bool begins_with_bos = false;
+};
+
+/// A whole conversation as the template writes it: a system message or none, then questions of the user and answers of
+/// the assistant in turn, an answer last. Throws DataError, beginning with `where`, as chat_prompt() does, for another
+/// order of roles, and for a second question where the template's family has no known form of one (Llama 2).
+ChatText chat_text(const std::string& jinja, const std::vector<ChatMessage>& messages, const std::string& eos,
+                   const std::string& where);
 
 }  // namespace mla

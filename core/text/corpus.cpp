@@ -2,7 +2,9 @@
 
 #include "core/base/error.h"
 #include "core/base/json.h"
+#include "core/text/char_class.h"
 #include "core/text/text_file.h"
+#include "core/text/utf8.h"
 
 namespace mla {
 namespace {
@@ -60,10 +62,25 @@ TokenRows read_token_rows(const fs::path& path) {
   return rows;
 }
 
+std::int64_t count_words(std::string_view text) {
+  std::int64_t runs = 0;
+  bool in_run = false;
+  for (std::size_t at = 0; at < text.size(); at += utf8_size(text[at])) {
+    const char32_t code = read_utf8(text.data() + at).value;
+    const bool space = CharClasses::instance()[code] == CharClass::kSpace || (code >= 0x1C && code <= 0x1F);
+    runs += space && !in_run;
+    in_run = space;
+  }
+  return runs + 1;
+}
+
 TokenRows tokenize_documents(const Tokenizer& tokenizer, const std::vector<std::string>& documents,
                              EncodeOptions options, int threads) {
   TokenRows rows;
-  for (const std::string& document : documents) rows.bytes += static_cast<std::int64_t>(document.size());
+  for (const std::string& document : documents) {
+    rows.bytes += static_cast<std::int64_t>(document.size());
+    rows.words += count_words(document);
+  }
   rows.rows = encode_batch(tokenizer, documents, options, threads);
   return rows;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/text/document_reader.h"
@@ -21,6 +22,7 @@ struct TokenRows {
   std::vector<std::vector<std::int32_t>> rows;
   std::int64_t bytes = 0;
   std::int64_t skipped = 0;  ///< lines or items of the files that were left out as bad
+  std::int64_t words = 0;    ///< of the same text as `bytes`: count_words(); 0 when unknown
 
   /// Of all rows.
   std::int64_t tokens() const;
@@ -28,6 +30,10 @@ struct TokenRows {
 
 /// Reads `{"ids": [[1, 2, …], …]}`. Throws DataError naming the file and the row that is not a list of ids >= 0.
 TokenRows read_token_rows(const std::filesystem::path& path);
+
+/// Pieces of a text between runs of white space, those at its ends counted although they may be empty: what
+/// re.split(r"\s+", text) gives, by which lm-evaluation-harness takes perplexity per word.
+std::int64_t count_words(std::string_view text);
 
 /// Encodes every document on up to `threads` threads.
 TokenRows tokenize_documents(const Tokenizer& tokenizer, const std::vector<std::string>& documents,

@@ -2,6 +2,7 @@
 #include <cctype>
 
 #include "core/base/error.h"
+#include "core/base/json.h"
 #include "core/text/benchmark_forms.h"
 
 namespace mla {
@@ -131,6 +132,46 @@ BenchmarkQuestion sciq(const Json& row, const std::string& where) {
   return question;
 }
 
+/// Asked as lm-evaluation-harness does; the answer is a truth value, or its number as SuperGLUE has it.
+BenchmarkQuestion boolq(const Json& row, const std::string& where) {
+  BenchmarkQuestion question;
+  question.question = text_of(row, "question", where);
+  question.query = text_of(row, "passage", where) + "\nQuestion: " + question.question + "?\nAnswer:";
+  question.choices = {"no", "yes"};
+  const bool labelled = row.contains("label");
+  const Json& answer = row[labelled ? "label" : "answer"];
+  question.answer = answer.is_boolean() ? answer.get<bool>() : index_of(row, labelled ? "label" : "answer", where);
+  return question;
+}
+
+/// The premise without its full stop, and "because" or "therefore"; choices begin in lower case.
+BenchmarkQuestion copa(const Json& row, const std::string& where) {
+  const std::string asks = text_of(row, "question", where);
+  if (asks != "cause" && asks != "effect")
+    throw DataError(cat(where, ": question: expected cause or effect, found ", brief_text(asks)));
+  std::string premise = text_of(row, "premise", where);
+  premise.erase(premise.find_last_not_of(" \t\n") + 1);
+  if (!premise.empty()) premise.pop_back();
+  BenchmarkQuestion question;
+  question.query = question.question = premise + (asks == "cause" ? " because" : " therefore");
+  for (const char* key : {"choice1", "choice2"}) {
+    std::string choice = text_of(row, key, where);
+    if (!choice.empty()) choice[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(choice[0])));
+    question.choices.push_back(choice);
+  }
+  question.answer = index_of(row, "label", where);
+  return question;
+}
+
+BenchmarkQuestion social_iqa(const Json& row, const std::string& where) {
+  BenchmarkQuestion question;
+  question.question = text_of(row, "question", where);
+  question.query = "Q: " + text_of(row, "context", where) + " " + question.question + "\nA:";
+  for (const char* key : {"answerA", "answerB", "answerC"}) question.choices.push_back(text_of(row, key, where));
+  question.answer = index_of(row, "label", where, -1);
+  return question;
+}
+
 }  // namespace
 
 const std::vector<RowForm>& original_forms() {
@@ -152,6 +193,12 @@ const std::vector<RowForm>& original_forms() {
        "question, correct_answer, distractor1, distractor2, distractor3",
        {"question", "correct_answer", "distractor1"},
        sciq},
+      {"boolq", "passage, question, and answer (true, false) or label", {"passage", "question", "answer|label"}, boolq},
+      {"copa", "premise, choice1, choice2, question, label", {"premise", "choice1", "choice2", "label"}, copa},
+      {"social_iqa",
+       "context, question, answerA, answerB, answerC, label",
+       {"context", "question", "answerA", "label"},
+       social_iqa},
       {"mmlu",
        "question, choices, answer, with subject; or CSV: question, choices, letter",
        {"question", "choices", "answer"},

@@ -30,6 +30,11 @@ std::int64_t document_of(const TokenStream& stream, std::int64_t token) {
   return first;
 }
 
+void TokenStream::read_scored(std::int64_t begin, std::span<std::uint8_t> out) const {
+  expects(begin >= 0 && begin + std::ssize(out) <= tokens(), "tokens outside the stream");
+  std::fill(out.begin(), out.end(), std::uint8_t{1});
+}
+
 MemoryTokens::MemoryTokens(const std::vector<std::vector<std::int32_t>>& documents) {
   for (const auto& document : documents) {
     tokens_.insert(tokens_.end(), document.begin(), document.end());
@@ -40,6 +45,19 @@ MemoryTokens::MemoryTokens(const std::vector<std::vector<std::int32_t>>& documen
 void MemoryTokens::read(std::int64_t begin, std::span<std::int32_t> out) const {
   expects(begin >= 0 && begin + std::ssize(out) <= tokens(), "tokens outside the stream");
   std::copy_n(tokens_.begin() + begin, out.size(), out.begin());
+}
+
+MemoryTokens::MemoryTokens(const std::vector<std::vector<std::int32_t>>& documents,
+                           const std::vector<std::vector<std::uint8_t>>& scored)
+    : MemoryTokens(documents) {
+  for (const auto& document : scored) scored_.insert(scored_.end(), document.begin(), document.end());
+  expects(scored_.size() == tokens_.size(), "each token is scored or not");
+}
+
+void MemoryTokens::read_scored(std::int64_t begin, std::span<std::uint8_t> out) const {
+  if (scored_.empty()) return TokenStream::read_scored(begin, out);
+  expects(begin >= 0 && begin + std::ssize(out) <= tokens(), "tokens outside the stream");
+  std::copy_n(scored_.begin() + begin, out.size(), out.begin());
 }
 
 JoinedTokens::JoinedTokens(std::vector<std::shared_ptr<const TokenStream>> parts) : parts_(std::move(parts)) {
@@ -56,14 +74,27 @@ std::int64_t JoinedTokens::document_begin(std::int64_t index) const {
   return first_token_[part] + parts_.at(part)->document_begin(index - first_document_[part]);
 }
 
-void JoinedTokens::read(std::int64_t begin, std::span<std::int32_t> out) const {
+template <class T, class Read>
+void JoinedTokens::by_parts(std::int64_t begin, std::span<T> out, const Read& read) const {
   while (!out.empty()) {
     const std::size_t part = part_of(first_token_, begin);
     const auto here = std::min<std::int64_t>(std::ssize(out), first_token_.at(part + 1) - begin);
-    parts_[part]->read(begin - first_token_[part], out.first(static_cast<std::size_t>(here)));
+    read(*parts_[part], begin - first_token_[part], out.first(static_cast<std::size_t>(here)));
     out = out.subspan(static_cast<std::size_t>(here));
     begin += here;
   }
+}
+
+void JoinedTokens::read(std::int64_t begin, std::span<std::int32_t> out) const {
+  by_parts(begin, out, [](const TokenStream& part, std::int64_t at, auto some) { part.read(at, some); });
+}
+
+bool JoinedTokens::scores_all() const {
+  return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->scores_all(); });
+}
+
+void JoinedTokens::read_scored(std::int64_t begin, std::span<std::uint8_t> out) const {
+  by_parts(begin, out, [](const TokenStream& part, std::int64_t at, auto some) { part.read_scored(at, some); });
 }
 
 }  // namespace mla

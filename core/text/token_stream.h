@@ -21,6 +21,10 @@ class TokenStream {
 
   /// Copies the tokens from `begin` on into `out`; they must exist. Throws DataError for tokens that are damaged.
   virtual void read(std::int64_t begin, std::span<std::int32_t> out) const = 0;
+
+  /// Whether training predicts all tokens; where not, read_scored() tells which of those from `begin` on: 1, else 0.
+  virtual bool scores_all() const { return true; }
+  virtual void read_scored(std::int64_t begin, std::span<std::uint8_t> out) const;
 };
 
 /// The document that holds `token`, by binary search.
@@ -30,14 +34,20 @@ std::int64_t document_of(const TokenStream& stream, std::int64_t token);
 class MemoryTokens final : public TokenStream {
  public:
   explicit MemoryTokens(const std::vector<std::vector<std::int32_t>>& documents);
+  /// `scored`: of each token whether training predicts it.
+  MemoryTokens(const std::vector<std::vector<std::int32_t>>& documents,
+               const std::vector<std::vector<std::uint8_t>>& scored);
 
   std::int64_t tokens() const override { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t documents() const override { return static_cast<std::int64_t>(begins_.size()) - 1; }
   std::int64_t document_begin(std::int64_t index) const override { return begins_.at(static_cast<std::size_t>(index)); }
   void read(std::int64_t begin, std::span<std::int32_t> out) const override;
+  bool scores_all() const override { return scored_.empty(); }
+  void read_scored(std::int64_t begin, std::span<std::uint8_t> out) const override;
 
  private:
   std::vector<std::int32_t> tokens_;
+  std::vector<std::uint8_t> scored_;  ///< one a token; empty: all are
   std::vector<std::int64_t> begins_{0};
 };
 
@@ -51,8 +61,13 @@ class JoinedTokens final : public TokenStream {
   std::int64_t documents() const override { return first_document_.back(); }
   std::int64_t document_begin(std::int64_t index) const override;
   void read(std::int64_t begin, std::span<std::int32_t> out) const override;
+  bool scores_all() const override;
+  void read_scored(std::int64_t begin, std::span<std::uint8_t> out) const override;
 
  private:
+  template <class T, class Read>
+  void by_parts(std::int64_t begin, std::span<T> out, const Read& read) const;
+
   std::vector<std::shared_ptr<const TokenStream>> parts_;
   std::vector<std::int64_t> first_token_{0}, first_document_{0};  ///< of each part, and the end
 };

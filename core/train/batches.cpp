@@ -36,12 +36,26 @@ std::int64_t separate_documents(const TokenStream& stream, std::int64_t first, s
   for (std::int64_t i = 0; i < length; ++i) {
     begins[i] = begin;
     if (i + 1 < end) continue;
+    removed += targets[i] != kIgnoredTarget;
     targets[i] = kIgnoredTarget;
-    ++removed;
     begin = i + 1;
     while (end <= i + 1 && document + 1 < stream.documents()) end = stream.document_begin(++document + 1) - first;
   }
   return removed;
+}
+
+/// Takes away the targets that the stream does not want predicted: row `row` of the batch begins with token `first`,
+/// and has `count` targets.
+void leave_unscored(const TokenStream& stream, std::int64_t first, std::int64_t count, std::int64_t row, Batch& batch) {
+  if (stream.scores_all()) return;
+  std::vector<std::uint8_t> scored(static_cast<std::size_t>(count));
+  stream.read_scored(first + 1, scored);
+  std::int64_t* targets = batch.targets.mutable_data_ptr<std::int64_t>() + row * batch.targets.size(1);
+  for (std::size_t i = 0; i < scored.size(); ++i) {
+    if (scored[i] == 1 || targets[i] == kIgnoredTarget) continue;
+    targets[i] = kIgnoredTarget;
+    --batch.scored;
+  }
 }
 
 }  // namespace
@@ -97,6 +111,10 @@ Batch PackedBatches::next(std::int64_t rows) {
     places.back().first->read(places.back().second, chosen.back());
   }
   Batch batch = make_batch(chosen);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const auto [stream, first] = places[static_cast<std::size_t>(i)];
+    leave_unscored(*stream, first, length_, i, batch);
+  }
   if (boundaries_ == DocumentBoundaries::kKept) return batch;
   batch.documents = at::empty_like(batch.ids);
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -124,13 +142,18 @@ RowBatches::RowBatches(const std::vector<std::vector<std::int32_t>>& rows, std::
 
 Batch RowBatches::next(std::int64_t rows) {
   std::vector<Row> chosen;
+  std::vector<std::int64_t> begins;
   for (std::int64_t i = 0; i < rows; ++i, ++position_) {
     const std::int64_t row = order_ ? order_->at(position_) : position_ % rows_->documents();
     const std::int64_t begin = rows_->document_begin(row);
     chosen.emplace_back(static_cast<std::size_t>(rows_->document_begin(row + 1) - begin));
     rows_->read(begin, chosen.back());
+    begins.push_back(begin);
   }
-  return make_batch(chosen);
+  Batch batch = make_batch(chosen);
+  for (std::size_t i = 0; i < chosen.size(); ++i)
+    leave_unscored(*rows_, begins[i], std::ssize(chosen[i]) - 1, static_cast<std::int64_t>(i), batch);
+  return batch;
 }
 
 }  // namespace mla

@@ -109,7 +109,8 @@ class PackedBatches final : public BatchSource {
   DocumentBoundaries boundaries_;
 };
 
-/// One document a row: every token of a row but its first is a target. Rows of a batch are padded on the right, where
+/// One document a row: every token of a row but its first is a target, unless the stream says otherwise
+/// (TokenStream::read_scored, which packed sequences follow, too). Rows of a batch are padded on the right, where
 /// nothing is scored. They come in the order given, or with a seed in one that it and the epoch decide.
 class RowBatches final : public BatchSource {
  public:

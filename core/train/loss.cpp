@@ -9,6 +9,7 @@
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/ops/matrix_product.h"
+#include "core/ops/soft_cap.h"
 #include "core/ops/softmax_loss.h"
 
 namespace mla {
@@ -55,14 +56,20 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
   const ProductsScope scope(decoder.products);
   const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
   const at::Tensor matrix = decoder.output_map().matrix_for(hidden).detach(), trained = decoder.output_map().trained();
+  const double cap = decoder.spec().logit_cap;
   double sum = 0;
   for (std::int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, hidden.size(0) - begin);
     const at::Tensor part = hidden.narrow(0, begin, size);
-    at::Tensor logits = matrix_product(part, matrix.t()), reference, into = gradient.narrow(0, begin, size);
+    at::Tensor logits = matrix_product(part, matrix.t()), reference, slope, into = gradient.narrow(0, begin, size);
+    if (cap > 0) {
+      logits = soft_capped(logits, cap);
+      slope = soft_cap_slope(logits, cap);
+    }
     if (options.distillation > 0)
       reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
     sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
+    if (cap > 0) logits.mul_(slope);
     into.copy_(matrix_product(logits, matrix));
     if (trained.defined()) add_product(trained.mutable_grad(), logits.t(), part);
   }

@@ -46,6 +46,11 @@ double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource
   double scored = 0;
   for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
   scored = processes.sum(scored);
+  if (scored == 0) {
+    throw DataError(
+        "training: a step holds no token to predict: its rows are parts of prompts alone; take packing = rows, longer "
+        "sequences, or more rows a step");
+  }
   double sum = 0;
   for (const Batch& batch : batches) {
     sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);

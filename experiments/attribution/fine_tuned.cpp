@@ -24,8 +24,9 @@ class FineTuned final : public AttributionStep {
   }
   void apply(AttributionState& state) const override {
     const ExperimentConfig& options = state.cell.options;
-    const auto batches = make_batches(
-        *options.train, [&](const DataOptions& data) { return state.session.tokens(options.model, data); });
+    const auto batches = make_batches(*options.train, [&](const DataOptions& data, LossOn loss_on) {
+      return state.session.tokens(options.model, data, loss_on);
+    });
     const TrainingReport report = train_on(*batches, *options.train, state.decoder, "fine-tune", nullptr,
                                            &state.session.source(options.model).decoder);
     if (report.status == TrainingStatus::kInterrupted) throw Interrupted(report.message);

@@ -247,8 +247,9 @@ class CellRun {
     if (new_measures_ && world().first()) folder_.keep_partial_record(record_);
     new_measures_ = false;
     if (!batches_ || !stage.continues_batches) {
-      batches_ = make_batches(*stage.train,
-                              [&](const DataOptions& data) { return session_.tokens(cell_.options.model, data); });
+      batches_ = make_batches(*stage.train, [&](const DataOptions& data, LossOn loss_on) {
+        return session_.tokens(cell_.options.model, data, loss_on);
+      });
     }
     fine_tune(cell_, session_, folder_, *batches_, stage, model_, record_);
     trained_ = true;

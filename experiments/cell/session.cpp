@@ -97,10 +97,14 @@ const TokenRows& Session::rows(const ModelConfig& model, const DataOptions& data
   return found->second;
 }
 
-std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data) {
-  auto& tokens = tokens_[key_of(model, data)];
-  if (!tokens)
-    tokens = open_tokens(data, tokenizer(model), source(model).decoder.spec().vocabulary, at::get_num_threads());
+std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, const DataOptions& data, LossOn loss_on) {
+  const bool completions = loss_on == LossOn::kCompletion;
+  auto& tokens = tokens_[key_of(model, data) + (completions ? " completions" : "")];
+  if (tokens) return tokens;
+  const std::int64_t vocabulary = source(model).decoder.spec().vocabulary;
+  tokens = completions ? open_completions(data, tokenizer(model), place_of_tokenizer(model.path, tokenizer_of(model)),
+                                          vocabulary)
+                       : open_tokens(data, tokenizer(model), vocabulary, at::get_num_threads());
   return tokens;
 }
 

@@ -31,7 +31,7 @@ class Session {
   const Tokenizer& tokenizer(const ModelConfig& model);
   const TokenRows& rows(const ModelConfig& model, const DataOptions& data);
   /// The same to train on.
-  std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data);
+  std::shared_ptr<const TokenStream> tokens(const ModelConfig& model, const DataOptions& data, LossOn loss_on);
   /// The same for evaluations of models that derive from `model`; not to outlive this session.
   std::unique_ptr<TaskSurroundings> surroundings(const ModelConfig& model);
 

@@ -14,8 +14,8 @@
 
 namespace mla {
 
-/// Opens the tokens of one of the config's data options.
-using TokenOpener = std::function<std::shared_ptr<const TokenStream>(const DataOptions&)>;
+/// Opens the tokens of one of the config's data options, of which training predicts so much.
+using TokenOpener = std::function<std::shared_ptr<const TokenStream>(const DataOptions&, LossOn)>;
 
 /// Where the state of a run is kept, so that it can be continued.
 class TrainingKeeper {

@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "core/base/statistics.h"
+#include "core/base/suggest.h"
 #include "core/base/yaml.h"
 #include "core/evaluate/perplexity.h"
 #include "core/evaluate/position_buckets.h"
@@ -53,6 +54,9 @@ class Evaluate final : public Command {
                 "of --tasks: write what the model answered to LongBench's tasks here");
     options.add_count("context", context_, 2, "tokens of a window; default: the model's context, up to 2048");
     options.add_count("stride", stride_, 1, "tokens from one window to the next; default: context");
+    options.add("windows", windows_, "RULE",
+                "strided (default) | rolling, as lm-evaluation-harness: each token once, the first one after BOS | "
+                "bos_per_window: BOS begins each window");
     options.add("tokenizer", tokenizer_, "PATH", "tokenizer file or folder; default: in the model's folder");
     options.add("separator", text_.documents.separator, "TEXT",
                 "score each part between separators by itself; default: the file is one stream");
@@ -78,6 +82,7 @@ class Evaluate final : public Command {
 
   ExitCode run(Console& console) override {
     if (tasks_) return evaluate_tasks(tasks_request(), console);
+    const WindowRule windows = window_rule();
     if (text_.file.empty()) throw ConfigError("give --perplexity FILE or --tasks CONFIG");
     const LoadOptions loading = model_options_.loading();
     const ModelSpec spec = load_spec(model_, loading.weights);
@@ -90,8 +95,13 @@ class Evaluate final : public Command {
       log_info(cat("measured without a cache; --cache ", (model_ / kModelCacheFile).string(),
                    " measures through codes, as the model's folder stores it"));
     if (cache) return decode_through_cache(*cache, checkpoint.decoder, text, console);
-    const PerplexityResult result = measure(checkpoint.decoder, text, options);
+    const PerplexityResult result = measure(checkpoint.decoder, text, options, windows);
     Json report = to_json(result, options, text.rows.size());
+    if (windows != WindowRule::kStrided) report["windows"] = windows_;
+    // Of the text whose tokens could be scored: what no BOS stands before is predicted by rolling windows alone.
+    const std::int64_t bytes = bytes_of(text, windows).value_or(0);
+    report["word_perplexity"] = text.words > 0 ? Json(perplexity_per(result, text.words)) : Json();
+    report["byte_perplexity"] = bytes > 0 ? Json(perplexity_per(result, bytes)) : Json();
     report["skipped_lines"] = text.skipped;
     const auto parts = position_scores(kMeasuredStage, "perplexity", "nll", result.nll, result.positions, result.groups,
                                        starts, options.context, spec.max_positions);
@@ -233,14 +243,43 @@ class Evaluate final : public Command {
     return starts;
   }
 
-  static PerplexityResult measure(const Decoder& decoder, const EvaluationRows& text,
-                                  const PerplexityOptions& options) {
+  WindowRule window_rule() const {
+    if (windows_.empty()) return WindowRule::kStrided;
+    std::vector<std::string> known;
+    std::optional<WindowRule> named;
+    for (const auto& [name, rule] : enum_names(WindowRule{})) {
+      if (name == windows_) named = rule;
+      known.push_back(name);
+    }
+    if (!named) throw ConfigError(cat("--windows: ", unknown_name(windows_, known)));
+    const WindowRule rule = *named;
+    if (rule == WindowRule::kStrided) return rule;
+    if (stride_) throw ConfigError(cat("--windows ", windows_, ": --stride belongs to strided windows"));
+    if (cache_) throw ConfigError(cat("--windows ", windows_, ": not with --cache, which decodes strided windows"));
+    return rule;
+  }
+
+  static std::optional<std::int64_t> bytes_of(const EvaluationRows& text, WindowRule windows) {
+    if (windows == WindowRule::kStrided || text.text_bytes == 0) return text.bytes;
+    return text.text_bytes;
+  }
+
+  static PerplexityResult measure(const Decoder& decoder, const EvaluationRows& text, const PerplexityOptions& options,
+                                  WindowRule windows) {
     install_interrupt_handler();
+    PerplexityOptions own = options;
+    if (windows != WindowRule::kStrided) {
+      own.stride = std::nullopt;
+      if (!text.first_token)
+        throw ConfigError(
+            "--windows: rows of token ids, or a tokenizer without BOS and EOS, have no token to begin with");
+    }
     Progress progress("perplexity", text.scorable_tokens(), "tokens");
-    return perplexity(decoder, text.rows, options, text.bytes, [&](std::int64_t tokens) {
-      check_interrupt();
-      progress.advance(tokens);
-    });
+    return perplexity_by(windows, text.first_token.value_or(0), decoder, text.rows, own, bytes_of(text, windows),
+                         [&](std::int64_t tokens) {
+                           check_interrupt();
+                           progress.advance(tokens);
+                         });
   }
 
   Json to_json(const PerplexityResult& result, const PerplexityOptions& options, std::size_t documents) const {
@@ -265,6 +304,9 @@ class Evaluate final : public Command {
     table.add({"mean NLL", rounded(result.mean_nll), "nats/token"});
     table.add({"standard error", rounded(result.standard_error, 3), cat("nats/token, by ", result.groups.unit)});
     if (result.bits_per_byte) table.add({"bits per byte", rounded(*result.bits_per_byte), "bits/byte"});
+    for (const auto& [key, name] :
+         {std::pair{"word_perplexity", "word perplexity"}, {"byte_perplexity", "byte perplexity"}})
+      if (report[key].is_number()) table.add({name, rounded(report[key].get<double>()), ""});
     table.add({"scored", cat(result.scored_tokens), "tokens"});
     for (const char* key : {"documents", "context", "stride"}) table.add({key, report[key].dump(), ""});
     table.print(out);
@@ -282,6 +324,7 @@ class Evaluate final : public Command {
   std::optional<std::filesystem::path> tokenizer_, tasks_;
   OutputFiles output_;
   std::optional<std::string> cache_;
+  std::string windows_;
   TasksRequest tasks_request_;
   EvaluationText text_, calibration_;
   std::optional<std::int64_t> context_, stride_;

@@ -60,8 +60,11 @@ class Pretrain final : public Command {
     name_special_tokens(*tokenizer, config.config);
     const bool rows = config.train.in_rows();
     std::int64_t longest = config.train.options.sequence_length;
-    const auto batches = make_batches(config.train, [&](const DataOptions& data) {
-      const auto tokens = open_tokens(data, *tokenizer, config.spec().vocabulary, console.workers());
+    const auto batches = make_batches(config.train, [&](const DataOptions& data, LossOn loss_on) {
+      const std::int64_t vocabulary = config.spec().vocabulary;
+      const auto tokens = loss_on == LossOn::kCompletion
+                              ? open_completions(data, *tokenizer, config.tokenizer, vocabulary)
+                              : open_tokens(data, *tokenizer, vocabulary, console.workers());
       if (rows) longest = longest_document(*tokens);
       return tokens;
     });

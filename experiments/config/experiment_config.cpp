@@ -112,7 +112,10 @@ void TrainConfig::validate(const std::string& path) const {
     throw ConfigError(
         cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
   }
-  for (const auto& [where, source] : sources(path)) source->validate(where);
+  for (const auto& [where, source] : sources(path)) {
+    source->validate(where);
+    if (loss_on == LossOn::kCompletion) check_completions(*source, where);
+  }
   if (!mixture.empty()) check_weights(mixture, path + ".mixture");
   if (!in_rows()) return;
   if (!mixture.empty()) throw ConfigError(cat(path, ".mixture: rows are those of one source; use packing = packed"));

@@ -32,6 +32,9 @@ EvaluationRows encode(const EvaluationText& text, const Tokenizer& tokenizer, st
                      [&] { return cat(text.file.string(), ": document ", i, ", tokens"); });
   }
   result.bytes = encoded.bytes - unscored_bytes(tokenizer, encoded.rows);
+  result.text_bytes = encoded.bytes;
+  result.words = encoded.words;
+  result.first_token = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
   result.rows = std::move(encoded.rows);
   return result;
 }

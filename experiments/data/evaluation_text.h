@@ -22,7 +22,11 @@ struct EvaluationText {
 struct EvaluationRows {
   TokenIds rows;
   std::optional<std::int64_t> bytes;  ///< of text that the scorable tokens stand for; absent for rows of ids
+  std::int64_t text_bytes = 0;        ///< of the whole text; 0: unknown
+  std::int64_t words = 0;             ///< count_words() of its documents; 0: unknown
   std::int64_t skipped = 0;           ///< lines or items of the file that were left out as bad
+  /// BOS, or EOS where the tokenizer has none; absent for rows of ids.
+  std::optional<std::int32_t> first_token;
   std::int64_t scorable_tokens() const;
 };
 

@@ -57,14 +57,17 @@ class RowCollector {
   }
 
   /// `bytes` of text stand behind the documents of a file, 0: unknown; `all`: all of them were added.
-  void end_file(std::int64_t bytes, bool all, std::int64_t skipped = 0) {
+  void end_file(std::int64_t bytes, bool all, std::int64_t skipped = 0, std::int64_t words = 0) {
     whole_ = whole_ && bytes > 0 && all;
     result_.bytes += bytes;
     result_.skipped += skipped;
+    result_.words += words;
+    knows_words_ = knows_words_ && words > 0;
   }
 
   TokenRows result() && {
     if (!whole_) result_.bytes = 0;
+    if (!whole_ || !knows_words_) result_.words = 0;
     if (result_.rows.empty()) {
       throw DataError(cat(join(options_.files), ": no row of at least ", options_.min_tokens, " tokens"));
     }
@@ -75,7 +78,7 @@ class RowCollector {
   const DataOptions& options_;
   std::int64_t vocabulary_;
   TokenRows result_;
-  bool whole_ = true;
+  bool whole_ = true, knows_words_ = true;
 };
 
 std::shared_ptr<const TokenShard> open_shard(const std::string& file, const Tokenizer* tokenizer,
@@ -185,7 +188,7 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, std:
     for (std::size_t i = 0; i < tokens.rows.size(); ++i) {
       rows.add(std::move(tokens.rows[i]), [&] { return cat(file, ": ", name, i, ids ? "]" : ", tokens"); });
     }
-    rows.end_file(tokens.bytes, true, tokens.skipped);
+    rows.end_file(tokens.bytes, true, tokens.skipped, tokens.words);
   }
   return std::move(rows).result();
 }

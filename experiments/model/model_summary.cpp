@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <iomanip>
+
 #include "core/base/error.h"
 #include "core/gguf/file.h"
 #include "core/model/gguf_config.h"
@@ -26,6 +28,33 @@ LayerSummary summarize_layer(const ModelSpec& spec, std::size_t index) {
   return layer;
 }
 
+/// What only some families have, by names and in words for people and files alike.
+std::vector<std::pair<std::string, Json>> unusual_traits(const UniformModel& uniform) {
+  const ModelSpec& spec = uniform.model;
+  std::vector<std::pair<std::string, Json>> traits;
+  const auto add = [&](bool there, const char* name, Json value) {
+    if (there) traits.emplace_back(name, std::move(value));
+  };
+  Json still = Json::array(), local = Json::array();
+  for (std::size_t layer = 0; layer < uniform.ropes.size(); ++layer) {
+    if (uniform.ropes[layer] == RopeUse::kNone) still.push_back(layer);
+    if (uniform.ropes[layer] == RopeUse::kLocal) local.push_back(layer);
+  }
+  add(!still.empty(), "no_rope_layers", still);
+  add(!local.empty(), "local_layers", local);
+  add(spec.local_rope_theta > 0, "local_theta", spec.local_rope_theta);
+  add(uniform.heads.qk_norm_whole, "qk_norm_whole", true);
+  add(spec.norms == NormPlacement::kAfter, "norms", "after");
+  add(spec.norms == NormPlacement::kBoth, "norms", "before and after");
+  add(spec.norms_add_one, "norm_weights", "1 + w");
+  add(uniform.feed_forward.activation == Activation::kGeluTanh, "activation", "gelu_pytorch_tanh");
+  add(spec.embedding_scale != 1, "embedding_scale", spec.embedding_scale);
+  add(uniform.heads.query_scalar > 0, "query_scalar", uniform.heads.query_scalar);
+  add(uniform.heads.soft_cap > 0, "attention_cap", uniform.heads.soft_cap);
+  add(spec.logit_cap > 0, "logit_cap", spec.logit_cap);
+  return traits;
+}
+
 /// Sizes as published models state them: heads and feed-forward width are those of the first layer.
 Json geometry_json(const ModelSpec& spec) {
   const UniformModel uniform = as_uniform(spec);
@@ -34,25 +63,27 @@ Json geometry_json(const ModelSpec& spec) {
   for (std::int64_t window : uniform.windows) windows.push_back(window);
   Json scaling = {{"type", spec.rope_scaling.type}};
   if (spec.rope_scaling.type != "default") scaling["factor"] = spec.rope_scaling.factor;
-  return {{"vocabulary", spec.vocabulary},
-          {"hidden", spec.hidden},
-          {"intermediate", uniform.feed_forward.width},
-          {"layers", uniform.layers},
-          {"heads", heads.heads},
-          {"kv_heads", heads.kv_heads},
-          {"head_dim", heads.head_dim},
-          {"context", spec.max_positions},
-          {"norm_epsilon", spec.norm_epsilon},
-          {"rope_theta", spec.rope_theta},
-          {"rope_scaling", scaling},
-          {"tied_embeddings", spec.tied_embeddings},
-          {"query_bias", heads.query_bias},
-          {"key_bias", heads.key_bias},
-          {"value_bias", heads.value_bias},
-          {"output_bias", heads.output_bias},
-          {"mlp_bias", uniform.feed_forward.bias},
-          {"qk_norm", heads.qk_norm},
-          {"windows", windows}};
+  Json geometry = {{"vocabulary", spec.vocabulary},
+                   {"hidden", spec.hidden},
+                   {"intermediate", uniform.feed_forward.width},
+                   {"layers", uniform.layers},
+                   {"heads", heads.heads},
+                   {"kv_heads", heads.kv_heads},
+                   {"head_dim", heads.head_dim},
+                   {"context", spec.max_positions},
+                   {"norm_epsilon", spec.norm_epsilon},
+                   {"rope_theta", spec.rope_theta},
+                   {"rope_scaling", scaling},
+                   {"tied_embeddings", spec.tied_embeddings},
+                   {"query_bias", heads.query_bias},
+                   {"key_bias", heads.key_bias},
+                   {"value_bias", heads.value_bias},
+                   {"output_bias", heads.output_bias},
+                   {"mlp_bias", uniform.feed_forward.bias},
+                   {"qk_norm", heads.qk_norm},
+                   {"windows", windows}};
+  for (const auto& [name, value] : unusual_traits(uniform)) geometry[name] = value;
+  return geometry;
 }
 
 Json parameters_json(const ParameterCount& count) {
@@ -99,7 +130,11 @@ void print_geometry(const ModelSummary& summary, std::ostream& out) {
       << (scaled ? " by " + rounded(g.rope_scaling.factor) : "") << '\n'
       << "  embeddings      " << (g.tied_embeddings ? "tied" : "untied") << '\n'
       << "  biases          " << bias_names(uniform) << '\n'
-      << "  qk-norm         " << (heads.qk_norm ? "yes" : "no") << "\n\n";
+      << "  qk-norm         " << (heads.qk_norm ? "yes" : "no") << '\n';
+  for (const auto& [name, value] : unusual_traits(uniform))
+    out << "  " << std::left << std::setw(16) << name << std::right
+        << (value.is_string() ? value.get<std::string>() : value.dump()) << '\n';
+  out << '\n';
 }
 
 void print_parameters(const ModelSummary& summary, std::ostream& out) {

@@ -101,16 +101,20 @@ void add_lengths(const MultipleChoiceTask& task, Recorder& recorder) {
 }  // namespace
 
 std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const std::string& name,
-                                                const MultipleChoiceTask& task, const MultipleChoiceResult& result) {
+                                                const MultipleChoiceTask& task, const MultipleChoiceResult& result,
+                                                bool per_token) {
   Recorder recorder(stage, name);
   const bool said =
       std::all_of(task.items.begin(), task.items.end(), [](const auto& item) { return item.choices.size() == 1; });
   if (said) {
     add_perplexity(result, recorder);
   } else {
-    for (const auto& [metric, accuracy] : {std::pair{"accuracy", &result.accuracy},
-                                           {"accuracy_normalized", &result.accuracy_normalized},
-                                           {"accuracy_per_byte", &result.accuracy_per_byte}}) {
+    std::vector<std::pair<const char*, const Accuracy*>> told = {{"accuracy", &result.accuracy},
+                                                                 {"accuracy_normalized", &result.accuracy_normalized},
+                                                                 {"accuracy_per_byte", &result.accuracy_per_byte}};
+    if (per_token) told.emplace_back("accuracy_per_token", &result.accuracy_per_token);
+    if (!result.unconditional.empty()) told.emplace_back("accuracy_pmi", &result.accuracy_pmi);
+    for (const auto& [metric, accuracy] : told) {
       recorder.add(metric, *accuracy);
       add_groups(task.items, metric, *accuracy, recorder);
     }
@@ -120,6 +124,8 @@ std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const 
     add_groups(task.items, "accuracy_greedy", result.greedy, recorder);
   }
   recorder.add_choices("log_likelihood", result.log_likelihood, "nats per choice");
+  if (!result.unconditional.empty())
+    recorder.add_choices("unconditional_log_likelihood", result.unconditional, "nats per choice");
   if (stage == "source") add_lengths(task, recorder);
   if (result.truncated > 0) {
     recorder

@@ -14,7 +14,10 @@ namespace mla {
 /// to the mean of minus the choice's log-likelihood. Groups of items have their accuracies under "<metric>.<group>".
 /// log_likelihood holds every choice's, in the order of items and choices; so do, of the source model alone,
 /// choice_characters, choice_bytes and choice_tokens what it may be divided by. truncated_contexts where there are any.
+/// accuracy_per_token where `per_token` asks for it, accuracy_pmi and unconditional_log_likelihood where choices were
+/// asked without their questions, too.
 std::vector<ScoreRecord> multiple_choice_scores(const std::string& stage, const std::string& name,
-                                                const MultipleChoiceTask& task, const MultipleChoiceResult& result);
+                                                const MultipleChoiceTask& task, const MultipleChoiceResult& result,
+                                                bool per_token = false);
 
 }  // namespace mla

@@ -86,6 +86,9 @@ QuestionTask::Asked QuestionTask::ask(const TaskCall& call, QuestionSet set) con
                                        : cuts ? in_chat(*chat, tokenizer, question, most)
                                               : chat->ask(question.text, question.start);
     if (cuts) prompt = without_middle(std::move(prompt), most);
+    const std::int64_t surplus = std::ssize(prompt) - most;
+    if (surplus > 0 && too_long_ == TooLong::kLosesBeginning) prompt.erase(prompt.begin(), prompt.begin() + surplus);
+    if (surplus > 0 && too_long_ == TooLong::kLosesEnd) prompt.resize(static_cast<std::size_t>(most));
     if (std::ssize(prompt) > most) {
       prompt.clear();
       ++asked.too_long;

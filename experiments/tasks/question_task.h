@@ -46,7 +46,7 @@ class QuestionTask : public EvaluationTask {
 
  protected:
   /// What becomes of a prompt with no room for the answer behind it.
-  enum class TooLong { kLosesMiddle, kIsLeftOut };
+  enum class TooLong { kLosesMiddle, kLosesBeginning, kLosesEnd, kIsLeftOut };
   QuestionTask(TooLong too_long, std::int64_t max_tokens) : too_long_(too_long), max_tokens_(max_tokens) {}
 
   /// Reads the files. Throws DataError naming file and line.

@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "core/base/error.h"
 #include "core/text/tokenizer.h"
 #include "tests/support/direct_likelihood.h"
 #include "tests/support/temporary_folder.h"
@@ -87,6 +89,46 @@ TEST_F(MultipleChoice, AModelThatYieldsNoNumbersIsWrong) {
   const auto result = multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {});
   EXPECT_EQ(result.accuracy.value, 0);
   EXPECT_EQ(result.accuracy_normalized.value, 0);
+}
+
+TEST_F(MultipleChoice, WhatIsLikelyWithoutTheQuestionIsTakenAway) {
+  for (const std::string context : {"", "ab"}) {
+    MultipleChoiceTask task = make_multiple_choice(items(), *tokenizer_);
+    add_unconditional(task, context, *tokenizer_);
+    ASSERT_EQ(task.tokens.size(), 48u);
+    const MultipleChoiceResult result = multiple_choice(*decoder_, task, {});
+    ASSERT_EQ(result.unconditional.size(), 24u);
+    double right = 0, right_per_token = 0;
+    for (std::size_t i = 0; i < 24; ++i) {
+      std::vector<double> pmi, per_token;
+      for (std::size_t k = 0; k < 4; ++k) {
+        const double with = test::direct_log_likelihood(*decoder_, task.tokens[i][k]),
+                     without = test::direct_log_likelihood(*decoder_, task.tokens[24 + i][k]);
+        EXPECT_NEAR(result.unconditional[i][k], without, kChoiceRounding);
+        pmi.push_back(with - without);
+        per_token.push_back(with /
+                            static_cast<double>(std::ssize(task.tokens[i][k].tokens) - task.tokens[i][k].context));
+      }
+      const auto best = [](const std::vector<double>& scores) {
+        return std::max_element(scores.begin(), scores.end()) - scores.begin();
+      };
+      right += best(pmi) == task.items[i].answer;
+      right_per_token += best(per_token) == task.items[i].answer;
+    }
+    EXPECT_EQ(result.accuracy_pmi.value, right / 24);
+    EXPECT_EQ(result.accuracy_per_token.value, right_per_token / 24);
+    EXPECT_EQ(result.accuracy.per_item,
+              multiple_choice(*decoder_, make_multiple_choice(items(), *tokenizer_), {}).accuracy.per_item);
+  }
+}
+
+TEST(CutContexts, TheRightEndOfTheContextGoes) {
+  std::vector<ContinuationGroup> groups = {{{{1, 2, 3, 4, 5, 6}, 4}, {{1, 2, 3, 7}, 3}}};
+  EXPECT_EQ(cut_contexts_right(groups, 4), 1);
+  EXPECT_EQ(groups[0][0].tokens, (std::vector<std::int32_t>{1, 2, 5, 6}));
+  EXPECT_EQ(groups[0][0].context, 2);
+  EXPECT_EQ(groups[0][1].tokens.size(), 4u);
+  EXPECT_THROW(cut_contexts_right(groups, 2), DataError);
 }
 
 }  // namespace

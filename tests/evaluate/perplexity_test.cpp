@@ -168,5 +168,51 @@ TEST(TargetNll, ChunksChangeNothing) {
   EXPECT_LT(test::largest_difference(token_nll(decoder, ids), whole), kPerplexityRounding);
 }
 
+/// Minus log p of token t after tokens begin … t - 1.
+double nll_after(const Decoder& decoder, const Sequence& tokens, std::int64_t begin, std::int64_t t) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor logits = decoder.forward(as_ids(tokens.begin() + begin, tokens.begin() + t))[0][t - begin - 1];
+  return -at::log_softmax(logits, 0)[tokens[static_cast<std::size_t>(t)]].item<double>();
+}
+
+/// lm-evaluation-harness: get_rolling_token_windows() with a prefix token, then make_disjoint_window(). Of 11 tokens
+/// and windows of 4: 4 after the prefix, 4 after the 4th token, and the last 3 after as many as the window still holds.
+TEST(WindowRules, RollingWindowsAreThoseOfTheHarness) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  constexpr std::int32_t kPrefix = 1;
+  Sequence text = random_sequence(11, 3), whole = {kPrefix};
+  for (std::int32_t& token : text) token = std::max(token, 2);
+  whole.insert(whole.end(), text.begin(), text.end());
+  std::vector<double> expected;
+  for (std::int64_t t = 1; t <= 11; ++t) expected.push_back(nll_after(decoder, whole, t <= 4 ? 0 : t <= 8 ? 4 : 7, t));
+  for (const Sequence& given : {text, whole}) {
+    const PerplexityResult result = perplexity_by(WindowRule::kRolling, kPrefix, decoder, {given}, {4, {}, 8192}, 30);
+    EXPECT_THAT(result.nll, testing::Pointwise(testing::DoubleNear(kPerplexityRounding), expected));
+    const double sum = std::accumulate(expected.begin(), expected.end(), 0.0);
+    EXPECT_NEAR(perplexity_per(result, 6), std::exp(sum / 6), kPerplexityRounding * std::exp(sum / 6));
+    EXPECT_NEAR(result.bits_per_byte.value(), sum / 30 / std::log(2.0), kPerplexityRounding);
+  }
+}
+
+TEST(WindowRules, BosBeginsEachWindow) {
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
+  constexpr std::int32_t kBos = 1;
+  Sequence text = random_sequence(7, 3);
+  for (std::int32_t& token : text) token = std::max(token, 2);
+  std::vector<double> expected;
+  for (std::size_t begin = 0; begin < 7; begin += 3) {
+    Sequence window = {kBos};
+    for (std::size_t i = begin; i < std::min<std::size_t>(7, begin + 3); ++i) window.push_back(text[i]);
+    for (std::int64_t t = 1; t < std::ssize(window); ++t) expected.push_back(nll_after(decoder, window, 0, t));
+  }
+  const PerplexityResult result = perplexity_by(WindowRule::kBosPerWindow, kBos, decoder, {text}, {4, {}, 8192});
+  EXPECT_THAT(result.nll, testing::Pointwise(testing::DoubleNear(kPerplexityRounding), expected));
+  EXPECT_EQ(result.scorable_tokens, 7);
+  EXPECT_EQ(test::message_of<ConfigError>([&] {
+              perplexity_by(WindowRule::kBosPerWindow, kBos, decoder, {text}, {4, 2, 8192});
+            }),
+            "stride = 2: windows other than strided ones follow each other; leave it out");
+}
+
 }  // namespace
 }  // namespace mla

@@ -159,13 +159,15 @@ TEST(Checkpoint, KeysThatChangeTheFunctionAreRefusedByName) {
   EXPECT_THAT(with("attn_logit_softcapping", 50.0), HasSubstr("attn_logit_softcapping"));
   EXPECT_THAT(with("quantization_config", {{"bits", 4}}), HasSubstr("quantization_config"));
   EXPECT_THAT(with("partial_rotary_factor", 0.5), HasSubstr("partial_rotary_factor = 0.5: only 1 is supported"));
-  EXPECT_THAT(with("rope_scaling", {{"rope_type", "longrope"}, {"factor", 2}}),
-              HasSubstr("rope_scaling: rope_type = \"longrope\": not supported; known: default, linear"));
+  EXPECT_THAT(with("rope_scaling", {{"rope_type", "ntk"}, {"factor", 2}}),
+              HasSubstr("rope_scaling: rope_type = \"ntk\": not supported; known: default, linear"));
   EXPECT_THAT(with("rope_scaling", {{"rope_type", "linear"}}), HasSubstr("factor = absent: needed for linear"));
   EXPECT_THAT(with("rope_scaling", {{"rope_type", "linear"}, {"factor", 2}, {"warp", 1}}),
               HasSubstr("warp = 1: not supported"));
-  EXPECT_THAT(with("model_type", "mixtral"),
-              HasSubstr("no 'mixtral'; did you mean 'mistral'? known: llama, mistral, qwen2, qwen3"));
+  EXPECT_THAT(
+      with("model_type", "mixtral"),
+      HasSubstr("no 'mixtral'; did you mean 'mistral'? known: gemma2, gemma3_text, llama, mistral, olmo2, phi3, qwen2, "
+                "qwen3, smollm3"));
   EXPECT_THAT(with("num_key_value_heads", 3),
               HasSubstr("num_key_value_heads = 3: must divide num_attention_heads = 4"));
   EXPECT_THAT(with("head_dim", 7), HasSubstr("head_dim = 7"));

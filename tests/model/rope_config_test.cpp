@@ -154,7 +154,7 @@ TEST(RopeConfig, Llama3NeedsItsParameters) {
 }
 
 TEST(RopeConfig, UnknownOrContradictingTypesAreRefused) {
-  for (const char* type : {"longrope", "su", "ntk", "mrope", "proportional", ""})
+  for (const char* type : {"su", "ntk", "mrope", "proportional", ""})
     EXPECT_THAT(refused({{"rope_type", type}, {"factor", 2}}), HasSubstr("not supported; known: default")) << type;
   EXPECT_THAT(refused({{"rope_type", "linear"}, {"type", "yarn"}, {"factor", 2}}), HasSubstr("contradicts rope_type"));
   EXPECT_THAT(refused({{"rope_type", nullptr}, {"factor", 2}}), HasSubstr("rope_type = null"));

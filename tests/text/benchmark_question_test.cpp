@@ -63,6 +63,43 @@ TEST_F(Benchmarks, TellTheirFormByTheirFields) {
       "x_y");
 }
 
+/// The templates of lm_eval/tasks, written out.
+TEST_F(Benchmarks, AreAskedAsTheHarnessAsks) {
+  const auto boolq = put(R"({"passage": "Ice melts.", "question": "does ice melt", "answer": true})", "as_given");
+  EXPECT_EQ(boolq.context, "Ice melts.\nQuestion: does ice melt?\nAnswer:");
+  EXPECT_THAT(boolq.choices, ElementsAre(" no", " yes"));
+  EXPECT_EQ(boolq.answer, 1);
+  EXPECT_EQ(one(R"({"passage": "p", "question": "q", "label": 0, "idx": 3})", "boolq").answer, 0);
+  const auto copa = put(
+      R"({"premise": "My body cast a shadow.", "choice1": "The sun rose.", "choice2": "I left.", "question": "cause", "label": 0})",
+      "as_given");
+  EXPECT_EQ(copa.context, "My body cast a shadow because");
+  EXPECT_THAT(copa.choices, ElementsAre(" the sun rose.", " i left."));
+  const auto social = put(
+      R"({"context": "Ann ran.", "question": "Why?", "answerA": "late", "answerB": "fun", "answerC": "rain", "label": "2"})",
+      "as_given");
+  EXPECT_EQ(social.context, "Q: Ann ran. Why?\nA:");
+  EXPECT_THAT(social.choices, ElementsAre(" late", " fun", " rain"));
+  EXPECT_EQ(social.answer, 1);
+  const std::string row =
+      R"({"question": "Two?", "choices": ["1", "2"], "answer": "B", "subject": "abstract_algebra"})";
+  const auto mmlu = put(row, "mmlu_letters");
+  EXPECT_EQ(mmlu.context,
+            "The following are multiple choice questions (with answers) about abstract algebra.\n\nTwo?\nA. 1\nB. "
+            "2\nAnswer:");
+  EXPECT_THAT(mmlu.choices, ElementsAre(" A", " B"));
+  const std::string common =
+      R"({"question": "Q?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"})";
+  EXPECT_EQ(put(common, "letters").context, "Question: Q?\nA. a\nB. b\nAnswer:");
+  EXPECT_THAT(put(common, "letters").choices, ElementsAre(" A", " B"));
+  EXPECT_THAT(mistake(R"({"premise": "p", "choice1": "a", "choice2": "b", "question": "why", "label": 0})"),
+              HasSubstr("question: expected cause or effect, found why"));
+  PromptOptions wrong;
+  wrong.context = "{letter}";
+  EXPECT_THAT(test::message_of<ConfigError>([&] { make_items({one(row)}, {}, wrong, "prompt"); }),
+              HasSubstr("prompt.context: {letter}: "));
+}
+
 TEST_F(Benchmarks, AreAskedAsLightevalAsks) {
   const auto item = put(R"({"query": "Question: Why?", "choices": ["a", "b"], "gold": 1})", "arc");
   EXPECT_EQ(item.context, "Question: Why?\nAnswer:");
@@ -136,7 +173,8 @@ TEST_F(Benchmarks, PackedFilesAreUnpacked) {
   }
   EXPECT_EQ(read_benchmark(path).questions.size(), 2u);
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 6);
-  EXPECT_THAT(test::message_of<DataError>([&] { read_benchmark(path); }), HasSubstr("rows.jsonl.gz: the gzip data is cut short"));
+  EXPECT_THAT(test::message_of<DataError>([&] { read_benchmark(path); }),
+              HasSubstr("rows.jsonl.gz: the gzip data is cut short"));
 }
 
 TEST_F(Benchmarks, SolvedExamplesComeFirst) {

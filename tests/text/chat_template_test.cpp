@@ -36,6 +36,48 @@ TEST(ChatTemplate, GivesWhatItsJinjaTextDoes) {
   }
 }
 
+/// The last turn's white space behind its mark, which no model is to write, is left out.
+TEST(ChatTemplate, WritesWholeConversationsAsItsJinjaTextDoes) {
+  const Json golden = read_json(std::string(MLA_SOURCE_DIR) + "/tests/text/golden/chat_templates.json");
+  std::vector<ChatMessage> messages = {{"user", kQuestion}, {"assistant", " Hello "}};
+  const auto written = [&](const Json& one) {
+    std::string text;
+    for (const ChatPiece& piece : chat_text(one["template"], messages, golden["eos"], one["name"]).pieces)
+      text += piece.text;
+    return text;
+  };
+  const auto trimmed = [](std::string text) { return text.erase(text.find_last_not_of('\n') + 1); };
+  int compared = 0;
+  for (const char* key : {"conversation", "two_turns"}) {
+    for (const Json& one : golden["templates"]) {
+      if (one[key].is_null()) continue;
+      ++compared;
+      EXPECT_EQ(written(one), trimmed(one[key])) << one["name"] << " " << key;
+    }
+    messages.push_back({"user", "And now?"});
+    messages.push_back({"assistant", "Bye"});
+  }
+  EXPECT_EQ(compared, 11);
+}
+
+TEST(ChatTemplate, OnlyAnswersAreToBeLearnt) {
+  const ChatText text =
+      chat_text("<|im_start|><|im_end|>", {{"system", "s"}, {"user", "q"}, {"assistant", "a"}}, "", "x");
+  ASSERT_EQ(text.pieces.size(), 2u);
+  EXPECT_FALSE(text.pieces[0].answer);
+  EXPECT_TRUE(text.pieces[1].answer);
+  EXPECT_EQ(text.pieces[1].text, "a<|im_end|>");
+  const auto refused = [](const std::vector<ChatMessage>& messages, const char* jinja = "<|im_start|><|im_end|>") {
+    return test::message_of<DataError>([&] { chat_text(jinja, messages, "</s>", "x"); });
+  };
+  EXPECT_THAT(refused({{"user", "q"}}), HasSubstr("x: messages[0]: expected a message of the user and one of the"));
+  EXPECT_THAT(refused({{"assistant", "a"}, {"user", "q"}}), HasSubstr("x: messages[0]: expected"));
+  EXPECT_THAT(refused({{"system", "s"}}), HasSubstr("x: messages: holds no question with its answer"));
+  EXPECT_THAT(
+      refused({{"user", "q"}, {"assistant", "a"}, {"user", "q"}, {"assistant", "a"}}, "[INST] <<SYS>>"),
+      HasSubstr("x: messages[2]: of the chat template, Llama 2's, one question and its answer are known alone"));
+}
+
 TEST(ChatTemplate, TheAnswerEndsWithTheTurn) {
   EXPECT_EQ(chat_prompt("<|im_start|><|im_end|>", {}, "", "</s>", "x").end_of_turn, "<|im_end|>");
   EXPECT_EQ(chat_prompt("<|start_header_id|><|eot_id|>", {}, "", "</s>", "x").end_of_turn, "<|eot_id|>");

@@ -43,5 +43,18 @@ TEST(TokenStream, FindsTheDocumentOfAToken) {
   EXPECT_THROW(document_of(stream, 6), std::logic_error);
 }
 
+TEST(TokenStream, TellsWhichTokensAreToBePredicted) {
+  const auto all = std::make_shared<MemoryTokens>(Documents{{1, 2}});
+  const auto some =
+      std::make_shared<MemoryTokens>(Documents{{3, 4, 5}}, std::vector<std::vector<std::uint8_t>>{{0, 1, 1}});
+  EXPECT_TRUE(all->scores_all());
+  EXPECT_FALSE(some->scores_all());
+  const JoinedTokens joined({all, some});
+  EXPECT_FALSE(joined.scores_all());
+  std::vector<std::uint8_t> scored(4);
+  joined.read_scored(1, scored);
+  EXPECT_EQ(scored, (std::vector<std::uint8_t>{1, 0, 1, 1}));
+}
+
 }  // namespace
 }  // namespace mla

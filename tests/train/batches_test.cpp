@@ -193,5 +193,30 @@ TEST(RowBatches, RefusesRowsWithNothingToPredict) {
             "training rows: expected at least one, found none");
 }
 
+std::shared_ptr<const TokenStream> prompts_and_completions() {
+  return std::make_shared<MemoryTokens>(std::vector<std::vector<std::int32_t>>{{1, 2, 3, 4}, {5, 6, 7}},
+                                        std::vector<std::vector<std::uint8_t>>{{0, 0, 1, 1}, {0, 0, 1}});
+}
+
+TEST(RowBatches, OnlyWhatTheStreamWantsIsATarget) {
+  RowBatches source(prompts_and_completions());
+  const Batch batch = source.next(2);
+  const std::int64_t none = kIgnoredTarget;
+  EXPECT_EQ(values(batch.ids), (Ids{1, 2, 3, 5, 6, 0}));
+  EXPECT_EQ(values(batch.targets), (Ids{none, 3, 4, none, 7, none}));
+  EXPECT_EQ(batch.scored, 3);
+}
+
+TEST(PackedBatches, OnlyWhatTheStreamWantsIsATarget) {
+  const std::int64_t none = kIgnoredTarget;
+  for (const auto boundaries : {DocumentBoundaries::kKept, DocumentBoundaries::kMasked}) {
+    PackedBatches source({{prompts_and_completions()}}, 6, 1, boundaries);
+    const Batch batch = source.next(1);
+    EXPECT_EQ(values(batch.ids), (Ids{1, 2, 3, 4, 5, 6}));
+    EXPECT_EQ(values(batch.targets), (Ids{none, 3, 4, none, none, 7}));
+    EXPECT_EQ(batch.scored, 3);
+  }
+}
+
 }  // namespace
 }  // namespace mla

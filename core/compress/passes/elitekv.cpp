@@ -103,7 +103,7 @@ class EliteKv final : public Pass {
         return;
       }
       const std::int64_t length = keys.size(2), half = heads.head_dim / 2;
-      const RotaryTable rotary = decoder.context(length).rotary;
+      const RotaryTable rotary = decoder.spec().rotary(heads.rope).table(0, length, length, keys.options());
       for (std::int64_t row = 0; row < keys.size(0); ++row) {
         for (std::int64_t t = std::min(kQueryStride, length) - 1; t < length; t += kQueryStride) {
           // As complex numbers, pair by pair: conj(q) k, then turned by how much further the query stands.

@@ -195,6 +195,9 @@ class Mkla final : public Pass {
       throw ConfigError(cat(path_, ": layer ", layer,
                             ": servable: other engines hold no biases of keys and values, as ", spec.family,
                             " has them"));
+    if (options_.servable && heads.rope != RopeUse::kModel)
+      throw ConfigError(cat(path_, ": layer ", layer, ": servable: other engines rotate all layers alike, and ",
+                            spec.family, " does not; leave servable out"));
     return heads;
   }
 
@@ -224,13 +227,13 @@ class Mkla final : public Pass {
 
   /// One walk through the model as the pass finds it.
   std::vector<Measured> measure(const Decoder& decoder, const PassInputs& inputs) const {
-    const at::Tensor frequencies = decoder.spec().rotary().frequencies(1);
     std::vector<Tap> taps = MeanKeyGathering::taps();
     taps.insert(taps.end(), {Tap::kLayerInput, Tap::kAttentionOutput});
     std::vector<Measured> all;
     for (LayerWalk walk(decoder, *inputs.rows, {}); !walk.done();) {
       const std::int64_t layer = walk.layer();
       const GroupedQueryAttention& attention = grouped(decoder, layer);
+      const at::Tensor frequencies = decoder.spec().rotary(attention.heads().rope).frequencies(1);
       MeanKeyGathering gathering(attention.heads(), softmax_scale(decoder.spec(), attention.heads()),
                                  head_weights(attention).output, frequencies, options_.attention_rows,
                                  options_.token_importance);

@@ -134,6 +134,8 @@ class Saap final : public Pass {
                               "; expected grouped_query: prune heads before other passes, or heads = 0"));
       }
       if (is_whole(layer, spec)) continue;
+      if (heads->qk_norm_whole)
+        throw ConfigError(cat(where, ": ", only_grouped_query(*heads), "; here, heads = 0 prunes channels alone"));
       if (!first) first = heads;
       const bool alike = heads->head_dim == first->head_dim && heads->group() == first->group();
       if (!alike && options_.spread == PruneSpread::kTogether)

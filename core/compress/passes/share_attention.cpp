@@ -61,7 +61,7 @@ class ShareAttention final : public Pass {
   /// The layer that keeps values and output projection of one with these heads.
   static std::shared_ptr<const AttentionSpec> shared(HeadFields heads) {
     heads.window = 0;
-    heads.query_bias = heads.key_bias = heads.qk_norm = false;
+    heads.query_bias = heads.key_bias = heads.qk_norm = heads.qk_norm_whole = false;
     Json config = write_fields(heads);
     config["name"] = "shared_attention";
     return Registry<AttentionSpec>::instance().make(config, "shared_attention");

@@ -106,8 +106,13 @@ struct ChangeLeaf {
     } else if constexpr (std::is_same_v<T, OwnTaskOptions>) {
       Json other = value.write();
       const auto number = std::find_if(other.begin(), other.end(), [](const Json& x) { return x.is_number_integer(); });
-      ASSERT_NE(number, other.end()) << name;
-      *number = number->template get<int>() + 1;
+      const auto flag = std::find_if(other.begin(), other.end(), [](const Json& x) { return x.is_boolean(); });
+      ASSERT_TRUE(number != other.end() || flag != other.end()) << name;
+      if (number != other.end()) {
+        *number = number->template get<int>() + 1;
+      } else {
+        *flag = !flag->template get<bool>();
+      }
       value.read(other, name);
     } else {
       value = T(7);  // a value per layer
@@ -193,7 +198,7 @@ const std::vector<Json> kOthers = Json::parse(R"([
   {"name": "low"}, {"name": "split_svd"}, {"seed": 1}, {"name": "energy"}, [{"layers": [0, 1]}], ["x"], ["output"],
   "0.2.2", "K", "float16", "channel", "each", "sqrt", "outputs", "nf", "converted", "norms",
   "svd", "unrotated", "keys", "last", "drop", "no_sqrt_care", "adjusted", {"sigma": 4}, "magnitude", "inverse",
-  "weights", "fractions", "found", "float32", "element", "second", "std", "measured", "mean", "none"
+  "weights", "fractions", "rolling", "right", "found", "float32", "element", "second", "std", "measured", "mean", "none"
 ])");
 
 /// Every option of every strategy of an interface counts, too.

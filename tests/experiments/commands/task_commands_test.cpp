@@ -226,7 +226,8 @@ TEST_F(EvaluateTasks, MistakesAreNamed) {
               HasSubstr("did you mean 'choices'"));
   EXPECT_THAT(error(R"([{"task": "mean", "of": ["arc"]}])", 2), HasSubstr("evaluate[0].of[0]"));
   EXPECT_THAT(error(R"([{"task": "perplexity", "data": {"files": ["x"]}}])", 2),
-              HasSubstr("--tasks takes multiple_choice, longbench, longeval, ruler, speed and mean, not perplexity"));
+              HasSubstr("--tasks takes multiple_choice, generation, longbench, longeval, ruler, speed and mean, "
+                        "not perplexity"));
   EXPECT_THAT(error(R"([{"task": "longbench", "items": ")" + (folder_ / "long").string() +
                         R"(", "longbench": {"max_tokens": 33}}])",
                     2),
