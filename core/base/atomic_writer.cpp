@@ -91,6 +91,7 @@ void AtomicWriter::overwrite(std::uint64_t offset, const void* bytes, std::size_
 
 void AtomicWriter::complete() {
   if (filled_ > 0) flush(filled_);
+  block_.reset();  // many complete files may wait to be renamed together
   if (::fsync(fd_) != 0) fail();
 }
 

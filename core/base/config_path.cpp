@@ -100,9 +100,7 @@ std::pair<std::string, std::string> split_assignment(std::string_view assignment
   return {std::string(assignment.substr(0, equals)), std::string(assignment.substr(equals + 1))};
 }
 
-Json parse_value(std::string_view text) {
-  return try_parse_json(text).value_or(Json(text));
-}
+Json parse_value(std::string_view text) { return try_parse_json(text).value_or(Json(text)); }
 
 std::vector<Json> parse_values(std::string_view text) {
   std::vector<Json> values;

@@ -62,6 +62,15 @@ void release_mapped(const void* begin, std::size_t size) {
   ::madvise(reinterpret_cast<void*>(first), address + size - first, MADV_DONTNEED);
 }
 
+void release_all_mapped() {
+  Ranges& all = ranges();
+  const std::lock_guard lock(all.mutex);
+  for (const auto& [begin, end] : all.ends) {
+    const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address - address % page_size();
+    ::madvise(reinterpret_cast<void*>(first), reinterpret_cast<std::uintptr_t>(end) - first, MADV_DONTNEED);
+  }
+}
+
 ScratchFile::ScratchFile(const std::filesystem::path& folder) : folder_(folder) {
   const std::filesystem::path name = temporary_name(folder / "scratch");
   fd_ = ::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -19,6 +19,8 @@ bool is_mapped(const void* begin, std::size_t size);
 /// their file is read again when they are next looked at, and what was written stands in it. A process that goes
 /// through a large file once then holds only the part that it is at.
 void release_mapped(const void* begin, std::size_t size);
+/// The same for all of it.
+void release_all_mapped();
 
 /// A nameless file in a folder for what is made and not needed at once: memory that the system may write out, where
 /// that of a program would have to stay. Its space is free again when the last piece and this object are gone, however

@@ -8,4 +8,8 @@ namespace mla {
 /// used first. To be called once, before other threads start; does nothing where the C library has no such setting.
 void keep_freed_memory();
 
+/// Gives what is free at this moment back to the system all the same: between parts of work that has to fit into little
+/// memory, whose large buffers leave gaps that the next ones do not fill.
+void give_back_freed_memory();
+
 }  // namespace mla

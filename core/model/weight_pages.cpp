@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "core/base/memory.h"
 
 namespace mla {
 namespace {
@@ -55,10 +56,9 @@ at::Tensor WeightShelf::shelve(const at::Tensor& tensor) {
 }
 
 void WeightShelf::shelve_layer(Decoder& decoder, std::int64_t layer) {
-  visit_prefixed(decoder, prefix_of(layer), [&](at::Tensor& tensor) {
-    tensor = shelve(tensor);
-    release_pages(tensor);
-  });
+  visit_prefixed(decoder, prefix_of(layer), [&](at::Tensor& tensor) { tensor = shelve(tensor); });
+  release_all_mapped();  // what the layer had before is no longer among its weights
+  give_back_freed_memory();
 }
 
 }  // namespace mla
