@@ -8,6 +8,7 @@
 #include "core/attention/decode_step.h"
 #include "core/attention/pieces.h"
 #include "core/base/error.h"
+#include "core/ops/rms_norm.h"
 #include "core/ops/rotary_embedding.h"
 
 namespace mla {

@@ -32,8 +32,8 @@ at::Tensor normalised(const at::Tensor& x, const at::Tensor& weight, const Model
 std::string only_grouped_query(const HeadFields& heads) {
   if (heads.soft_cap > 0) {
     return cat("the logits of attention are capped (soft cap ", heads.soft_cap,
-               "), which no layer with a latent computes; kv_heads, share_attention, quantize_weights and a quantized "
-               "cache serve it");
+               "), which no layer with a latent computes; share_attention, merge_layers, quantize_weights and a "
+               "quantized cache serve it");
   }
   if (heads.qk_norm_whole) {
     return "queries and keys are normalised over all heads together (QK-norm), so that heads cannot be taken apart; "

@@ -90,7 +90,7 @@ std::map<std::string, at::Tensor> input_moments(Decoder& decoder, const LayerWal
            {none},
            map.bias()};
   });
-  walk.observe(Tap::kLayerInput, [](std::size_t, const at::Tensor&) {});
+  walk.observe(Tap::kLayerOutput, [](std::size_t, const at::Tensor&) {});  // so that the whole layer runs
   decoder.replace_maps([&](const std::string& name, Linear& map) {
     if (const auto found = originals.find(name); found != originals.end()) map = found->second;
   });

@@ -115,6 +115,11 @@ class Decoder {
   at::Tensor embed(const at::Tensor& ids) const;
   ForwardContext context(std::int64_t length, const at::Tensor& documents = {}) const;
   at::Tensor apply_layer(std::size_t layer, const at::Tensor& x, ForwardContext& context) const;
+  /// The step's halves, for what runs one without the other: what the block's attention gives of x, before a norm behind
+  /// it; and what leaves the block, given x and that.
+  at::Tensor attention_half(std::size_t layer, const at::Tensor& x, ForwardContext& context) const;
+  at::Tensor feed_forward_half(std::size_t layer, const at::Tensor& x, const at::Tensor& attention,
+                               const ForwardContext& context) const;
   at::Tensor final_states(const at::Tensor& x) const;
 
   /// hidden_states(), watched by `observer`. Where gradients are recorded, all that is shown takes part in them.

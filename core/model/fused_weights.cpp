@@ -2,10 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 
 namespace mla {
 namespace {
@@ -19,6 +20,19 @@ std::map<std::string, std::vector<std::int64_t>> shapes_of(const ModelSpec& spec
   std::map<std::string, std::vector<std::int64_t>> shapes;
   for (const ModelParameter& parameter : layer_parameters(spec, layer)) shapes[parameter.name] = parameter.shape;
   return shapes;
+}
+
+/// Matrices of one width, one below the other, made when they are written.
+TensorSource joined(const std::string& name, const std::vector<TensorSource>& parts) {
+  TensorSource all = parts.front();
+  all.name = name;
+  for (std::size_t i = 1; i < parts.size(); ++i) all.sizes[0] += parts[i].sizes[0];
+  all.values = [parts] {
+    std::vector<at::Tensor> values;
+    for (const TensorSource& part : parts) values.push_back(part.values());
+    return at::cat(values);
+  };
+  return all;
 }
 
 }  // namespace
@@ -53,20 +67,19 @@ void split_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps, Weigh
   }
 }
 
-void join_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps,
-                std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+void join_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps, std::vector<TensorSource>& tensors) {
   std::map<std::string, std::size_t> places;
-  for (std::size_t i = 0; i < tensors.size(); ++i) places[tensors[i].first] = i;
+  for (std::size_t i = 0; i < tensors.size(); ++i) places[tensors[i].name] = i;
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (const FusedMap& map : maps) {
-      std::vector<at::Tensor> parts;
-      for (const std::string& part : map.parts) parts.push_back(tensors.at(places.at(in_block(layer, part))).second);
-      tensors[places.at(in_block(layer, map.parts.front()))] = {in_block(layer, map.name), at::cat(parts)};
-      for (std::size_t k = 1; k < map.parts.size(); ++k)
-        tensors[places.at(in_block(layer, map.parts[k]))].first.clear();
+      std::vector<TensorSource> parts;
+      for (const std::string& part : map.parts) parts.push_back(tensors.at(places.at(in_block(layer, part))));
+      TensorSource fused = joined(in_block(layer, map.name), parts);
+      for (const std::string& part : map.parts) tensors[places.at(in_block(layer, part))].name.clear();
+      tensors[places.at(in_block(layer, map.parts.front()))] = std::move(fused);
     }
   }
-  std::erase_if(tensors, [](const auto& entry) { return entry.first.empty(); });
+  std::erase_if(tensors, [](const TensorSource& source) { return source.name.empty(); });
 }
 
 }  // namespace mla

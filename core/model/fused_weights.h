@@ -2,11 +2,11 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/model/model_spec.h"
 #include "core/model/safetensors.h"
+#include "core/model/safetensors_writer.h"
 
 namespace mla {
 
@@ -23,7 +23,6 @@ void split_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps, Weigh
                  const std::string& where);
 
 /// The opposite, for the tensors of a file in their order: each fused matrix stands where its first part stood.
-void join_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps,
-                std::vector<std::pair<std::string, at::Tensor>>& tensors);
+void join_fused(const ModelSpec& spec, const std::vector<FusedMap>& maps, std::vector<TensorSource>& tensors);
 
 }  // namespace mla
