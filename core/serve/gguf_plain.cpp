@@ -88,14 +88,14 @@ void add_rotation(const ModelSpec& spec, const std::string& prefix, gguf::Writer
 }
 
 /// Rows of queries and keys in the order of files.
-TensorSource rows_of_file(TensorSource source, const std::string& name, const ModelSpec& spec) {
+MakeTensor rows_of_file(MakeTensor source, const std::string& name, const ModelSpec& spec) {
   const bool rotated = name.find(".q_proj") != std::string::npos || name.find(".k_proj") != std::string::npos;
   if (!rotated || !has_interleaved_rows(spec.family)) return source;
   return [source = std::move(source), width = spec.rope_dim] { return to_interleaved(source(), width); };
 }
 
 void add_map(const std::string& name, const Linear& map, const ModelSpec& spec, GgufTensors& tensors) {
-  const TensorSource weight = rows_of_file([map] { return map.to_dense(); }, name, spec);
+  const MakeTensor weight = rows_of_file([map] { return map.to_dense(); }, name, spec);
   const std::string stored = gguf_name(name + ".weight");
   const std::vector<std::int64_t> shape = {map.rows(), map.columns()};
   if (name == "model.embed_tokens" || name == "lm_head") {

@@ -83,7 +83,7 @@ GgufTensors::GgufTensors(gguf::Writer& writer, const std::string& type)
     : writer_(writer), type_(known_type(type)), half_(known_type("F16")) {}
 
 void GgufTensors::add(const std::string& name, std::vector<std::int64_t> shape, const gguf::ElementType& type,
-                      TensorSource source) {
+                      MakeTensor source) {
   writer_.tensor(name, shape, type, [name, shape, &type, source = std::move(source)](const gguf::PutBytes& put) {
     const at::Tensor values = source();
     expects(values.sizes().vec() == shape, "a tensor has the shape that was told");
@@ -91,23 +91,23 @@ void GgufTensors::add(const std::string& name, std::vector<std::int64_t> shape, 
   });
 }
 
-void GgufTensors::plain(const std::string& name, std::vector<std::int64_t> shape, TensorSource source) {
+void GgufTensors::plain(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source) {
   add(name, std::move(shape), known_type("F32"), std::move(source));
 }
 
-void GgufTensors::matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source) {
+void GgufTensors::matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source) {
   const bool whole = shape.back() % type_.block == 0;
   if (!whole) without_blocks_.push_back(name);
   add(name, std::move(shape), whole ? type_ : half_, std::move(source));
 }
 
-void GgufTensors::vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source) {
+void GgufTensors::vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source) {
   const gguf::ElementType& eight = known_type("Q8_0");
   if (!has_blocks() || shape.back() % eight.block != 0) return matrix(name, std::move(shape), std::move(source));
   add(name, std::move(shape), eight, std::move(source));
 }
 
-void GgufTensors::uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source) {
+void GgufTensors::uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source) {
   plain(name, std::move(shape), std::move(source));
 }
 

@@ -24,7 +24,7 @@ void put_gguf_values(const at::Tensor& values, const gguf::ElementType& type, co
                      const gguf::PutBytes& put);
 
 /// Makes a tensor when it is written.
-using TensorSource = std::function<at::Tensor()>;
+using MakeTensor = std::function<at::Tensor()>;
 
 /// Adds a model's tensors to a file, its matrices in one type.
 class GgufTensors {
@@ -33,21 +33,20 @@ class GgufTensors {
   GgufTensors(gguf::Writer& writer, const std::string& type);
 
   /// A norm's weight, a bias, factors of rotation: float32.
-  void plain(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
+  void plain(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source);
   /// A matrix, or one for each head, in the type; float16 where rows are no whole blocks of it.
-  void matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
+  void matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source);
   /// The embedding and the output matrix, which four bits would hurt most: Q8_0 then, as llama.cpp keeps them wider.
-  void vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
+  void vocabulary_matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source);
   /// A small matrix with rows of very different sizes, for which halves have no numbers and blocks no codes: float32.
-  void uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, TensorSource source);
+  void uneven_matrix(const std::string& name, std::vector<std::int64_t> shape, MakeTensor source);
 
   /// Names of matrices that are float16 since their rows are no whole blocks.
   const std::vector<std::string>& without_blocks() const { return without_blocks_; }
 
  private:
   bool has_blocks() const { return type_.block > 1; }
-  void add(const std::string& name, std::vector<std::int64_t> shape, const gguf::ElementType& type,
-           TensorSource source);
+  void add(const std::string& name, std::vector<std::int64_t> shape, const gguf::ElementType& type, MakeTensor source);
 
   gguf::Writer& writer_;
   const gguf::ElementType& type_;

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 
 namespace mla {
 namespace {
@@ -21,8 +22,10 @@ std::string listed(const std::vector<std::int64_t>& pairs) {
 
 void check_model(const ModelSpec& spec, const std::string& where) {
   if (spec.layers.empty()) throw ConfigError(cat(where, ": the model has no layers"));
-  if (spec.rope_scaling.type == "dynamic")
-    throw ConfigError(cat(where, ": rope_scaling = dynamic changes frequencies with a text's length, which no other ",
+  refuse_other_blocks(spec, where);
+  if (spec.rotary().depends_on_length())
+    throw ConfigError(cat(where, ": rope_scaling = ", spec.rope_scaling.type,
+                          " changes frequencies with a text's length, which no other ",
                           "engine's multi-head latent attention does; convert a model with fixed ones (linear, ",
                           "llama3, yarn)"));
 }
@@ -78,6 +81,28 @@ void check_same(const LatentLayout& layout, const LatentLayout& first, std::size
 }
 
 }  // namespace
+
+void refuse_other_blocks(const ModelSpec& spec, const std::string& where) {
+  std::vector<std::string> parts;
+  const auto add = [&](bool has, const char* part) {
+    if (has && std::find(parts.begin(), parts.end(), part) == parts.end()) parts.emplace_back(part);
+  };
+  add(spec.norms != NormPlacement::kBefore, "norms behind attention and feed-forward parts");
+  add(spec.norms_add_one, "norms whose weights are counted from one");
+  add(spec.embedding_scale != 1, "scaled embeddings");
+  add(spec.logit_cap != 0, "capped logits");
+  for (const LayerSpec& layer : spec.layers) {
+    const HeadFields heads = layer.attention->heads().value_or(HeadFields());
+    add(layer.feed_forward.activation != Activation::kSilu, "a gate other than SiLU");
+    add(heads.rope != RopeUse::kModel, "layers that rotate otherwise or not at all");
+    add(heads.query_scalar != 0, "a softmax scale of its own");
+    add(heads.soft_cap != 0, "capped attention logits");
+    add(heads.qk_norm_whole, "queries and keys normalised over all heads");
+  }
+  if (!parts.empty())
+    throw ConfigError(cat(where, ": the family ", spec.family, " has ", join(parts), ", for which DeepSeek's form has ",
+                          "no place; export models of llama, mistral, qwen2, or keep the model here"));
+}
 
 RotatedPlaces rotated_places(const LatentLayout& layout) {
   std::vector<std::tuple<std::int64_t, std::size_t, std::size_t>> all;  // pair, key, number within the key

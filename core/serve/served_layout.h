@@ -20,6 +20,10 @@ struct RotatedPlaces {
 /// and has zeros elsewhere.
 RotatedPlaces rotated_places(const LatentLayout& layout);
 
+/// Throws ConfigError, WHERE in front, for a model whose blocks are built otherwise than Llama's: what no engine's
+/// DeepSeek class computes, and no code written beside one.
+void refuse_other_blocks(const ModelSpec& spec, const std::string& where);
+
 /// The layouts of all layers, which agree in all that the form has once. Throws ConfigError, WHERE in front, as
 /// DeepSeekForm does. `most_latent`: layers may have latents of different widths up to it; 0: they may not.
 std::vector<const LatentLayout*> servable_layouts(const ModelSpec& spec, std::int64_t most_latent,

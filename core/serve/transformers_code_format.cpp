@@ -11,6 +11,7 @@
 #include "core/model/model_config.h"
 #include "core/serve/export_format.h"
 #include "core/serve/served_folder.h"
+#include "core/serve/served_layout.h"
 #include "core/serve/sharded_writer.h"
 #include "core/serve/transformers_code.h"
 
@@ -25,8 +26,10 @@ constexpr const char* kCodeWhere = "--format transformers_code";
 void check_layers(const ModelSpec& spec, bool padded) {
   if (padded)
     throw ConfigError(cat(kCodeWhere, ": --pad is for engines' own classes; leave it out, or --format deepseek_v3"));
-  if (spec.rope_scaling.type == "dynamic")
-    throw ConfigError(cat(kCodeWhere, ": rope_scaling = dynamic changes frequencies with a text's length, which this ",
+  refuse_other_blocks(spec, kCodeWhere);
+  if (spec.rotary().depends_on_length())
+    throw ConfigError(cat(kCodeWhere, ": rope_scaling = ", spec.rope_scaling.type,
+                          " changes frequencies with a text's length, which this ",
                           "code does not; convert a model with fixed ones (linear, llama3, yarn)"));
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const LatentLayout* layout = latent_layout(*spec.layers[i].attention);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 
 #include "core/attention/latent.h"
 #include "core/base/file.h"
@@ -12,6 +13,7 @@
 #include "core/serve/compare_models.h"
 #include "core/serve/deepseek_form.h"
 #include "core/serve/served_folder.h"
+#include "core/serve/served_layout.h"
 #include "core/serve/sharded_writer.h"
 #include "tests/serve/served_models.h"
 #include "tests/support/errors.h"
@@ -136,6 +138,21 @@ TEST(DeepSeekV3, RefusesWhatNoClassHoldsAndSaysWhatDoes) {
       refusal("gqa", {{"name", "mha2mla"}, {"rope", kComb}, {"low_rank", {{"name", "joint_svd"}, {"d_kv", {4, 6}}}}});
   EXPECT_THAT(ranks, HasSubstr("layer 1 has a latent of 12 elements and layer 0 one of 8"));
   EXPECT_THAT(ranks, HasSubstr("--pad"));
+}
+
+TEST(DeepSeekV3, RefusesBlocksThatAreBuiltOtherwise) {
+  const auto refusal = [](const std::function<void(ModelSpec&)>& change) {
+    ModelSpec spec = served_model("gqa", test::per_head_keys(kComb)).decoder.spec();
+    servable_layouts(spec, 0, "--format deepseek_v3");  // as it is, it serves
+    change(spec);
+    return message_of<ConfigError>([&] { servable_layouts(spec, 0, "--format deepseek_v3"); });
+  };
+  EXPECT_THAT(refusal([](ModelSpec& spec) { spec.embedding_scale = 2; }), HasSubstr("scaled embeddings"));
+  EXPECT_THAT(refusal([](ModelSpec& spec) { spec.norms = NormPlacement::kAfter; }), HasSubstr("norms behind"));
+  EXPECT_THAT(refusal([](ModelSpec& spec) { spec.norms_add_one = true; }), HasSubstr("counted from one"));
+  EXPECT_THAT(refusal([](ModelSpec& spec) { spec.logit_cap = 30; }), HasSubstr("capped logits"));
+  EXPECT_THAT(refusal([](ModelSpec& spec) { spec.layers[1].feed_forward.activation = Activation::kGeluTanh; }),
+              HasSubstr("SiLU"));
 }
 
 TEST(DeepSeekV3, DifferentRanksArePaddedToOne) {

@@ -73,7 +73,7 @@ TEST(ExportCommand, VerifyExportTellsAModelFromAnother) {
   const auto other =
       run_program({"verify-export", (folder / "out").string(), "--model", (export_inputs() / "model").string()});
   EXPECT_EQ(other.exit_code, 3);
-  EXPECT_THAT(other.err, HasSubstr("standard deviations; expected at most 0.0005"));
+  EXPECT_THAT(other.err, HasSubstr("standard deviations; expected at most 5e-05"));
 }
 
 TEST(ExportCommand, RefusesInOneLine) {

@@ -82,7 +82,6 @@ TEST_P(Fuzz, RefusesOrReads) {
                 HasFailure());
 }
 
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Fuzz);  // in a binary that has the mutations, and no target
 INSTANTIATE_TEST_SUITE_P(Readers, Fuzz, testing::ValuesIn(targets()),
                          [](const auto& tried) { return tried.param.name; });
 
