@@ -24,7 +24,8 @@ Decoder with_own_attention(const Decoder& source) {
   copy.products = source.products;
   for (std::size_t i = 0; i < source.layers.size(); ++i) {
     const DecoderLayer& from = source.layers[i];
-    copy.layers[i] = {from.attention->clone(), from.attention_norm, from.mlp_norm, from.gate, from.up, from.down};
+    copy.layers[i] = {from.attention->clone(), from.attention_norm, from.mlp_norm, from.gate, from.up, from.down,
+                      from.attention_end_norm, from.mlp_end_norm};
   }
   copy.embedding = source.embedding;
   copy.final_norm = source.final_norm;

@@ -96,7 +96,7 @@ Json convert_automatically(const AutomaticRequest& request, Console& console) {
   layers["weight_bytes"] = checkpoint.decoder.weight_bytes();
   layers["output"] = request.output.string();
   layers["compress"] = result.compress;
-  save_checkpoint(checkpoint, request.output);
+  save_checkpoint(checkpoint, request.output, request.shard_bytes);
   write_cache_of_model(request.output, cache);
   write_json(request.output / kConversionFile, layers);
   std::ostringstream text;

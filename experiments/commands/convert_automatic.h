@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/save_in_shards.h"
 #include "core/text/corpus.h"
 #include "experiments/cli/command.h"
 #include "experiments/model/placement_options.h"
@@ -30,6 +31,7 @@ struct AutomaticRequest {
   LoadOptions loading;                    ///< of the source
   std::optional<at::ScalarType> weights;  ///< of new maps
   std::function<TokenRows(const Decoder& source)> calibration;
+  std::int64_t shard_bytes = kShardBytes;  ///< of the files that the weights are written to, at most
 };
 
 /// Checks the request before any weight is read, tries candidates, writes the best with report.json and report.txt, and
