@@ -102,7 +102,7 @@ std::shared_ptr<const TokenStream> Session::tokens(const ModelConfig& model, con
   auto& tokens = tokens_[key_of(model, data) + (completions ? " completions" : "")];
   if (tokens) return tokens;
   const std::int64_t vocabulary = source(model).decoder.spec().vocabulary;
-  tokens = completions ? open_completions(data, tokenizer(model), place_of_tokenizer(model.path, tokenizer_of(model)),
+  tokens = completions ? open_completions(data, tokenizer(model), place_of_tokenizer(model.path, named_tokenizer(model)),
                                           vocabulary)
                        : open_tokens(data, tokenizer(model), vocabulary, at::get_num_threads());
   return tokens;
@@ -219,10 +219,11 @@ Json Session::data_hashes(const ExperimentConfig& config) {
   // A template may lie in a file that counts for nothing else.
   const bool chats =
       std::any_of(config.evaluate.begin(), config.evaluate.end(), [](const auto& one) { return one.chat; });
-  if (chats) {
-    const auto place = place_of_tokenizer(config.model.path, named_tokenizer(config.model));
-    hashes["chat_template"] = hash_bytes(read_chat_template(place));
-  }
+  const auto trainings = config.trainings();
+  const bool answers = std::any_of(trainings.begin(), trainings.end(),
+                                   [](const auto& one) { return one.second->loss_on == LossOn::kCompletion; });
+  const auto place = place_of_tokenizer(config.model.path, named_tokenizer(config.model));
+  if (chats || (answers && has_chat_template(place))) hashes["chat_template"] = hash_bytes(read_chat_template(place));
   return hashes;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/attention/grouped_query.h"
 #include "core/base/error.h"
 #include "core/base/json.h"
 #include "core/model/model_spec.h"
@@ -27,7 +28,7 @@ std::string listed(const std::vector<T>& values) {
 
 HeadFields uniform_heads(const ModelSpec& spec, const std::string& model) {
   for (const LayerSpec& layer : spec.layers) {
-    if (layer.attention->kind() == "grouped_query") continue;
+    if (grouped_query_heads(*layer.attention)) continue;
     throw ConfigError(cat(model, ": its layers are of kind ", layer.attention->kind(),
                           "; init begins with a model as published, whose layers are of kind grouped_query"));
   }

@@ -60,7 +60,8 @@ class Counter {
     return tokens + trained(cell);
   }
 
-  static double trained(const CellPlan& cell) {
+  /// Training, with the evaluations on its way.
+  double trained(const CellPlan& cell) {
     double tokens = 0;
     for (const StagePlan& stage : cell.stages) {
       if (!stage.train) continue;
@@ -69,7 +70,7 @@ class Counter {
                 static_cast<double>(train.steps * train.batch_rows * train.accumulation * train.sequence_length);
       if (stage.train->evaluate_every == 0) continue;
       const auto times = static_cast<double>(train.steps / stage.train->evaluate_every);
-      for (const EvaluationConfig* task : options.perplexities()) tokens += times * evaluated(options.model, *task);
+      for (const EvaluationConfig* task : cell.options.perplexities()) tokens += times * evaluated(cell, *task);
     }
     return tokens;
   }

@@ -1,4 +1,5 @@
 #include "experiments/bench/bench.h"
+#include "experiments/data/score_record.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
