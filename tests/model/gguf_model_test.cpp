@@ -138,7 +138,7 @@ TEST(GgufModel, AConvertedOneWhoseTokenizerIsNotReadIsStillWritten) {
 
 TEST(GgufModel, WhatIsNotRead) {
   EXPECT_THAT(gguf_error(smallest("gemma")),
-              HasSubstr("x.gguf: general.architecture: no 'gemma'; known: llama, qwen2, qwen3"));
+              HasSubstr("x.gguf: general.architecture: no 'gemma'; known: deepseek2, llama, qwen2, qwen3"));
   EXPECT_THAT(gguf_error(GgufBytes()), HasSubstr("x.gguf: general.architecture is missing"));
   EXPECT_THAT(gguf_error(smallest().text("general.type", "adapter")), HasSubstr("only models are read"));
   EXPECT_THAT(gguf_error(smallest().number("llama.expert_count", 8U)), HasSubstr("mixtures of experts"));

@@ -10,6 +10,7 @@
 
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/device/placement.h"
 #include "core/model/decoder.h"
 #include "core/ops/feed_forward.h"

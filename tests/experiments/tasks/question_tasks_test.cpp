@@ -141,8 +141,8 @@ TEST_F(QuestionTasks, AChatIsRefusedWhereNoneCanBeHad) {
   EXPECT_THAT(refusal(entry + R"("system": "Be brief."})", 2), HasSubstr("evaluate[0].system: a message of a chat"));
   EXPECT_THAT(
       refusal(R"({"task": "mean", "of": ["x"], "chat": true})", 2),
-      HasSubstr("evaluate[0].chat: mean asks no question; tasks that can be asked as a chat: longbench, longeval, "
-                "multiple_choice, ruler"));
+      HasSubstr("evaluate[0].chat: mean asks no question; tasks that can be asked as a chat: generation, longbench, "
+                "longeval, multiple_choice, ruler"));
 }
 
 class ChatTasks : public QuestionTasks {

@@ -244,9 +244,10 @@ TEST(EvaluationConfigs, WhatTheTaskDoesNotReadMustMakeSenseAllTheSame) {
 TEST(EvaluationConfigs, UnknownTasksAreNamed) {
   EvaluationConfig config;
   config.task = "perplexty";
-  EXPECT_EQ(test::message_of<ConfigError>([&] { config.validate("evaluate[1]"); }),
-            "evaluate[1].task: no 'perplexty'; did you mean 'perplexity'? known: distance, longbench, longeval, "
-            "mean, multiple_choice, perplexity, recall, ruler, speed");
+  EXPECT_EQ(
+      test::message_of<ConfigError>([&] { config.validate("evaluate[1]"); }),
+      "evaluate[1].task: no 'perplexty'; did you mean 'perplexity'? known: distance, generation, longbench, longeval, "
+      "mean, multiple_choice, perplexity, recall, ruler, speed");
 }
 
 }  // namespace
