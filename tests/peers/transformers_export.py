@@ -68,7 +68,9 @@ def check(program, export, model, trusted, text):
             steps.append(out.logits[:, -1])
         stepwise = ((torch.stack(steps, 1) - whole.logits).abs().max() / deviation).item()
         start, greedy = expected["start"].unsqueeze(0), expected["greedy"]
-        options = dict(max_new_tokens=greedy.numel(), do_sample=False, eos_token_id=None, pad_token_id=0)
+        # Without a mask, generate() would leave out what has the padding's id.
+        options = dict(max_new_tokens=greedy.numel(), do_sample=False, eos_token_id=None, pad_token_id=0,
+                       attention_mask=torch.ones_like(start))
         written = loaded.generate(start, **options)[0, start.shape[1] :]
         without = loaded.generate(start, use_cache=False, **options)[0, start.shape[1] :]
     widths, predicted = cached_shapes(whole.past_key_values), said["cached_values_per_token"]
