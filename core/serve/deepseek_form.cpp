@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/mapped_memory.h"
+#include "core/base/memory.h"
 #include "core/serve/served_layout.h"
 
 namespace mla {
@@ -216,6 +218,9 @@ double DeepSeekForm::largest_query() const {
 }
 
 DeepSeekLayer DeepSeekForm::layer(std::int64_t index) const {
+  // Layers before this one are written: neither their pages nor what was made of them are needed any more.
+  release_all_mapped();
+  give_back_freed_memory();
   const LatentAttention& attention = latent_at(decoder_, index);
   const DecoderLayer& block = decoder_.layers[static_cast<std::size_t>(index)];
   DeepSeekLayer layer;
