@@ -32,6 +32,12 @@ std::size_t page_size() {
   return size;
 }
 
+/// Whole pages: neighbours on the first and last one are in the same file, and are read again as well.
+void release_pages_of(const std::byte* begin, const std::byte* end) {
+  const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address - address % page_size();
+  ::madvise(reinterpret_cast<void*>(first), reinterpret_cast<std::uintptr_t>(end) - first, MADV_DONTNEED);
+}
+
 }  // namespace
 
 void count_as_mapped(const void* begin, std::size_t size) {
@@ -57,18 +63,14 @@ bool is_mapped(const void* begin, std::size_t size) {
 
 void release_mapped(const void* begin, std::size_t size) {
   if (size == 0 || !is_mapped(begin, size)) return;
-  // Whole pages: neighbours on the first and last one are in the same file, and are read again as well.
-  const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address - address % page_size();
-  ::madvise(reinterpret_cast<void*>(first), address + size - first, MADV_DONTNEED);
+  const auto* first = static_cast<const std::byte*>(begin);
+  release_pages_of(first, first + size);
 }
 
 void release_all_mapped() {
   Ranges& all = ranges();
   const std::lock_guard lock(all.mutex);
-  for (const auto& [begin, end] : all.ends) {
-    const auto address = reinterpret_cast<std::uintptr_t>(begin), first = address - address % page_size();
-    ::madvise(reinterpret_cast<void*>(first), reinterpret_cast<std::uintptr_t>(end) - first, MADV_DONTNEED);
-  }
+  for (const auto& [begin, end] : all.ends) release_pages_of(begin, end);
 }
 
 ScratchFile::ScratchFile(const std::filesystem::path& folder) : folder_(folder) {

@@ -124,10 +124,6 @@ std::string five_digits(std::size_t number) {
   return std::string(5 - std::min<std::size_t>(digits.size(), 5), '0') + digits;
 }
 
-std::string shard_name(std::size_t index, std::size_t count) {
-  return count == 1 ? kWeightsFile : cat("model-", five_digits(index + 1), "-of-", five_digits(count), ".safetensors");
-}
-
 Json index_of(const std::vector<std::vector<TensorSource>>& shards) {
   Json map = Json::object();
   std::int64_t bytes = 0;
@@ -153,6 +149,10 @@ void remove_others(const fs::path& folder, const std::set<std::string>& written)
 }
 
 }  // namespace
+
+std::string shard_name(std::size_t index, std::size_t count) {
+  return count == 1 ? kWeightsFile : cat("model-", five_digits(index + 1), "-of-", five_digits(count), ".safetensors");
+}
 
 WeightMap read_weight_files(const fs::path& folder) {
   if (fs::exists(folder / kWeightsFile)) return read_safetensors(folder / kWeightsFile);

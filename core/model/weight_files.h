@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "core/model/safetensors.h"
@@ -13,6 +14,9 @@ namespace mla {
 
 inline constexpr const char* kWeightsFile = "model.safetensors";
 inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+/// The name of shard `index` of `count`: kWeightsFile where it is the only one.
+std::string shard_name(std::size_t index, std::size_t count);
 
 /// The tensors of model.safetensors, or of the shards that model.safetensors.index.json names: each from the shard that
 /// its weight_map gives it, whatever else the shards hold under its name.

@@ -2,23 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
-
 #include "core/base/json.h"
 #include "core/model/safetensors.h"
 #include "core/model/weight_files.h"
 
 namespace mla {
-namespace {
-
-std::string numbered(std::size_t shard, std::size_t shards) {
-  char name[64];
-  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", shard + 1, shards);
-  return name;
-}
-
-}  // namespace
-
 ShardedWriter::ShardedWriter(std::filesystem::path folder, at::ScalarType type, std::int64_t shard_bytes)
     : folder_(std::move(folder)), type_(type), shard_bytes_(shard_bytes) {}
 
@@ -33,7 +21,7 @@ void ShardedWriter::add(const std::string& name, const at::Tensor& tensor) {
 void ShardedWriter::write_shard() {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : tensors_) names.push_back(name);
-  write_safetensors(folder_ / numbered(written_.size(), 0), tensors_);  // how many there are is known at the end
+  write_safetensors(folder_ / shard_name(written_.size(), 0), tensors_);  // how many there are is known at the end
   written_.push_back(std::move(names));
   tensors_.clear();
   total_ += held_;
@@ -44,8 +32,8 @@ void ShardedWriter::finish() {
   if (!tensors_.empty()) write_shard();
   Json map = Json::object();
   for (std::size_t i = 0; i < written_.size(); ++i) {
-    const std::string name = written_.size() == 1 ? kWeightsFile : numbered(i, written_.size());
-    std::filesystem::rename(folder_ / numbered(i, 0), folder_ / name);
+    const std::string name = shard_name(i, written_.size());
+    std::filesystem::rename(folder_ / shard_name(i, 0), folder_ / name);
     for (const std::string& tensor : written_[i]) map[tensor] = name;
   }
   if (written_.size() > 1)
