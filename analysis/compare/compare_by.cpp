@@ -184,10 +184,7 @@ class CompareBy {
     pair.difference = in_score(test.difference);
     if (test.low) pair.low = in_score(*test.low);
     if (test.high) pair.high = in_score(*test.high);
-    pair.p_value = test.p_value;
-    pair.effect = test.effect;
-    pair.effect_low = test.effect_low;
-    pair.effect_high = test.effect_high;
+    note(test, pair);
     pair.items = test.items;
     pair.groups = test.groups;
     return true;
@@ -202,6 +199,10 @@ class CompareBy {
     const PairedTest test = paired_test({part}, options_.confidence);
     pair.low = test.low;
     pair.high = test.high;
+    note(test, pair);
+  }
+
+  static void note(const PairedTest& test, PairedValues& pair) {
     pair.p_value = test.p_value;
     pair.effect = test.effect;
     pair.effect_low = test.effect_low;

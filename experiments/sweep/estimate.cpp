@@ -36,12 +36,17 @@ Json without_widths(Json compress) {
 
 using Surroundings = std::function<TaskSurroundings&(const CellPlan& cell)>;
 
-/// Costs in tokens of a forward pass. Each shared part counts once.
+/// Tokens of a forward pass that a cell's work is as dear as.
+struct CellTokens {
+  double measured = 0;  ///< evaluation and calibration; each part that cells share counts once
+  double trained = 0;   ///< training, with the evaluations on its way
+};
+
 class Counter {
  public:
   explicit Counter(Surroundings surroundings) : surroundings_(std::move(surroundings)) {}
 
-  double cell(const CellPlan& cell) {
+  CellTokens cell(const CellPlan& cell) {
     const ExperimentConfig& options = cell.options;
     const bool source_too = once("source", write_fields(options.model), tasks(options));
     double tokens = 0;
@@ -57,10 +62,10 @@ class Counter {
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(surroundings_(cell).rows(*options.calibration).tokens());
     }
-    return tokens + trained(cell);
+    return {tokens, trained(cell)};
   }
 
-  /// Training, with the evaluations on its way.
+ private:
   double trained(const CellPlan& cell) {
     double tokens = 0;
     for (const StagePlan& stage : cell.stages) {
@@ -75,7 +80,6 @@ class Counter {
     return tokens;
   }
 
- private:
   static Json tasks(const ExperimentConfig& options) {
     Json all = Json::array();
     for (const EvaluationConfig& task : options.evaluate) all.push_back(write_fields(task));
@@ -201,7 +205,8 @@ CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& s
     auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
     if (is_new) rate->second = forward_rate(session.source(cell->options.model).decoder);
     if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
-    estimate.seconds += counter.cell(*cell) / rate->second;
+    const CellTokens own = counter.cell(*cell);
+    estimate.seconds += (own.measured + own.trained) / rate->second;
   }
   return estimate;
 }
@@ -220,9 +225,9 @@ CostEstimate estimate_unloaded(const std::vector<const CellPlan*>& cells) {
     auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
     if (is_new) rate->second = unloaded_rate(cell->spec);
     if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
-    const double own = counter.cell(*cell);
-    estimate.seconds += own / rate->second;
-    tokens += own - counter.trained(*cell);
+    const CellTokens own = counter.cell(*cell);
+    estimate.seconds += (own.measured + own.trained) / rate->second;
+    tokens += own.measured;
   }
   estimate.disk = disk_of(cells, tokens);
   return estimate;
