@@ -44,18 +44,11 @@ class KillRecovery : public testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_inputs(folder_);
-    config_ = folder_.write_config("tiny.json", R"({
-       "model": {"path": "@/model"},
-       "results": "@/results",
-       "save_model": "@/models",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
-                     "low_rank": {"name": "joint_svd", "d_kv": 2}}],
-       "train": {"batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
-                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
-       "evaluate": [{"task": "perplexity", "context": 32,
-                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}],
-       "grid": {"compress[0].low_rank.d_kv": [2, 3], "train.seed": [1, 2]},
-       "checkpoint_seconds": 0})");
+    config_ = folder_.write_config(
+        "tiny.json", test::tiny_experiment({{"save_model", "@/models"},
+                                            {"grid", {{"compress[0].low_rank.d_kv", {2, 3}}, {"train.seed", {1, 2}}}},
+                                            {"checkpoint_seconds", 0}})
+                         .dump());
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // workers whose parent was killed become this process's
     const auto plan = run_script(command("--dry-run --json"));
     ASSERT_EQ(plan.exit_code, 0) << plan.err;

@@ -31,4 +31,21 @@ inline void write_tiny_inputs(const TemporaryFolder& folder) {
   folder.write("text.txt", text);
 }
 
+/// The config of a small experiment on them, "@" standing for the folder: one conversion, training, one perplexity.
+/// `changes` is a JSON merge patch.
+inline Json tiny_experiment(const Json& changes) {
+  Json config = parse_json(R"({
+     "model": {"path": "@/model"},
+     "results": "@/results",
+     "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
+                   "low_rank": {"name": "joint_svd", "d_kv": 2}}],
+     "train": {"batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
+               "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
+     "evaluate": [{"task": "perplexity", "context": 32,
+                   "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}]})",
+                           "the small experiment");
+  config.merge_patch(changes);
+  return config;
+}
+
 }  // namespace mla::test

@@ -49,16 +49,9 @@ class Metrics : public testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_inputs(folder_);
-    config_ = folder_.write_config("tiny.json", R"({
-       "model": {"path": "@/model"},
-       "results": "@/results",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
-                     "low_rank": {"name": "joint_svd", "d_kv": 2}}],
-       "train": {"steps": 8, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
-                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
-       "evaluate": [{"task": "perplexity", "name": "text", "context": 32,
-                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}],
-       "checkpoint_seconds": 0})");
+    Json config = test::tiny_experiment({{"train", {{"steps", 8}}}, {"checkpoint_seconds", 0}});
+    config["evaluate"][0]["name"] = "text";
+    config_ = folder_.write_config("tiny.json", config.dump());
   }
 
   path results() const { return folder_ / "results"; }

@@ -29,17 +29,13 @@ class Sweep : public testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_inputs(folder_);
-    config_ = folder_.write_config("tiny.json", R"({
-       "model": {"path": "@/model"},
-       "results": "@/results",
-       "compress": [{"name": "mha2mla", "rope": {"name": "high", "pairs": 1},
-                     "low_rank": {"name": "joint_svd", "d_kv": 2}}],
-       "train": {"steps": 4, "batch_rows": 2, "sequence_length": 16, "learning_rate": 0.003,
-                 "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}},
-       "evaluate": [{"task": "perplexity", "context": 32,
-                     "data": {"files": ["@/text.txt"], "documents": {"separator": "###"}}}],
-       "grid": {"compress[0].low_rank.d_kv": [2, 3, 4], "train.seed": [1, 2]},
-       "baseline": true, "checkpoint_seconds": 0})");
+    config_ = folder_.write_config(
+        "tiny.json",
+        test::tiny_experiment({{"train", {{"steps", 4}}},
+                               {"grid", {{"compress[0].low_rank.d_kv", {2, 3, 4}}, {"train.seed", {1, 2}}}},
+                               {"baseline", true},
+                               {"checkpoint_seconds", 0}})
+            .dump());
   }
   test::ProgramResult run(std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"run", config_.string(), "--json", "--quiet"});
