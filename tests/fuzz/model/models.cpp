@@ -100,9 +100,35 @@ std::vector<Json> tiny_configs() {
   return all;
 }
 
+/// Others' latent attention: a latent of 3 and a rotated key of 2 for both heads.
+Json tiny_deepseek_config() {
+  Json config = tiny_config("deepseek_v3");
+  config["architectures"] = {"DeepseekV3ForCausalLM"};
+  config["kv_lora_rank"] = 3;
+  config["q_lora_rank"] = nullptr;
+  for (const char* key : {"qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"}) config[key] = 2;
+  config["num_key_value_heads"] = 2;
+  config["first_k_dense_replace"] = 1;
+  config["tie_word_embeddings"] = true;
+  return config;
+}
+
+/// Of each family, as tests/model/families has them; and of what others call latent attention.
 std::vector<std::string> model_config_seeds() {
   std::vector<std::string> seeds;
   for (const Json& config : tiny_configs()) seeds.push_back(config.dump());
+  for (const auto& entry : std::filesystem::directory_iterator(MLA_SOURCE_DIR "/tests/model/families")) {
+    if (entry.path().extension() == ".json") seeds.push_back(read_json(entry.path()).at("config").dump());
+  }
+  Json deepseek = tiny_deepseek_config();
+  seeds.push_back(deepseek.dump());
+  deepseek["qk_rope_head_dim"] = 4;
+  deepseek["rope_parameters"] = {{"rope_type", "longrope"},
+                                 {"rope_theta", 10000.0},
+                                 {"attention_factor", 1.0},
+                                 {"short_factor", {1.0, 0.1}},
+                                 {"long_factor", {1.0, 0.1}}};
+  seeds.push_back(deepseek.dump());
   return seeds;
 }
 
@@ -137,7 +163,22 @@ const std::vector<std::string>& model_config_words() {
                                                  "partial_rotary_factor",
                                                  "quantization_config",
                                                  "tie_word_embeddings",
-                                                 "eos_token_id"};
+                                                 "eos_token_id",
+                                                 "smollm3",
+                                                 "olmo2",
+                                                 "phi3",
+                                                 "gemma2",
+                                                 "gemma3_text",
+                                                 "no_rope_layers",
+                                                 "attn_logit_softcapping",
+                                                 "query_pre_attn_scalar",
+                                                 "deepseek_v3",
+                                                 "kv_lora_rank",
+                                                 "q_lora_rank",
+                                                 "first_k_dense_replace",
+                                                 "longrope",
+                                                 "short_factor",
+                                                 "qk_latent_layernorm"};
   return words;
 }
 
@@ -163,11 +204,27 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> tiny_tensors() {
           {layer + "mlp.down_proj.weight", {4, 6}}};
 }
 
+std::vector<std::pair<std::string, std::vector<std::int64_t>>> deepseek_tensors() {
+  auto tensors = tiny_tensors();
+  const std::string attention = "model.layers.0.self_attn.";
+  std::erase_if(tensors, [&](const auto& tensor) {
+    return tensor.first == attention + "k_proj.weight" || tensor.first == attention + "v_proj.weight";
+  });
+  for (auto& [name, shape] : tensors) {
+    if (name == attention + "q_proj.weight") shape = {8, 4};
+  }
+  tensors.push_back({attention + "kv_a_proj_with_mqa.weight", {5, 4}});
+  tensors.push_back({attention + "kv_a_layernorm.weight", {3}});
+  tensors.push_back({attention + "kv_b_proj.weight", {8, 3}});
+  return tensors;
+}
+
 /// config.json, generation_config.json and the weights of a folder.
 std::vector<std::string> model_folder_seeds() {
   const std::string weights = safetensors_bytes(tiny_tensors(), at::kFloat);
   const std::string generation = R"({"eos_token_id": [2, 3], "temperature": 0.6, "do_sample": true})";
-  return {join_parts({tiny_config("llama").dump(), generation, weights})};
+  return {join_parts({tiny_config("llama").dump(), generation, weights}),
+          join_parts({tiny_deepseek_config().dump(), generation, safetensors_bytes(deepseek_tensors(), at::kFloat)})};
 }
 
 void run_model_folder(std::string_view input) {

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/grid.h"
 #include "core/base/hash.h"
+#include "core/base/yaml.h"
 #include "tests/fuzz/support/input_files.h"
 #include "tests/fuzz/support/target.h"
 
@@ -47,6 +48,32 @@ const Registration kConfig({"config",
                             config_seeds,
                             {"base", "base.json", "config.json", "grid", "${", "}", ":-", "a.b[1].c", "[0]", "\n+",
                              "="}});
+
+std::vector<std::string> yaml_seeds() {
+  return {
+      "base: base.json\na: {b: [1, {c: 2}]} # a comment\ngrid:\n  a.b[1].c: [1, 2]\n  ? x,y\n  : [[1, 2], [3, 4]]\n",
+      "%YAML 1.2\n---\none: &anchor [~, true, 0x1f, 0o17, 1e3, .5, -0, '12:30', no]\ntwo: *anchor\n...\n",
+      "text: |+\n  kept\n\nfolded: >-\n  one\n  line\nquoted: \"\\u00e4\\t\\x41\"\n- \"tag\": !!str 5\n",
+      "- !!map {a: 1}\n- !!seq [!!int 3, !!float 2, !!null '', !!bool true]\n-\n  - - deep\n"};
+}
+
+/// What YAML says is JSON, and says as JSON what it said.
+void run_yaml(std::string_view input) {
+  const Json value = parse_yaml(std::string(input), "config.yaml");
+  promise(parse_json(value.dump(), "config.json") == value, "a value that JSON does not hold");
+}
+
+const Registration kYaml({"yaml",
+                          run_yaml,
+                          yaml_seeds,
+                          {"---",   "...",         "&a",
+                           "*a",    "!!",          "<<: *a",
+                           "|",     ">-",          "? ",
+                           ": ",    "- ",          "{",
+                           "[",     "%YAML 1.2",   "%TAG ! tag:x,2000:",
+                           "\\x",   "\\U0010FFFF", ".nan",
+                           "-.inf", "0x",          "9223372036854775808"},
+                          150});
 
 }  // namespace
 }  // namespace mla::fuzz
