@@ -55,6 +55,8 @@ at::Device parse_device(const std::string& name, const std::string& path) {
   if (name == "cpu") return at::kCPU;
   const std::string kind = name.substr(0, name.find(':'));
   if (kind == kCuda) return cuda_device(name, path);
+  // One by which a library that was loaded beforehand extends LibTorch.
+  if (c10::is_privateuse1_backend_registered() && name == c10::get_privateuse1_backend()) return {at::kPrivateUse1, 0};
   if (std::find(kElsewhere.begin(), kElsewhere.end(), kind) != kElsewhere.end()) {
     throw ConfigError(cat(path, " = ", name, ": nothing is computed there; known: ", join(names)));
   }

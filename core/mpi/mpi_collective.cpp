@@ -22,8 +22,8 @@ constexpr std::int64_t kElementsPerCall = std::int64_t{1} << 30;  // MPI counts 
 class MpiCollective final : public Collective {
  public:
   MpiCollective() {
-    int provided = 0;
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+    int provided = 0;  // gradients of another device are made, and given away, in a thread of its own
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm machine;
