@@ -54,6 +54,8 @@ void BenchConfig::validate() const {
   }
   for (std::size_t i = 0; i < sweeps.size(); ++i) validate_sweep(sweeps[i], cat("sweeps[", i, "]"));
   check_at_least_one("repeats", repeats);
+  check_at_least_one("calibration_rows", calibration_rows);
+  check_at_least_one("calibration_length", calibration_length);
   if (warm_up < 0) throw ConfigError(cat("warm_up: ", warm_up, " is negative"));
   if (prefill_chunk < 0) throw ConfigError(cat("prefill_chunk: ", prefill_chunk, " is negative"));
 }

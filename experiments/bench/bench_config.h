@@ -48,6 +48,7 @@ struct BenchConfig {
   HeldWeights weights = HeldWeights::kDense;
   std::vector<BenchModel> models = {{"source", Json::array()}};
   std::vector<BenchSweep> sweeps = {{}};
+  std::int64_t calibration_rows = 128, calibration_length = 256;
   std::int64_t warm_up = 1, repeats = 3, prefill_chunk = 0;
   bool prefill = true;
   std::string results = "results";
@@ -59,7 +60,9 @@ struct BenchConfig {
     visit("description", self.description, "for people");
     visit("model", self.model, "a model folder, a GGUF or a llama2.c .bin file; empty: random weights of `geometry`");
     visit("calibration", self.calibration,
-          "text, or token ids, to calibrate the caches' codecs on, where one needs that");
+          "text, or token ids, to calibrate passes and the caches' codecs on, where one needs that");
+    visit("calibration_rows", self.calibration_rows, "rows of it that passes are given, at most");
+    visit("calibration_length", self.calibration_length, "tokens of such a row, at most");
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
     visit("device", self.device, "where the model stands and is computed: cpu");

@@ -8,22 +8,17 @@
 #include "core/base/hash.h"
 #include "core/base/interrupt.h"
 #include "core/base/log.h"
-#include "core/base/registry.h"
-#include "core/compress/pass.h"
-#include "core/model/checkpoint.h"
-#include "core/model/family.h"
-#include "core/model/initialize.h"
 #include "core/store/record.h"
 #include "experiments/bench/bench_config.h"
 #include "experiments/cache/cache_check.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
+#include "experiments/commands/bench_models.h"
 #include "experiments/commands/run_provenance.h"
 #include "experiments/data/evaluation_text.h"
 #include "experiments/data/token_data.h"
 #include "experiments/model/model_files.h"
 #include "experiments/model/placement_options.h"
-#include "experiments/plan/pass_list.h"
 
 namespace mla {
 namespace {
@@ -59,7 +54,9 @@ class Bench final : public Command {
         "cache", caches_, "CACHE",
         "plain, a codec and its bits (hqq4, kivi2), or the \"cache\" of a config as JSON or a .json file, likewise; "
         "repeatable");
-    options.add("calibration", calibration_, "FILE", "text to calibrate the caches' codecs on, likewise");
+    options.add("calibration", calibration_, "FILE", "text to calibrate passes and the caches' codecs on, likewise");
+    options.add_count("calibration-rows", calibration_rows_, 1, "rows of it that passes are given at most, likewise");
+    options.add_count("calibration-length", calibration_length_, 1, "tokens of such a row at most, likewise");
     declare_device(options, device_, "cpu, or the config's");
     declare_weights(options, weights_, "dense, or the config's");
     declare_products(options, products_, "float32, or the config's");
@@ -71,25 +68,24 @@ class Bench final : public Command {
     install_interrupt_handler();
     const BenchConfig config = resolve();
     const std::vector<NamedBenchCell> measured = bench_cells(config);
-    const ModelSpec spec = spec_of(config);
-    check_caches(config, measured, spec);
-    const TokenIds calibration = calibration_rows(config, measured, spec, console);
+    BenchModels models(config);
+    check_caches(config, measured, models.specs());
+    models.read_calibration(console.workers());
+    const TokenIds calibration = codec_rows(config, measured, models.source(), console);
     if (!config.model.empty()) {
       for (const auto& [role, file] : files_of_model(config.model, "model")) data_hashes_[role] = hash_data_file(file);
     }
+    if (!config.calibration.empty()) data_hashes_["calibration"] = hash_data_file(config.calibration);
     const MachineRates machine = measure_machine(config.placement().device);
     log_info(cat(at::get_num_threads(), " threads: reading ", rounded(machine.bytes_per_second / kGiga, 3),
                  " GB/s, products ", rounded(machine.operations_per_second / kGiga, 4), " GFLOP/s"));
-    Table table({"model", "cell", "first ms", "ms/token", "+-", "tokens/s", "peak MB", "cache bytes", "roofline"});
+    Table table({"model", "cell", "first ms", "ms/token", "+-", "tokens/s", "peak MB", "cache bytes", "weight bytes",
+                 "roofline"});
     Json cells = Json::array();
-    for (const BenchModel& model : config.models) {
-      Decoder decoder = load(config);
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      const BenchModel& model = config.models[i];
+      Decoder decoder = models.make(i);
       for (const NamedBenchCell& named : measured) check_room(decoder, named.cell);
-      for (const PlannedPass& planned : plan_passes(model.compress, "models.compress", decoder.spec())) {
-        if (planned.pass->needs_calibration())
-          throw ConfigError(cat("models: ", model.name, " needs calibration; convert it first and name it as `model`"));
-        run_pass(planned.name, *planned.pass, decoder, {});
-      }
       CacheSamples samples;
       if (!calibration.empty()) samples = sample_cache(decoder, calibration, {});
       decoder.prepare_decode();
@@ -131,6 +127,8 @@ class Bench final : public Command {
       for (const std::string& cache : caches_) sweep.cache.push_back(parse_cache_config(cache, "--cache"));
     }
     if (calibration_) config.calibration = calibration_->string();
+    if (calibration_rows_) config.calibration_rows = *calibration_rows_;
+    if (calibration_length_) config.calibration_length = *calibration_length_;
     if (device_) {
       parse_device(*device_, "--device");
       config.device = *device_;
@@ -143,35 +141,24 @@ class Bench final : public Command {
     return config;
   }
 
-  static ModelSpec spec_of(const BenchConfig& config) {
-    if (!config.model.empty()) return load_spec(config.model, config.weights);
-    try {
-      return read_published_config(config.geometry, "geometry");
-    } catch (const DataError& error) {  // here it is the user's own config, not a file of a model
-      throw ConfigError(error.what());
-    }
-  }
-
   /// What no model could keep is found out before one is read.
-  static void check_caches(const BenchConfig& config, const std::vector<NamedBenchCell>& cells, const ModelSpec& spec) {
-    std::vector<ModelSpec> all;
-    for (const BenchModel& model : config.models)
-      all.push_back(planned_spec(plan_passes(model.compress, "models.compress", spec), spec));
+  static void check_caches(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
+                           const std::vector<ModelSpec>& models) {
     for (const NamedBenchCell& named : cells) {
       const BenchCell& cell = named.cell;
       check_calibration(cell.cache, !config.calibration.empty(), "cache",
                         "name it with --calibration FILE, or as \"calibration\" of the config");
       const std::int64_t first =
           cell.prefill && cell.prefill_chunk > 0 ? std::min(cell.prefill_chunk, cell.context) : cell.context;
-      for (const ModelSpec& model : all) {
+      for (const ModelSpec& model : models) {
         check_cache(cell.cache, model, {first, cell.context + cell.new_tokens - 1}, "cache");
       }
     }
   }
 
-  /// None where no codec needs them.
-  static TokenIds calibration_rows(const BenchConfig& config, const std::vector<NamedBenchCell>& cells,
-                                   const ModelSpec& spec, const Console& console) {
+  /// Rows that codecs are calibrated on; none where no codec needs them.
+  static TokenIds codec_rows(const BenchConfig& config, const std::vector<NamedBenchCell>& cells, const ModelSpec& spec,
+                             const Console& console) {
     const bool needed = std::any_of(cells.begin(), cells.end(),
                                     [](const NamedBenchCell& named) { return needs_calibration(named.cell.cache); });
     if (!needed) return {};
@@ -182,14 +169,6 @@ class Bench final : public Command {
           "calibration: a model of random weights has no tokenizer; give {\"ids\": [[…]]} in a .json file");
     }
     return read_evaluation_rows(text, config.model, std::nullopt, spec, console.workers()).rows;
-  }
-
-  static Decoder load(const BenchConfig& config) {
-    if (!config.model.empty())
-      return load_checkpoint(config.model, {.placement = config.placement(), .weights = config.weights}).decoder;
-    Decoder decoder = initialize_decoder(spec_of(config), config.seed);
-    decoder.move_to(config.placement());
-    return decoder;
   }
 
   static Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
@@ -209,6 +188,7 @@ class Bench final : public Command {
             rounded(result.tokens_per_second, 4),
             grouped(result.peak_bytes / 1000000),
             grouped(result.cache_bytes),
+            grouped(result.weight_bytes),
             roofline(result)};
   }
 
@@ -295,7 +275,7 @@ class Bench final : public Command {
   std::optional<std::filesystem::path> config_, model_, calibration_;
   std::vector<std::string> set_, paths_, caches_;
   std::optional<std::string> batch_, context_, new_tokens_, device_, weights_, products_;
-  std::optional<std::int64_t> repeats_, warm_up_;
+  std::optional<std::int64_t> repeats_, warm_up_, calibration_rows_, calibration_length_;
 };
 
 const CommandRegistration<Bench> kBench("bench", "measure decoding: latency, throughput, memory, share of the roofline",

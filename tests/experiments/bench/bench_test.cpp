@@ -117,6 +117,54 @@ TEST(Bench, OptionsTakeTheConfigsPlace) {
   EXPECT_THAT(result.out, testing::HasSubstr("batch=3,context=7,new_tokens=2,path=expanded,cache=quanto4"));
 }
 
+/// Rows for passes that measure data.
+Json small_rows() {
+  Json rows = Json::array();
+  for (int row = 0; row < 4; ++row) {
+    Json ids = Json::array();
+    for (int i = 0; i < 24; ++i) ids.push_back((7 * i + 11 * row + i * i) % 50);
+    rows.push_back(ids);
+  }
+  return {{"ids", rows}};
+}
+
+TEST(Bench, MethodsThatMeasureDataAreConvertedFirst) {
+  const test::TemporaryFolder folder;
+  Json config = small_config(folder);
+  config["calibration"] = folder.write("rows.json", small_rows().dump()).string();
+  config["models"] = {
+      {{"name", "mkla"}, {"compress", {{{"name", "mkla"}, {"cached", 16}}}}},
+      {{"name", "saap"}, {"compress", {{{"name", "saap"}, {"heads", 0.5}, {"channels", 0.25}}}}},
+      {{"name", "billm"}, {"compress", {{{"name", "billm"}}}}},
+      {{"name", "kv_heads"}, {"compress", {{{"name", "kv_heads"}, {"kv_heads", 1}, {"keys", "unrotated"}}}}},
+      {{"name", "chain"},
+       {"compress",
+        {{{"name", "transmla"}, {"cached", 12}, {"collapse", 1}, {"fold", 1}}, {{"name", "refit_output"}}}}}};
+  config["sweeps"] = {{{"batch", {2}}, {"context", {9}}, {"new_tokens", {4}}}};
+  const auto result =
+      run_program({"bench", folder.write("bench.json", config.dump()).string(), "--calibration-rows", "3", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = result.json();
+  std::map<std::string, Json> by_model;
+  for (const Json& cell : report["cells"]) {
+    by_model[cell["model"]] = cell;
+    EXPECT_EQ(cell["cache_bytes"], cell["predicted_cache_bytes"]) << cell["model"];
+    EXPECT_EQ(cell["weight_bytes"], cell["predicted_weight_bytes"]) << cell["model"];
+    EXPECT_GT(cell["token_ms"].get<double>(), 0) << cell["model"];
+  }
+  ASSERT_EQ(by_model.size(), 5u);
+  const std::int64_t tokens = 2 * (9 + 3), layers = 2, bytes = 4;
+  EXPECT_EQ(by_model["mkla"]["cache_bytes"], tokens * layers * 16 * bytes);
+  EXPECT_EQ(by_model["saap"]["cache_bytes"], tokens * layers * 16 * bytes) << "half of the KV heads";
+  EXPECT_EQ(by_model["billm"]["cache_bytes"], tokens * layers * 32 * bytes) << "weights alone";
+  EXPECT_EQ(by_model["kv_heads"]["cache_bytes"], tokens * layers * 16 * bytes);
+  EXPECT_EQ(by_model["chain"]["cache_bytes"], tokens * layers * 12 * bytes);
+  EXPECT_LT(by_model["billm"]["weight_bytes"], by_model["saap"]["weight_bytes"]);
+  const RunRecord record =
+      read_record(folder / "results" / "small" / "model=mkla,batch=2,context=9,new_tokens=4,path=auto,cache=plain.h5");
+  EXPECT_EQ(record.provenance.data_hashes.count("calibration"), 1u);
+}
+
 TEST(Bench, RefusesWhatCannotBe) {
   const test::TemporaryFolder folder;
   const auto error = [&](const char* pointer, const Json& value, std::vector<std::string> more = {}) {
@@ -136,6 +184,12 @@ TEST(Bench, RefusesWhatCannotBe) {
   EXPECT_THAT(error("/sweeps/0/path", {"fast"}), testing::HasSubstr("sweeps[0].path[0]: no 'fast'"));
   EXPECT_THAT(error("/model", "somewhere"), testing::HasSubstr("model, geometry: name one of the two"));
   EXPECT_THAT(error("/repeats", 0), testing::HasSubstr("repeats: 0 is less than 1"));
+  EXPECT_THAT(error("/calibration_rows", 0), testing::HasSubstr("calibration_rows: 0 is less than 1"));
+  EXPECT_THAT(error("/models/1/compress", {{{"name", "mkla"}, {"cached", 16}}}),
+              testing::HasSubstr("models[1].compress[0]: mkla measures the model on data; name a text file"));
+  EXPECT_THAT(
+      error("/models/1/compress", {{{"name", "saap"}}}, {"--calibration", folder.write("a.txt", "text").string()}),
+      testing::HasSubstr("a model of random weights has no tokenizer"));
   EXPECT_THAT(error("/warm_up", 0, {"--batch", "1,,2"}), testing::HasSubstr("--batch: '1,,2' is not a list"));
 }
 
