@@ -90,4 +90,24 @@ class DeepSeekForm {
   std::optional<IdentityNorm> norm_;
 };
 
+/// The layer that was asked for last, for writers that ask tensor by tensor: tensors of one are written one after
+/// another.
+class DeepSeekLayers {
+ public:
+  /// `form` must live as long.
+  explicit DeepSeekLayers(const DeepSeekForm& form) : form_(form) {}
+  const DeepSeekLayer& at(std::int64_t index) {
+    if (index == index_) return layer_;
+    layer_ = {};  // before the next one is made: one layer at a time
+    layer_ = form_.layer(index);
+    index_ = index;
+    return layer_;
+  }
+
+ private:
+  const DeepSeekForm& form_;
+  std::int64_t index_ = -1;
+  DeepSeekLayer layer_;
+};
+
 }  // namespace mla

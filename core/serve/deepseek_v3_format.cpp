@@ -3,13 +3,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/model/companions.h"
+#include "core/model/save_in_shards.h"
+#include "core/model/weight_files.h"
 #include "core/serve/deepseek_form.h"
 #include "core/serve/export_format.h"
 #include "core/serve/served_folder.h"
-#include "core/serve/sharded_writer.h"
 
 namespace mla {
 namespace {
@@ -91,55 +95,100 @@ Json config_of(const DeepSeekForm& form, const Checkpoint& model, const std::str
   return config;
 }
 
-/// There is no place for a bias of queries but behind a low rank's first map: the whole query stands there, the norm
-/// behind it is made the identity as that of the latent is, and the second map is one.
-void write_biased_query(const std::string& prefix, const DeepSeekLayer& layer, ShardedWriter& out) {
-  const std::int64_t rows = layer.query.size(0), hidden = layer.query.size(1);
-  const double share = static_cast<double>(hidden) / static_cast<double>(rows);
-  const double bound = (layer.query * layer.input_norm).norm().item<double>() * std::sqrt(share) +
-                       layer.query_bias.norm().item<double>() / std::sqrt(static_cast<double>(rows));
-  const IdentityNorm norm = identity_norm(kLatentEpsilon, kLatentEpsilon, bound, false, 0);
-  out.add(prefix + "q_a_proj.weight", layer.query * norm.latent);
-  out.add(prefix + "q_a_proj.bias", layer.query_bias * norm.latent);
-  out.add(prefix + "q_a_layernorm.weight", at::full({rows}, norm.weight(), at::kFloat));
-  out.add(prefix + "q_b_proj.weight", at::eye(rows, at::kFloat));
-}
+/// The tensors of a folder, in their order: sizes first, values when they are written.
+class FolderTensors {
+ public:
+  FolderTensors(const DeepSeekForm& form, at::ScalarType type)
+      : form_(form), type_(type), layers_(std::make_shared<DeepSeekLayers>(form)) {}
 
-void write_attention(const std::string& prefix, const DeepSeekLayer& layer, const DeepSeekSizes& sizes,
-                     ShardedWriter& out) {
-  if (sizes.query_bias) {
-    write_biased_query(prefix, layer, out);
-  } else {
-    out.add(prefix + "q_proj.weight", layer.query);
+  std::vector<TensorSource> all() {
+    const DeepSeekSizes& sizes = form_.sizes();
+    const DeepSeekForm* form = &form_;
+    add("model.embed_tokens.weight", {sizes.vocabulary, sizes.hidden}, [form] { return form->embedding(); });
+    for (std::int64_t i = 0; i < sizes.layers; ++i) add_layer(i);
+    add("model.norm.weight", {sizes.hidden}, [form] { return form->final_norm(); });
+    add("lm_head.weight", {sizes.vocabulary, sizes.hidden}, [form] { return form->lm_head(); });
+    return std::move(tensors_);
   }
-  const auto bias = [&](const char* name, const at::Tensor& values, std::int64_t rows) {
-    if (sizes.has_bias()) out.add(prefix + name, values.defined() ? values : at::zeros({rows}, at::kFloat));
-  };
-  out.add(prefix + "kv_a_proj_with_mqa.weight", layer.kv_a);
-  bias("kv_a_proj_with_mqa.bias", layer.kv_a_bias, sizes.cached());
-  out.add(prefix + "kv_a_layernorm.weight", layer.kv_a_norm);
-  out.add(prefix + "kv_b_proj.weight", layer.kv_b);
-  out.add(prefix + "o_proj.weight", layer.output);
-  bias("o_proj.bias", layer.output_bias, sizes.hidden);
-}
 
-void write_weights(const DeepSeekForm& form, at::ScalarType type, const fs::path& folder) {
-  ShardedWriter out(folder, type);
-  out.add("model.embed_tokens.weight", form.embedding());
-  for (std::int64_t i = 0; i < form.sizes().layers; ++i) {
-    const DeepSeekLayer layer = form.layer(i);
-    const std::string prefix = cat("model.layers.", i, ".");
-    out.add(prefix + "input_layernorm.weight", layer.input_norm);
-    write_attention(prefix + "self_attn.", layer, form.sizes(), out);
-    out.add(prefix + "post_attention_layernorm.weight", layer.mlp_norm);
-    out.add(prefix + "mlp.gate_proj.weight", layer.gate);
-    out.add(prefix + "mlp.up_proj.weight", layer.up);
-    out.add(prefix + "mlp.down_proj.weight", layer.down);
+ private:
+  using Make = std::function<at::Tensor()>;
+
+  void add(const std::string& name, std::vector<std::int64_t> shape, Make make) {
+    tensors_.push_back({name, type_, std::move(shape),
+                        [make = std::move(make), type = type_] { return make().to(type); }});
   }
-  out.add("model.norm.weight", form.final_norm());
-  out.add("lm_head.weight", form.lm_head());
-  out.finish();
-}
+  Make part(std::int64_t layer, at::Tensor DeepSeekLayer::*member) const {
+    return [layers = layers_, layer, member] { return layers->at(layer).*member; };
+  }
+
+  void add_layer(std::int64_t layer) {
+    const std::int64_t hidden = form_.sizes().hidden, width = form_.sizes().intermediate;
+    const std::string prefix = cat("model.layers.", layer, ".");
+    add(prefix + "input_layernorm.weight", {hidden}, part(layer, &DeepSeekLayer::input_norm));
+    add_attention(layer, prefix + "self_attn.");
+    add(prefix + "post_attention_layernorm.weight", {hidden}, part(layer, &DeepSeekLayer::mlp_norm));
+    add(prefix + "mlp.gate_proj.weight", {width, hidden}, part(layer, &DeepSeekLayer::gate));
+    add(prefix + "mlp.up_proj.weight", {width, hidden}, part(layer, &DeepSeekLayer::up));
+    add(prefix + "mlp.down_proj.weight", {hidden, width}, part(layer, &DeepSeekLayer::down));
+  }
+
+  void add_attention(std::int64_t layer, const std::string& prefix) {
+    const DeepSeekSizes& sizes = form_.sizes();
+    const std::int64_t hidden = sizes.hidden, heads = sizes.heads, queries = heads * sizes.query_width();
+    if (sizes.query_bias) {
+      add_biased_query(layer, prefix, queries);
+    } else {
+      add(prefix + "q_proj.weight", {queries, hidden}, part(layer, &DeepSeekLayer::query));
+    }
+    add(prefix + "kv_a_proj_with_mqa.weight", {sizes.cached(), hidden}, part(layer, &DeepSeekLayer::kv_a));
+    add_bias(layer, prefix + "kv_a_proj_with_mqa.bias", sizes.cached(), &DeepSeekLayer::kv_a_bias);
+    add(prefix + "kv_a_layernorm.weight", {sizes.latent}, part(layer, &DeepSeekLayer::kv_a_norm));
+    add(prefix + "kv_b_proj.weight", {heads * (sizes.content + sizes.value), sizes.latent},
+        part(layer, &DeepSeekLayer::kv_b));
+    add(prefix + "o_proj.weight", {hidden, heads * sizes.value}, part(layer, &DeepSeekLayer::output));
+    add_bias(layer, prefix + "o_proj.bias", hidden, &DeepSeekLayer::output_bias);
+  }
+
+  /// Where one projection has a bias, the class wants one of each.
+  void add_bias(std::int64_t layer, const std::string& name, std::int64_t rows, at::Tensor DeepSeekLayer::*member) {
+    if (!form_.sizes().has_bias()) return;
+    add(name, {rows}, [make = part(layer, member), rows] {
+      const at::Tensor bias = make();
+      return bias.defined() ? bias : at::zeros({rows}, at::kFloat);
+    });
+  }
+
+  /// There is no place for a bias of queries but behind a low rank's first map: the whole query stands there, the norm
+  /// behind it is made the identity as that of the latent is, and the second map is one.
+  void add_biased_query(std::int64_t layer, const std::string& prefix, std::int64_t rows) {
+    const auto layers = layers_;
+    const auto shrunk = [layers, layer](at::Tensor DeepSeekLayer::*member) {
+      return [layers, layer, member] {
+        const DeepSeekLayer& held = layers->at(layer);
+        return held.*member * query_norm(held).latent;
+      };
+    };
+    add(prefix + "q_a_proj.weight", {rows, form_.sizes().hidden}, shrunk(&DeepSeekLayer::query));
+    add(prefix + "q_a_proj.bias", {rows}, shrunk(&DeepSeekLayer::query_bias));
+    add(prefix + "q_a_layernorm.weight", {rows},
+        [layers, layer, rows] { return at::full({rows}, query_norm(layers->at(layer)).weight(), at::kFloat); });
+    add(prefix + "q_b_proj.weight", {rows, rows}, [rows] { return at::eye(rows, at::kFloat); });
+  }
+
+  static IdentityNorm query_norm(const DeepSeekLayer& layer) {
+    const std::int64_t rows = layer.query.size(0), hidden = layer.query.size(1);
+    const double share = static_cast<double>(hidden) / static_cast<double>(rows);
+    const double bound = (layer.query * layer.input_norm).norm().item<double>() * std::sqrt(share) +
+                         layer.query_bias.norm().item<double>() / std::sqrt(static_cast<double>(rows));
+    return identity_norm(kLatentEpsilon, kLatentEpsilon, bound, false, 0);
+  }
+
+  const DeepSeekForm& form_;
+  at::ScalarType type_;
+  std::shared_ptr<DeepSeekLayers> layers_;
+  std::vector<TensorSource> tensors_;
+};
 
 /// generate() of transformers ends where this file says.
 void write_generation_config(const ModelSpec& spec, const fs::path& folder) {
@@ -175,7 +224,7 @@ class DeepSeekV3Format final : public ExportFormat {
     const double bound = request.measured_latent.value_or(form.largest_latent());
     form.set_norm(identity_norm(form.spec().norm_epsilon, kLatentEpsilon, narrow ? bound : form.largest_latent(),
                                 narrow, narrow ? form.largest_query() : 0));
-    write_weights(form, scalar_type(request.dtype), folder);
+    write_weight_files(folder, FolderTensors(form, scalar_type(request.dtype)).all(), kShardBytes, [] {});
     copy_companions(model.source, folder);
     write_generation_config(form.spec(), folder);
     write_json(folder / "config.json", config_of(form, model, request.dtype));

@@ -13,22 +13,6 @@
 namespace mla {
 namespace {
 
-/// The layer that was asked for last: tensors of one are written one after another.
-class LayerSource {
- public:
-  explicit LayerSource(const DeepSeekForm& form) : form_(form) {}
-  const DeepSeekLayer& at(std::int64_t index) {
-    if (index != index_) layer_ = form_.layer(index);
-    index_ = index;
-    return layer_;
-  }
-
- private:
-  const DeepSeekForm& form_;
-  std::int64_t index_ = -1;
-  DeepSeekLayer layer_;
-};
-
 void refuse_what_files_cannot_say(const DeepSeekForm& form, const std::string& where) {
   if (form.sizes().has_bias()) {
     throw ConfigError(cat(where,
@@ -69,7 +53,7 @@ void add_keys(const DeepSeekForm& form, gguf::Writer& writer) {
   number("expert_shared_count", 0);
 }
 
-void add_layer(std::int64_t index, const DeepSeekSizes& sizes, const std::shared_ptr<LayerSource>& source,
+void add_layer(std::int64_t index, const DeepSeekSizes& sizes, const std::shared_ptr<DeepSeekLayers>& source,
                GgufTensors& tensors) {
   const std::int64_t heads = sizes.heads, hidden = sizes.hidden, width = sizes.intermediate;
   const auto name = [&](const char* part) { return cat("blk.", index, ".", part, ".weight"); };
@@ -109,7 +93,7 @@ void add_deepseek2_gguf(DeepSeekForm& form, double largest_latent, const std::st
   const DeepSeekForm* source = &form;
   tensors.vocabulary_matrix("token_embd.weight", {sizes.vocabulary, sizes.hidden},
                             [source] { return source->embedding(); });
-  const auto layers = std::make_shared<LayerSource>(form);
+  const auto layers = std::make_shared<DeepSeekLayers>(form);
   for (std::int64_t i = 0; i < sizes.layers; ++i) add_layer(i, sizes, layers, tensors);
   tensors.plain("output_norm.weight", {sizes.hidden}, [source] { return source->final_norm(); });
   if (form.spec().tied_embeddings) return;

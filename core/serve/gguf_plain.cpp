@@ -10,6 +10,7 @@
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
 #include "core/model/rotary_rows.h"
+#include "core/serve/served_layout.h"
 
 namespace mla {
 namespace {
@@ -58,11 +59,7 @@ void refuse_rotation(const ModelSpec& spec, const std::string& architecture, con
           "yarn with an attention factor, mscale or ends that are no whole pairs has no keys in GGUF files; plain "
           "yarn has");
     }
-    return;
   }
-  if (scaling.type != "default" && scaling.type != "linear")
-    refuse(cat("rotation of the type ", scaling.type,
-               " has no keys in GGUF files; default, linear, yarn and llama3 have"));
 }
 
 void add_rotation(const ModelSpec& spec, const std::string& prefix, gguf::Writer& writer, GgufTensors& tensors) {
@@ -124,6 +121,7 @@ std::string plain_gguf_architecture(const ModelSpec& spec, const std::string& wh
                " it could be written"));
   }
   refuse_biases(spec, architecture, refuse);
+  refuse_rotation_by_length(spec, where);
   refuse_rotation(spec, architecture, refuse);
   return architecture;
 }

@@ -23,11 +23,7 @@ std::string listed(const std::vector<std::int64_t>& pairs) {
 void check_model(const ModelSpec& spec, const std::string& where) {
   if (spec.layers.empty()) throw ConfigError(cat(where, ": the model has no layers"));
   refuse_other_blocks(spec, where);
-  if (spec.rotary().depends_on_length())
-    throw ConfigError(cat(where, ": rope_scaling = ", spec.rope_scaling.type,
-                          " changes frequencies with a text's length, which no other ",
-                          "engine's multi-head latent attention does; convert a model with fixed ones (linear, ",
-                          "llama3, yarn)"));
+  refuse_rotation_by_length(spec, where);
 }
 
 void check_layer(const ModelSpec& spec, std::size_t index, const std::string& where) {
@@ -102,6 +98,13 @@ void refuse_other_blocks(const ModelSpec& spec, const std::string& where) {
   if (!parts.empty())
     throw ConfigError(cat(where, ": the family ", spec.family, " has ", join(parts), ", for which DeepSeek's form has ",
                           "no place; export models of llama, mistral, qwen2, or keep the model here"));
+}
+
+void refuse_rotation_by_length(const ModelSpec& spec, const std::string& where) {
+  if (!spec.rotary().depends_on_length()) return;
+  throw ConfigError(cat(where, ": rope_scaling = ", spec.rope_scaling.type, " changes frequencies with a text's ",
+                        "length, for which what is written has no place; convert a model with fixed ones (default, ",
+                        "linear, llama3, yarn), or keep the model here"));
 }
 
 RotatedPlaces rotated_places(const LatentLayout& layout) {

@@ -24,6 +24,10 @@ RotatedPlaces rotated_places(const LatentLayout& layout);
 /// DeepSeek class computes, and no code written beside one.
 void refuse_other_blocks(const ModelSpec& spec, const std::string& where);
 
+/// Throws ConfigError, WHERE in front, for a model whose frequencies depend on a text's length: no format that is
+/// written states such a rotation.
+void refuse_rotation_by_length(const ModelSpec& spec, const std::string& where);
+
 /// The layouts of all layers, which agree in all that the form has once. Throws ConfigError, WHERE in front, as
 /// DeepSeekForm does. `most_latent`: layers may have latents of different widths up to it; 0: they may not.
 std::vector<const LatentLayout*> servable_layouts(const ModelSpec& spec, std::int64_t most_latent,

@@ -2,17 +2,22 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
+#include "core/attention/grouped_query.h"
 #include "core/attention/latent.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/suggest.h"
 #include "core/model/companions.h"
 #include "core/model/model_config.h"
+#include "core/model/save_in_shards.h"
+#include "core/model/weight_files.h"
 #include "core/serve/export_format.h"
 #include "core/serve/served_folder.h"
 #include "core/serve/served_layout.h"
-#include "core/serve/sharded_writer.h"
 #include "core/serve/transformers_code.h"
 
 namespace mla {
@@ -22,26 +27,33 @@ namespace fs = std::filesystem;
 
 constexpr const char* kCodeWhere = "--format transformers_code";
 
-/// All layers are of kind `latent`, without a norm that the code does not have.
+/// The kinds of attention that the code computes.
+constexpr std::array<std::string_view, 3> kCodedKinds = {"latent", "mkla", "grouped_query"};
+
+void check_layer(const LayerSpec& layer, const std::string& own) {
+  const std::string kind = layer.attention->kind();
+  if (std::find(kCodedKinds.begin(), kCodedKinds.end(), kind) == kCodedKinds.end())
+    throw ConfigError(cat(own, " is of kind ", kind, ", and this code computes the kinds ", join({kCodedKinds.begin(), kCodedKinds.end()}),
+                          "; convert with mha2mla, transmla, care, x_ecomla or mkla, or keep the model here"));
+  const LatentLayout* layout = latent_layout(*layer.attention);
+  if (layout && layout->latent_norm)
+    throw ConfigError(cat(own, " normalises its latent: the model was read from a folder that is served already; ",
+                          "that folder serves as it is"));
+}
+
+/// All layers are of kinds that the code has, and one at least is converted.
 void check_layers(const ModelSpec& spec, bool padded) {
   if (padded)
     throw ConfigError(cat(kCodeWhere, ": --pad is for engines' own classes; leave it out, or --format deepseek_v3"));
   refuse_other_blocks(spec, kCodeWhere);
-  if (spec.rotary().depends_on_length())
-    throw ConfigError(cat(kCodeWhere, ": rope_scaling = ", spec.rope_scaling.type,
-                          " changes frequencies with a text's length, which this ",
-                          "code does not; convert a model with fixed ones (linear, llama3, yarn)"));
-  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    const LatentLayout* layout = latent_layout(*spec.layers[i].attention);
-    const std::string own = cat(kCodeWhere, ": layer ", i);
-    if (!layout)
-      throw ConfigError(cat(own, " is of kind ", spec.layers[i].attention->kind(), ", and this code computes kind ",
-                            "latent alone; convert with mha2mla, transmla, care, x_ecomla or mkla with servable = "
-                            "true"));
-    if (layout->latent_norm)
-      throw ConfigError(cat(own, " normalises its latent: the model was read from a folder that is served already; ",
-                            "that folder serves as it is"));
-  }
+  refuse_rotation_by_length(spec, kCodeWhere);
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) check_layer(spec.layers[i], cat(kCodeWhere, ": layer ", i));
+  const bool converted = std::any_of(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& layer) {
+    return !grouped_query_heads(*layer.attention);
+  });
+  if (!converted)
+    throw ConfigError(cat(kCodeWhere, ": all layers are of kind grouped_query: convert the model first (mlaforge ",
+                          "convert); unconverted, its own folder serves"));
 }
 
 /// The description without storage: what is written is dense.
@@ -55,6 +67,7 @@ Json layers_json(const ModelSpec& spec) {
   Json all = Json::array();
   for (const LayerSpec& layer : spec.layers) {
     Json fields = layer.attention->fields();
+    fields["kind"] = layer.attention->kind();
     fields["scale"] = softmax_scale(spec, *layer.attention->heads());
     fields["intermediate"] = layer.feed_forward.width;
     fields["mlp_bias"] = layer.feed_forward.bias;
@@ -94,19 +107,23 @@ Json code_config(const Checkpoint& model, const std::string& dtype) {
   return config;
 }
 
-void write_dense(const Decoder& decoder, at::ScalarType type, const fs::path& folder) {
-  ShardedWriter out(folder, type);
+/// All weights, dense, as `type`; matrices are made when they are written.
+std::vector<TensorSource> dense_tensors(const Decoder& decoder, at::ScalarType type) {
+  std::vector<TensorSource> all;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
-    if (tensor.defined()) out.add(name, tensor.detach().to(at::kCPU));
+    if (!tensor.defined()) return;
+    all.push_back({name, type, tensor.sizes().vec(), [tensor, type] { return tensor.detach().to(at::kCPU, type); }});
   };
   // Visiting hands out references for replacement; writing replaces nothing.
   const_cast<Decoder&>(decoder).visit_weights(
       {[&](const std::string& name, Linear& map) {
-         add(name + ".weight", map.to_dense());
+         if (map.defined())
+           all.push_back({name + ".weight", type, {map.rows(), map.columns()},
+                          [map, type] { return map.to_dense().detach().to(at::kCPU, type); }});
          add(name + ".bias", map.bias());
        },
        [&](const std::string& name, at::Tensor& tensor) { add(name, tensor); }});
-  out.finish();
+  return all;
 }
 
 class TransformersCodeFormat final : public ExportFormat {
@@ -121,7 +138,7 @@ class TransformersCodeFormat final : public ExportFormat {
     const at::ScalarType type = request.dtype == "bfloat16"  ? at::kBFloat16
                                 : request.dtype == "float16" ? at::kHalf
                                                              : at::kFloat;
-    write_dense(model.decoder, type, folder);
+    write_weight_files(folder, dense_tensors(model.decoder, type), kShardBytes, [] {});
     copy_companions(model.source, folder);
     write_file_atomically(folder / kConfigurationFile, configuration_code());
     write_file_atomically(folder / kModelingFile, modeling_code());
@@ -151,7 +168,7 @@ class TransformersCodeFormat final : public ExportFormat {
 
 const Registration<ExportFormat, TransformersCodeFormat> kTransformersCodeFormat(
     "transformers_code",
-    "a Hugging Face folder with code of its own: ranks and pairs by layer, QK-norm, biases, sliding windows");
+    "a Hugging Face folder with code of its own: ranks and pairs by layer, mean keys, QK-norm, biases, sliding windows");
 
 }  // namespace
 }  // namespace mla

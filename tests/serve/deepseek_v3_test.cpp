@@ -9,12 +9,10 @@
 #include "core/attention/latent.h"
 #include "core/base/file.h"
 #include "core/model/family.h"
-#include "core/model/weight_files.h"
 #include "core/serve/compare_models.h"
 #include "core/serve/deepseek_form.h"
 #include "core/serve/served_folder.h"
 #include "core/serve/served_layout.h"
-#include "core/serve/sharded_writer.h"
 #include "tests/serve/served_models.h"
 #include "tests/support/errors.h"
 
@@ -178,20 +176,6 @@ TEST(DeepSeekV3, ScalesOfYarnAreFoldedIn) {
   EXPECT_GT(scale, std::sqrt(static_cast<double>(form.sizes().query_width()) / 8));
   const at::Tensor own = as_latent(*model.decoder.layers[0].attention)->weights().query.to_dense();
   EXPECT_NEAR(form.layer(0).query.norm().item<double>(), own.norm().item<double>() * scale, 1e-3);
-}
-
-TEST(DeepSeekV3, WritesShardsWithAnIndex) {
-  const test::TemporaryFolder folder;
-  ShardedWriter writer(folder.path(), at::kFloat, 40);
-  const at::Tensor a = at::arange(8, at::kFloat), b = at::ones({3, 5}), c = at::zeros({2});
-  writer.add("a", a);
-  writer.add("b", b);
-  writer.add("c", c);
-  writer.finish();
-  EXPECT_FALSE(std::filesystem::exists(folder / "model.safetensors"));
-  const WeightMap read = read_weight_files(folder.path());
-  ASSERT_EQ(read.size(), 3U);
-  EXPECT_TRUE(read.at("a").equal(a) && read.at("b").equal(b) && read.at("c").equal(c));
 }
 
 TEST(DeepSeekV3, TellsOfItselfInAModelCard) {

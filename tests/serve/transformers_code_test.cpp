@@ -6,13 +6,18 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
+#include <tuple>
 
+#include "core/model/family.h"
 #include "tests/serve/served_models.h"
+#include "tests/support/attention_models.h"
 #include "tests/support/errors.h"
 
 namespace mla {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 const Json kPerLayer = {{"name", "mha2mla"},
@@ -45,14 +50,57 @@ TEST(TransformersCode, HoldsWhatNoClassDoesAndIsReadAgain) {
   }
 }
 
+/// A model with random weights and layers of this kind, or after that as `change` makes them.
+Checkpoint coded_model(const std::string& kind, const std::function<void(ModelSpec&)>& change = {}) {
+  ModelSpec spec = test::spec_with_attention(kind, "gqa");
+  if (change) change(spec);
+  Checkpoint model{test::tiny_decoder(spec, at::kFloat), {}, {}};
+  model.config = make_config(model.decoder.spec());
+  return model;
+}
+
+TEST(TransformersCode, HoldsMeanKeysAndUnconvertedLayers) {
+  const auto first_unconverted = [](ModelSpec& spec) {
+    spec.layers[0].attention = test::spec_with_attention("grouped_query", "gqa").layers[0].attention;
+  };
+  for (const auto& [kind, change, kinds] :
+       {std::tuple{"mkla", std::function<void(ModelSpec&)>(), Json{"mkla", "mkla", "mkla"}},
+        std::tuple{"latent", std::function<void(ModelSpec&)>(first_unconverted),
+                   Json{"grouped_query", "latent", "latent"}}}) {
+    SCOPED_TRACE(kind);
+    const test::TemporaryFolder folder;
+    const Checkpoint model = coded_model(kind, change);
+    export_model(model, "transformers_code", {"float32"}, folder / "out");
+    const Json layers = read_json(folder / "out" / "config.json").at("latent_layers");
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      EXPECT_EQ(layers[i].at("kind"), kinds[i]);
+      EXPECT_GT(layers[i].at("scale").get<double>(), 0);
+    }
+    const Checkpoint again = load_checkpoint(folder / "out");
+    EXPECT_EQ(again.decoder.spec().layers, model.decoder.spec().layers);
+    EXPECT_EQ(test::logit_difference(again.decoder, model.decoder), 0);
+  }
+}
+
 TEST(TransformersCode, RefusesOtherKindsOfAttention) {
   const test::TemporaryFolder folder;
   const auto refusal = [&](const Checkpoint& model, const ExportRequest& request) {
     return test::message_of<ConfigError>([&] { export_model(model, "transformers_code", request, folder / "out"); });
   };
-  EXPECT_THAT(refusal(test::tiny_checkpoint("gqa"), {"float32"}), HasSubstr("layer 0 is of kind grouped_query"));
+  EXPECT_THAT(refusal(test::tiny_checkpoint("gqa"), {"float32"}), HasSubstr("all layers are of kind grouped_query"));
+  EXPECT_THAT(refusal(coded_model("shared_attention"), {"float32"}),
+              AllOf(HasSubstr("layer 1 is of kind shared_attention"), HasSubstr("latent, mkla, grouped_query")));
+  EXPECT_THAT(refusal(coded_model("mfa"), {"float32"}), HasSubstr("layer 0 is of kind mfa"));
   EXPECT_THAT(refusal(test::served_model("gqa", kPerLayer), {.dtype = "float32", .pad = true}),
               HasSubstr("--pad is for engines' own classes"));
+  EXPECT_THAT(refusal(coded_model("latent",
+                                  [](ModelSpec& spec) {
+                                    spec.rope_scaling.type = "dynamic";
+                                    spec.rope_scaling.factor = 2;
+                                    spec.rope_scaling.original_positions = 64;
+                                  }),
+                      {"float32"}),
+              HasSubstr("rope_scaling = dynamic changes frequencies"));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
