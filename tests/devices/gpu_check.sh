@@ -16,12 +16,18 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/mlaforge_check.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 if [[ -d $bundle ]]; then cp -r "$bundle" "$work/mlaforge"; else tar -xf "$bundle" -C "$work"; fi
-program=$work/mlaforge/bin/mlaforge
+program=("$work/mlaforge/bin/mlaforge")
 torch=${LIBTORCH:-$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')}
 [[ -e $torch/lib/libtorch_cpu.so ]] || torch=$torch/torch
 [[ -e $torch/lib/libtorch_cpu.so ]] || { echo "gpu_check: no lib/libtorch_cpu.so in ${LIBTORCH:-PyTorch}" >&2; exit 2; }
 ln -sfn "$(realpath "$torch")" "$work/mlaforge/torch"
 cd "$work"
+# With the bundle's own C library where this machine's is older.
+loader=("$work"/mlaforge/lib/glibc/ld-linux*)
+if ! "${program[@]}" --version > /dev/null 2>&1; then
+  program=("${loader[0]}" --library-path "$work/mlaforge/lib/glibc:$work/mlaforge/lib:$work/mlaforge/torch/lib" "${program[@]}")
+  "${program[@]}" --version > /dev/null || { echo "gpu_check: the bundle's program does not start here" >&2; exit 2; }
+fi
 
 # Sizes: hidden, layers, heads, KV heads, inner width; rows and tokens of a step, steps; contexts and batches of decoding.
 if [[ $size == large ]]; then
@@ -36,7 +42,7 @@ report='' failed=''
 step() {
   local name=$1 begin=$SECONDS
   shift
-  if "$program" "$@" --json --quiet --threads "$threads" > "$name.json" 2> "$name.log"; then
+  if "${program[@]}" "$@" --json --quiet --threads "$threads" > "$name.json" 2> "$name.log"; then
     report+="\"$name\":{\"seconds\":$((SECONDS - begin)),\"report\":$(cat "$name.json")},"
   else
     rm -f "$name.json"
@@ -53,7 +59,7 @@ number() {
 # An expression of numbers, null where one is; names are awk's a, b, c.
 compute() { awk -v a="${2:-0}" -v b="${3:-0}" -v c="${4:-0}" "BEGIN { if (a == \"null\" || b == \"null\" || c == \"null\") print \"null\"; else printf \"%.6g\", ($1) }"; }
 
-"$program" toy --output data --stories 4000 --fine-tune 400 --held-out 40 --items 4 --quiet > /dev/null
+"${program[@]}" toy --output data --stories 4000 --fine-tune 400 --held-out 40 --items 4 --quiet > /dev/null
 vocabulary=$(grep -oE '"id": ?[0-9]+' data/tokenizer.json | grep -oE '[0-9]+' | sort -n | tail -1)
 cat > pretrain.json << END
 {"output": "model", "tokenizer": "data/tokenizer.json", "device": "$device",
