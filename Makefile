@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup setup-cuda aarch64 build install deb reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean test-peers
+.PHONY: all setup setup-cuda aarch64 build install deb bundle reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean test-peers
 all: build
 
 setup:
@@ -33,6 +33,11 @@ install: build
 deb: build
 	@bash cmake/install_debian_packages.sh dpkg-dev file
 	@cd build/release && cpack -G DEB -B $(CURDIR)/build/deb > cpack.log && ls $(CURDIR)/build/deb/*.deb
+
+# The programs with what they need of Debian, as one file for a machine with a GPU and PyTorch: tests/devices/gpu_check.sh.
+bundle: build
+	@bash cmake/install_debian_packages.sh patchelf
+	@bash cmake/bundle.sh build/release build/mlaforge_bundle.tar.gz
 
 # The pages of docs/reference, which the programs write themselves.
 reference: build
