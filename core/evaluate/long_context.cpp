@@ -38,7 +38,16 @@ std::vector<std::string> answer_batch(const Decoder& decoder, const Tokenizer& t
   GenerateOptions how;
   how.count = options.new_tokens;
   how.stop = options.ends;
-  const GenerateReport answers = generate(decoder, ids, how, DecodePath::kAuto, options.cache);
+  std::vector<std::vector<std::int64_t>> said(options.stop.empty() ? 0 : batch.size());
+  TokenSink sink;
+  if (!options.stop.empty()) {
+    sink = [&](std::int64_t row, std::int64_t token) {
+      std::vector<std::int64_t>& own = said[static_cast<std::size_t>(row)];
+      own.push_back(token);
+      return !is_stopped(text_of(tokenizer, own), options.stop);
+    };
+  }
+  const GenerateReport answers = generate(decoder, ids, how, DecodePath::kAuto, options.cache, sink);
   check_interrupt();  // a signal ends answers in their middle: those do not count
   std::vector<std::string> texts;
   for (const GeneratedSequence& sequence : answers.sequences) texts.push_back(text_of(tokenizer, sequence.tokens));
@@ -76,6 +85,18 @@ std::vector<std::int32_t> without_middle(std::vector<std::int32_t> tokens, std::
     tokens.erase(tokens.begin() + (most - half), tokens.end() - half);
   }
   return tokens;
+}
+
+bool is_stopped(const std::string& text, const std::vector<std::string>& stop) {
+  std::size_t first = std::string::npos;
+  for (const std::string& one : stop) first = std::min(first, text.find(one));
+  if (first == std::string::npos) return false;
+  for (const std::string& one : stop) {
+    // Where this one may have begun without being complete.
+    for (std::size_t at = text.size() - std::min(text.size(), one.size() - 1); at < first; ++at)
+      if (one.starts_with(std::string_view(text).substr(at))) return false;
+  }
+  return true;
 }
 
 void answer(const Decoder& decoder, const Tokenizer& tokenizer, const std::vector<std::vector<std::int32_t>>& prompts,

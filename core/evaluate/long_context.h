@@ -33,8 +33,13 @@ struct AnswerOptions {
   std::int64_t new_tokens = 128;     ///< of an answer, at most
   std::int64_t batch_tokens = 8192;  ///< of prompts of one length that are answered together (at least one)
   std::vector<std::int64_t> ends;    ///< tokens that end an answer
+  std::vector<std::string> stop;     ///< texts that end an answer, which holds the one that came
   CacheFormat cache = {};            ///< how keys and values are kept; empty: as computed
 };
+
+/// Whether the first of the texts `stop` in `text` is known, whatever follows: one of them is there, and none that is
+/// longer may have begun before it.
+bool is_stopped(const std::string& text, const std::vector<std::string>& stop);
 
 /// Answers the prompts one batch after another, shorter ones first: greedily, through a cache of the options' format.
 /// Special tokens are left out of the texts. Empty prompts are passed over. `done` is told of the indices answered in

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/json.h"
@@ -51,20 +52,36 @@ BenchmarkQuestion hellaswag(const Json& row, const std::string& where) {
   return question;
 }
 
-/// The sentence up to its gap is the question; an option and the rest of the sentence are a choice.
-BenchmarkQuestion winogrande(const Json& row, const std::string& where) {
+/// A sentence before its gap and after it, without the spaces around the end.
+std::pair<std::string, std::string> around_gap(const Json& row, const std::string& where) {
   const std::string sentence = text_of(row, "sentence", where);
   const std::size_t gap = sentence.find('_');
   if (gap == std::string::npos) throw DataError(cat(where, ": sentence: has no gap '_'"));
   std::string rest = sentence.substr(gap + 1);
   rest.erase(0, std::min(rest.find_first_not_of(" \t"), rest.size()));
   rest.erase(rest.find_last_not_of(" \t") + 1);
+  return {sentence.substr(0, gap), rest};
+}
+
+/// The sentence up to its gap is the question; an option and the rest of the sentence are a choice.
+BenchmarkQuestion winogrande(const Json& row, const std::string& where) {
+  const auto [before, rest] = around_gap(row, where);
   BenchmarkQuestion question;
-  question.query = question.question = sentence.substr(0, gap);
+  question.query = question.question = before;
   for (const char* option : {"option1", "option2"})
     question.choices.push_back(text_of(row, option, where) + " " + rest);
   question.continuations = question.choices;  // the question ends with the space
   question.answer = index_of(row, "answer", where, -1);
+  return question;
+}
+
+/// The rest of the sentence is to be said after each option in the gap (arXiv 1806.02847), as lm-evaluation-harness and
+/// OLMES ask: choices have contexts of their own and one text in common.
+BenchmarkQuestion winogrande_partial(const Json& row, const std::string& where) {
+  BenchmarkQuestion question = winogrande(row, where);
+  const auto [before, rest] = around_gap(row, where);
+  question.continuations.assign(2, " " + rest);
+  for (const char* option : {"option1", "option2"}) question.contexts.push_back(before + text_of(row, option, where));
   return question;
 }
 
@@ -180,6 +197,10 @@ const std::vector<RowForm>& original_forms() {
        "sentence with a gap, option1, option2, answer",
        {"sentence", "option1", "option2", "answer"},
        winogrande},
+      {"winogrande_partial",
+       "the same, asked for the rest of the sentence after each option (lm-evaluation-harness); never by \"auto\"",
+       {"sentence", "option1", "option2", "answer"},
+       winogrande_partial},
       {"hellaswag",
        "ctx_a, ctx_b, endings, label, with activity_label",
        {"ctx_a", "ctx_b", "endings", "label"},

@@ -135,6 +135,7 @@ class GenerationEvaluation final : public QuestionTask {
     QuestionSet set;
     set.name = file.task;
     set.new_tokens = options_.new_tokens;
+    set.stop = options_.rule.stop;
     set.score = [match = match_](const Prediction& prediction) {
       return match->score(prediction.text, prediction.answers);
     };

@@ -189,14 +189,15 @@ void QuestionTask::answer_all(const TaskCall& call, const CacheFormat& cache, co
   std::optional<AnswerJournal> journal;
   std::vector<bool> answered(answers.size());
   if (call.keeper.keeps()) {
-    const Json key = {call.keeper.key(), asked.set.new_tokens, asked.ends, asked.prompts};
+    Json key = {call.keeper.key(), asked.set.new_tokens, asked.ends, asked.prompts};
+    if (!asked.set.stop.empty()) key.push_back(asked.set.stop);
     answered = journal.emplace(call.keeper.file(label), hash_json(key)).restore(answers);
   }
   std::vector<std::vector<std::int32_t>> open = asked.prompts;
   for (std::size_t i = 0; i < open.size(); ++i) {
     if (answered[i]) open[i].clear();
   }
-  AnswerOptions options{asked.set.new_tokens, call.config.options.batch_tokens, asked.ends, cache};
+  AnswerOptions options{asked.set.new_tokens, call.config.options.batch_tokens, asked.ends, asked.set.stop, cache};
   Progress bar(cat("answer ", call.stage, " ", asked.set.name), std::ssize(answers) - asked.too_long, "questions");
   bar.advance(std::count(answered.begin(), answered.end(), true));
   answer(call.decoder, call.surroundings.tokenizer(), open, options,

@@ -22,6 +22,7 @@ struct QuestionSet {
   std::string name;             ///< of its scores, behind the evaluation's label, and of its file of predictions
   std::int64_t new_tokens = 0;  ///< of an answer, at most
   std::vector<Question> questions;
+  std::vector<std::string> stop;                   ///< texts that end an answer
   std::function<double(const Prediction&)> score;  ///< of an answer, 0 to 1
   bool takes_chat = true;                          ///< false: never asked by a chat template
 };

@@ -80,6 +80,52 @@ TEST_F(LongContext, AnswersDoNotDependOnTheBatch) {
   EXPECT_EQ(std::ssize(layers), spec.layer_count());
 }
 
+TEST_F(LongContext, StopTextsEndAnswersWithoutChangingThem) {
+  ModelSpec spec = test::tiny_spec("gqa");
+  spec.vocabulary = tokenizer_->vocabulary_size();
+  const Decoder decoder = test::tiny_decoder(spec);
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (const char* text : {"ab", "ba", "cb", "bb", "ca"})
+    prompts.push_back(tokenizer_->encode(text, {.add_bos = true}));
+  AnswerOptions options;
+  options.new_tokens = 24;
+  const auto said = [&] {
+    std::vector<std::string> texts(prompts.size());
+    answer(decoder, *tokenizer_, prompts, options,
+           [&](const std::vector<std::size_t>& batch, const std::vector<std::string>& answers) {
+             for (std::size_t i = 0; i < batch.size(); ++i) texts[batch[i]] = answers[i];
+           });
+    return texts;
+  };
+  const std::vector<std::string> whole = said();
+  options.stop = {whole[0].substr(whole[0].size() / 3, 2), whole[1].substr(whole[1].size() / 2, 3)};
+  const auto before_stop = [&](const std::string& text) {
+    std::size_t end = text.size();
+    for (const std::string& stop : options.stop) end = std::min(end, text.find(stop));
+    return text.substr(0, end);
+  };
+  for (const std::int64_t batch_tokens : {8192, 1}) {  // all in one batch, and each alone
+    options.batch_tokens = batch_tokens;
+    const std::vector<std::string> ended = said();
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      EXPECT_TRUE(whole[i].starts_with(ended[i])) << ended[i] << " | " << whole[i];
+      EXPECT_EQ(before_stop(ended[i]), before_stop(whole[i])) << i;
+    }
+    for (const std::size_t i : {0, 1}) EXPECT_LT(ended[i].size(), whole[i].size()) << i;
+  }
+}
+
+TEST(StopTexts, AreKnownWhenNoLongerOneMayHaveBegunBefore) {
+  EXPECT_FALSE(is_stopped("a b", {"\n"}));
+  EXPECT_TRUE(is_stopped("a\nb", {"\n"}));
+  EXPECT_TRUE(is_stopped("\n", {"\n"}));
+  EXPECT_FALSE(is_stopped("", {"\n", "ab"}));
+  EXPECT_FALSE(is_stopped("xab", {"b", "ab c"})) << "\"ab c\" would begin before \"b\"";
+  EXPECT_TRUE(is_stopped("xabd", {"b", "ab c"}));
+  EXPECT_TRUE(is_stopped("xab c", {"b", "ab c"}));
+  EXPECT_TRUE(is_stopped("xab", {"ab", "b c"})) << "\"b c\" would begin behind it";
+}
+
 TEST_F(LongContext, ItemsAreReadStrictly) {
   const auto file = folder_.write("t.jsonl", R"({"context": "c", "answers": ["a"]})");
   EXPECT_THAT(test::message_of<DataError>([&] { read_long_context_items(file); }),

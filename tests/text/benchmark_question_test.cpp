@@ -132,6 +132,12 @@ TEST_F(Benchmarks, AGapInASentenceIsFilledFromEveryForm) {
   const auto given = put(schema, "as_given");  // which context goes on so
   EXPECT_THAT(given.contexts, ElementsAre("The bag and the box: the bag", "The bag and the box: the box"));
   EXPECT_THAT(given.choices, ElementsAre(" was big.", " was big."));
+  const auto partial = make_items(
+      read_benchmark(folder_.write("rows.jsonl", original + "\n"), "winogrande_partial").questions, {}, {}, "");
+  EXPECT_EQ(partial.front().contexts, given.contexts);
+  EXPECT_EQ(partial.front().choices, given.choices);
+  EXPECT_EQ(partial.front().answer, 1);
+  EXPECT_THAT(put(original, "as_given").contexts, testing::IsEmpty()) << "unless asked for, the whole is compared";
 }
 
 TEST_F(Benchmarks, RequestsOfOneQuestionArePutTogether) {
