@@ -169,7 +169,7 @@ class MfaAttention final : public Attention {
     const Heads now = project(hidden, nullptr);
     const RotaryTable table = own_pairs(context.rotary);
     const at::Tensor query = rotate_rows(now.query, table.cosine, table.sine);
-    if (fields_.key_reuse) return reuse_cached(query, cache.append(0, now.key), context);
+    if (fields_.key_reuse) return reuse_cached(hidden, query, now.key, context, cache);
     const bool rotates_later = cache.before_rotation(0), hands_on = context.needs_attention_weights();
     const at::Tensor new_key = rotates_later ? now.key : rotate_rows(now.key, table.cosine, table.sine);
     if (!rotates_later && !hands_on && decode_serves(hidden, cache)) {
@@ -247,8 +247,21 @@ class MfaAttention final : public Attention {
     return cached_attention(query, key, value, scale_, fields_.heads.window, context.before);
   }
 
-  /// Values are linear in the keys: these are summed up first.
-  at::Tensor reuse_cached(const at::Tensor& query, const at::Tensor& key, ForwardContext& context) const {
+  /// Values are linear in the keys: these are summed up first. The kernel rotates keys a tile at a time, and sums them
+  /// up as they were.
+  at::Tensor reuse_cached(const at::Tensor& hidden, const at::Tensor& query, const at::Tensor& new_key,
+                          ForwardContext& context, LayerCache& cache) const {
+    if (!context.needs_attention_weights() && decode_serves(hidden, cache)) {
+      const RotaryTable& history = context.history;
+      const DecodeRotation turn{history.cosine.const_data_ptr(), history.sine.const_data_ptr(),
+                                history.cosine.stride(0), fields_.pairs.empty() ? nullptr : fields_.pairs.data()};
+      const DecodeMemory values{0, 1, 0, fields_.key()};
+      DecodeMemory keys = values;
+      keys.rotation = turn;
+      DecodeStep decode(cache, {new_key});
+      return finish(reused(decode.attend({{query.squeeze(2), keys}}, values, scale_, fields_.heads.window)), context);
+    }
+    const at::Tensor key = cache.append(0, new_key);
     return finish(reused(attend_cached(query, rotated_history(key, context), key, context)), context);
   }
 

@@ -160,24 +160,24 @@ class SplitLatentAttention final : public Attention {
   }
 
   at::Tensor forward_cached(const at::Tensor& hidden, ForwardContext& context, LayerCache& cache) const override {
-    const bool rotates_later = cache.before_rotation(0), rebuilt = fields_.keys == CachedKeys::kRebuilt;
+    const bool rotates_later = cache.before_rotation(0);
     expects(!rotates_later || fields_.keys == CachedKeys::kRotated, "only whole keys are rotated by the cache");
     const Heads now = project(hidden, context.rotary, !rotates_later);
     const std::int64_t window = fields_.heads.window;
     const bool hands_on = context.needs_attention_weights();
-    if (!rebuilt && !rotates_later && !hands_on && decode_serves(hidden, cache)) {
-      DecodeStep decode(cache, {now.key, now.value});
-      const DecodeMemory keys{0, fields_.key_heads, 0, fields_.key_width},
-          values{1, fields_.value_heads, 0, fields_.value_width};
-      return finish(context_heads(decode.attend({{now.query.squeeze(2), keys}}, values, scale_, window)), context);
-    }
+    if (!rotates_later && !hands_on && decode_serves(hidden, cache))
+      return finish(context_heads(decode(now, context, cache)), context);
     at::Tensor keys = cache.append(0, now.key);
-    if (rebuilt) keys = rebuilt_keys(keys, context.history, nullptr);
+    if (fields_.keys == CachedKeys::kRebuilt) keys = rebuilt_keys(keys, context.history, nullptr);
     if (rotates_later) keys = rotate_heads(keys, context.history.cosine, context.history.sine);
     const at::Tensor values = expanded_values(cache.append(1, now.value));
     if (hands_on) return finish(attend_by_weights(now.query, keys, values, scale_, window, context), context);
     const auto [k, v] = same_heads(keys, values);
     return finish(cached_attention(now.query, k, v, scale_, window, context.before), context);
+  }
+
+  void prepare_decode() override {
+    if (fields_.keys == CachedKeys::kRebuilt) ready_key_maps_ = key_maps(weights_.key_up.to_dense().detach());
   }
 
   void visit_weights(const WeightVisitor& visit) override {
@@ -219,6 +219,30 @@ class SplitLatentAttention final : public Attention {
       now.key = projected_keys(now.key);
     }
     return now;
+  }
+
+  /// One new token for each sequence through the kernel: [batch, heads, 1, value_width]. Keys that are rebuilt are
+  /// there a tile at a time: as each is turned by its own position, no product of matrices stands for them.
+  at::Tensor decode(const Heads& now, const ForwardContext& context, LayerCache& cache) const {
+    DecodeMemory keys{0, fields_.key_heads, 0, fields_.key_width};
+    at::Tensor maps, bias;
+    if (fields_.keys == CachedKeys::kRebuilt) {
+      const at::Tensor& query = now.query;
+      maps = ready_key_maps_.defined() ? matching(ready_key_maps_, query) : key_maps(weights_.key_up.matrix_for(query));
+      if (weights_.key_up.bias().defined()) bias = matching(weights_.key_up.bias(), query).contiguous();
+      const RotaryTable& history = context.history;
+      keys = {0, fields_.heads.kv_heads, 0, fields_.heads.head_dim};
+      keys.rotation = {history.cosine.const_data_ptr(), history.sine.const_data_ptr(), history.cosine.stride(0)};
+      keys.expansion = {maps.const_data_ptr(), bias.defined() ? bias.const_data_ptr() : nullptr, fields_.key_width};
+    }
+    DecodeStep step(cache, {now.key, now.value});
+    return step.attend({{now.query.squeeze(2), keys}}, {1, fields_.value_heads, 0, fields_.value_width}, scale_,
+                       fields_.heads.window);
+  }
+
+  /// [kv_heads, key_width, head_dim] of the keys' up-projection, as the kernel reads it.
+  at::Tensor key_maps(const at::Tensor& up) const {
+    return up.view({fields_.heads.kv_heads, fields_.heads.head_dim, fields_.key_width}).transpose(1, 2).contiguous();
   }
 
   /// [kv_heads, head_dim, width] of an up-projection.
@@ -289,6 +313,7 @@ class SplitLatentAttention final : public Attention {
   double scale_;
   SplitLatentFields fields_;
   Weights weights_;
+  at::Tensor ready_key_maps_;  ///< key_maps(), of prepare_decode()
 };
 
 std::unique_ptr<Attention> SplitLatentSpec::build(const ModelFrame& frame, LayerWeights weights) const {

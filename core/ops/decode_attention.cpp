@@ -8,18 +8,17 @@
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/ops/decode_plan.h"
 #include "core/ops/decode_rows.h"
+#include "core/ops/read_keys.h"
 #include "core/ops/row_products.h"
 #include "core/ops/unpack_rows.h"
 
 namespace mla {
 namespace {
 
-/// Tokens of a tile, at most, and where rows are as long as a page: its logits and rows, and the rows of the next tile,
-/// stay in the second-level cache between their uses.
-constexpr std::int64_t kTile = 64, kTileOfLongRows = 32;
-/// Tokens of a stretch that one thread works on: at least this many, and at most kStretches stretches a sequence.
-constexpr std::int64_t kStretch = 256, kStretches = 16;
+/// Tokens of a tile where rows are as long as a page.
+constexpr std::int64_t kTileOfLongRows = 32;
 
 /// Columns of the queries that meet a tile at a time: what they hold stays near while the tile's rows pass by.
 template <class T>
@@ -42,20 +41,16 @@ bool as_long_as_a_page(std::int64_t elements) {
   return elements * static_cast<std::int64_t>(sizeof(T)) >= kPage;
 }
 
-/// What one thread works on at a time.
-struct Unit {
-  std::int64_t batch, group, begin, end;  ///< tokens begin … end - 1
-};
-
 /// Room for one thread.
 template <class T>
 struct Workspace {
   std::vector<T> logits, factor;
   /// Of each of the problem's keys, scaled: chunk after chunk of kChunk columns, [heads of the group, columns].
   std::vector<std::vector<T>> queries;
-  std::vector<std::vector<T>> tiles;  ///< of each stream, [its heads in the group][kTile, width], where it is packed
+  /// Of each stream that is packed, [its heads in the group][kDecodeTile, width].
+  std::vector<std::vector<T>> tiles;
   std::vector<float> numbers, table;  ///< of unpacking
-  std::vector<T> turned;              ///< keys of a tile after their rotation
+  std::vector<T> expanded, turned;    ///< keys of a tile that are made of its rows, and after their rotation
 };
 
 /// A unit's unnormalised result: values, panel after panel of kPanel columns, [heads of the group, columns]; largest
@@ -111,7 +106,7 @@ MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const DecodePlace& 
   if (span.packed.bits == 0) {
     return {static_cast<const T*>(span.data) + place.index * span.token_stride, span.head_stride, span.token_stride, 0};
   }
-  const std::int64_t room_of_head = kTile * stream.width;
+  const std::int64_t room_of_head = kDecodeTile * stream.width;
   tile.resize(static_cast<std::size_t>(heads * room_of_head));
   room.table.resize(static_cast<std::size_t>(2 * stream.width));
   for (std::int64_t head = 0; head < heads; ++head) {
@@ -134,9 +129,31 @@ MLA_INLINE TileRows<T> tile_rows(const DecodeStream& stream, const DecodePlace& 
 template <class T>
 MLA_INLINE Rows<T> memory_rows(const TileRows<T>& tile, const DecodeStream& stream, const DecodeMemory& memory,
                                std::int64_t index) {
+  if (memory.expansion.maps) {
+    const std::int64_t held = index * stream.heads / memory.memories - tile.first_head;
+    return {tile.data + held * tile.head_stride + memory.column, tile.token_stride};
+  }
   const std::int64_t head = stream.heads == 1 ? 0 : index - tile.first_head;
   const std::int64_t column = memory.column + (stream.heads == 1 ? index * memory.width : 0);
   return {tile.data + head * tile.head_stride + column, tile.token_stride};
+}
+
+/// The keys of memory `index` in a tile whose first token is at `position`.
+template <class T>
+Rows<T> made_keys(Rows<T> rows, const DecodeMemory& memory, std::int64_t index, std::int64_t position,
+                  std::int64_t count, Workspace<T>& room) {
+  const auto size = static_cast<std::size_t>(count * memory.width);
+  if (memory.expansion.maps) {
+    room.expanded.resize(size);
+    expand_rows(rows, memory, index, count, room.expanded.data());
+    rows = {room.expanded.data(), memory.width};
+  }
+  if (memory.rotation.cosine) {
+    room.turned.resize(size);
+    turn_rows(rows, memory, position, count, room.turned.data());
+    rows = {room.turned.data(), memory.width};
+  }
+  return rows;
 }
 
 /// logits[head][token] (+)= queries . rows, for heads first … first + heads - 1 of the `grouped` that `queries` holds.
@@ -147,11 +164,11 @@ MLA_INLINE void add_logits(const T* queries, std::int64_t grouped, std::int64_t 
     const std::int64_t columns = std::min(kChunk<T>, width - begin);
     const Rows<T> vectors{block_of(queries, grouped, begin, columns, first), columns},
         chunk{rows.data + begin, rows.stride};
-    T* out = logits + first * kTile;
+    T* out = logits + first * kDecodeTile;
     if (columns < kChunk<T>) {
-      products<T, BYTES, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+      products<T, BYTES, Ahead::kAsk>(vectors, heads, chunk, count, columns, out, kDecodeTile, add || begin > 0);
     } else {
-      products<T, BYTES, Ahead::kWait>(vectors, heads, chunk, count, columns, out, kTile, add || begin > 0);
+      products<T, BYTES, Ahead::kWait>(vectors, heads, chunk, count, columns, out, kDecodeTile, add || begin > 0);
     }
   }
 }
@@ -174,7 +191,7 @@ template <class T, int BYTES>
 MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& rows, std::int64_t count,
                            std::int64_t width, T* values, std::int64_t grouped, std::int64_t first,
                            std::int64_t heads) {
-  alignas(64) T panel[kTile * kPanel<T>];
+  alignas(64) T panel[kDecodeTile * kPanel<T>];
   const bool far = heads > 1 && as_long_as_a_page<T>(rows.stride);
   for (std::int64_t begin = 0; begin < width; begin += kPanel<T>) {
     const std::int64_t columns = std::min(kPanel<T>, width - begin);
@@ -187,19 +204,19 @@ MLA_INLINE void add_values(const T* weights, const T* factor, const Rows<T>& row
       }
       side_by_side = {panel, kPanel<T>};
     }
-    weighted_sums<T, BYTES>(weights, kTile, factor, side_by_side, count, columns,
+    weighted_sums<T, BYTES>(weights, kDecodeTile, factor, side_by_side, count, columns,
                             block_of(values, grouped, begin, columns, first), columns, heads);
   }
 }
 
 template <class T, int BYTES>
-MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<T>& room,
+MLA_INLINE void attend(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t groups, Workspace<T>& room,
                        const Partial<T>& result) {
   const std::int64_t heads = problem.queries.front().size(1), grouped = heads / groups, first = unit.group * grouped;
   const auto row = static_cast<std::size_t>(unit.batch);
   std::vector<DecodePlace> places(problem.streams.size());
   std::vector<TileRows<T>> tiles(problem.streams.size());
-  std::int64_t most = kTile;
+  std::int64_t most = kDecodeTile;
   for (const DecodeStream& stream : problem.streams) {
     if (as_long_as_a_page<T>(stream.width)) most = kTileOfLongRows;
   }
@@ -218,14 +235,15 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
       for (std::int64_t head = first; head < first + grouped;) {
         const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped);
         Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-        if (memory.rotation.cosine) rows = turned_rows(rows, memory, begin, count, room.turned);
+        if (memory.expansion.maps || memory.rotation.cosine)
+          rows = made_keys(rows, memory, head / sharing, begin, count, room);
         add_logits<T, BYTES>(room.queries[k].data(), grouped, head - first, last - head, rows, count, memory.width,
                              room.logits.data(), k > 0);
         head = last;
       }
     }
     for (std::int64_t h = 0; h < grouped; ++h) {
-      soften(room.logits.data() + h * kTile, count, result.most[h], result.sum[h],
+      soften(room.logits.data() + h * kDecodeTile, count, result.most[h], result.sum[h],
              room.factor[static_cast<std::size_t>(h)]);
     }
     const DecodeMemory& memory = problem.values;
@@ -233,69 +251,34 @@ MLA_INLINE void attend(const DecodeProblem& problem, const Unit& unit, std::int6
     for (std::int64_t head = first; head < first + grouped;) {
       const std::int64_t last = std::min((head / sharing + 1) * sharing, first + grouped), local = head - first;
       const Rows<T> rows = memory_rows(tiles[memory.stream], problem.streams[memory.stream], memory, head / sharing);
-      add_values<T, BYTES>(room.logits.data() + local * kTile, room.factor.data() + local, rows, count, memory.width,
-                           result.values, grouped, local, last - head);
+      add_values<T, BYTES>(room.logits.data() + local * kDecodeTile, room.factor.data() + local, rows, count,
+                           memory.width, result.values, grouped, local, last - head);
       head = last;
     }
     begin += count;
   }
 }
 
-MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<float>& room,
-                           const Partial<float>& result) {
+MLA_VECTORISED void kernel(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t groups,
+                           Workspace<float>& room, const Partial<float>& result) {
   attend<float, 32>(problem, unit, groups, room, result);
 }
-MLA_VECTORISED void kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<double>& room,
-                           const Partial<double>& result) {
+MLA_VECTORISED void kernel(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t groups,
+                           Workspace<double>& room, const Partial<double>& result) {
   attend<double, 32>(problem, unit, groups, room, result);
 }
-MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups, Workspace<float>& room,
-                            const Partial<float>& result) {
+MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t groups,
+                            Workspace<float>& room, const Partial<float>& result) {
   attend<float, 64>(problem, unit, groups, room, result);
 }
-MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const Unit& unit, std::int64_t groups,
+MLA_AVX512 void wide_kernel(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t groups,
                             Workspace<double>& room, const Partial<double>& result) {
   attend<double, 64>(problem, unit, groups, room, result);
 }
 
-/// Groups of heads that no memory crosses: one where a memory serves all heads, otherwise one for each memory.
-std::int64_t groups_of(const DecodeProblem& problem) {
-  std::int64_t groups = problem.values.memories;
-  for (const DecodeMemory& memory : problem.keys) groups = std::min(groups, memory.memories);
-  const auto divides = [&](const DecodeMemory& memory) { return memory.memories % groups == 0; };
-  const bool even = std::all_of(problem.keys.begin(), problem.keys.end(), divides) && divides(problem.values);
-  return even ? groups : 1;
-}
-
-std::int64_t length_of(const DecodeProblem& problem, std::int64_t batch) {
-  std::int64_t length = 0;
-  for (const DecodeSpan& span : problem.streams.front().rows[static_cast<std::size_t>(batch)]) length += span.tokens;
-  return length;
-}
-
-/// `before` becomes how many units come before those of each sequence and group, and their number at its end.
-std::vector<Unit> plan(const DecodeProblem& problem, std::int64_t batch, std::int64_t groups,
-                       std::vector<std::int64_t>& before) {
-  std::vector<Unit> units;
-  for (std::int64_t b = 0; b < batch; ++b) {
-    const std::int64_t length = length_of(problem, b);
-    const std::int64_t first = problem.window > 0 ? std::max<std::int64_t>(0, length - problem.window) : 0;
-    const std::int64_t even = (length - first + kStretches - 1) / kStretches;
-    const std::int64_t stretch = std::max(kStretch, (even + kTile - 1) / kTile * kTile);
-    for (std::int64_t group = 0; group < groups; ++group) {
-      before.push_back(std::ssize(units));
-      for (std::int64_t begin = first; begin < length; begin += stretch) {
-        units.push_back({b, group, begin, std::min(length, begin + stretch)});
-      }
-    }
-  }
-  before.push_back(std::ssize(units));
-  return units;
-}
-
 /// The queries of one unit, scaled, as Workspace::queries has them.
 template <class T>
-void gather_queries(const DecodeProblem& problem, const Unit& unit, std::int64_t grouped, Workspace<T>& room) {
+void gather_queries(const DecodeProblem& problem, const DecodeUnit& unit, std::int64_t grouped, Workspace<T>& room) {
   for (std::size_t k = 0; k < problem.keys.size(); ++k) {
     const at::Tensor& query = problem.queries[k];
     const std::int64_t width = problem.keys[k].width;
@@ -343,20 +326,20 @@ void merge(const T* partials, std::int64_t first, std::int64_t count, std::int64
 
 template <class T>
 void run(const DecodeProblem& problem, const at::Tensor& out) {
-  const std::int64_t batch = out.size(0), heads = out.size(1), width = out.size(2), groups = groups_of(problem),
-                     grouped = heads / groups;
+  const std::int64_t batch = out.size(0), heads = out.size(1), width = out.size(2),
+                     groups = independent_groups(problem), grouped = heads / groups;
   std::vector<std::int64_t> units_before;
-  const std::vector<Unit> units = plan(problem, batch, groups, units_before);
+  const std::vector<DecodeUnit> units = plan_units(problem, batch, groups, units_before);
   const std::int64_t size = grouped * (width + 2);
   const auto partials = std::make_unique_for_overwrite<T[]>(units.size() * static_cast<std::size_t>(size));
   in_turns(std::ssize(units), [&](Turns& turns) {
     Workspace<T> room;
-    room.logits.resize(static_cast<std::size_t>(grouped * kTile));
+    room.logits.resize(static_cast<std::size_t>(grouped * kDecodeTile));
     room.factor.resize(static_cast<std::size_t>(grouped));
     room.queries.resize(problem.keys.size());
     room.tiles.resize(problem.streams.size());
     for (std::int64_t i = 0; turns.take(i);) {
-      const Unit& unit = units[static_cast<std::size_t>(i)];
+      const DecodeUnit& unit = units[static_cast<std::size_t>(i)];
       const Partial<T> partial = partial_at(partials.get(), i, grouped, width);
       std::fill_n(partials.get() + i * size, size, T(0));
       std::fill_n(partial.most, grouped, -std::numeric_limits<T>::infinity());
@@ -383,7 +366,8 @@ void run(const DecodeProblem& problem, const at::Tensor& out) {
 at::Tensor decode_attention(const DecodeProblem& problem) {
   expects(!problem.keys.empty() && problem.keys.size() == problem.queries.size(), "every query part has its keys");
   for (const DecodeMemory& keys : problem.keys) {
-    expects(!keys.rotation.cosine || keys.memories == 1, "keys that are rotated when read are shared by all heads");
+    expects(!keys.rotation.cosine || keys.memories == 1 || keys.expansion.maps,
+            "keys that are rotated when read are shared by all heads, or expanded");
   }
   const at::Tensor& query = problem.queries.front();
   const at::Tensor out = at::zeros({query.size(0), query.size(1), problem.values.width}, query.options());

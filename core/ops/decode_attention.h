@@ -40,16 +40,26 @@ struct DecodeStream {
 struct DecodeRotation {
   const void *cosine = nullptr, *sine = nullptr;  ///< [tokens, pairs] of the queries' type; null: keys as they are
   std::int64_t stride = 0;                        ///< from a token to the next
-  const std::int64_t* pairs = nullptr;            ///< [width / 2]: the tables' column of each pair
+  const std::int64_t* pairs = nullptr;            ///< [width / 2]: the tables' column of each pair; null: its own
+};
+
+/// Keys that are made of a stream's rows when they are read, before any rotation: of memory m the row times maps[m],
+/// plus biases[m]. A tile of them is there at a time.
+struct DecodeExpansion {
+  const void* maps = nullptr;    ///< [memories, from, width] of the queries' type; null: rows are keys as they are
+  const void* biases = nullptr;  ///< [memories, width]; null: none
+  std::int64_t from = 0;         ///< columns of a row, from `column` on
 };
 
 /// Columns of a stream that serve as keys or values. `memories` of them are distinct, each read by heads / memories
 /// consecutive query heads: memory m is head m of a stream with as many heads, otherwise the columns that begin at
-/// `column` + m * `width` of the stream's only head.
+/// `column` + m * `width` of the stream's only head. With an expansion each head of the stream serves memories / heads
+/// consecutive memories.
 struct DecodeMemory {
   std::size_t stream = 0;
   std::int64_t memories = 1, column = 0, width = 0;
-  DecodeRotation rotation{};  ///< of keys that all heads share
+  DecodeRotation rotation{};  ///< of keys that all heads share, or that are expanded
+  DecodeExpansion expansion{};
 };
 
 /// softmax over a sequence's tokens of scale * (sum over keys of query . key), times values.

@@ -189,6 +189,59 @@ TEST_P(DecodeOps, KeysAreTurnedWhenTheyAreRead) {
   }
 }
 
+/// Of rows [batch, heads, tokens, from] the keys that maps [memories, from, width] make of them, rotated.
+at::Tensor made_keys_of(const at::Tensor& rows, const at::Tensor& maps, const at::Tensor& bias,
+                        const at::Tensor& cosine, const at::Tensor& sine) {
+  const std::int64_t half = maps.size(2) / 2, repeats = maps.size(0) / rows.size(1);
+  at::Tensor keys = at::matmul(rows.repeat_interleave(repeats, 1), maps);
+  if (bias.defined()) keys = keys + bias.unsqueeze(1);
+  if (!cosine.defined()) return keys;
+  const at::Tensor x = keys.narrow(-1, 0, half), y = keys.narrow(-1, half, half);
+  return at::cat({x * cosine - y * sine, y * cosine + x * sine}, -1);
+}
+
+TEST_P(DecodeOps, KeysAreMadeOfWhatIsCached) {
+  struct Case {
+    std::int64_t query_heads, memories, held_heads, from, width, value_heads;
+    bool bias, rotated;
+  };
+  const std::vector<Case> cases = {{9, 3, 1, 24, 64, 1, false, true},   // a latent of all heads
+                                   {8, 4, 2, 7, 16, 2, true, true},     // of groups of KV heads
+                                   {8, 4, 2, 7, 6, 4, true, true},      // values apart
+                                   {4, 4, 4, 5, 10, 1, true, true},     // each head its own
+                                   {6, 3, 1, 40, 20, 3, false, false},  // not rotated
+                                   {5, 1, 1, 33, 32, 1, true, true}};
+  const std::vector<std::int64_t> lengths = {1, 600, 0, 130};
+  for (const Case& c : cases) {
+    const at::Tensor angles = random({600, c.width / 2}), cosine = angles.cos(), sine = angles.sin();
+    const at::Tensor maps = random({c.memories, c.from, c.width}) / 5, bias = random({c.memories, c.width});
+    const at::Tensor rows = random({4, c.held_heads, 600, c.from + 3});
+    const at::Tensor keys = made_keys_of(rows.narrow(-1, 3, c.from), maps, c.bias ? bias : at::Tensor(),
+                                         c.rotated ? cosine : at::Tensor(), sine);
+    Held held{{rows, keys, random({4, c.value_heads, 600, 12})}, {}};
+    for (const std::int64_t window : {0, 70}) {
+      DecodeProblem read, before;
+      read.streams = before.streams = {held.stream(0, lengths, {63, 64, 300}), held.stream(1, lengths, {100}),
+                                       held.stream(2, lengths, {17})};
+      DecodeMemory memory{0, c.memories, 3, c.width};
+      memory.expansion = {maps.const_data_ptr(), c.bias ? bias.const_data_ptr() : nullptr, c.from};
+      if (c.rotated) memory.rotation = {cosine.const_data_ptr(), sine.const_data_ptr(), c.width / 2};
+      read.keys = {memory};
+      before.keys = {{1, c.memories, 0, c.width}};
+      read.queries = before.queries = {random({4, c.query_heads, c.width})};
+      read.values = before.values = {2, c.value_heads, 0, 12};
+      read.scale = before.scale = 0.1;
+      read.window = before.window = window;
+      const at::Tensor found = decode_attention(read);
+      EXPECT_LT(difference(found, decode_attention(before)), decode_tolerance(GetParam())) << c.from << " " << window;
+      const int threads = at::get_num_threads();
+      at::set_num_threads(3);
+      EXPECT_TRUE(decode_attention(read).equal(found)) << c.from;
+      at::set_num_threads(threads);
+    }
+  }
+}
+
 TEST_P(DecodeOps, GroupedQueriesDoNotDependOnThreadsOrNeighbours) {
   const std::vector<std::int64_t> lengths = {700, 5, 333};
   Held held{{random({3, 2, 700, 24}), random({3, 2, 700, 20})}, {}};
