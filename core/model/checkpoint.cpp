@@ -13,6 +13,8 @@
 #include "core/model/gguf_config.h"
 #include "core/model/gguf_weights.h"
 #include "core/model/llama2c.h"
+#include "core/model/mha2mla_config.h"
+#include "core/model/mha2mla_weights.h"
 #include "core/model/model_config.h"
 #include "core/model/save_in_shards.h"
 #include "core/model/weight_files.h"
@@ -80,18 +82,28 @@ Json read_config(const fs::path& folder) {
 
 ModelSpec spec_of(const fs::path& folder, const Json& config, const StoredDimensions& stored) {
   const std::string name = (folder / kConfigFile).string();
-  ModelSpec spec =
-      is_deepseek_config(config) ? read_deepseek_config(config, name) : read_model_config(config, name, stored);
+  ModelSpec spec = is_deepseek_config(config)                   ? read_deepseek_config(config, name)
+                   : mha2mla_form(config) != Mha2MlaForm::kNone ? read_mha2mla_config(config, folder)
+                                                                : read_model_config(config, name, stored);
   read_generation_config(folder, spec);
   return spec;
 }
 
+bool is_others_conversion(const Json& config) {
+  return is_deepseek_config(config) || mha2mla_form(config) != Mha2MlaForm::kNone;
+}
+
 /// Its layers are ones of kind `latent`; what is saved of it later is a converted model of ours.
-Checkpoint load_deepseek(const fs::path& path, const Json& config, WeightMap weights, const LoadOptions& options) {
+Checkpoint load_others_conversion(const fs::path& path, const Json& config, WeightMap weights,
+                                  const LoadOptions& options) {
   const ModelSpec spec = spec_of(path, config, {});
-  DeepSeekFile file;
-  read_deepseek_config(config, (path / kConfigFile).string(), &file);
-  weights = deepseek_weights(std::move(weights), spec, file, path.string());
+  if (is_deepseek_config(config)) {
+    DeepSeekFile file;
+    read_deepseek_config(config, (path / kConfigFile).string(), &file);
+    weights = deepseek_weights(std::move(weights), spec, file, path.string());
+  } else {
+    weights = mha2mla_weights(std::move(weights), spec, config, path.string());
+  }
   Decoder decoder = build_decoder(spec, std::move(weights), path.string(), options);
   Json own = make_config(decoder.spec());
   return {std::move(decoder), std::move(own), path};
@@ -110,7 +122,7 @@ Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
   const Json config = read_config(path);
   spec_of(path, config, {});  // what is wrong in it is told before anything about weights
   WeightMap weights = with_usual_names(read_weight_files(path), path.string());
-  if (is_deepseek_config(config)) return load_deepseek(path, config, std::move(weights), options);
+  if (is_others_conversion(config)) return load_others_conversion(path, config, std::move(weights), options);
   const ModelSpec spec = spec_of(path, config, [&](const std::string& name) {
     const auto found = weights.find(name);
     return found == weights.end() ? std::int64_t{0} : found->second.dim();

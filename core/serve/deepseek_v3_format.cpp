@@ -115,8 +115,8 @@ class FolderTensors {
   using Make = std::function<at::Tensor()>;
 
   void add(const std::string& name, std::vector<std::int64_t> shape, Make make) {
-    tensors_.push_back({name, type_, std::move(shape),
-                        [make = std::move(make), type = type_] { return make().to(type); }});
+    tensors_.push_back(
+        {name, type_, std::move(shape), [make = std::move(make), type = type_] { return make().to(type); }});
   }
   Make part(std::int64_t layer, at::Tensor DeepSeekLayer::*member) const {
     return [layers = layers_, layer, member] { return layers->at(layer).*member; };

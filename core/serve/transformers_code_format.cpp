@@ -33,7 +33,8 @@ constexpr std::array<std::string_view, 3> kCodedKinds = {"latent", "mkla", "grou
 void check_layer(const LayerSpec& layer, const std::string& own) {
   const std::string kind = layer.attention->kind();
   if (std::find(kCodedKinds.begin(), kCodedKinds.end(), kind) == kCodedKinds.end())
-    throw ConfigError(cat(own, " is of kind ", kind, ", and this code computes the kinds ", join({kCodedKinds.begin(), kCodedKinds.end()}),
+    throw ConfigError(cat(own, " is of kind ", kind, ", and this code computes the kinds ",
+                          join({kCodedKinds.begin(), kCodedKinds.end()}),
                           "; convert with mha2mla, transmla, care, x_ecomla or mkla, or keep the model here"));
   const LatentLayout* layout = latent_layout(*layer.attention);
   if (layout && layout->latent_norm)
@@ -48,9 +49,8 @@ void check_layers(const ModelSpec& spec, bool padded) {
   refuse_other_blocks(spec, kCodeWhere);
   refuse_rotation_by_length(spec, kCodeWhere);
   for (std::size_t i = 0; i < spec.layers.size(); ++i) check_layer(spec.layers[i], cat(kCodeWhere, ": layer ", i));
-  const bool converted = std::any_of(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& layer) {
-    return !grouped_query_heads(*layer.attention);
-  });
+  const bool converted = std::any_of(spec.layers.begin(), spec.layers.end(),
+                                     [](const LayerSpec& layer) { return !grouped_query_heads(*layer.attention); });
   if (!converted)
     throw ConfigError(cat(kCodeWhere, ": all layers are of kind grouped_query: convert the model first (mlaforge ",
                           "convert); unconverted, its own folder serves"));
@@ -118,8 +118,9 @@ std::vector<TensorSource> dense_tensors(const Decoder& decoder, at::ScalarType t
   const_cast<Decoder&>(decoder).visit_weights(
       {[&](const std::string& name, Linear& map) {
          if (map.defined())
-           all.push_back({name + ".weight", type, {map.rows(), map.columns()},
-                          [map, type] { return map.to_dense().detach().to(at::kCPU, type); }});
+           all.push_back({name + ".weight", type, {map.rows(), map.columns()}, [map, type] {
+                            return map.to_dense().detach().to(at::kCPU, type);
+                          }});
          add(name + ".bias", map.bias());
        },
        [&](const std::string& name, at::Tensor& tensor) { add(name, tensor); }});
@@ -168,7 +169,8 @@ class TransformersCodeFormat final : public ExportFormat {
 
 const Registration<ExportFormat, TransformersCodeFormat> kTransformersCodeFormat(
     "transformers_code",
-    "a Hugging Face folder with code of its own: ranks and pairs by layer, mean keys, QK-norm, biases, sliding windows");
+    "a Hugging Face folder with code of its own: ranks and pairs by layer, mean keys, QK-norm, biases, sliding "
+    "windows");
 
 }  // namespace
 }  // namespace mla

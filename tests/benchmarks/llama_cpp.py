@@ -9,8 +9,6 @@ Usage: tests/benchmarks/llama_cpp.py [--rounds N] [--threads N] [--program FILE]
 Needs a machine where nothing else runs, and PyPI once: packages go to build/llama_cpp.
 """
 import argparse
-import ctypes
-import glob
 import json
 import os
 import statistics
@@ -18,7 +16,9 @@ import subprocess
 import sys
 import time
 
-HOME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+HERE = os.path.dirname(os.path.abspath(__file__))
+HOME = os.path.join(HERE, "..", "..")
+sys.path.append(os.path.join(HERE, "..", "peers"))
 Q4_1 = "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 Q8_0 = "build/models/SmolLM2-135M-Instruct.Q8_0.gguf"
 # what, batch, context, new tokens
@@ -57,76 +57,12 @@ def make_q8_0(source, target):
     os.rename(target + ".part", target)
 
 
-class LlamaCpp:
-    """As much of llama.h as is needed; places of fields as in the version of xllamacpp that this was written with."""
-
-    class Model(ctypes.Structure):
-        _fields_ = [("all", ctypes.c_char * 1024)]
-
-    class Context(ctypes.Structure):
-        _fields_ = [("words", ctypes.c_int32 * 256)]
-
-    class Batch(ctypes.Structure):
-        _fields_ = [("n_tokens", ctypes.c_int32), ("token", ctypes.POINTER(ctypes.c_int32)), ("embd", ctypes.c_void_p),
-                    ("pos", ctypes.POINTER(ctypes.c_int32)), ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
-                    ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-                    ("logits", ctypes.POINTER(ctypes.c_int8))]
-
-    N_CTX, N_BATCH, N_UBATCH, N_SEQ_MAX, THREADS, THREADS_BATCH, FLASH, TYPE_K = 0, 1, 2, 3, 7, 8, 13, 26
-
-    def __init__(self, file, batch, positions, threads, flash):
-        import xllamacpp
-        place = os.path.dirname(xllamacpp.__file__)
-        self.lib = lib = ctypes.CDLL(glob.glob(place + "/*.so")[0], mode=ctypes.RTLD_GLOBAL)
-        pointer = ctypes.c_void_p
-        lib.llama_model_default_params.restype = self.Model
-        lib.llama_context_default_params.restype = self.Context
-        lib.llama_model_load_from_file.restype = pointer
-        lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, self.Model]
-        lib.llama_init_from_model.restype = pointer
-        lib.llama_init_from_model.argtypes = [pointer, self.Context]
-        lib.llama_batch_init.restype = self.Batch
-        lib.llama_decode.argtypes = [pointer, self.Batch]
-        lib.llama_get_memory.restype = pointer
-        lib.llama_get_memory.argtypes = [pointer]
-        lib.llama_memory_clear.argtypes = [pointer, ctypes.c_bool]
-        self.silence = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, pointer)(lambda *_: None)  # kept alive
-        lib.llama_log_set(self.silence, None)
-        lib.llama_backend_init()
-        lib.ggml_backend_load_all()
-        self.model = lib.llama_model_load_from_file(file.encode(), lib.llama_model_default_params())
-        params = lib.llama_context_default_params()
-        words = params.words
-        known = [words[i] for i in (self.N_CTX, self.N_BATCH, self.N_UBATCH, self.N_SEQ_MAX, self.FLASH, self.TYPE_K)]
-        if known != [512, 2048, 512, 1, -1, 1] or words[self.THREADS] != words[self.THREADS_BATCH]:
-            sys.exit(f"llama_context_params of this xllamacpp looks otherwise: {list(words)[:40]}")
-        words[self.N_CTX], words[self.N_SEQ_MAX] = batch * positions, batch
-        words[self.N_BATCH], words[self.N_UBATCH] = max(2048, batch * 512), 512
-        words[self.THREADS] = words[self.THREADS_BATCH] = threads
-        words[self.FLASH] = flash
-        self.context = lib.llama_init_from_model(self.model, params)
-        self.batch = lib.llama_batch_init(max(2048, batch * 512), 0, 1)
-        assert self.model and self.context
-
-    def feed(self, rows, first):
-        """rows: token ids by sequence, all as long, from position `first` on; logits of the last of each."""
-        batch, n = self.batch, 0
-        for sequence, row in enumerate(rows):
-            for i, token in enumerate(row):
-                batch.token[n], batch.pos[n], batch.n_seq_id[n] = token, first + i, 1
-                batch.seq_id[n][0], batch.logits[n] = sequence, i + 1 == len(row)
-                n += 1
-        batch.n_tokens = n
-        assert self.lib.llama_decode(self.context, batch) == 0
-        self.lib.llama_synchronize(ctypes.c_void_p(self.context))
-
-    def clear(self):
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
-
-
 def by_llama_cpp(file, what, batch, context, new_tokens, threads, flash):
     """Tokens/s of all sequences."""
-    llama = LlamaCpp(file, batch, context + new_tokens + 32, threads, flash)
+    from llama_library import LlamaCpp
+
+    llama = LlamaCpp(file)
+    llama.start(context + new_tokens + 32, batch, threads=threads, flash=flash)
     ids = [[(7919 * s + 104729 * i) % 49000 for i in range(context)] for s in range(batch)]
 
     def prompt():

@@ -1,18 +1,16 @@
 """GGUF files that `mlaforge export` wrote, in llama.cpp itself: logits, greedy text, cached values, tokenizer.
 
-    python tests/peers/llama_cpp_export.py MLAFORGE EXPORT MODEL [EXPORT MODEL ...]
+    python tests/peers/llama_cpp_export.py MLAFORGE [--corpus TEXT] EXPORT MODEL [EXPORT MODEL ...]
 
 MLAFORGE is the program, EXPORT a file *.gguf (or the folder it is in) that it wrote of MODEL. llama.cpp is the one
 compiled in PyPI's xllamacpp, called by its C interface. Held against what the program computes with MODEL in float64 (in
 float32 both round, and some tokens magnify that): the logits of a text, at once and token by token, the 64 likeliest
-tokens after its start, its ids. The cache is counted as llama.cpp saves it: once in float32 and once in float16, whose
+tokens after its start, its ids, and the perplexity of some windows of a corpus (files in float32). The cache is counted as llama.cpp saves it: once in float32 and once in float16, whose
 difference is two bytes a value.
 Prints one line a file and ends with 1 where one differs; where a package is not installed, it says so in one line and
 ends with 0.
 """
 
-import ctypes
-import glob
 import importlib.util
 import json
 import os
@@ -20,11 +18,17 @@ import subprocess
 import sys
 import tempfile
 
+from llama_library import LlamaCpp
+from reference import SAME_PERPLEXITY, mean_nll, run, score, tokens_of, windows_of
+
 # By the type of the weights: the largest difference of logits in their standard deviations, and its root mean square.
 # None: shown, not held, as weights of so few bits are others.
 TOLERANCE = {"F32": (1e-4, 1e-4), "F16": (None, 2e-3), "BF16": (None, None), "Q8_0": (None, None),
              "Q4_0": (None, None), "Q4_1": (None, None)}
 FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 32: "BF16"}
+# A model may magnify what its weights' rounding to F16 changes, in exact arithmetic, above that bound: llama.cpp, which
+# rounds what is multiplied with them to F16, too, may then lose so many times as much.
+AS_MUCH_AS_WEIGHTS = 2
 # Token by token against all at once.
 SAME = 1e-4
 POSITIONS, START, GREEDY = 40, 12, 64
@@ -33,156 +37,52 @@ TEXT = ("Once upon a time, there was a little girl named Lily. She saw a cat!\nI
         "garden, and it wanted to play with her ball. Lily was happy.")
 
 
-class LlamaCpp:
-    """As much of llama.h as is needed; places of fields as in the version of xllamacpp that this was written with."""
-
-    class Model(ctypes.Structure):
-        _fields_ = [("all", ctypes.c_char * 1024)]
-
-    class Context(ctypes.Structure):
-        _fields_ = [("words", ctypes.c_int32 * 256)]
-
-    class Batch(ctypes.Structure):
-        _fields_ = [("n_tokens", ctypes.c_int32), ("token", ctypes.POINTER(ctypes.c_int32)), ("embd", ctypes.c_void_p),
-                    ("pos", ctypes.POINTER(ctypes.c_int32)), ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
-                    ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-                    ("logits", ctypes.POINTER(ctypes.c_int8))]
-
-    N_CTX, N_BATCH, N_UBATCH, N_SEQ_MAX, THREADS, THREADS_BATCH, FLASH, TYPE_K, TYPE_V = 0, 1, 2, 3, 7, 8, 13, 26, 27
-    FLOAT32, FLOAT16 = 0, 1
-
-    def __init__(self, file):
-        import xllamacpp
-
-        pointer = ctypes.c_void_p
-        library = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0]
-        self.lib = lib = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
-        lib.llama_model_default_params.restype = self.Model
-        lib.llama_context_default_params.restype = self.Context
-        lib.llama_model_load_from_file.restype = pointer
-        lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, self.Model]
-        lib.llama_init_from_model.restype = pointer
-        lib.llama_init_from_model.argtypes = [pointer, self.Context]
-        lib.llama_free.argtypes = lib.llama_model_free.argtypes = [pointer]
-        lib.llama_batch_init.restype = self.Batch
-        lib.llama_decode.argtypes = [pointer, self.Batch]
-        lib.llama_get_memory.restype = pointer
-        lib.llama_get_memory.argtypes = [pointer]
-        lib.llama_memory_clear.argtypes = [pointer, ctypes.c_bool]
-        lib.llama_get_logits_ith.restype = ctypes.POINTER(ctypes.c_float)
-        lib.llama_get_logits_ith.argtypes = [pointer, ctypes.c_int32]
-        lib.llama_state_seq_get_size.restype = ctypes.c_size_t
-        lib.llama_state_seq_get_size.argtypes = [pointer, ctypes.c_int32]
-        lib.llama_model_n_layer.argtypes = lib.llama_model_get_vocab.argtypes = [pointer]
-        lib.llama_model_get_vocab.restype = pointer
-        lib.llama_vocab_n_tokens.argtypes = [pointer]
-        lib.llama_tokenize.argtypes = [pointer, ctypes.c_char_p, ctypes.c_int32, ctypes.POINTER(ctypes.c_int32),
-                                       ctypes.c_int32, ctypes.c_bool, ctypes.c_bool]
-        self.log = []
-        self.listen = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, pointer)(
-            lambda level, text, _: self.log.append(text.decode(errors="replace").strip()) if level >= 4 else None)
-        lib.llama_log_set(self.listen, None)
-        lib.llama_backend_init()
-        lib.ggml_backend_load_all()
-        self.model = lib.llama_model_load_from_file(file.encode(), lib.llama_model_default_params())
-        if not self.model:
-            raise SystemExit(f"{file}: llama.cpp does not load it: {' '.join(self.log)}")
-        self.vocabulary = lib.llama_model_get_vocab(self.model)
-        self.tokens = lib.llama_vocab_n_tokens(self.vocabulary)
-        self.layers = lib.llama_model_n_layer(self.model)
-        self.context = None
-        self.batch = lib.llama_batch_init(512, 0, 1)
-
-    def start(self, cache):
-        """An empty context whose cache has this type."""
-        if self.context:
-            self.lib.llama_free(self.context)
-        params = self.lib.llama_context_default_params()
-        words = params.words
-        known = [words[i] for i in (self.N_CTX, self.N_BATCH, self.N_UBATCH, self.N_SEQ_MAX, self.TYPE_K, self.TYPE_V)]
-        if known != [512, 2048, 512, 1, 1, 1]:
-            raise SystemExit(f"llama_context_params of this xllamacpp looks otherwise: {list(words)[:40]}")
-        words[self.N_CTX] = words[self.N_BATCH] = words[self.N_UBATCH] = 512
-        words[self.TYPE_K] = words[self.TYPE_V] = cache
-        words[self.FLASH] = 0
-        words[self.THREADS] = words[self.THREADS_BATCH] = int(os.environ.get("OMP_NUM_THREADS", "1"))
-        self.context = self.lib.llama_init_from_model(self.model, params)
-        if not self.context:
-            raise SystemExit("llama.cpp makes no context: " + " ".join(self.log))
-
-    def feed(self, ids, first):
-        """Logits of all of `ids`, which stand from position `first` on."""
-        import numpy
-
-        batch = self.batch
-        for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, first + i, 1, 1
-            batch.seq_id[i][0] = 0
-        batch.n_tokens = len(ids)
-        if self.lib.llama_decode(self.context, batch) != 0:
-            raise SystemExit("llama_decode fails: " + " ".join(self.log))
-        rows = [self.lib.llama_get_logits_ith(self.context, i) for i in range(len(ids))]
-        return numpy.stack([numpy.ctypeslib.as_array(row, (self.tokens,)).copy() for row in rows])
-
-    def saved_bytes(self, ids, cache):
-        self.start(cache)
-        self.feed(ids, 0)
-        return self.lib.llama_state_seq_get_size(self.context, 0)
-
-    def cached_values(self, ids):
-        """Per token and layer."""
-        half, whole = (self.saved_bytes(ids, kind) for kind in (self.FLOAT16, self.FLOAT32))
-        return (whole - half) / 2 / len(ids) / self.layers
-
-    def greedy(self, start, count):
-        self.start(self.FLOAT32)
-        ids, logits = list(start), self.feed(start, 0)[-1]
-        for _ in range(count):
-            ids.append(int(logits.argmax()))
-            logits = self.feed(ids[-1:], len(ids) - 1)[-1]
-        return ids[len(start):]
-
-    def encode(self, text):
-        ids = (ctypes.c_int32 * 512)()
-        data = text.encode()
-        count = self.lib.llama_tokenize(self.vocabulary, data, len(data), ids, 512, False, False)
-        return list(ids[:count])
+def started(llama, cache):
+    llama.start(512, cache=cache, threads=int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return llama
 
 
-def run(program, *arguments):
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
+def cached_values(llama, ids):
+    """Per token and layer."""
+    sizes = []
+    for kind in (llama.FLOAT16, llama.FLOAT32):
+        started(llama, kind).feed([ids], 0)
+        sizes.append(llama.state_bytes())
+    return (sizes[1] - sizes[0]) / 2 / len(ids) / llama.layers
 
 
-def reference(program, model, ids):
-    """What the program computes with MODEL in float64: logits of all positions, and the likeliest tokens after the start."""
+def greedy_text(llama, start, count):
+    started(llama, llama.FLOAT32)
+    ids, logits = list(start), llama.logits(start, 0)[-1]
+    for _ in range(count):
+        ids.append(int(logits.argmax()))
+        logits = llama.logits(ids[-1:], len(ids) - 1)[-1]
+    return ids[len(start):]
+
+
+def perplexity_nll(llama, windows):
+    """The mean over all tokens that llama.cpp predicts."""
     import numpy
 
+    losses = []
+    for window in windows:
+        started(llama, llama.FLOAT32)
+        logits = llama.logits(window, 0)[:-1].astype(numpy.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        chosen = logits[numpy.arange(len(window) - 1), window[1:]]
+        losses.append(numpy.log(numpy.exp(logits).sum(axis=1)) - chosen)
+    return numpy.concatenate(losses).mean()
+
+
+def rounding_of_weights(program, file, model, ids):
+    """What the numbers in FILE alone change of MODEL's logits, computed here in float64; in their deviations, rms."""
     with tempfile.TemporaryDirectory() as folder:
-        def score(name, question):
-            path = os.path.join(folder, name)
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(question, file)
-            run(program, "score", "--model", model, "--ids", path, "--dtype", "float64", "--output", path + ".out", "-q")
-            with open(path + ".out", encoding="utf-8") as file:
-                return json.load(file)
-
-        logits = score("all", {"ids": [ids], "last": len(ids)})["last_logits"][0]
-        greedy = score("greedy", {"ids": [ids[:START]], "greedy_tokens": GREEDY})["greedy"][0]
-        return numpy.array(logits, dtype=numpy.float64), greedy
-
-
-def tokens_of(program, model):
-    """The ids of TEXT; None where MODEL has no tokenizer."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "texts.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"texts": [TEXT]}, file)
-        done = subprocess.run([program, "tokenize", "--tokenizer", model, "--input", path, "--json", "-q"],
-                              capture_output=True, text=True, check=False)
-        return json.loads(done.stdout)["ids"][0] if done.returncode == 0 else None
+        path = os.path.join(folder, "ids.json")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump({"ids": [ids]}, out)
+        report = run(program, "verify-export", file, "--model", model, "--tokens", path, "--tolerance", "1000", "--json",
+                     "--quiet")
+        return json.loads(report)["rms_difference"]
 
 
 def facts_of(file):
@@ -204,33 +104,37 @@ def facts_of(file):
     return FILE_TYPES[fields["general.file_type"].contents()], value("vocab_size"), cached, has_tokenizer
 
 
-def check(program, export, model):
+def check(program, export, model, corpus):
     """Prints one line; whether all is as it should be."""
     import numpy
 
     file = os.path.join(export, "model.gguf") if os.path.isdir(export) else export
     kind, vocabulary, cached, has_tokenizer = facts_of(file)
-    spelt = tokens_of(program, model) if has_tokenizer else None
+    spelt = tokens_of(program, model, TEXT) if has_tokenizer else None
     ids = spelt[:POSITIONS] if spelt else [(7919 * i + 104729) % vocabulary for i in range(POSITIONS)]
-    wanted, greedy = reference(program, model, ids)
+    wanted = numpy.array(score(program, model, {"ids": [ids], "last": len(ids)})["last_logits"][0])
+    greedy = score(program, model, {"ids": [ids[:START]], "greedy_tokens": GREEDY})["greedy"][0]
     deviation = wanted.std()
     llama = LlamaCpp(file)
-    llama.start(llama.FLOAT32)
-    whole = llama.feed(ids, 0)
-    llama.start(llama.FLOAT32)
-    steps = numpy.concatenate([llama.feed([token], i) for i, token in enumerate(ids)])
+    whole = started(llama, llama.FLOAT32).logits(ids, 0)
+    started(llama, llama.FLOAT32)
+    steps = numpy.concatenate([llama.logits([token], i) for i, token in enumerate(ids)])
     largest = numpy.abs(whole - wanted).max() / deviation
     by_position = numpy.sqrt(numpy.square(whole - wanted).mean(axis=1)) / deviation
     mean, median = numpy.sqrt(numpy.square(by_position).mean()), numpy.median(by_position)
     stepwise = numpy.abs(steps - whole).max() / deviation
-    values = llama.cached_values(ids)
-    text = llama.greedy(ids[:START], GREEDY)
+    values = cached_values(llama, ids)
+    text = greedy_text(llama, ids[:START], GREEDY)
     problems = []
     bound, mean_bound = TOLERANCE[kind]
     if bound is not None and not largest <= bound:
         problems.append(f"logits differ by more than {bound}")
+    told = ""
     if mean_bound is not None and not mean <= mean_bound:
-        problems.append(f"logits differ by more than {mean_bound} in the root mean square")
+        alone = rounding_of_weights(program, file, model, ids)
+        told = f", of which its weights' rounding alone makes {alone:.1e}"
+        if kind == "F32" or not mean <= AS_MUCH_AS_WEIGHTS * alone:
+            problems.append(f"logits differ by more than {mean_bound} in the root mean square")
     if kind == "F32" and not stepwise <= SAME:
         problems.append("token by token is not all at once")
     if values != cached:
@@ -240,7 +144,13 @@ def check(program, export, model):
         problems.append(f"other text from token {same} on")
     if spelt is not None and llama.encode(TEXT) != spelt:
         problems.append(f"other ids of a text: {llama.encode(TEXT)}, here {spelt}")
-    print(f"{file}: {kind}, logits {largest:.1e} (rms {mean:.1e}, median {median:.1e}), token by token {stepwise:.1e}, "
+    windows = windows_of(program, model, corpus) if corpus and spelt and kind == "F32" else None
+    if windows:
+        here, there = mean_nll(program, model, windows), perplexity_nll(llama, windows)
+        told += f", perplexity {numpy.exp(there):.5g} (here {numpy.exp(here):.5g})"
+        if not abs(there - here) <= SAME_PERPLEXITY:
+            problems.append("another perplexity")
+    print(f"{file}: {kind}, logits {largest:.1e} (rms {mean:.1e}, median {median:.1e}){told}, token by token {stepwise:.1e}, "
           f"{values:g} cached values, {same} of {GREEDY} greedy tokens"
           + (f", {len(spelt)} ids of a text" if spelt is not None else "")
           + (": " + "; ".join(problems) if problems else ""), flush=True)
@@ -252,16 +162,22 @@ def main():
     if missing:
         print(f"llama_cpp_export: skipped: no Python package {', '.join(missing)}")
         return 0
-    if len(sys.argv) < 4 or len(sys.argv) % 2 != 0:
+    words, corpus = sys.argv[1:], None
+    if "--corpus" in words:
+        place = words.index("--corpus")
+        corpus = words[place + 1]
+        del words[place:place + 2]
+    if len(words) < 3 or len(words) % 2 == 0:
         print(__doc__, file=sys.stderr)
         return 2
-    program, pairs = sys.argv[1], sys.argv[2:]
+    program, pairs = words[0], words[1:]
     # Each in a process of its own: llama.cpp ends the process where it fails.
     if len(pairs) > 2:
-        results = [subprocess.run([sys.executable, __file__, program, *pairs[i:i + 2]], check=False).returncode
+        option = ["--corpus", corpus] if corpus else []
+        results = [subprocess.run([sys.executable, __file__, program, *option, *pairs[i:i + 2]], check=False).returncode
                    for i in range(0, len(pairs), 2)]
         return 1 if any(results) else 0
-    return 0 if check(program, *pairs) else 1
+    return 0 if check(program, *pairs, corpus) else 1
 
 
 if __name__ == "__main__":

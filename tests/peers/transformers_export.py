@@ -1,23 +1,25 @@
 """Exported folders in transformers itself: logits, greedy text, cached values, token by token.
 
-    python tests/peers/transformers_export.py MLAFORGE [--text FILE] [--trust-remote-code] EXPORT MODEL [EXPORT MODEL …]
+    python tests/peers/transformers_export.py MLAFORGE [--text FILE] [--corpus TEXT] [--trust-remote-code] EXPORT MODEL […]
 
 MLAFORGE is the program, EXPORT a folder that `mlaforge export --format deepseek_v3` (or transformers_code) wrote of
-MODEL. Each is loaded without any flag and compared with what the program computes with MODEL. Prints one line a folder
-and ends with 1 where one differs; where transformers is not installed, it says so in one line and ends with 0.
+MODEL. Each is loaded without any flag and compared with what the program computes with MODEL in float64, on a text, and
+on some windows of a corpus for their perplexity. Prints one line a folder and ends with 1 where one differs; where transformers is not installed, it says so in one line and ends with 0.
 """
 
 import inspect
 import json
+import math
 import os
-import subprocess
 import sys
 import tempfile
 
-# Largest differences of logits, in their standard deviations, by the type of the weights.
+from reference import SAME_PERPLEXITY, mean_nll, run, score, windows_of
+
+# Largest differences of logits, in their standard deviations, by the type of the weights: the whole row at once, and
+# token by token through transformers' own cache. In float32 a model may magnify rounding beyond that; what is then
+# allowed is what float32 makes of it in the program, on the same text.
 TOLERANCE = {"float32": 5e-5, "float16": 5e-2, "bfloat16": 0.5}
-# Token by token against the whole row, through transformers' own cache.
-SAME = 5e-5
 
 
 def reference(program, export, model, text):
@@ -26,12 +28,18 @@ def reference(program, export, model, text):
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "reference.safetensors")
-        command = [program, "verify-export", export, "--model", model, "--logits", path, "--json", "--quiet"]
-        command += ["--text", text] if text else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{export}: {done.stderr.strip()}")
-        return load_file(path), json.loads(done.stdout)
+        options = ["--text", text] if text else []
+        report = run(program, "verify-export", export, "--model", model, "--logits", path, "--json", "--quiet", *options)
+        return load_file(path), json.loads(report)
+
+
+def own_rounding(program, model, expected):
+    """The largest difference that float32 makes in the program itself, in deviations of the logits."""
+    import torch
+
+    ids, wanted = expected["ids"], expected["logits"]
+    answer = score(program, model, {"ids": ids.tolist(), "last": ids.shape[1]}, "float32")
+    return ((torch.tensor(answer["last_logits"]) - wanted).abs().max() / wanted.std()).item()
 
 
 def cached_shapes(cache):
@@ -43,7 +51,7 @@ def cached_shapes(cache):
     return widths
 
 
-def check(program, export, model, trusted, text):
+def check(program, export, model, trusted, text, corpus):
     import torch
     import transformers
 
@@ -66,7 +74,7 @@ def check(program, export, model, trusted, text):
             out = loaded(ids[:, i : i + 1], use_cache=True, **({} if cache is None else {name: cache}))
             cache = out.past_key_values
             steps.append(out.logits[:, -1])
-        stepwise = ((torch.stack(steps, 1) - whole.logits).abs().max() / deviation).item()
+        stepwise = ((torch.stack(steps, 1).float() - wanted).abs().max() / deviation).item()
         start, greedy = expected["start"].unsqueeze(0), expected["greedy"]
         # Without a mask, generate() would leave out what has the padding's id.
         options = dict(max_new_tokens=greedy.numel(), do_sample=False, eos_token_id=None, pad_token_id=0,
@@ -78,10 +86,22 @@ def check(program, export, model, trusted, text):
     problems = []
     if any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
         problems.append("tensors missing or unexpected")
-    if not difference <= TOLERANCE[config["dtype"]]:
+    bound, told = TOLERANCE[config["dtype"]], ""
+    if exact and not max(difference, stepwise) <= bound:
+        own = own_rounding(program, model, expected)
+        told, bound = f" (float32 here {own:.2e})", max(own, bound)
+    if not difference <= bound:
         problems.append("logits")
-    if exact and not stepwise <= SAME:
+    if exact and not stepwise <= bound:
         problems.append("token by token")
+    windows = windows_of(program, model, corpus) if corpus and exact else None
+    if windows:
+        with torch.no_grad():
+            there = loaded(torch.tensor(windows), labels=torch.tensor(windows)).loss.item()
+        here = mean_nll(program, model, windows)
+        told += f", perplexity {math.exp(there):.5g} (here {math.exp(here):.5g})"
+        if not abs(there - here) <= SAME_PERPLEXITY:
+            problems.append("perplexity")
     if sum(widths) != predicted:
         problems.append(f"cached values, predicted {predicted}")
     if exact and not torch.equal(written, greedy):
@@ -91,7 +111,7 @@ def check(program, export, model, trusted, text):
     same = int((written == greedy).sum())
     print(
         f"{os.path.basename(os.path.normpath(export))}: {type(loaded).__name__}, {config['dtype']}: logits "
-        f"{difference:.2e} of their deviation, token by token {stepwise:.2e}, cached values per token {sum(widths)}, "
+        f"{difference:.2e} of their deviation, token by token {stepwise:.2e}{told}, cached values per token {sum(widths)}, "
         f"greedy tokens {same}/{greedy.numel()}: {'differs: ' + ', '.join(problems) if problems else 'as predicted'}"
     )
     return not problems
@@ -100,11 +120,12 @@ def check(program, export, model, trusted, text):
 def main(arguments):
     trusted = "--trust-remote-code" in arguments
     arguments = [word for word in arguments if word != "--trust-remote-code"]
-    text = None
-    if "--text" in arguments:
-        place = arguments.index("--text")
-        text = arguments[place + 1]
-        del arguments[place : place + 2]
+    files = {"--text": None, "--corpus": None}
+    for option in files:
+        if option in arguments:
+            place = arguments.index(option)
+            files[option] = arguments[place + 1]
+            del arguments[place : place + 2]
     if len(arguments) < 3 or len(arguments) % 2 == 0:
         raise SystemExit(__doc__)
     try:
@@ -115,7 +136,7 @@ def main(arguments):
         return 0
     transformers.logging.set_verbosity_error()
     pairs = list(zip(arguments[1::2], arguments[2::2]))
-    return 0 if all([check(arguments[0], export, model, trusted, text) for export, model in pairs]) else 1
+    return 0 if all([check(arguments[0], export, model, trusted, *files.values()) for export, model in pairs]) else 1
 
 
 if __name__ == "__main__":
