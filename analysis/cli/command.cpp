@@ -1,8 +1,10 @@
 #include "analysis/cli/command.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 
+#include "core/base/path_error.h"
 #include "core/base/suggest.h"
 
 namespace mla {
@@ -111,6 +113,8 @@ ExitCode run_report(const std::vector<std::string>& arguments, const ReportStrea
     return fail(error, ExitCode::kConfig);
   } catch (const DataError& error) {
     return fail(error, ExitCode::kData);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(DataError(told_by_path(error)), ExitCode::kData);
   } catch (const std::exception& error) {
     return fail(error, ExitCode::kInternal);
   }

@@ -59,6 +59,7 @@ ExitCode run(const ReportCommand& self, const std::vector<std::string>& argument
   options.add("task", figure.task, "TASK", "task of the quality shown");
   options.add("metric", figure.metric, "METRIC", "its metric; by default perplexity, or the mean accuracy");
   options.add("stage", figure.stage, "STAGE", "by default the last of each record");
+  options.flag("label-all", figure.label_all, "pareto: name the dominated points, too");
   options.flag("list", list, "list the kinds");
   if (!parse_arguments(self, options, arguments, streams)) return ExitCode::kDone;
   if (list) {

@@ -273,6 +273,11 @@ std::string key_below(const std::vector<KeyEntry>& entries, const Figure& figure
          "plot [0:1] [0:1] " + plots + "NaN notitle\n";
 }
 
+std::string log_axis(double least, double largest) {
+  constexpr double kDecade = 10;
+  return least > 0 && largest > kDecade * least ? "set logscale y\nset format y '%g'\n" : "";
+}
+
 std::string gnuplot_text(const std::string& text) {
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("''") : c == '\n' ? std::string(" ") : std::string(1, c);
@@ -284,6 +289,20 @@ std::string data_line(const std::vector<double>& values) {
   for (const double value : values) line += line.empty() ? fmt::format("{}", value) : fmt::format(" {}", value);
   return line += '\n';
 }
+
+namespace {
+
+/// Whether a file ends as its format does: gnuplot does not tell of a full disk.
+bool is_whole(const std::filesystem::path& file, const std::string& format) {
+  static const std::map<std::string, std::string> ends = {{"svg", "</svg>"}, {"pdf", "%%EOF"}, {"png", "IEND"}};
+  const auto end = ends.find(format);
+  if (end == ends.end()) return true;
+  const std::string text = std::filesystem::exists(file) ? read_file(file) : "";
+  constexpr std::size_t kTail = 32;
+  return text.find(end->second, text.size() - std::min(text.size(), kTail)) != std::string::npos;
+}
+
+}  // namespace
 
 void write_figure(const Figure& figure, const std::filesystem::path& folder, const std::vector<std::string>& formats) {
   for (const std::string& format : formats) {
@@ -300,7 +319,10 @@ void write_figure(const Figure& figure, const std::filesystem::path& folder, con
     const std::string said = std::filesystem::exists(log) ? read_file(log) : "";
     std::error_code ignored;
     std::filesystem::remove(log, ignored);
-    if (status == 0) continue;
+    if (status == 0 && is_whole(folder / (figure.name + "." + format), format)) continue;
+    if (status == 0)
+      throw DataError(
+          cat((folder / (figure.name + "." + format)).string(), ": was not written to its end: is the disk full?"));
     if (said.find("not found") != std::string::npos)
       throw DataError("gnuplot is not installed (Debian package gnuplot-nox); data and scripts were written");
     std::string line = said;

@@ -23,6 +23,7 @@ struct Figure {
 struct FigureOptions {
   std::string task, metric;  ///< the quality shown; empty: perplexity, or else the mean accuracy
   std::string stage;         ///< empty: the last one of each record
+  bool label_all = false;    ///< of a Pareto front: also the dominated points
 };
 
 /// The runs of one config, over seeds.
@@ -87,6 +88,9 @@ struct KeyEntry {
 int key_height(const std::vector<KeyEntry>& entries, int width);
 /// That key: a plot without a curve at the foot of the figure. Call it last.
 std::string key_below(const std::vector<KeyEntry>& entries, const Figure& figure);
+
+/// "set logscale y\n" where values from `least` to `largest` span more than an axis of equal steps can show, else "".
+std::string log_axis(double least, double largest);
 
 /// Text in single quotes for a gnuplot script.
 std::string gnuplot_text(const std::string& text);

@@ -72,6 +72,9 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
     if (point.dominated) {
       ++dominated;
       rest += cat("# ", point.group->label, "\n", line);
+      if (input.options.label_all)
+        labels += fmt::format("set label {} at {},{} offset 0.6,-0.5 font ',9' textcolor rgb '#777777' front\n",
+                              gnuplot_text(point.group->label), point.bytes, point.value.mean);
       continue;
     }
     figure.data += cat("# ", point.group->label, "\n", line);
@@ -92,8 +95,11 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
   figure.width += 8 * static_cast<int>(std::clamp(longest, kUsual, kMost) - kUsual);
   constexpr double kWide = 6;  // caches further apart than this stand on a logarithmic axis
   const bool wide = points.front().bytes > 0 && points.back().bytes > kWide * points.front().bytes;
+  const auto [least, largest] = std::minmax_element(
+      points.begin(), points.end(), [](const Point& a, const Point& b) { return a.value.mean < b.value.mean; });
+  const std::string tall = log_axis(least->value.mean, largest->value.mean);
   figure.script =
-      labels + (wide ? "set logscale x 2\n" : "") + "set xlabel 'bytes of the cache per token'\nset ylabel " +
+      labels + (wide ? "set logscale x 2\n" : "") + tall + "set xlabel 'bytes of the cache per token'\nset ylabel " +
       gnuplot_text(input.quality->label) +
       "\nset key outside right top Left reverse samplen 0.5\nset offsets graph 0.05, graph 0.08, graph 0.08, graph "
       "0.05\nset xtics rotate by -30\n" +
@@ -106,8 +112,8 @@ std::optional<Figure> draw_pareto(const FigureInput& input) {
   figure.caption = fmt::format(
       "{} against the bytes that the cache holds per token: {} configs, {} of them on the Pareto front (filled, "
       "numbered), the others dominated (open). "
-      "Bars: standard error, where it is known.",
-      input.quality->label, points.size(), number);
+      "Bars: standard error, where it is known.{}",
+      input.quality->label, points.size(), number, tall.empty() ? "" : " The axis of the score is logarithmic.");
   if (points.size() < input.groups.size()) {
     figure.caption += fmt::format(" {} configs without this score or without a cache are left out.",
                                   input.groups.size() - points.size());

@@ -23,6 +23,8 @@ bool is_temporary(const fs::path& path) {
 
 void add_folder(const fs::path& folder, RecordFiles& files) {
   std::error_code error;
+  fs::directory_iterator(folder, error);  // one below that cannot be read is passed over, not the one that was named
+  if (error) throw DataError(cat(folder.string(), ": cannot be read: ", error.message()));
   fs::recursive_directory_iterator entries(folder, fs::directory_options::skip_permission_denied, error), end;
   if (error) throw DataError(cat(folder.string(), ": cannot be listed: ", error.message()));
   for (; entries != end; entries.increment(error)) {

@@ -143,7 +143,7 @@ GarbageReport collect_garbage(const std::vector<fs::path>& paths, double older_t
   for (const fs::path& path : paths) {
     if (!fs::is_directory(path)) throw DataError(cat(path.string(), ": not a folder"));
     std::vector<fs::path> garbage;
-    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    for (const auto& entry : fs::recursive_directory_iterator(path, fs::directory_options::skip_permission_denied)) {
       if (!entry.is_regular_file()) continue;
       if (entry.path().extension() == ".tmp") {
         if (may_be_written(entry.path(), older_than)) {

@@ -163,7 +163,7 @@ Verification verify_results(const std::vector<fs::path>& paths) {
   for (const fs::path& path : paths) {
     if (!fs::is_directory(path)) continue;
     results.insert(path);
-    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    for (const auto& entry : fs::recursive_directory_iterator(path, fs::directory_options::skip_permission_denied)) {
       if (entry.path().filename() == "plan.json") folders.insert(entry.path().parent_path());
     }
   }

@@ -34,6 +34,41 @@ void expect_at_least(const std::string& name, std::int64_t value, std::int64_t l
   if (value < least) throw ConfigError(cat("--", name, " = ", value, ": must be at least ", least));
 }
 
+const OptionHelp* find_option(const std::vector<OptionHelp>& options, const std::string& dashed) {
+  const std::string name = dashed.substr(std::min(dashed.find_first_not_of('-'), dashed.size()));
+  const auto found =
+      std::find_if(options.begin(), options.end(), [&](const auto& option) { return option.name == name; });
+  return found == options.end() ? nullptr : &*found;
+}
+
+/// "CONFIG" where that alone is enough, "option --model" where its name goes before.
+std::string spelled(const std::vector<OptionHelp>& options, const std::string& dashed) {
+  const OptionHelp* option = find_option(options, dashed);
+  return option != nullptr && option->argument ? option->value : "option " + dashed;
+}
+
+/// Boost counts bytes: a line whose option holds "…" begins its text two places early for each.
+std::string aligned(const std::string& help) {
+  constexpr std::string_view kDots = "…";
+  std::istringstream lines(help);
+  std::string text;
+  for (std::string line; std::getline(lines, line); text += line + "\n") {
+    const std::size_t begin = line.find_first_not_of(' ');
+    const std::size_t gap = begin == std::string::npos ? begin : line.find("  ", begin);
+    if (begin != 2 || gap == std::string::npos) continue;
+    std::size_t dots = 0;
+    for (std::size_t at = line.find(kDots); at < gap; at = line.find(kDots, at + 1)) ++dots;
+    line.insert(gap, (kDots.size() - 1) * dots, ' ');
+  }
+  return text;
+}
+
+/// What a value that is none should have been: those of options of other types are never refused.
+std::string expected_value(const std::vector<OptionHelp>& options, const std::string& dashed) {
+  const OptionHelp* option = find_option(options, dashed);
+  return option != nullptr && option->value == "N" ? "a whole number" : "a number";
+}
+
 }  // namespace
 
 void OptionList::section(const std::string& title) {
@@ -145,9 +180,11 @@ bool OptionList::parse(const std::vector<std::string>& arguments) {
     throw ConfigError(
         cat("unknown option ", error.get_option_name(), "; ", alternatives(error.get_option_name(), names())));
   } catch (const po::required_option& error) {
-    throw ConfigError(cat("option ", error.get_option_name(), " is missing; expected:", usage()));
+    throw ConfigError(cat(spelled(described(), error.get_option_name()), " is missing; expected:", usage()));
   } catch (const po::too_many_positional_options_error&) {
     throw ConfigError(cat("too many arguments; expected:", usage()));
+  } catch (const po::validation_error& error) {
+    throw ConfigError(cat(error.what(), ": expected ", expected_value(described(), error.get_option_name())));
   } catch (const po::error& error) {
     throw ConfigError(error.what());
   }
@@ -156,7 +193,7 @@ bool OptionList::parse(const std::vector<std::string>& arguments) {
 std::string OptionList::help() const {
   std::ostringstream text;
   text << all();
-  return text.str().substr(text.str().find_first_not_of('\n'));
+  return aligned(text.str().substr(text.str().find_first_not_of('\n')));
 }
 
 std::vector<OptionHelp> OptionList::described() const {

@@ -38,12 +38,10 @@ const std::vector<std::string>& monotonous() {
 }
 
 const Kind& kind_named(const std::string& name, const std::string& path) {
-  std::vector<std::string> known;
   for (const Kind& kind : kinds()) {
     if (kind.name == name) return kind;
-    known.push_back(kind.name);
   }
-  throw ConfigError(cat(path, ".kind: ", unknown_name(name, known)));
+  throw ConfigError(cat(path, ".kind: ", unknown_name(name, recall_kinds())));
 }
 
 /// The options with the kind's texts in place.
@@ -175,6 +173,12 @@ std::int64_t fitting_units(Scene& scene, const Tokenizer& tokenizer, std::int64_
 }
 
 }  // namespace
+
+std::vector<std::string> recall_kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kinds()) names.push_back(kind.name);
+  return names;
+}
 
 void RecallOptions::validate(const std::string& path) const {
   const RecallOptions all = resolved(*this, path);

@@ -64,4 +64,7 @@ struct RecallItem {
 /// Throws DataError for a length that statement and question do not fit into.
 std::vector<RecallItem> make_recall_items(const RecallOptions& options, const Tokenizer& tokenizer);
 
+/// What `kind` may be.
+std::vector<std::string> recall_kinds();
+
 }  // namespace mla

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
+#include "core/linalg/svd_choices.h"
 #include "core/linalg/svd_methods.h"
 
 namespace mla {
@@ -90,8 +91,13 @@ double rounding_unit(const at::Tensor& matrix) {
                                             : std::numeric_limits<double>::epsilon();
 }
 
+const std::vector<std::string>& svd_methods() {
+  static const std::vector<std::string> names{"auto", "exact", "gram", "randomized"};
+  return names;
+}
+
 void SvdOptions::validate(const std::string& path) const {
-  const std::vector<std::string> known{"auto", "exact", "gram", "randomized"};
+  const std::vector<std::string>& known = svd_methods();
   if (std::find(known.begin(), known.end(), method) == known.end()) {
     throw ConfigError(cat(path, ".method: ", unknown_name(method, known)));
   }

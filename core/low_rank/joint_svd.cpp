@@ -38,13 +38,19 @@ class JointDecomposition : public Decomposition {
   RankFactor factor_;
 };
 
+/// How keys and values are weighed against each other.
+enum class Balance { kNone, kNorms };
+std::vector<std::pair<std::string, Balance>> enum_names(Balance) {
+  return {{"none", Balance::kNone}, {"norms", Balance::kNorms}};
+}
+
 /// SVD_joint: [K_nope; V] = U S B^T, cut to rank kv_heads * d_kv. Keys and values read the same latent B^T x. See
 /// RankFactor for where the singular values go.
 class JointSvd : public Factorizer {
  public:
   struct Options {
     LatentWidth width;
-    std::string balance = "none";
+    Balance balance = Balance::kNone;
     RankFactorOptions factor;
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
@@ -54,12 +60,7 @@ class JointSvd : public Factorizer {
             "none: keys and values count as they are | norms: keys are scaled so that rows of both have the same mean "
             "norm by the metric");
     }
-    void validate(const std::string& path) const {
-      factor.validate(path);
-      const std::vector<std::string> known{"none", "norms"};
-      if (std::find(known.begin(), known.end(), balance) == known.end())
-        throw ConfigError(cat(path, ".balance: ", unknown_name(balance, known)));
-    }
+    void validate(const std::string& path) const { factor.validate(path); }
   };
   explicit JointSvd(Options options) : options_(std::move(options)) {}
 
@@ -74,7 +75,7 @@ class JointSvd : public Factorizer {
 
   Json sharing_key() const override {
     Json key = {"joint_svd", write_fields(options_.factor)};
-    if (options_.balance != "none") key.push_back(options_.balance);
+    if (options_.balance == Balance::kNorms) key.push_back("norms");
     return key;
   }
 
@@ -96,7 +97,8 @@ class JointSvd : public Factorizer {
   bool needs_attention_metrics() const override { return options_.factor.needs_attention_metrics(); }
 
   std::unique_ptr<Decomposition> decompose(const LayerProblem& problem, std::int64_t largest_width) const override {
-    return std::make_unique<JointDecomposition>(problem, largest_width, options_.factor, options_.balance == "norms");
+    return std::make_unique<JointDecomposition>(problem, largest_width, options_.factor,
+                                                options_.balance == Balance::kNorms);
   }
 
  private:

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/suggest.h"
+#include "core/low_rank/factor_choices.h"
 
 namespace mla {
 namespace {
@@ -65,12 +66,22 @@ double mean_row_norm(const at::Tensor& rows) {
 
 }  // namespace
 
+const std::vector<std::string>& factor_placements() {
+  static const std::vector<std::string> names{"up", "sqrt", "down"};
+  return names;
+}
+
+const std::vector<std::string>& factor_metrics() {
+  static const std::vector<std::string> names{"weights", "outputs", "attention"};
+  return names;
+}
+
 void RankFactorOptions::validate(const std::string& path) const {
-  const std::vector<std::string> known{"up", "sqrt", "down"};
+  const std::vector<std::string>& known = factor_placements();
   if (std::find(known.begin(), known.end(), placement) == known.end()) {
     throw ConfigError(cat(path, ".placement: ", unknown_name(placement, known)));
   }
-  const std::vector<std::string> metrics{"weights", "outputs", "attention"};
+  const std::vector<std::string>& metrics = factor_metrics();
   if (std::find(metrics.begin(), metrics.end(), metric) == metrics.end()) {
     throw ConfigError(cat(path, ".metric: ", unknown_name(metric, metrics)));
   }

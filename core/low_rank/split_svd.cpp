@@ -59,6 +59,11 @@ class SplitDecomposition : public Decomposition {
   RankFactor key_factor_, value_factor_;
 };
 
+enum class SplitBudget { kTotal, kEach };
+std::vector<std::pair<std::string, SplitBudget>> enum_names(SplitBudget) {
+  return {{"total", SplitBudget::kTotal}, {"each", SplitBudget::kEach}};
+}
+
 /// SVD_split: K_nope and V decomposed alone; the latent is [key latent; value latent]. With split_budget `total` they
 /// share kv_heads * d_kv elements half and half, the cache of joint_svd at the same d_kv; what the rank of one cannot
 /// use goes to the other. With `each` both get kv_heads * d_kv, as in the authors' code.
@@ -66,7 +71,7 @@ class SplitSvd : public Factorizer {
  public:
   struct Options {
     LatentWidth width;
-    std::string split_budget = "total";
+    SplitBudget split_budget = SplitBudget::kTotal;
     RankFactorOptions factor;
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
@@ -75,13 +80,7 @@ class SplitSvd : public Factorizer {
             "total: keys and values share d_kv | each: d_kv for each, twice the cache");
       RankFactorOptions::fields(self.factor, visit);
     }
-    void validate(const std::string& path) const {
-      const std::vector<std::string> known{"total", "each"};
-      if (std::find(known.begin(), known.end(), split_budget) == known.end()) {
-        throw ConfigError(cat(path, ".split_budget: ", unknown_name(split_budget, known)));
-      }
-      factor.validate(path);
-    }
+    void validate(const std::string& path) const { factor.validate(path); }
   };
   explicit SplitSvd(Options options) : options_(std::move(options)) {}
 
@@ -94,7 +93,9 @@ class SplitSvd : public Factorizer {
     return {1, key_rank(layer, geometry) + value_rank(geometry)};
   }
 
-  Json sharing_key() const override { return {"split_svd", options_.split_budget, write_fields(options_.factor)}; }
+  Json sharing_key() const override {
+    return {"split_svd", detail::write_enum(options_.split_budget), write_fields(options_.factor)};
+  }
 
   bool compresses_keys() const override { return true; }
 
@@ -130,7 +131,7 @@ class SplitSvd : public Factorizer {
     const std::int64_t elements = options_.width.elements(layer, geometry);
     // Each for itself: a budget that does not fit is an error of the config, not to be moved over. Without
     // position-free keys there is nothing to give a second budget to.
-    if (options_.split_budget == "each" && key_rank(layer, geometry) > 0) return {elements, elements};
+    if (options_.split_budget == SplitBudget::kEach && key_rank(layer, geometry) > 0) return {elements, elements};
     return divide(elements, key_rank(layer, geometry), value_rank(geometry));
   }
 

@@ -61,7 +61,14 @@ void expect_model_folder(const fs::path& path) {
   if (!fs::is_directory(path))
     throw DataError(cat(path.string(), ": expected a model folder, a GGUF file or a llama2.c .bin file"));
   refuse_adapter(path);
-  if (!fs::exists(path / kConfigFile)) throw DataError(cat(path.string(), ": holds no config.json"));
+  if (fs::exists(path / kConfigFile)) return;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (entry.path().extension() == ".gguf")
+      throw DataError(cat(path.string(), ": holds no config.json; its GGUF file is a model: ", entry.path().string()));
+  }
+  throw DataError(cat(path.string(),
+                      ": holds no config.json; a model is a Hugging Face folder with one, a GGUF file or ",
+                      "a llama2.c .bin file"));
 }
 
 /// The ids that end a text, where generation_config.json names some: they go before those of config.json.

@@ -7,6 +7,11 @@
 namespace mla {
 namespace {
 
+enum class PairScore { kProduct, kSum };
+std::vector<std::pair<std::string, PairScore>> enum_names(PairScore) {
+  return {{"product", PairScore::kProduct}, {"sum", PairScore::kSum}};
+}
+
 /// S_2-norm: the r pairs with the largest score per layer and KV head, where the score of pair k is the sum over the
 /// group's query heads of mean|q_k| * mean|k_k|, an upper bound of the pair's part in the attention logit
 /// (Cauchy-Schwarz). `sum` replaces the product by a sum, as the code behind the paper's first version did.
@@ -14,17 +19,11 @@ class TwoNorm : public RopeSelector {
  public:
   struct Options {
     PerLayer pairs = 4;
-    std::string score = "product";
+    PairScore score = PairScore::kProduct;
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
       visit("pairs", self.pairs, kPairsHelp);
       visit("score", self.score, "product | sum of the mean query norm and the mean key norm of a pair");
-    }
-    void validate(const std::string& path) const {
-      const std::vector<std::string> known{"product", "sum"};
-      if (std::find(known.begin(), known.end(), score) == known.end()) {
-        throw ConfigError(cat(path, ".score: ", unknown_name(score, known)));
-      }
     }
   };
   explicit TwoNorm(Options options) : options_(std::move(options)) {}
@@ -60,7 +59,7 @@ class TwoNorm : public RopeSelector {
       const std::vector<double>& query = norms.query[static_cast<std::size_t>(kv_head * group + member)];
       expects(query.size() == score.size() && key.size() == score.size(), "calibration norms of another head width");
       for (std::size_t pair = 0; pair < score.size(); ++pair) {
-        score[pair] += options_.score == "sum" ? query[pair] + key[pair] : query[pair] * key[pair];
+        score[pair] += options_.score == PairScore::kSum ? query[pair] + key[pair] : query[pair] * key[pair];
       }
     }
     // A NaN would break the ordering below and quietly pick arbitrary pairs.

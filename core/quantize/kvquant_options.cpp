@@ -30,10 +30,15 @@ const KvQuantVariant& KvQuantOptions::scheme() const {
   return *found;
 }
 
+std::vector<std::string> kvquant_variants() {
+  std::vector<std::string> names;
+  for (const KvQuantVariant& v : kVariants) names.push_back(v.name);
+  return names;
+}
+
 void KvQuantOptions::validate(const std::string& path) const {
   check_bits(bits, path);
-  std::vector<std::string> known;
-  for (const KvQuantVariant& v : kVariants) known.push_back(v.name);
+  const std::vector<std::string> known = kvquant_variants();
   if (std::find(known.begin(), known.end(), variant) == known.end()) {
     throw ConfigError(cat(path, ".variant: ", unknown_name(variant, known)));
   }

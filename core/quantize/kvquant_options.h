@@ -53,4 +53,7 @@ struct KvQuantOptions {
   void validate(const std::string& path) const;
 };
 
+/// What `variant` may be.
+std::vector<std::string> kvquant_variants();
+
 }  // namespace mla

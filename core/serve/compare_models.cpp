@@ -22,7 +22,7 @@ ModelComparison compare_models(const Decoder& written, const Decoder& model, con
   const c10::InferenceMode guard;
   if (written.spec().vocabulary != model.spec().vocabulary)
     throw DataError(cat("the written model has ", written.spec().vocabulary, " tokens and --model ",
-                        model.spec().vocabulary, ": it was written of another model"));
+                        model.spec().vocabulary, ": it was written from another model"));
   const at::Tensor own = model.forward(ids).to(at::kFloat), theirs = written.forward(ids).to(at::kFloat);
   const at::Tensor steps = stepwise_logits(written, ids).to(at::kFloat);
   const double deviation = std::max(own.std().item<double>(), 1e-30);

@@ -64,7 +64,8 @@ void TextFile::open(std::unique_ptr<ByteSource> source, std::string_view file_na
     source = put_back(head, std::move(source));
   }
   if (const auto kind = file_kind(head)) {
-    throw DataError(cat(name_, packed_ ? ": packed, and in it " : ": ", kind->name, ", not UTF-8 text; ", kind->advice));
+    throw DataError(
+        cat(name_, packed_ ? ": packed, and in it " : ": ", kind->name, ", not UTF-8 text; ", kind->advice));
   }
   if (const std::string format = promised_packing(file_name); !format.empty() && !packed_) {
     throw DataError(cat(name_, ": named as a ", format, " file, but does not begin as one; rename it if it is text"));
@@ -118,7 +119,7 @@ void TextFile::watch(std::string_view block) {
       rest = tail;
       break;
     }
-    count_odd(at, 1, "no UTF-8");
+    count_odd(at, 1, "not UTF-8");
     if (first_odd_ == watched_ + mark_bytes_ + static_cast<std::int64_t>(at)) {
       first_what_ = hexadecimal(static_cast<unsigned char>(tail[0]));
     }
@@ -133,7 +134,7 @@ void TextFile::watch(std::string_view block) {
 void TextFile::judge(std::int64_t bytes) {
   if (new_odd_ > 1 && new_odd_ * kTextPerOdd > bytes) {
     throw DataError(cat(name_, ": not UTF-8 text: ", new_odd_, " of ", bytes,
-                        " bytes are no UTF-8 or zero, the first (", first_what_, ") at byte ", first_odd_,
+                        " bytes are not UTF-8 or zero, the first (", first_what_, ") at byte ", first_odd_,
                         packed_ ? " of what it unpacks to" : "",
                         "; convert it, for example with iconv -f LATIN1 -t UTF-8"));
   }
@@ -150,8 +151,9 @@ void TextFile::finish() {
     judge(std::max(watched_ - judged_, std::min(watched_, kJudgedTogether)));
   odd_ += std::exchange(new_odd_, 0);
   if (odd_ == 0) return;
-  log_warning(cat(name_, ": ", odd_, " bytes are no UTF-8 (read as U+FFFD) or zero; the first (", first_what_,
-                  ") is byte ", first_odd_, packed_ ? " of what it unpacks to" : ""));
+  log_warning(cat(name_, ": ", odd_, odd_ == 1 ? " byte is" : " bytes are",
+                  " not UTF-8 (read as U+FFFD) or zero; the first (", first_what_, ") is byte ", first_odd_,
+                  packed_ ? " of what it unpacks to" : ""));
 }
 
 std::filesystem::path content_extension(const std::filesystem::path& path) {

@@ -10,6 +10,7 @@
 #include "core/attention/adapted_weights.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "core/model/family.h"
 
 namespace mla {
 namespace {
@@ -25,14 +26,30 @@ std::regex map_pattern(const LoraOptions& options, const std::string& path) {
   }
 }
 
+/// Whether the pattern names, as a whole, the matrix of which this map is a part in the family's files ("qkv_proj").
+bool names_fused(const std::regex& pattern, const std::string& map, const std::vector<FusedMap>& fused) {
+  for (const FusedMap& whole : fused) {
+    for (const std::string& part : whole.parts) {
+      if (!map.ends_with("." + part)) continue;
+      const std::string name = map.substr(0, map.size() - part.size()) + whole.name;
+      const std::string word = whole.name.substr(whole.name.rfind('.') + 1);
+      std::smatch match;  // "up_proj" is a part of "gate_up_proj" as text alone
+      if (std::regex_search(name, match, pattern) && match.str().find(word) != std::string::npos) return true;
+    }
+  }
+  return false;
+}
+
 /// The chosen maps of all layers.
 std::vector<ModelParameter> chosen_maps(const ModelSpec& spec, const LoraOptions& options, const std::string& path) {
   const std::regex pattern = map_pattern(options, path);
+  const std::vector<FusedMap> fused = fused_maps(spec.family);
   std::vector<ModelParameter> chosen;
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (const ModelParameter& parameter : layer_parameters(spec, layer)) {
-      if (parameter.is_matrix() && parameter.count() > 0 && std::regex_search(parameter.map_name(), pattern))
-        chosen.push_back(parameter);
+      if (!parameter.is_matrix() || parameter.count() == 0) continue;
+      const std::string name = parameter.map_name();
+      if (std::regex_search(name, pattern) || names_fused(pattern, name, fused)) chosen.push_back(parameter);
     }
   }
   return chosen;

@@ -39,7 +39,8 @@ Placement BenchConfig::placement() const {
 }
 
 void BenchConfig::validate() const {
-  if (model.empty() == geometry.empty()) throw ConfigError("model, geometry: name one of the two");
+  if (model.empty() == geometry.empty())
+    throw ConfigError("model, geometry: name one of the two (or --model on the command line)");
   placement();  // refuses what is none
   if (models.empty() || sweeps.empty()) throw ConfigError("models, sweeps: name at least one of each");
   std::set<std::string> names;

@@ -81,6 +81,10 @@ CacheConfig parse_cache_config(const std::string& text, const std::string& optio
     if (match[2].length() > 0) config.codec["bits"] = std::stoi(match[2].str());
   } else if ((text.ends_with(".json") || is_yaml(text)) && text.find('{') == std::string::npos) {
     read_fields(read_json_or_yaml(text), text, config);
+  } else if (text.find('{') == std::string::npos) {
+    throw ConfigError(cat(option, " = ", text,
+                          ": expected plain, a codec and its bits, such as hqq4, a .json or .yaml ",
+                          "file, or JSON in braces; known codecs: ", join(Registry<Codec>::instance().names())));
   } else {
     try {
       read_fields(parse_json(text, option), option, config);

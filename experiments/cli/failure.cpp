@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <new>
 
+#include "core/base/path_error.h"
+
 namespace mla {
 
 std::string one_line(const std::exception& error) {
@@ -27,7 +29,7 @@ Failure current_failure() {
   } catch (const DataError& error) {
     return {ExitCode::kData, one_line(error)};
   } catch (const std::filesystem::filesystem_error& error) {
-    return {ExitCode::kData, one_line(error)};
+    return {ExitCode::kData, told_by_path(error)};
   } catch (const Interrupted& error) {
     return {ExitCode::kInterrupted, one_line(error)};
   } catch (const std::bad_alloc&) {

@@ -111,6 +111,7 @@ class Convert final : public Command {
     ExperimentConfig config = config_ ? read_config() : ExperimentConfig{};
     if (model_) config.model.path = model_->string();
     if (config.model.path.empty()) throw ConfigError("--model: name the source model");
+    expect_other_place(output_, config.model.path, "--output");
     if (tokenizer_) config.model.tokenizer = tokenizer_->string();
     if (dtype_) config.arithmetic = *dtype_;
     if (config.arithmetic != "float32" && config.arithmetic != "float64") {
@@ -194,7 +195,11 @@ class Convert final : public Command {
     Json json = resolve_config(*config_);
     expand_environment(json);
     for (const char* key : {"grid", "baseline"}) json.erase(key);
-    read_fields(json, "", config);
+    try {
+      read_fields(json, "", config);
+    } catch (const ConfigError& error) {
+      throw ConfigError(cat(config_->string(), ": ", error.what()));
+    }
     if (!config.stages.empty()) {
       throw ConfigError(cat(config_->string(),
                             ": stages: convert trains nothing; `mlaforge run` does, and saves the model ",

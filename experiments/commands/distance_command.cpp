@@ -29,7 +29,7 @@ class Distance final : public Command {
     options.add("source", source_, "MODEL", "the model it was made from, which runs beside it");
     options.add("reference", reference_, "FILE", "instead of --source: what --save kept of it for the same text");
     options.add("text", text_file_, "FILE",
-                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
+                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also compressed, or a token shard");
     options.add("items", items_, "FILE", "multiple-choice items (.jsonl), for flipped answers; may be repeated");
     options.add("save", save_, "FILE", "keep the source's predictions of the text in this .safetensors file");
     options.add_count("kept", kept_, 0, "with --save: likeliest tokens kept of each prediction; 0: all");

@@ -44,7 +44,7 @@ class Evaluate final : public Command {
   void declare(OptionList& options) override {
     options.require("model", model_, "MODEL", "a model folder, a GGUF or a llama2.c .bin file");
     options.add("perplexity", text_.file, "FILE",
-                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also packed, or a token shard");
+                "text, .jsonl, .json (texts, or {\"ids\": [[…]]}), also compressed, or a token shard");
     options.add("tasks", tasks_, "CONFIG", "instead: the tasks with items in this config's list \"evaluate\"");
     options.add("only", tasks_request_.only, "NAME", "of --tasks, only this one; may be repeated");
     options.add_count("max-items", tasks_request_.limit, 1, "of --tasks, only the first N items of each");
@@ -227,6 +227,9 @@ class Evaluate final : public Command {
     options.context = context_.value_or(std::min(spec.max_positions, kLongestDefaultContext));
     options.stride = stride_.value_or(options.context);
     options.validate("evaluate");
+    if (options.context > spec.max_positions)
+      log_warning(cat("--context = ", options.context, " is more than the ", spec.max_positions,
+                      " positions that the model was made for"));
     return options;
   }
 

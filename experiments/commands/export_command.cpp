@@ -35,7 +35,7 @@ class Export final : public Command {
                 "are held");
     options.add("type", type_, "TYPE", "the same, as GGUF files call it: F32 | F16 | BF16 | Q8_0 | Q4_0 | Q4_1");
     options.flag("pad", pad_,
-                 "blow the latent up to 512 and the rotated key to 64 values, with zeros: for engines and "
+                 "pad the latent to 512 and the rotated key to 64 values, with zeros: for engines and "
                  "kernels that know no other size");
   }
 

@@ -40,7 +40,7 @@ class Init final : public Command {
     options.argument("model", model_, "MODEL", "a Hugging Face folder, a GGUF or a llama2.c .bin file");
     options.require(
         "data", data_, "FILE",
-        "your text: plain, .jsonl or .json, also packed; cut into parts to calibrate, train and evaluate on");
+        "your text: plain, .jsonl or .json, also compressed; cut into parts to calibrate, train and evaluate on");
     options.add("output,o", output_, "CONFIG",
                 "the config, .yaml or .json; without it, the model's name with .yaml, here");
     options.add("tokenizer", tokenizer_, "PATH", "a tokenizer file or folder; without it, the one beside the model");

@@ -28,7 +28,7 @@ class Pack final : public Command {
     options.require("tokenizer", tokenizer_, "PATH", "a tokenizer file, or a folder that holds one");
     options.require("output,o", output_, "FILE.mlat", "the shard");
     options.argument("files", files_, "FILES…",
-                     "text, .jsonl or .json, also packed by gzip, zstd or xz, in this order");
+                     "text, .jsonl or .json, also compressed by gzip, zstd or xz, in this order");
     options.add("field", options_.documents.jsonl_field, "NAME", "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", options_.documents.skip_bad_lines,
                  "leave out, and count, JSON lines that cannot be read or lack the field");

@@ -56,6 +56,7 @@ class Pretrain final : public Command {
   ExitCode run(Console& console) override {
     install_interrupt_handler();
     PretrainConfig config = read_pretrain_config(config_, assignments());
+    if (!config.from.empty()) expect_other_place(config.output, config.from, "output");
     const auto tokenizer = load_model_tokenizer(config_, config.tokenizer, config.spec());
     name_special_tokens(*tokenizer, config.config);
     const bool rows = config.train.in_rows();

@@ -95,7 +95,7 @@ class Requests final : public Command {
 
 const CommandRegistration<Requests> kRequests(
     "requests",
-    "what a model is asked in a multiple-choice task, as texts and tokens; accuracies of told log-likelihoods",
+    "what a model is asked in a multiple-choice task, as texts and tokens; accuracies from recorded log-likelihoods",
     {"mlaforge requests ../shared/data/benchmarks/mc_simple/arc_easy_test.jsonl --prompt arc --tokenizer "
      "../shared/data/tokenizers/smollm --max-items 3",
      "mlaforge requests ../shared/data/conformance/smollm135m_lighteval/piqa.jsonl --tokenizer "

@@ -54,7 +54,7 @@ class VerifyExport final : public Command {
  public:
   void declare(OptionList& options) override {
     options.argument("export", export_, "DIR", "a folder that `mlaforge export` wrote, or a GGUF file");
-    options.require("model", model_, "MODEL", "the model that it was written of");
+    options.require("model", model_, "MODEL", "the model that it was written from");
     options.add("text", text_, "FILE", "compare on this text; default: random tokens");
     options.add("tokens", tokens_, "N",
                 "compare on so many tokens (default: 128 in two rows), or on those of a JSON file {\"ids\": [[…]]}");
@@ -167,7 +167,7 @@ class VerifyExport final : public Command {
 };
 
 const CommandRegistration<VerifyExport> kVerifyExport(
-    "verify-export", "read an export again and compare logits and cached values with the model it was written of",
+    "verify-export", "read an export again and compare logits and cached values with the model it was written from",
     {"mlaforge verify-export OUT --model CONVERTED", "mlaforge verify-export OUT --model CONVERTED --text text.txt"});
 
 }  // namespace

@@ -1,20 +1,29 @@
 #include "experiments/config/config_schema.h"
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "core/base/field_schema.h"
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
 #include "core/device/placement.h"
+#include "core/evaluate/recall_items.h"
+#include "core/linalg/svd_choices.h"
 #include "core/low_rank/allocator.h"
+#include "core/low_rank/factor_choices.h"
 #include "core/low_rank/factorizer.h"
 #include "core/partial_rope/key_rotation.h"
 #include "core/quantize/codec.h"
+#include "core/quantize/kvquant_options.h"
 #include "core/text/benchmark_question.h"
+#include "experiments/config/config_choices.h"
 #include "experiments/config/experiment_config.h"
 #include "experiments/config/pretrain_config.h"
+#include "experiments/data/data_choices.h"
+#include "experiments/model/dtype.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
@@ -109,6 +118,44 @@ void limit(Json& properties, const char* field, const std::vector<std::string>& 
   Json narrowed = choices(names);
   narrowed.update(properties.at(field));
   properties[field] = std::move(narrowed);
+}
+
+/// "float32 | bfloat16" as a list.
+std::vector<std::string> listed(const std::string& alternatives) {
+  std::vector<std::string> names;
+  std::istringstream words(alternatives);
+  for (std::string word; words >> word;) {
+    if (word != "|") names.push_back(word);
+  }
+  return names;
+}
+
+/// Fields of type string, wherever they stand, whose validate() takes these words alone.
+const std::map<std::string, std::vector<std::string>>& word_fields() {
+  static const std::map<std::string, std::vector<std::string>> all = {{"arithmetic", arithmetic_names()},
+                                                                      {"dtype", listed(dtype_choices())},
+                                                                      {"kind", recall_kinds()},
+                                                                      {"long_documents", long_document_rules()},
+                                                                      {"method", svd_methods()},
+                                                                      {"metric", factor_metrics()},
+                                                                      {"packing", packing_names()},
+                                                                      {"placement", factor_placements()},
+                                                                      {"products", listed(products_choices())},
+                                                                      {"variant", kvquant_variants()}};
+  return all;
+}
+
+/// Narrows them: a field of that name means another thing where its default is none of the words.
+void limit_words(Json& node) {
+  if (!node.is_structured()) return;
+  for (Json& member : node) limit_words(member);
+  if (!node.is_object() || !node.contains("properties")) return;
+  for (const auto& [field, names] : word_fields()) {
+    const auto found = node["properties"].find(field);
+    if (found == node["properties"].end() || found->value("type", Json()) != "string") continue;
+    if (std::find(names.begin(), names.end(), found->value("default", Json())) == names.end()) continue;
+    limit(node["properties"], field.c_str(), names);
+  }
 }
 
 std::vector<std::string> device_names() {
@@ -216,6 +263,7 @@ Json file_schema(const std::string& title, Json fields) {
   Json definitions = Json::object();
   define_all(fields, definitions);
   schema["$defs"] = std::move(definitions);
+  limit_words(schema);
   add_changes(schema);
   return schema;
 }

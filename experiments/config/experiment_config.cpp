@@ -8,6 +8,7 @@
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
 #include "core/compress/pass.h"
+#include "experiments/config/config_choices.h"
 #include "experiments/tasks/evaluation_task.h"
 
 namespace mla {
@@ -53,6 +54,16 @@ void check_stages(const ExperimentConfig& config) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& packing_names() {
+  static const std::vector<std::string> names = {"packed", "rows", "shuffled_rows"};
+  return names;
+}
+
+const std::vector<std::string>& arithmetic_names() {
+  static const std::vector<std::string> names = {"float32", "float64"};
+  return names;
+}
 
 KeepCheckpoints KeepCheckpoints::read(const Json& json, const std::string& path) {
   const auto refuse = [&] {
@@ -107,7 +118,7 @@ void TrainConfig::validate(const std::string& path) const {
   check_not_negative(path + ".evaluate_every", static_cast<double>(evaluate_every));
   if (keep_checkpoints.best && evaluate_every == 0)
     throw ConfigError(cat(path, ".keep_checkpoints = best: needs ", path, ".evaluate_every, the steps between scores"));
-  check_choice(path + ".packing", packing, {"packed", "rows", "shuffled_rows"});
+  check_choice(path + ".packing", packing, packing_names());
   if (!mixture.empty() && !data.files.empty()) {
     throw ConfigError(
         cat(path, ".mixture: give either this or ", path, ".data.files, which names ", data.files.front()));
@@ -144,7 +155,7 @@ std::vector<const EvaluationConfig*> ExperimentConfig::perplexities() const {
 void ExperimentConfig::validate() const {
   if (model.path.empty()) throw ConfigError("model.path: name a model folder, a GGUF or a llama2.c .bin file");
   placement();  // refuses what is none
-  check_choice("arithmetic", arithmetic, {"float32", "float64"});
+  check_choice("arithmetic", arithmetic, arithmetic_names());
   if (!compress.is_array()) throw ConfigError(cat("compress: expected a list of passes, found ", kind_of(compress)));
   if (calibration) calibration->validate("calibration");
   for (const auto& [path, one] : trainings()) one->validate(path);

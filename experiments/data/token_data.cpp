@@ -14,6 +14,7 @@
 #include "core/text/pack.h"
 #include "core/text/text_file.h"
 #include "core/text/token_shard.h"
+#include "experiments/data/data_choices.h"
 #include "experiments/data/token_ids.h"
 
 namespace mla {
@@ -159,6 +160,11 @@ bool holds_token_ids(const std::filesystem::path& file) {
   return content_extension(file) == ".json" && holds_ids_object(file);
 }
 
+const std::vector<std::string>& long_document_rules() {
+  static const std::vector<std::string> names = {"cut", "split"};
+  return names;
+}
+
 void DataOptions::validate(const std::string& path) const {
   if (files.empty()) throw ConfigError(cat(path, ".files: name at least one file"));
   for (const std::string& file : files) {
@@ -169,7 +175,7 @@ void DataOptions::validate(const std::string& path) const {
   for (const auto& [name, value] : {std::pair{"length", length}, {"min_tokens", min_tokens}, {"max_rows", max_rows}}) {
     if (value < 0) throw ConfigError(cat(path, ".", name, " = ", value, ": must not be negative"));
   }
-  const std::vector<std::string> rules = {"cut", "split"};
+  const std::vector<std::string>& rules = long_document_rules();
   if (std::find(rules.begin(), rules.end(), long_documents) == rules.end()) {
     throw ConfigError(cat(path, ".long_documents: ", unknown_name(long_documents, rules)));
   }

@@ -71,4 +71,10 @@ std::map<std::string, fs::path> files_of_tokenizer(const fs::path& tokenizer, co
   return files;
 }
 
+void expect_other_place(const fs::path& output, const fs::path& model, const std::string& option) {
+  std::error_code ignored;
+  if (fs::equivalent(output, model, ignored))
+    throw ConfigError(cat(option, " = ", output.string(), ": is the source model itself; name another folder"));
+}
+
 }  // namespace mla

@@ -33,4 +33,9 @@ std::map<std::string, std::filesystem::path> files_of_tokenizer(const std::files
 std::filesystem::path place_of_tokenizer(const std::filesystem::path& model,
                                          const std::optional<std::filesystem::path>& given);
 
+/// Throws ConfigError "<option> = …" where what is to be written is the model that it is made of: its files would be
+/// replaced while they are read.
+void expect_other_place(const std::filesystem::path& output, const std::filesystem::path& model,
+                        const std::string& option);
+
 }  // namespace mla

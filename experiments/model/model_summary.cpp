@@ -171,8 +171,8 @@ void print_layers(const ModelSummary& summary, at::ScalarType dtype, std::ostrea
   table.print(out);
   const std::int64_t elements = summary.cached_elements();
   out << "\ncache, all layers: " << grouped(elements) << " elements, " << grouped(elements * size) << " bytes ("
-      << dtype_name(dtype) << ") per token; " << rounded(ratio(summary), 4) << " of the source's "
-      << grouped(summary.source_cached_elements()) << " elements\n";
+      << dtype_name(dtype) << ") per token; " << rounded(100 * ratio(summary), 4) << " % of the "
+      << grouped(summary.source_cached_elements()) << " elements of an unconverted model\n";
 }
 
 void print_passed_over(const ModelSummary& summary, std::ostream& out) {

@@ -40,7 +40,7 @@ void declare_weights(OptionList& options, T& target, const std::string& otherwis
 template <class T>
 void declare_device(OptionList& options, T& target, const std::string& otherwise = "") {
   options.add("device", target, "DEVICE",
-              cat("where the model stands and is computed: ", device_choices(),
+              cat("device that holds the model and computes: ", device_choices(),
                   otherwise.empty() ? "" : "; default: ", otherwise));
 }
 

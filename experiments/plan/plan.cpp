@@ -162,6 +162,8 @@ CellPlan plan_cell(Cell cell, const std::string& experiment) {
   read_fields(plan.expanded, "", plan.options);
   plan.options.name = experiment;
   plan.options.validate();
+  if (!std::filesystem::exists(plan.options.model.path))
+    throw DataError(cat("model.path = ", plan.options.model.path, ": no such file or folder"));
   plan.spec = load_spec(plan.options.model.path, plan.options.model.weights);
   if (plan.options.train && plan.options.train->partial_rope_steps > 0) {
     plan_split_stages(plan);

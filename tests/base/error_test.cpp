@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
+#include "core/base/path_error.h"
+
 namespace mla {
 namespace {
 
@@ -17,6 +21,15 @@ TEST(Error, LongMessagesAreCutBetweenCharacters) {
   const std::string cut = DataError(message).what();
   EXPECT_LT(cut.size(), 3100u);
   EXPECT_TRUE(cut.ends_with("\xC3\xA9... (10001 bytes)")) << cut.substr(cut.size() - 40);
+}
+
+TEST(PathErrors, BeginWithThePath) {
+  try {
+    std::ignore = std::filesystem::file_size("/no/such/file");
+    FAIL() << "found it";
+  } catch (const std::filesystem::filesystem_error& error) {
+    EXPECT_EQ(told_by_path(error), "/no/such/file: No such file or directory");
+  }
 }
 
 }  // namespace

@@ -105,7 +105,8 @@ TEST(OptionList, EarlierNamesWorkAndAreToldOnce) {
 
 TEST(OptionList, EarlierNamesObeyTheRulesOfTodays) {
   EXPECT_EQ(refusal({"--limit", "0"}), "--max-items = 0: must be at least 1");
-  EXPECT_EQ(refusal({"--limit", "two"}), "the argument ('two') for option '--max-items' is invalid");
+  EXPECT_EQ(refusal({"--limit", "two"}),
+            "the argument ('two') for option '--max-items' is invalid: expected a whole number");
   EXPECT_EQ(refusal({"--limit", "1", "--max-items", "2"}), "option '--max-items' cannot be specified more than once");
   EXPECT_THAT(refusal({"--limit"}), HasSubstr("--limit"));
 }
@@ -113,8 +114,23 @@ TEST(OptionList, EarlierNamesObeyTheRulesOfTodays) {
 TEST(OptionList, MistakesAreConfigErrorsOfOneLine) {
   EXPECT_THAT(refusal({"--shar", "1"}), HasSubstr("unknown option --shar; did you mean '--share'? known: --commits"));
   EXPECT_THAT(refusal({"--shar", "1"}), Not(HasSubstr("limit"))) << "earlier names are not proposed";
-  EXPECT_EQ(refusal({"--share", "much"}), "the argument ('much') for option '--share' is invalid");
+  EXPECT_EQ(refusal({"--share", "much"}), "the argument ('much') for option '--share' is invalid: expected a number");
   EXPECT_EQ(refusal({"--dry-run", "--dry-run"}), "option '--dry-run' cannot be specified more than once");
+}
+
+TEST(OptionList, HelpStandsInColumnsWhateverItsCharactersTake) {
+  OptionList options;
+  std::string plain, dotted;
+  options.add("plain", plain, "N", "a text here");
+  options.add("dotted", dotted, "N,M,…", "a text there");
+  const std::string help = options.help();
+  const auto column = [&](const std::string& text) {
+    const std::size_t end = help.find(text), begin = help.rfind('\n', end) + 1;
+    std::size_t characters = 0;
+    for (std::size_t at = begin; at < end; ++at) characters += (static_cast<unsigned char>(help[at]) & 0xC0) != 0x80;
+    return characters;
+  };
+  EXPECT_EQ(column("a text here"), column("a text there")) << help;
 }
 
 TEST(OptionList, HelpLeavesTheVariablesAlone) {

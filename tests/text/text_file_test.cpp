@@ -151,7 +151,7 @@ TEST_F(TextFiles, AFewOddBytesAreToldAndRead) {
   testing::internal::CaptureStderr();
   EXPECT_EQ(read("a.txt", text), text);  // documents have U+FFFD there
   const std::string told = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(told, AllOf(HasSubstr("1 bytes are no UTF-8"), HasSubstr("(0xE9) is byte 1000")));
+  EXPECT_THAT(told, AllOf(HasSubstr("1 byte is not UTF-8"), HasSubstr("(0xE9) is byte 1000")));
   testing::internal::CaptureStderr();
   EXPECT_EQ(read("a.txt", "caf\xC3"), "caf\xC3");  // cut within its last letter
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("a character cut short"));

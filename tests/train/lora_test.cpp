@@ -276,5 +276,21 @@ TEST(Lora, NamesChooseMaps) {
   EXPECT_EQ(count("1\\.self_attn\\.[qv]_proj"), 2u);
 }
 
+TEST(Lora, NamesOfFusedMatricesChooseTheirParts) {
+  const auto count = [](const std::string& maps, const std::string& family) {
+    ModelSpec spec = test::tiny_spec("biases");
+    spec.family = family;
+    return adapter_elements(spec, {1, 1, maps, LoraSave::kMerged});
+  };
+  for (const auto& [fused, parts] : {std::pair{"qkv_proj", "[qkv]_proj"}, std::pair{"gate_up_proj", "(gate|up)_proj"},
+                                     std::pair{"1\\.self_attn\\.qkv_proj$", "1\\.self_attn\\.[qkv]_proj"},
+                                     std::pair{"qkv_proj|down_proj", "[qkv]_proj|down_proj"}}) {
+    EXPECT_EQ(count(fused, "phi3"), count(parts, "phi3")) << fused;
+    EXPECT_GT(count(parts, "phi3"), 0) << parts;
+  }
+  EXPECT_LT(count("up_proj", "phi3"), count("gate_up_proj", "phi3")) << "up_proj alone, not all that holds its name";
+  EXPECT_EQ(count("qkv_proj", "llama"), 0) << "its files have no such matrix";
+}
+
 }  // namespace
 }  // namespace mla

@@ -70,6 +70,47 @@ TEST_F(Figures, PointsOfSeveralMethodsBearTheirNames) {
   EXPECT_THAT(script(), HasSubstr(" mkla' at"));
 }
 
+TEST_F(Figures, ScoresThatSpanDecadesStandOnALogarithmicAxis) {
+  EXPECT_EQ(log_axis(3, 29), "");
+  EXPECT_THAT(log_axis(3, 90), HasSubstr("set logscale y"));
+  EXPECT_EQ(log_axis(0, 90), "") << "zero has no place there";
+  const auto pareto = [&](FigureOptions options) {
+    const RecordSet set = read_records({folder_ / "results"});
+    const FigureInput input = figure_input(set, options);
+    for (const FigureKind& kind : figure_kinds()) {
+      if (std::string(kind.name) == "pareto") return kind.draw(input).value();
+    }
+    return Figure{};
+  };
+  EXPECT_THAT(pareto({}).script, Not(HasSubstr("set logscale y")));
+  RunRecord far = test::synthetic_record({"high", "joint_svd", 2, 4, 1});
+  far.config["compress"][0]["low_rank"]["d_kv"] = 3;
+  far.head.content_hash = "far";
+  for (ScoreRecord& score : far.evaluation) score.value *= score.higher_is_better ? 1 : 1000;
+  write_record(folder_ / "results" / "far" / "far.h5", far);
+  const Figure figure = pareto({});
+  EXPECT_THAT(figure.script, HasSubstr("set logscale y"));
+  EXPECT_THAT(figure.caption, HasSubstr("logarithmic"));
+  EXPECT_THAT(figure.script, Not(HasSubstr("textcolor")));
+  FigureOptions labelled;
+  labelled.label_all = true;
+  EXPECT_THAT(pareto(labelled).script, HasSubstr("textcolor"));
+}
+
+TEST_F(Figures, AFigureThatWasCutShortIsAnError) {
+  const fs::path programs = folder_ / "bin", out = folder_ / "short";
+  fs::create_directories(programs);
+  // As gnuplot does on a full disk: it ends well, and its file before its end.
+  folder_.write("bin/gnuplot", "#!/bin/sh\necho '<svg><g>' > pareto.svg\n");
+  fs::permissions(programs / "gnuplot", fs::perms::owner_all);
+  const std::string before = std::getenv("PATH");
+  ::setenv("PATH", (programs.string() + ":" + before).c_str(), 1);
+  const auto result = test::run_report({"figure", "pareto", results(), "--output", out.string(), "--format", "svg"});
+  ::setenv("PATH", before.c_str(), 1);
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_THAT(result.err, HasSubstr("pareto.svg: was not written to its end"));
+}
+
 TEST_F(Figures, TheParetoFrontIsWhatNothingBeats) {
   const RecordSet set = read_records({folder_ / "results"});
   const FigureInput input = figure_input(set, {});

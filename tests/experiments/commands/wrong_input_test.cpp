@@ -170,7 +170,33 @@ TEST_F(WrongInput, UnknownKeysOfAConfig) {
 
 TEST_F(WrongInput, MissingModels) {
   EXPECT_THAT(failure(3, {"inspect", "/no/such/model"}), StartsWith("/no/such/model: no such file or folder"));
-  EXPECT_THAT(failure(3, {"inspect", folder_.path().string()}), HasSubstr("holds no config.json"));
+  EXPECT_THAT(failure(3, {"inspect", folder_.path().string()}), HasSubstr("holds no config.json; a model is a"));
+  folder_.write("lone/weights.gguf", "GGUF");
+  EXPECT_THAT(failure(3, {"inspect", (folder_ / "lone").string()}),
+              AllOf(HasSubstr("its GGUF file is a model"), HasSubstr("weights.gguf")));
+  const auto config = folder_.write_config("lost.json", R"({"model": {"path": "/no/such/model"}})");
+  for (const char* command : {"run", "check"})
+    EXPECT_THAT(failure(3, {command, config.string()}),
+                HasSubstr("model.path = /no/such/model: no such file or folder"));
+}
+
+TEST_F(WrongInput, AModelIsNotConvertedIntoItself) {
+  const auto before = read_file(model() / "config.json");
+  EXPECT_THAT(failure(2, {"convert", "--model", model().string(), "--output", (model() / ".").string(), "--rope",
+                          "high", "--pairs", "1", "--d-kv", "2"}),
+              HasSubstr("is the source model itself; name another folder"));
+  EXPECT_EQ(read_file(model() / "config.json"), before);
+}
+
+TEST_F(WrongInput, ConfigsOfAConversionAreNamed) {
+  const auto config = folder_.write_config("typo.json", R"({"compres": []})");
+  EXPECT_THAT(failure(2, {"convert", config.string(), "--output", (folder_ / "out").string()}),
+              HasSubstr("typo.json: compres: unknown key; did you mean 'compress'?"));
+}
+
+TEST_F(WrongInput, CachesAreNamedByTheirCodecs) {
+  EXPECT_THAT(failure(2, {"generate", "--model", model().string(), "--prompt", "a", "--cache", "/no/such"}),
+              HasSubstr("--cache = /no/such: expected plain, a codec and its bits, such as hqq4"));
 }
 
 TEST_F(WrongInput, TokenIds) {

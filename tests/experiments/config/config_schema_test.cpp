@@ -82,16 +82,33 @@ INSTANTIATE_TEST_SUITE_P(
                     Wrong{R"({"+seed": [1]})", ".+seed"}));
 INSTANTIATE_TEST_SUITE_P(
     Values, SchemaRefuses,
-    testing::Values(Wrong{R"({"seed": "1"})", ".seed"}, Wrong{R"({"seed": -1})", ".seed"},
-                    Wrong{R"({"model": {"weights": "pakced"}})", ".model.weights"},
-                    Wrong{R"({"device": "gpu9"})", ".device"}, Wrong{R"({"baseline": 1})", ".baseline"},
-                    Wrong{R"({"evaluate": [{"task": "perplxity"}]})", ".evaluate[0].task"},
-                    Wrong{R"({"compress": [{"name": "mkl"}]})", ".compress[0].name"},
-                    Wrong{R"({"compress": [{"cached": 1}]})", ".compress[0]"},
-                    Wrong{R"({"compress": [{"name": "mha2mla", "low_rank": {"name": "joint_svd", "d_kv": "4"}}]})",
-                          ".compress[0].low_rank.d_kv"},
-                    Wrong{R"({"grid": {"seed": 1}})", ".grid.seed"},
-                    Wrong{R"({"cache": {"codec": {"name": "hqqq"}}})", ".cache"}));
+    testing::Values(
+        Wrong{R"({"seed": "1"})", ".seed"}, Wrong{R"({"seed": -1})", ".seed"},
+        Wrong{R"({"model": {"weights": "pakced"}})", ".model.weights"}, Wrong{R"({"device": "gpu9"})", ".device"},
+        Wrong{R"({"baseline": 1})", ".baseline"},
+        Wrong{R"({"evaluate": [{"task": "perplxity"}]})", ".evaluate[0].task"},
+        Wrong{R"({"compress": [{"name": "mkl"}]})", ".compress[0].name"},
+        Wrong{R"({"compress": [{"cached": 1}]})", ".compress[0]"},
+        Wrong{R"({"compress": [{"name": "mha2mla", "low_rank": {"name": "joint_svd", "d_kv": "4"}}]})",
+              ".compress[0].low_rank.d_kv"},
+        Wrong{R"({"grid": {"seed": 1}})", ".grid.seed"}, Wrong{R"({"products": "float64"})", ".products"},
+        Wrong{R"({"arithmetic": "half"})", ".arithmetic"}, Wrong{R"({"train": {"packing": "pakced"}})", ".train"},
+        Wrong{R"({"calibration": {"long_documents": "splt"}})", ".calibration"},
+        Wrong{R"({"evaluate": [{"task": "recall", "recall": {"kind": "neddle"}}]})", ".evaluate[0].recall.kind"},
+        Wrong{R"({"compress": [{"name": "mha2mla", "rope": {"name": "two_norm", "score": "prod"}}]})",
+              ".compress[0].rope.score"},
+        Wrong{R"({"compress": [{"name": "mha2mla", "low_rank": {"name": "joint_svd", "metric": "output"}}]})",
+              ".compress[0].low_rank.metric"},
+        Wrong{R"({"compress": [{"name": "mha2mla", "low_rank": {"name": "joint_svd", "balance": "norm"}}]})",
+              ".compress[0].low_rank.balance"},
+        Wrong{R"({"compress": [{"name": "mha2mla", "low_rank": {"name": "split_svd", "split_budget": "all"}}]})",
+              ".compress[0].low_rank.split_budget"},
+        Wrong{R"({"compress": [{"name": "low_rank", "low_rank": {"name": "value_svd", "placement": "left"}}]})",
+              ".compress[0].low_rank.placement"},
+        Wrong{R"({"compress": [{"name": "low_rank", "low_rank": {"name": "joint_svd", "svd": {"method": "qr"}}}]})",
+              ".compress[0].low_rank.svd.method"},
+        Wrong{R"({"cache": {"codec": {"name": "kvquant", "variant": "nuq9"}}})", ".cache"},
+        Wrong{R"({"cache": {"codec": {"name": "hqqq"}}})", ".cache"}));
 
 TEST(ConfigSchema, NamesEveryStrategyAndTakesItsDefaults) {
   const Json experiment = experiment_schema();
