@@ -172,7 +172,7 @@ public:
     };
     put("q_proj", query.sizes().vec(), [&] {
       const at::Tensor by_head =
-          query.reshape({heads_, content + rope, hidden});
+          as_scaled(query).reshape({heads_, content + rope, hidden});
       return at::cat({split_pairs(by_head.narrow(1, content, rope)),
                       by_head.narrow(1, 0, content)},
                      1);
@@ -188,6 +188,15 @@ public:
   }
 
 private:
+  /// Queries as they are multiplied here, where nothing but the width scales
+  /// logits.
+  at::Tensor as_scaled(const at::Tensor &query) const {
+    if (spec_.rope_scaling.type != "linear")
+      return query;
+    return query.to(at::kFloat) *
+           deepseek2_logit_scale(spec_.rope_scaling.factor);
+  }
+
   at::Tensor take(const char *name,
                   const std::vector<std::int64_t> &shape) const {
     return take_(full(name), shape);
@@ -250,9 +259,10 @@ Json read_deepseek2_keys(ConfigReader &keys, const gguf::File &file) {
   config["num_key_value_heads"] = heads;
   config["head_dim"] = sizes.rotated; // whose pairs are those that are rotated
   constexpr const char *kUnscaled =
-      "scaled rotation is not supported with this architecture";
-  keys.require(kDeepSeek2Prefix + "rope.scaling.type", "none", kUnscaled);
-  keys.require(kDeepSeek2Prefix + "rope.scaling.factor", 1.0, kUnscaled);
+      "scaled rotation is not supported with this architecture, but linear";
+  const std::string scaling = kDeepSeek2Prefix + "rope.scaling.type";
+  if (keys.string_or(scaling, "none") == "yarn")
+    keys.refuse(scaling, kUnscaled);
   if (has_gguf_tensor(file, kGgufRopeFactors))
     throw DataError(cat(file.path().string(), ": tensor ", kGgufRopeFactors,
                         ": ", kUnscaled));
@@ -275,6 +285,10 @@ Json read_deepseek2_keys(ConfigReader &keys, const gguf::File &file) {
     throw DataError(error.what()); // the keys of a file are data
   }
   return write_model_config(spec, config, keys.name());
+}
+
+double deepseek2_logit_scale(double factor) {
+  return std::pow(1 + 0.1 * std::log(factor), 2);
 }
 
 bool is_rearranged_in_deepseek2(const std::string &name) {

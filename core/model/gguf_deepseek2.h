@@ -20,8 +20,12 @@ bool is_deepseek2(const gguf::File &file);
 /// The config.json of a model with layers of kind `latent`: one rotated key for
 /// all heads, keys and values of each query head of their own. Throws DataError
 /// naming the key for experts, queries of low rank, and rotation that is
-/// scaled.
+/// scaled but linearly.
 Json read_deepseek2_keys(ConfigReader &keys, const gguf::File &file);
+
+/// What llama.cpp multiplies this architecture's logits by, besides 1 / sqrt of
+/// their width, where frequencies are divided by `factor` (at least 1).
+double deepseek2_logit_scale(double factor);
 
 /// Whether files hold a weight of this name (Hugging Face's) in another
 /// arrangement, so that read_deepseek2_attention() makes it.

@@ -20,10 +20,11 @@ void refuse_what_files_cannot_say(const DeepSeekForm& form, const std::string& w
                           "them; models without can be written (Llama, Mistral, Qwen 3), and deepseek_v3 folders for "
                           "transformers hold those of keys, values and outputs"));
   }
-  if (form.rope().form != RopeForm::kLadder) {
-    throw ConfigError(cat(where,
-                          ": llama.cpp computes the rotated frequencies theta^(-i/m) from 1 on, and those of the "
-                          "kept pairs are others; the selections high and comb keep such a ladder"));
+  if (form.rope().form == RopeForm::kListed || form.rope().factor < 1) {
+    throw ConfigError(
+        cat(where,
+            ": llama.cpp computes the rotated frequencies theta^(-i/m), over one factor of 1 or more, and "
+            "those of the kept pairs are others; the selections high and comb keep such a ladder"));
   }
   // A padded key goes on down the ladder of its few pairs.
   if (!std::isfinite(static_cast<float>(form.rope().theta))) {
@@ -48,13 +49,18 @@ void add_keys(const DeepSeekForm& form, gguf::Writer& writer) {
   number("attention.value_length_mla", sizes.value);
   number("rope.dimension_count", sizes.rotated);
   writer.number(cat(kDeepSeek2, ".rope.freq_base"), static_cast<float>(form.rope().theta));
+  if (form.rope().form == RopeForm::kLinear) {
+    writer.text(cat(kDeepSeek2, ".rope.scaling.type"), "linear");
+    writer.number(cat(kDeepSeek2, ".rope.scaling.factor"), static_cast<float>(form.rope().factor));
+  }
   number("leading_dense_block_count", sizes.layers);
   number("expert_feed_forward_length", sizes.intermediate);
   number("expert_shared_count", 0);
 }
 
-void add_layer(std::int64_t index, const DeepSeekSizes& sizes, const std::shared_ptr<DeepSeekLayers>& source,
+void add_layer(std::int64_t index, const DeepSeekForm& form, const std::shared_ptr<DeepSeekLayers>& source,
                GgufTensors& tensors) {
+  const DeepSeekSizes& sizes = form.sizes();
   const std::int64_t heads = sizes.heads, hidden = sizes.hidden, width = sizes.intermediate;
   const auto name = [&](const char* part) { return cat("blk.", index, ".", part, ".weight"); };
   const auto part = [&](at::Tensor DeepSeekLayer::*member) {
@@ -68,7 +74,11 @@ void add_layer(std::int64_t index, const DeepSeekSizes& sizes, const std::shared
     };
   };
   tensors.plain(name("attn_norm"), {hidden}, part(&DeepSeekLayer::input_norm));
-  tensors.matrix(name("attn_q"), {heads * sizes.query_width(), hidden}, part(&DeepSeekLayer::query));
+  tensors.matrix(name("attn_q"), {heads * sizes.query_width(), hidden},
+                 [source, index, scale = deepseek2_logit_scale(form.rope().factor)] {
+                   const at::Tensor query = source->at(index).query;
+                   return scale == 1 ? query : query / scale;
+                 });
   tensors.uneven_matrix(name("attn_kv_a_mqa"), {sizes.cached(), hidden}, part(&DeepSeekLayer::kv_a));
   tensors.plain(name("attn_kv_a_norm"), {sizes.latent}, part(&DeepSeekLayer::kv_a_norm));
   tensors.matrix(name("attn_k_b"), {heads, sizes.latent, sizes.content}, up(0, sizes.content, true));
@@ -94,7 +104,7 @@ void add_deepseek2_gguf(DeepSeekForm& form, double largest_latent, const std::st
   tensors.vocabulary_matrix("token_embd.weight", {sizes.vocabulary, sizes.hidden},
                             [source] { return source->embedding(); });
   const auto layers = std::make_shared<DeepSeekLayers>(form);
-  for (std::int64_t i = 0; i < sizes.layers; ++i) add_layer(i, sizes, layers, tensors);
+  for (std::int64_t i = 0; i < sizes.layers; ++i) add_layer(i, form, layers, tensors);
   tensors.plain("output_norm.weight", {sizes.hidden}, [source] { return source->final_norm(); });
   if (form.spec().tied_embeddings) return;
   tensors.vocabulary_matrix("output.weight", {sizes.vocabulary, sizes.hidden}, [source] { return source->lm_head(); });

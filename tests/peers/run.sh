@@ -70,6 +70,13 @@ for source in "${sources[@]}"; do
   add_coded "$name.two_norm" "$source" "$text" --rope two_norm --pairs 2 --d-kv $d_kv
   add_coded "$name.mkla" "$source" "$text" --method mkla --cached $cached
 done
+# Linear rotation, with which llama.cpp scales logits of deepseek2, too.
+linear=$work/toy_linear
+rm -rf "$linear" "$linear.comb"
+cp -r data/toy_gqa "$linear"
+sed -i 's/^{/{"rope_scaling": {"rope_type": "linear", "factor": 4.0},/' "$linear/config.json"
+$program convert --model "$linear" --output "$linear.comb" --rope comb --pairs 2 --d-kv 16 --quiet > /dev/null
+add_gguf toy_linear.comb "$linear.comb"
 # Ranks and pairs by layer.
 add_coded toy_gqa.layers data/toy_gqa "$text" --method mha2mla \
   --set 'rope={"name": "two_norm", "pairs": [1, 2, 3, 2]}' --set 'low_rank={"name": "joint_svd", "d_kv": [8, 12, 16, 6]}'

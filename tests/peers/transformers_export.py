@@ -135,6 +135,7 @@ def main(arguments):
         print(f"skipped: {error.name} is not installed (make test-peers installs it)")
         return 0
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     pairs = list(zip(arguments[1::2], arguments[2::2]))
     return 0 if all([check(arguments[0], export, model, trusted, *files.values()) for export, model in pairs]) else 1
 
