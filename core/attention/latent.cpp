@@ -223,6 +223,7 @@ void LatentAttention::visit_weights(const WeightVisitor& visit) {
   if (weights_.query_norm.defined()) visit.tensor("q_norm.weight", weights_.query_norm);
   if (weights_.key_norm.defined()) visit.tensor("k_norm.weight", weights_.key_norm);
   if (weights_.latent_norm.defined()) visit.tensor("kv_norm.weight", weights_.latent_norm);
+  pair_index_ = pair_index_.to(weights_.rope_key.device());  // they may have been moved
 }
 
 std::unique_ptr<Attention> LatentAttention::clone() const {

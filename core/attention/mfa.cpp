@@ -145,7 +145,9 @@ class MfaAttention final : public Attention {
         fields_(std::move(fields)),
         scale_(softmax_scale(frame, fields_.heads)),
         pairs_(at::tensor(fields_.pairs, at::kLong)),
-        weights_(std::move(weights)) {}
+        weights_(std::move(weights)) {
+    pairs_ = pairs_.to(weights_.output.device());
+  }
 
   std::shared_ptr<const AttentionSpec> spec() const override { return std::make_shared<MfaSpec>(fields_); }
 
@@ -194,6 +196,7 @@ class MfaAttention final : public Attention {
     visit.map(fields_.key_reuse ? "v_reuse_proj" : "v_proj", weights_.value);
     if (fields_.key_reuse) visit.map("v_gate", weights_.gate);
     visit.map("o_proj", weights_.output);
+    pairs_ = pairs_.to(weights_.output.device());  // they may have been moved
   }
 
   std::unique_ptr<Attention> clone() const override {

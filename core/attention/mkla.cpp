@@ -185,6 +185,7 @@ class MeanKeyAttention final : public Attention {
     visit.map("kv_down_proj", weights_.down);
     visit.map("v_up_proj", weights_.value_up);
     visit.map("o_proj", weights_.output);
+    slots_ = slots_.to(weights_.down.device());  // they may have been moved
   }
 
   std::unique_ptr<Attention> clone() const override {

@@ -164,7 +164,9 @@ std::shared_ptr<const WeightStorage> packed_storage(const Codec& codec, const st
 Linear pack(const Linear& map, const Codec& codec, std::shared_ptr<const WeightStorage> storage) {
   const Packed packed = codec.encode(map.to_dense().detach().to(at::kFloat));
   expects(!packed.sparse.value.defined() && !packed.codebook.defined(), "codes, scales and zeros are all there is");
-  return {std::move(storage), {map.rows(), map.columns()}, {packed.codes, packed.scale, packed.zero}, map.bias()};
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& part : {packed.codes, packed.scale, packed.zero}) parts.push_back(part.to(map.device()));
+  return {std::move(storage), {map.rows(), map.columns()}, std::move(parts), map.bias()};
 }
 
 }  // namespace mla

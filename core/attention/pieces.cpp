@@ -48,7 +48,7 @@ at::Tensor causal_mask(std::int64_t queries, std::int64_t keys, std::int64_t win
                        const std::vector<std::int64_t>& before) {
   if (all_equal(before)) return causal_mask(queries, before.front() + queries, window, device);
   const at::TensorOptions options = at::TensorOptions(at::kLong).device(device);
-  const at::Tensor begin = at::tensor(before, at::kLong).to(device).view({-1, 1, 1, 1});
+  const at::Tensor begin = at::tensor(before, at::kLong).to(options, /*non_blocking=*/true).view({-1, 1, 1, 1});
   const at::Tensor query = begin + at::arange(queries, options).view({1, 1, -1, 1}), key = at::arange(keys, options);
   at::Tensor mask = key.le(query);
   // A padded row may stand behind all keys; with no key to see it would be undefined.

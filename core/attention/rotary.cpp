@@ -109,7 +109,7 @@ RotaryTable Rotary::table(std::int64_t first, std::int64_t count, std::int64_t l
                           const at::TensorOptions& like) const {
   const at::Tensor positions = at::arange(first, first + count, at::kDouble);
   const at::Tensor angles = at::outer(positions, frequencies(length));
-  return {angles.cos().to(like), angles.sin().to(like)};
+  return {angles.cos().to(like, /*non_blocking=*/true), angles.sin().to(like, /*non_blocking=*/true)};
 }
 
 }  // namespace mla

@@ -46,11 +46,20 @@ std::vector<double> doubles(const at::Tensor& x) {
   return {dense.const_data_ptr<double>(), dense.const_data_ptr<double>() + dense.numel()};
 }
 
+/// Fits are made where the moments stand.
+HeadWeights weights_on_host(HeadWeights weights) {
+  for (at::Tensor* tensor : {&weights.key, &weights.value, &weights.key_bias, &weights.value_bias, &weights.output,
+                             &weights.query, &weights.query_bias}) {
+    if (tensor->defined()) *tensor = tensor->to(at::kCPU);
+  }
+  return weights;
+}
+
 }  // namespace
 
 MeanKeyFit::MeanKeyFit(HeadFields heads, HeadWeights weights, const MeanKeyMoments& moments, MeanKeyFitOptions options,
                        std::vector<std::int64_t> pairs)
-    : heads_(heads), weights_(std::move(weights)), options_(options) {
+    : heads_(heads), weights_(weights_on_host(std::move(weights))), options_(options) {
   find_roots(moments);
   find_slots(moments, pairs);
   find_metric(moments);

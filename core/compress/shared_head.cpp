@@ -79,7 +79,7 @@ SharedKey all_keys(const BiasedWeights& source, const at::Tensor& moment) {
 
 /// Numbers of the largest of `values`, ascending by place; of equals the first.
 std::vector<std::int64_t> largest_of(const at::Tensor& values, std::int64_t count) {
-  const at::Tensor flat = values.flatten().contiguous();
+  const at::Tensor flat = values.flatten().to(at::kCPU).contiguous();
   const double* data = flat.const_data_ptr<double>();
   std::vector<std::int64_t> order(static_cast<std::size_t>(flat.numel()));
   std::iota(order.begin(), order.end(), 0);
@@ -168,7 +168,7 @@ SharedKey shared_key(const BiasedWeights& source, const at::Tensor& moment, std:
   SharedKey shared;
   shared.keys.all = energy.sum().item<double>();
   std::vector<at::Tensor> key_rows, query_rows;
-  shared.energy = at::zeros({pairs}, at::kDouble);
+  shared.energy = at::zeros({pairs}, energy.options());
   for (std::int64_t i = 0; i < pairs; ++i) {
     const std::int64_t frequency = kept[static_cast<std::size_t>(i)] / heads.kv_heads,
                        place = kept[static_cast<std::size_t>(i)] % heads.kv_heads;
@@ -196,7 +196,7 @@ SharedValue shared_value(const BiasedWeights& source, const at::Tensor& moment, 
   shared.values.all = weighed_energy(metric, source.value, moment);
   if (width == source.kv_width) {
     shared.value = source.value;
-    shared.output = absorb_directions(source.output, at::eye(width, at::kDouble), heads);
+    shared.output = absorb_directions(source.output, at::eye(width, source.output.options()), heads);
     return shared;
   }
   const ValueDirections kept = value_directions(metric, source.value, moment, width);

@@ -47,7 +47,7 @@ struct Decoded {
 Decoded decode(const Decoder& decoder, const at::Tensor& ids, DecoderCache& cache, DecoderCache* exact,
                std::span<const std::int64_t> calls, DecodePath path) {
   const at::NoGradGuard no_grad;
-  const at::Tensor on_device = ids.to(decoder.device());
+  const at::Tensor on_device = ids.to(at::device(decoder.device()), /*non_blocking=*/true);
   std::vector<at::Tensor> nll, kl;
   std::int64_t begin = 0;
   for (const std::int64_t count : calls) {

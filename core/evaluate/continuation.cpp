@@ -27,7 +27,7 @@ at::Tensor padded_ids(const Decoder& decoder, Rows rows, std::int64_t first) {
     std::copy(row.inputs.begin() + first, row.inputs.end(), to);
     to += longest;
   }
-  return ids.to(decoder.device());
+  return ids.to(at::device(decoder.device()), /*non_blocking=*/true);
 }
 
 /// Adds up what the rows score. `hidden` [rows, positions, width] are final states from position `first` on.
@@ -44,8 +44,9 @@ void add_scores(const Decoder& decoder, const at::Tensor& hidden, std::int64_t f
     }
   }
   const auto device = hidden.device();
-  const at::Tensor states = hidden.reshape({-1, hidden.size(2)}).index_select(0, at::tensor(places).to(device));
-  const at::Tensor wanted = at::tensor(targets).to(device);
+  const at::Tensor states = hidden.reshape({-1, hidden.size(2)})
+                                .index_select(0, at::tensor(places).to(at::device(device), /*non_blocking=*/true));
+  const at::Tensor wanted = at::tensor(targets).to(at::device(device), /*non_blocking=*/true);
   TargetScores scores;
   if (result.greedy.empty()) {
     scores.nll = target_nll(decoder, states, wanted);
@@ -89,7 +90,7 @@ void score_rests(const Decoder& decoder, const DecoderCache& once, const at::Ten
   for (const ContinuationRow& row : rows) {
     for (const ScoredContinuation& scored : row.scored) first = std::min(first, scored.begin - 1);
   }
-  const at::Tensor sequences = at::tensor(owners).to(decoder.device());
+  const at::Tensor sequences = at::tensor(owners).to(at::device(decoder.device()), /*non_blocking=*/true);
   DecoderCache cache = once.select(sequences);
   const at::Tensor after = decoder.hidden_states_cached(padded_ids(decoder, rows, shared), cache);
   add_scores(decoder, at::cat({before.narrow(1, first, shared - first).index_select(0, sequences), after}, 1), first,

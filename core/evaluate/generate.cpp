@@ -82,7 +82,8 @@ class Feeder {
     std::vector<at::Tensor> logits;
     for (std::size_t row = 0; row < tokens.size(); ++row) {
       all_[row].insert(all_[row].end(), tokens[row].begin(), tokens[row].end());
-      const at::Tensor ids = at::tensor(all_[row], at::kLong).unsqueeze(0).to(decoder_.device());
+      const at::Tensor ids =
+          at::tensor(all_[row], at::kLong).unsqueeze(0).to(at::device(decoder_.device()), /*non_blocking=*/true);
       logits.push_back(decoder_.logits(decoder_.hidden_states(ids).select(1, ids.size(1) - 1)));
     }
     return at::cat(logits);
@@ -98,7 +99,7 @@ class Feeder {
       counts.push_back(count);
       to += length;
     }
-    return ids.to(decoder_.device());
+    return ids.to(at::device(decoder_.device()), /*non_blocking=*/true);
   }
 
   at::Tensor cached(const Prompts& tokens) {

@@ -24,7 +24,7 @@ void score(const Decoder& decoder, std::span<const Window> windows, std::vector<
     first = std::min(first, window.first_scored);
   }
   const std::int64_t targets = length - first;
-  const at::Tensor on_device = window_ids(windows).to(decoder.device());
+  const at::Tensor on_device = window_ids(windows).to(at::device(decoder.device()), /*non_blocking=*/true);
   // The token at position t is predicted from the hidden state at t - 1.
   const at::Tensor hidden = decoder.hidden_states(on_device).narrow(1, first - 1, targets);
   const at::Tensor scores =

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/kv_cache/stream.h"
+#include "core/model/weight_keeper.h"
 #include "core/ops/checkpoint_block.h"
 #include "core/ops/feed_forward.h"
 #include "core/ops/soft_cap.h"
@@ -146,10 +147,15 @@ at::Tensor Decoder::hidden_states(const at::Tensor& ids, const at::Tensor& docum
       continue;
     }
     // What layers hand on to each other is computed again with them.
-    x = checkpoint_block(x, [=, this](const at::Tensor& input) {
+    const auto block = [=, this](const at::Tensor& input) {
       ForwardContext again = surroundings;
       return through_group(begin, end, input, again);
-    });
+    };
+    if (WeightKeeper* keeper = weight_keeper(); keeper != nullptr) {
+      x = checkpoint_block(x, block, [=] { return keeper->bring(begin, end); });
+    } else {
+      x = checkpoint_block(x, block);
+    }
   }
   return final_states(x);
 }
@@ -220,7 +226,8 @@ at::Tensor Decoder::forward_cached(const at::Tensor& ids, DecoderCache& cache, D
   for (std::size_t row = 0; row < counts.size(); ++row) {
     last.push_back(static_cast<std::int64_t>(row) * ids.size(1) + std::max<std::int64_t>(counts[row] - 1, 0));
   }
-  return logits(hidden.flatten(0, 1).index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
+  return logits(hidden.flatten(0, 1).index_select(
+      0, at::tensor(last, at::kLong).to(at::device(hidden.device()), /*non_blocking=*/true)));
 }
 
 at::Tensor Decoder::apply_layer_cached(std::size_t index, const at::Tensor& x, ForwardContext& context,

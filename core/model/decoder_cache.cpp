@@ -28,7 +28,8 @@ RotaryTable rows_of(const RotaryTable& all, const std::vector<std::int64_t>& bef
   if (all_equal(before))
     return {all.cosine.narrow(0, before.front(), count), all.sine.narrow(0, before.front(), count)};
   const at::Tensor begin = at::tensor(before, at::kLong).unsqueeze(1);
-  const at::Tensor index = (begin + at::arange(count, at::kLong)).flatten().to(all.cosine.device());
+  const at::Tensor index =
+      (begin + at::arange(count, at::kLong)).flatten().to(at::device(all.cosine.device()), /*non_blocking=*/true);
   return {all.cosine.index_select(0, index), all.sine.index_select(0, index)};
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -21,6 +22,18 @@ namespace mla {
 namespace {
 
 at::Tensor rounded(const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); }
+
+using WideProduct = at::Tensor(const at::Tensor&, const at::Tensor&, at::ScalarType);
+
+/// LibTorch's product of bfloat16 matrices whose sums stay float32 (from 2.8 on), which GPUs have units for; undefined
+/// where this device has none.
+at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
+  if (a.is_cpu() || a.device() != b.device()) return {};
+  static const auto found = c10::Dispatcher::singleton().findSchema({"aten::mm", "dtype"});
+  const c10::DispatchKey key = a.is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::PrivateUse1;
+  if (!found || !a.key_set().has(key) || !found->hasKernelForDispatchKey(key)) return {};
+  return found->typed<WideProduct>().call(a.to(at::kBFloat16), b.to(at::kBFloat16), at::kFloat);
+}
 
 #if MLA_GCC_ON_X86
 
@@ -226,6 +239,14 @@ void compute(const at::Tensor& a, const at::Tensor& b, at::Tensor out, bool add)
     return kernel_product(a.detach(), b.detach(), out, add);
   }
 #endif
+  if (const at::Tensor product = wide_product(a.detach(), b.detach()); product.defined()) {
+    if (add) {
+      out.add_(product);
+    } else {
+      out.copy_(product);
+    }
+    return;
+  }
   const at::Tensor left = rounded(a.detach()), right = rounded(b.detach());
   if (add) {
     out.addmm_(left, right);

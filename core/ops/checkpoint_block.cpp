@@ -8,16 +8,22 @@ namespace mla {
 namespace {
 
 using Block = std::function<at::Tensor(const at::Tensor&)>;
+using Presence = std::function<std::shared_ptr<void>()>;
 
 struct Holder : torch::CustomClassHolder {
-  explicit Holder(Block given) : block(std::move(given)) {}
+  Holder(Block given, Presence needed) : block(std::move(given)), presence(std::move(needed)) {}
+  std::shared_ptr<void> present() const { return presence ? presence() : nullptr; }
   Block block;
+  Presence presence;
 };
 
 struct Checkpointed : torch::autograd::Function<Checkpointed> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const Block& block) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const Block& block,
+                            const Presence& presence) {
+    const auto holder = c10::make_intrusive<Holder>(block, presence);
     context->save_for_backward({x});
-    context->saved_data["block"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(block));
+    context->saved_data["block"] = c10::IValue::make_capsule(holder);
+    const std::shared_ptr<void> present = holder->present();
     return block(x);
   }
 
@@ -26,13 +32,17 @@ struct Checkpointed : torch::autograd::Function<Checkpointed> {
     const at::AutoGradMode with_gradients(true);
     const auto holder = context->saved_data["block"].toCapsule();
     const at::Tensor x = context->get_saved_variables()[0].detach().requires_grad_(true);
-    static_cast<Holder&>(*holder).block(x).backward(gradients[0]);
-    return {x.grad(), at::Tensor()};
+    const auto& given = static_cast<Holder&>(*holder);
+    const std::shared_ptr<void> present = given.present();
+    given.block(x).backward(gradients[0]);
+    return {x.grad(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor checkpoint_block(const at::Tensor& x, Block block) { return Checkpointed::apply(x, block); }
+at::Tensor checkpoint_block(const at::Tensor& x, Block block, Presence presence) {
+  return Checkpointed::apply(x, block, presence);
+}
 
 }  // namespace mla

@@ -106,19 +106,19 @@ bool is_narrow(const at::Tensor& tensor) {
 }
 
 /// Through ATen, for other devices.
-double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
-                double scale) {
+at::Tensor composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher, const SoftmaxLoss& loss,
+                    double scale) {
   const at::Tensor logs = logits.log_softmax(1), index = targets.unsqueeze(1);
   at::Tensor gradient = logs.exp();
   gradient.scatter_add_(1, index, at::full_like(index, -1, gradient.options()));
   gradient.mul_(loss.cross_entropy);
-  double sum = -loss.cross_entropy * logs.gather(1, index).sum(at::kDouble).item<double>();
+  at::Tensor sum = logs.gather(1, index).sum(at::kDouble) * -loss.cross_entropy;
   if (loss.distillation != 0) {
     const at::Tensor student = (logits / loss.temperature).log_softmax(1),
                      reference = (teacher / loss.temperature).log_softmax(1);
     const at::Tensor probabilities = reference.exp();
-    sum += loss.distillation * loss.temperature * loss.temperature *
-           (probabilities * (reference - student)).sum(at::kDouble).item<double>();
+    sum.add_((probabilities * (reference - student)).sum(at::kDouble) *
+             (loss.distillation * loss.temperature * loss.temperature));
     gradient.add_(student.exp() - probabilities, loss.distillation * loss.temperature);
   }
   logits.copy_(gradient.mul_(scale));
@@ -127,11 +127,11 @@ double composed(at::Tensor& logits, const at::Tensor& targets, const at::Tensor&
 
 }  // namespace
 
-double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
-                             const SoftmaxLoss& loss, double scale) {
+at::Tensor softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& teacher,
+                                 const SoftmaxLoss& loss, double scale) {
   if (is_narrow(logits)) {
     at::Tensor wide = logits.to(at::kFloat);
-    const double sum =
+    at::Tensor sum =
         softmax_loss_gradient(wide, targets, teacher.defined() ? teacher.to(at::kFloat) : teacher, loss, scale);
     logits.copy_(wide);
     return sum;
@@ -154,7 +154,7 @@ double softmax_loss_gradient(at::Tensor& logits, const at::Tensor& targets, cons
       }
     });
   });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  return at::scalar_tensor(std::accumulate(sums.begin(), sums.end(), 0.0), at::kDouble);
 }
 
 at::Tensor softmax_nll(const at::Tensor& logits, const at::Tensor& targets) {

@@ -38,7 +38,9 @@ struct Scored {
 Scored scored_positions(const Batch& batch, const at::Device& device) {
   const at::Tensor targets = batch.targets.flatten();
   const at::Tensor positions = targets.ne(kIgnoredTarget).nonzero().flatten();
-  return {positions.to(device), targets.index_select(0, positions).to(device)};
+  const at::TensorOptions there = at::device(device);
+  return {positions.to(there, /*non_blocking=*/true),
+          targets.index_select(0, positions).to(there, /*non_blocking=*/true)};
 }
 
 void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
@@ -50,14 +52,14 @@ void add_product(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b)
 }
 
 /// Losses on logits: adds to the output matrix's gradient, writes that of the hidden states, returns the sum.
-double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden,
-                    const at::Tensor& teacher_hidden, const at::Tensor& targets, const LossOptions& options,
-                    double scale, std::int64_t chunk, const at::Tensor& gradient) {
+at::Tensor logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Tensor& hidden,
+                        const at::Tensor& teacher_hidden, const at::Tensor& targets, const LossOptions& options,
+                        double scale, std::int64_t chunk, const at::Tensor& gradient) {
   const ProductsScope scope(decoder.products);
   const SoftmaxLoss loss{options.cross_entropy, options.distillation, options.temperature};
   const at::Tensor matrix = decoder.output_map().matrix_for(hidden).detach(), trained = decoder.output_map().trained();
   const double cap = decoder.spec().logit_cap;
-  double sum = 0;
+  at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
   for (std::int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
     const std::int64_t size = std::min(chunk, hidden.size(0) - begin);
     const at::Tensor part = hidden.narrow(0, begin, size);
@@ -68,7 +70,7 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
     }
     if (options.distillation > 0)
       reference = teacher->logits(teacher_hidden.narrow(0, begin, size)).to(logits.scalar_type());
-    sum += softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale);
+    sum.add_(softmax_loss_gradient(logits, targets.narrow(0, begin, size), reference, loss, scale));
     if (cap > 0) logits.mul_(slope);
     into.copy_(matrix_product(logits, matrix));
     if (trained.defined()) add_product(trained.mutable_grad(), logits.t(), part);
@@ -77,13 +79,13 @@ double logit_losses(const Decoder& decoder, const Decoder* teacher, const at::Te
 }
 
 /// Relative squared distance of hidden states; adds to their gradient, returns the sum.
-double hidden_state_loss(const at::Tensor& hidden, const at::Tensor& teacher_hidden, double weight, double scale,
-                         const at::Tensor& gradient) {
+at::Tensor hidden_state_loss(const at::Tensor& hidden, const at::Tensor& teacher_hidden, double weight, double scale,
+                             const at::Tensor& gradient) {
   const auto wide = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor reference = teacher_hidden.to(wide), difference = hidden.to(wide) - reference;
   const at::Tensor factor = reference.square().sum(1, true).reciprocal();
   gradient.add_(difference * factor, 2 * weight * scale);
-  return weight * (difference.square() * factor).sum(at::kDouble).item<double>();
+  return (difference.square() * factor).sum(at::kDouble) * weight;
 }
 
 }  // namespace
@@ -98,12 +100,14 @@ void LossOptions::validate(const std::string& path) const {
   }
 }
 
-double accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, const LossOptions& options,
-                            const Decoder* teacher, std::int64_t logit_elements) {
+at::Tensor accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, const LossOptions& options,
+                                const Decoder* teacher, std::int64_t logit_elements) {
   check_teacher(decoder, options, teacher);
   const at::Device device = decoder.device();
-  const at::Tensor ids = batch.ids.to(device),
-                   documents = batch.documents.defined() ? batch.documents.to(device) : at::Tensor();
+  const auto there = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(at::device(device), /*non_blocking=*/true) : tensor;
+  };
+  const at::Tensor ids = there(batch.ids), documents = there(batch.documents);
   const Scored scored = scored_positions(batch, device);
   at::Tensor output, teacher_hidden;
   if (options.needs_teacher()) {
@@ -116,12 +120,13 @@ double accumulate_gradients(const Decoder& decoder, const Batch& batch, double s
   }
   const at::NoGradGuard no_gradients;
   const at::Tensor hidden = output.detach(), gradient = at::zeros_like(hidden);
-  double sum = 0;
+  at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
   if (options.cross_entropy > 0 || options.distillation > 0) {
     const std::int64_t chunk = std::max<std::int64_t>(1, logit_elements / decoder.spec().vocabulary);
-    sum += logit_losses(decoder, teacher, hidden, teacher_hidden, scored.targets, options, scale, chunk, gradient);
+    sum.add_(logit_losses(decoder, teacher, hidden, teacher_hidden, scored.targets, options, scale, chunk, gradient));
   }
-  if (options.hidden_state > 0) sum += hidden_state_loss(hidden, teacher_hidden, options.hidden_state, scale, gradient);
+  if (options.hidden_state > 0)
+    sum.add_(hidden_state_loss(hidden, teacher_hidden, options.hidden_state, scale, gradient));
   if (output.requires_grad()) output.backward(gradient);
   return sum;
 }

@@ -29,12 +29,14 @@ struct LossOptions {
 };
 
 /// Adds scale * d(sum of losses over the batch's scored positions) / d(parameter) to the gradient of every parameter
-/// that requires one, and returns the sum itself (cross-entropy and distillation in nats). With scale = 1 / (scored
+/// that requires one, and returns the sum itself (cross-entropy and distillation in nats), one float64 where the model
+/// stands: reading it waits for the pass. With scale = 1 / (scored
 /// positions of a whole step) the parts of a step add up to the gradient of its mean loss, however unequal they are.
 /// `teacher` reads the same ids, without gradients; null unless options.needs_teacher(). Logits exist for a chunk of
 /// positions at a time: at most `logit_elements` of them, or one position's (and as many of the teacher's).
 /// Throws ConfigError for a teacher with another vocabulary, or whose hidden states are compared and differ in width.
-double accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale, const LossOptions& options = {},
-                            const Decoder* teacher = nullptr, std::int64_t logit_elements = std::int64_t{1} << 24);
+at::Tensor accumulate_gradients(const Decoder& decoder, const Batch& batch, double scale,
+                                const LossOptions& options = {}, const Decoder* teacher = nullptr,
+                                std::int64_t logit_elements = std::int64_t{1} << 24);
 
 }  // namespace mla

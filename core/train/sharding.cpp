@@ -30,7 +30,10 @@ std::int64_t sum_of(const std::vector<std::int64_t>& counts, std::int64_t first)
 }  // namespace
 
 std::vector<std::pair<std::string, Shard>> enum_names(Shard) {
-  return {{"none", Shard::kNone}, {"optimizer", Shard::kOptimizer}, {"gradients", Shard::kGradients}};
+  return {{"none", Shard::kNone},
+          {"optimizer", Shard::kOptimizer},
+          {"gradients", Shard::kGradients},
+          {"weights", Shard::kWeights}};
 }
 
 std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements, std::int64_t total,
@@ -46,25 +49,39 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
   return counts;
 }
 
-ShardedAdamW::ShardedAdamW(TrainableParameters& parameters, const AdamWOptions& options, Collective& processes,
-                           Shard shard)
+ShardedAdamW::ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
+                           Collective& processes, Shard shard)
     : parameters_(parameters), processes_(processes), shard_(shard) {
   std::int64_t total = 0, begin = 0;
   for (const auto& [name, parameter] : parameters.named()) total += parameter.numel();
-  NamedTensors own;
+  std::vector<WeightShards::Place> places;
   for (const auto& [name, parameter] : parameters.named()) {
-    Part part{name, parameter, shard_counts(begin, parameter.numel(), total, processes.size()), 0, {}};
-    part.begin = sum_of(part.counts, processes.rank());
+    WeightShards::Place place{begin, shard_counts(begin, parameter.numel(), total, processes.size()), 0, 0};
+    place.own_begin = sum_of(place.counts, processes.rank());
+    place.own = place.counts[static_cast<std::size_t>(processes.rank())];
     begin += parameter.numel();
-    const std::int64_t count = part.counts[static_cast<std::size_t>(processes.rank())];
-    part.own = parameter.detach().view(-1).narrow(0, part.begin, count);
+    places.push_back(std::move(place));
+  }
+  if (shard == Shard::kWeights) {
+    weights_.emplace(spec, parameters.named(), places, processes, [this](std::size_t group) {
+      seen_.push_back({false, group});
+    });
+  }
+  NamedTensors own;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const auto& [name, parameter] = parameters.named()[i];
+    const WeightShards::Place& place = places[i];
+    Part part{name, parameter, place.counts, place.own_begin, weights_ ? weights_->own(i) : at::Tensor(), false};
+    part.stays_whole = !part.own.defined();
+    if (part.stays_whole) part.own = parameter.detach().view(-1).narrow(0, place.own_begin, place.own);
     if (parameter.dim() >= 2) part.own = part.own.unsqueeze(1);  // matrices decay, vectors do not
-    if (count > 0) own.emplace_back(name, part.own);
+    if (place.own > 0) own.emplace_back(name, part.own);
     parts_.push_back(std::move(part));
   }
   expects(!own.empty(), "every process has parameters to update");
+  if (weights_) weights_->take_apart();  // before there is more
   optimizer_ = std::make_unique<AdamW>(own, options);
-  if (shard != Shard::kGradients) return;
+  if (!gives_away()) return;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     torch::autograd::impl::set_post_acc_grad_hooks(parts_[i].parameter,
                                                    std::make_unique<GradientHook>([this, i] { reduce(i); }));
@@ -72,7 +89,7 @@ ShardedAdamW::ShardedAdamW(TrainableParameters& parameters, const AdamWOptions& 
 }
 
 ShardedAdamW::~ShardedAdamW() {
-  if (shard_ != Shard::kGradients) return;
+  if (!gives_away()) return;
   for (const Part& part : parts_) torch::autograd::impl::set_post_acc_grad_hooks(part.parameter, nullptr);
 }
 
@@ -95,11 +112,11 @@ void ShardedAdamW::reduce(std::size_t index) {
   Part& part = parts_[index];
   add_sum(part, part.parameter.grad());
   part.parameter.mutable_grad().reset();
-  seen_.push_back(index);
+  seen_.push_back({true, index});
 }
 
 void ShardedAdamW::end_pass() {
-  if (shard_ != Shard::kGradients) return;
+  if (!gives_away()) return;
   // Gradients that come without autograd: the output matrix's.
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     if (parts_[i].parameter.grad().defined()) reduce(i);
@@ -110,12 +127,19 @@ void ShardedAdamW::end_pass() {
 }
 
 void ShardedAdamW::skip_pass() {
-  if (shard_ != Shard::kGradients) return;
-  for (const std::size_t index : order_) add_sum(parts_[index], at::zeros_like(parts_[index].parameter.detach()));
+  if (!gives_away()) return;
+  for (const Exchange& exchange : order_) {
+    if (!exchange.is_gradient) {
+      weights_->help_bring(exchange.index);
+      continue;
+    }
+    Part& part = parts_[exchange.index];
+    add_sum(part, at::zeros(part.parameter.sizes(), part.own.options()));
+  }
 }
 
 double ShardedAdamW::sum_and_clip(double limit) {
-  for (std::size_t i = 0; i < parts_.size() && shard_ != Shard::kGradients; ++i) {
+  for (std::size_t i = 0; i < parts_.size() && !gives_away(); ++i) {
     if (parts_[i].parameter.grad().defined()) reduce(i);
   }
   seen_.clear();
@@ -138,11 +162,20 @@ void ShardedAdamW::step(double learning_rate) {
   optimizer_->step(learning_rate);
   const at::NoGradGuard no_grad;
   for (const Part& part : parts_) {
-    if (!part.own.grad().defined()) continue;  // of no process: the graph is the same in all
+    if (!part.own.grad().defined() || !part.stays_whole) continue;  // of no process: the graph is the same in all
     const at::Tensor values = part.parameter.detach(), host = values.to(at::kCPU);
     processes_.share_parts(host.view(-1), part.counts);
     if (!values.is_cpu()) values.copy_(host);
   }
+}
+
+void ShardedAdamW::end() {
+  optimizer_.reset();
+  for (Part& part : parts_) {
+    part.own.mutable_grad().reset();
+    part.own.reset();
+  }
+  if (weights_) weights_->make_whole(/*for_good=*/true);
 }
 
 at::Tensor ShardedAdamW::whole(const Part& part, const at::Tensor& own) const {
@@ -180,6 +213,16 @@ void ShardedAdamW::restore(const std::map<std::string, at::Tensor>& state) {
     }
   }
   optimizer_->restore(own);
+}
+
+std::vector<TensorSource> ShardedAdamW::divided_parameters(const std::string& prefix) const {
+  std::vector<TensorSource> all;
+  for (const Part& part : parts_) {
+    if (part.stays_whole) continue;
+    all.push_back({prefix + part.name, part.parameter.scalar_type(), part.parameter.sizes().vec(),
+                   [this, &part] { return whole(part, part.own.detach()); }});
+  }
+  return all;
 }
 
 std::int64_t ShardedAdamW::state_bytes() const {

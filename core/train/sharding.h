@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "core/train/adamw.h"
 #include "core/train/collective.h"
 #include "core/train/trainable.h"
+#include "core/train/weight_shards.h"
 
 namespace mla {
 
@@ -21,6 +23,7 @@ enum class Shard {
   kNone,       ///< nothing: every process holds all gradients and optimizer states
   kOptimizer,  ///< the optimizer's states (ZeRO 1)
   kGradients,  ///< gradients too, each given away as soon as it is known (ZeRO 2)
+  kWeights,    ///< and the layers' weights, put together when they are computed with (ZeRO 3)
 };
 std::vector<std::pair<std::string, Shard>> enum_names(Shard);
 
@@ -33,8 +36,9 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
 /// from all parameters laid end to end, so that they are equal to an element. Every call is one of all processes.
 class ShardedAdamW {
  public:
-  /// Everything is referred to.
-  ShardedAdamW(TrainableParameters& parameters, const AdamWOptions& options, Collective& processes, Shard shard);
+  /// Parameters, of a model of this description, and processes are referred to.
+  ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
+               Collective& processes, Shard shard);
   ~ShardedAdamW();
   ShardedAdamW(const ShardedAdamW&) = delete;
   ShardedAdamW& operator=(const ShardedAdamW&) = delete;
@@ -48,12 +52,19 @@ class ShardedAdamW {
   /// Returns their norm before that.
   double sum_and_clip(double limit);
   void step(double learning_rate);
+  /// After the last step: frees all that this holds, whereupon parameters are whole. Nothing else may follow.
+  void end();
 
   /// The optimizer's state, whole: what is in parts is put together when its values are asked for, by all processes in
   /// the same order.
   std::vector<TensorSource> state() const;
   /// Takes this process's parts from a whole state, whoever wrote it. Throws as AdamW::restore().
   void restore(const std::map<std::string, at::Tensor>& state);
+
+  /// Where weights are divided, too, who has them for as long as they are; else null.
+  WeightShards* weights() { return weights_ ? &*weights_ : nullptr; }
+  /// The parameters that are in parts, likewise put together when they are asked for, by names with this before them.
+  std::vector<TensorSource> divided_parameters(const std::string& prefix) const;
 
   /// Bytes of optimizer states that this process holds.
   std::int64_t state_bytes() const;
@@ -65,8 +76,16 @@ class ShardedAdamW {
     at::Tensor parameter;
     std::vector<std::int64_t> counts;  ///< by process
     std::int64_t begin = 0;            ///< of the own part in the parameter
-    at::Tensor own;                    ///< a view of it, whose gradient is the sum; [n, 1] of a matrix, [n] of a vector
+    at::Tensor own;                    ///< of it, whose gradient is the sum; [n, 1] of a matrix, [n] of a vector
+    bool stays_whole = true;           ///< `own` is a view of the parameter
   };
+  /// What a pass exchanges: a gradient, by its parameter's number, or the weights of a group of layers.
+  struct Exchange {
+    bool is_gradient = true;
+    std::size_t index = 0;
+    bool operator==(const Exchange&) const = default;
+  };
+  bool gives_away() const { return shard_ == Shard::kGradients || shard_ == Shard::kWeights; }
   void reduce(std::size_t index);
   void add_sum(Part& part, const at::Tensor& gradient);
   at::Tensor whole(const Part& part, const at::Tensor& own) const;
@@ -76,7 +95,8 @@ class ShardedAdamW {
   Shard shard_;
   std::vector<Part> parts_;
   std::unique_ptr<AdamW> optimizer_;
-  std::vector<std::size_t> order_, seen_;  ///< in which a pass gives gradients away: in any pass, and in this one
+  std::optional<WeightShards> weights_;
+  std::vector<Exchange> order_, seen_;  ///< those of any pass, and of this one so far
 };
 
 }  // namespace mla

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -20,8 +21,8 @@ constexpr std::int64_t kFewTokens = 64, kMoreTokens = 128;
 /// accumulate_gradients() scores positions in parts of so many logits.
 constexpr std::int64_t kLogitElements = std::int64_t{1} << 24;
 
-/// The layers [begin, end) alone, all that does not belong to attention made small.
-ModelSpec excerpt(const ModelSpec& spec, std::size_t begin, std::size_t end) {
+/// The layers [begin, end) alone, all that does not belong to attention made small, or the vocabulary only.
+ModelSpec excerpt(const ModelSpec& spec, std::size_t begin, std::size_t end, bool whole_layers) {
   ModelSpec part = spec;
   part.vocabulary = kFewWords;
   part.tied_embeddings = true;
@@ -29,7 +30,7 @@ ModelSpec excerpt(const ModelSpec& spec, std::size_t begin, std::size_t end) {
   part.layers.assign(spec.layers.begin() + static_cast<std::ptrdiff_t>(begin),
                      spec.layers.begin() + static_cast<std::ptrdiff_t>(end));
   for (LayerSpec& layer : part.layers) {
-    layer.feed_forward.width = std::min(layer.feed_forward.width, kNarrow);
+    if (!whole_layers) layer.feed_forward.width = std::min(layer.feed_forward.width, kNarrow);
     layer.storage = {};
   }
   return part;
@@ -43,9 +44,11 @@ struct Counts {
 Counts count_pass(Decoder& decoder, std::int64_t tokens) {
   const at::AutoGradMode with_gradients(true);
   std::int64_t gradients = 0;
-  decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) {
+  decoder.visit_parameters([&](const std::string& name, at::Tensor& tensor) {
+    if (!tensor.requires_grad()) return;
     tensor.mutable_grad().reset();
-    gradients += static_cast<std::int64_t>(tensor.nbytes());
+    // The embedding's and the last norm's are not made.
+    if (name.starts_with("model.layers.")) gradients += static_cast<std::int64_t>(tensor.nbytes());
   });
   const at::Tensor x = at::zeros({1, tokens, decoder.spec().hidden}).requires_grad_(true);
   ForwardContext context = decoder.context(tokens);
@@ -57,9 +60,7 @@ Counts count_pass(Decoder& decoder, std::int64_t tokens) {
   counts.kept = memory.now();
   memory.forget_peak();
   y.backward(at::zeros_like(y));
-  // The embedding's and the last norm's gradients were not made.
-  const std::int64_t unused = kFloatBytes * (decoder.spec().vocabulary * decoder.spec().hidden + decoder.spec().hidden);
-  counts.transient = std::max<std::int64_t>(0, memory.peak() - counts.kept - (gradients - unused));
+  counts.transient = std::max<std::int64_t>(0, memory.peak() - counts.kept - gradients);
   return counts;
 }
 
@@ -67,15 +68,21 @@ Counts count_pass(Decoder& decoder, std::int64_t tokens) {
 /// gradients and the product are made of them.
 constexpr std::int64_t kKeptInner = 2, kTransientInner = 3;
 
-Counts rehearse_group(const ModelSpec& spec, std::size_t begin, std::size_t end, std::int64_t tokens) {
-  Decoder decoder = initialize_decoder(excerpt(spec, begin, end), 0);
-  const TrainableParameters trained(decoder, "all", "train.trainable");
+/// With adapters a layer keeps other activations, by which of its maps have some: it is rehearsed as it is.
+Counts rehearse_group(const ModelSpec& spec, const std::optional<LoraOptions>& lora, std::size_t begin, std::size_t end,
+                      std::int64_t tokens) {
+  Decoder decoder = initialize_decoder(excerpt(spec, begin, end, lora.has_value()), 0);
+  const bool adapted = lora && adapter_elements(decoder.spec(), *lora) > 0;
+  if (adapted) add_adapters(decoder, *lora, 0, "train.lora");
+  std::optional<TrainableParameters> trained;
+  if (adapted || !lora) trained.emplace(decoder, adapted ? kAdapterParameters : "all", "train.trainable");
   const Counts few = count_pass(decoder, kFewTokens), more = count_pass(decoder, kMoreTokens);
   const auto at_length = [&](std::int64_t first, std::int64_t second) {
     const double each = static_cast<double>(second - first) / static_cast<double>(kMoreTokens - kFewTokens);
     return first + std::llround(each * static_cast<double>(tokens - kFewTokens));
   };
   Counts counts{at_length(few.kept, more.kept), at_length(few.transient, more.transient)};
+  if (lora) return counts;
   std::int64_t widest = 0;
   for (std::size_t i = begin; i < end; ++i) {
     const std::int64_t width = spec.layers[i].feed_forward.width, missing = width - std::min(width, kNarrow);
@@ -111,7 +118,7 @@ StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std
       if (groups[before + 1] - groups[before] == size && same_layers(spec, groups[before], begin, size))
         known = counts[before];
     }
-    counts.push_back(known ? *known : rehearse_group(spec, begin, begin + size, tokens));
+    counts.push_back(known ? *known : rehearse_group(spec, options.lora, begin, begin + size, tokens));
   }
   for (const Counts& one : counts) {
     memory.kept.push_back(options.checkpoint_activations ? states : one.kept);

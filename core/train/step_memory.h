@@ -20,7 +20,8 @@ struct StepMemory {
 };
 
 /// Runs one group of each kind, with its real heads and a narrow feed-forward part, over a few tokens and counts: what
-/// is kept grows with tokens alone. Takes the memory of a layer's attention weights, twice. Throws ConfigError for
+/// is kept grows with tokens alone. Takes the memory of a layer's attention weights, twice; with adapters, of all its
+/// weights. Throws ConfigError for
 /// layers that cannot be trained.
 StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std::int64_t tokens);
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
@@ -51,15 +52,17 @@ double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource
         "training: a step holds no token to predict: its rows are parts of prompts alone; take packing = rows, longer "
         "sequences, or more rows a step");
   }
-  double sum = 0;
+  // Read at the end: nothing waits for a pass.
+  at::Tensor sum = at::zeros({}, decoder.options().dtype(at::kDouble));
+  const WeightKeeperScope scope(sharded != nullptr ? sharded->weights() : nullptr);
   for (const Batch& batch : batches) {
-    sum += accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher);
+    sum.add_(accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher));
     if (sharded != nullptr) sharded->end_pass();
   }
   for (auto pass = std::ssize(batches); sharded != nullptr && pass < most_passes(options, processes); ++pass)
     sharded->skip_pass();
   tokens += static_cast<std::int64_t>(scored);
-  return processes.sum(sum) / scored;
+  return processes.sum(sum.item<double>()) / scored;
 }
 
 /// First losses below this many nats count as this much: a model that is distilled from itself begins at 0.
@@ -117,7 +120,7 @@ class Run final : public TrainingRun {
     if (shard_ == Shard::kNone) {
       optimizer_.emplace(parameters_.named(), options.optimizer);
     } else {
-      sharded_.emplace(parameters_, options.optimizer, processes_, shard_);
+      sharded_.emplace(decoder.spec(), parameters_, options.optimizer, processes_, shard_);
     }
   }
 
@@ -126,7 +129,15 @@ class Run final : public TrainingRun {
   TrainingState state() const override {
     TrainingState state{report_, source_.position(), optimizer_ ? optimizer_->state() : NamedTensors()};
     if (sharded_) state.gathered = sharded_->state();
+    std::set<std::string> divided;
+    if (sharded_) {
+      for (TensorSource& source : sharded_->divided_parameters(kParameterPrefix)) {
+        divided.insert(source.name);
+        state.gathered.push_back(std::move(source));
+      }
+    }
     for (const auto& [name, parameter] : parameters_.named()) {
+      if (divided.contains(kParameterPrefix + name)) continue;
       state.tensors.emplace_back(kParameterPrefix + name, parameter.detach());
     }
     return state;
@@ -136,7 +147,10 @@ class Run final : public TrainingRun {
     std::map<std::string, at::Tensor> tensors(state.tensors.begin(), state.tensors.end());
     if (sharded_) sharded_->restore(tensors);
     if (optimizer_) optimizer_->restore(tensors);
+    WeightShards* weights = sharded_ ? sharded_->weights() : nullptr;
+    if (weights != nullptr) weights->make_whole();
     parameters_.restore(tensors, kParameterPrefix);
+    if (weights != nullptr) weights->take_apart();
     source_.seek(state.position);
     report_ = state.report;
     expects(!report_.step.empty(), "a training state is that after a step");
@@ -154,6 +168,7 @@ class Run final : public TrainingRun {
         report_.message = cat("stopped after step ", step_.step);
       }
     }
+    if (sharded_) sharded_->end();
     return std::move(report_);
   }
 
@@ -235,7 +250,9 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
   if (options.loss.needs_teacher() && surroundings.teacher == nullptr) {
     throw ConfigError(cat(kPath, ".loss: distillation and hidden_state compare with a teacher, and there is none"));
   }
-  const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations);
+  // Weights that come and go are no part of a graph.
+  const bool come_and_go = options.shard == Shard::kWeights && processes > 1;
+  const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations || come_and_go);
   if (options.lora) add_adapters(decoder, *options.lora, options.seed, cat(kPath, ".lora"));
   TrainingReport report;
   {

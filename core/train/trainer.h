@@ -53,9 +53,10 @@ struct TrainOptions {
     visit("loss", self.loss, "what is minimised: a weighted sum");
     visit("checkpoint_activations", self.checkpoint_activations,
           "compute each layer again for its gradient: a third more work, a small part of the memory, the same numbers");
-    visit(
-        "shard", self.shard,
-        "what processes that train together divide among them: none | optimizer (its states) | gradients (and states)");
+    visit("shard", self.shard,
+          "what processes that train together divide among them: none | optimizer (its states) | gradients (and "
+          "states) | "
+          "weights (and both; each layer is computed again for its gradient)");
   }
 
   /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
@@ -133,8 +134,9 @@ struct TrainingSurroundings {
 /// Several processes train one model: `source` and `start` are the same in each, every step's rows are divided among
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
 /// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
-/// that step. With `shard` each process holds its part of the optimizer's states alone, or of gradients too; a state is
-/// whole whatever was divided, so that any number of processes may go on from it. Throws ConfigError for fewer rows a
+/// that step. With `shard` each process holds its part of the optimizer's states alone, or of gradients too, or of the
+/// layers' weights as well, which are whole again at the end (after an exception they are lost); a state is whole
+/// whatever was divided, so that any number of processes may go on from it. Throws ConfigError for fewer rows a
 /// step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
                      const TrainingSurroundings& surroundings = {});

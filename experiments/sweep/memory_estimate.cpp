@@ -9,6 +9,7 @@
 #include "core/train/lora.h"
 #include "core/train/step_memory.h"
 #include "core/train/trainable.h"
+#include "experiments/cache/model_cache.h"
 #include "experiments/cli/table.h"
 
 namespace mla {
@@ -58,8 +59,8 @@ Gradients gradients_of(const ModelSpec& spec, const TrainOptions& options) {
 }
 
 struct Moment {
-  std::int64_t gradients = 0, activations = 0, logits = 0;
-  std::int64_t sum() const { return gradients + activations + logits; }
+  std::int64_t gradients = 0, activations = 0, logits = 0, brought = 0;
+  std::int64_t sum() const { return gradients + activations + logits + brought; }
 };
 
 /// How gradients come up and go away.
@@ -68,6 +69,7 @@ struct Handling {
   std::int64_t kept_by = 1;          ///< processes that share what is kept of each
   std::int64_t whole = 0;            ///< bytes of the largest that is there whole before it is divided
   std::int64_t exchange = 0;         ///< what their exchange takes at the end
+  bool brings_weights = false;       ///< a group's weights come when it is computed
 };
 
 /// The moment of the most in a step: when logits stand beside all activations, when a group's backward pass is under
@@ -87,7 +89,7 @@ Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradi
     std::int64_t own = 0;
     for (std::size_t layer = groups[g]; layer < groups[g + 1]; ++layer) own += gradients.layers[layer];
     if (!handling.from_earlier_passes) there += own / handling.kept_by;
-    compare({there + std::min(own, handling.whole), kept + step.transient[g], 0});
+    compare({there + std::min(own, handling.whole), kept + step.transient[g], 0, handling.brings_weights ? own : 0});
     kept -= step.kept[g];
   }
   // Last comes the embedding's, whole before it is added or given away.
@@ -149,20 +151,27 @@ MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& opti
     throw ConfigError(
         cat("train: batch_rows * accumulation = ", rows, " rows a step cannot be shared by ", ranks, " processes"));
   }
-  const StepMemory step = rehearse_step(spec, options, std::min(options.batch_rows, share) * length);
-  const Gradients gradients = gradients_of(spec, options);
   const Shard shard = ranks > 1 ? options.shard : Shard::kNone;
+  TrainOptions as_trained = options;
+  as_trained.checkpoint_activations |= shard == Shard::kWeights;
+  const StepMemory step = rehearse_step(spec, as_trained, std::min(options.batch_rows, share) * length);
+  const Gradients gradients = gradients_of(spec, options);
   const std::int64_t total = gradients.total(), part = total / ranks;
   Handling handling{.from_earlier_passes = share > options.batch_rows};
-  if (shard == Shard::kGradients) handling = {share > options.batch_rows, ranks, gradients.largest, gradients.largest};
+  const bool gives_away = shard == Shard::kGradients || shard == Shard::kWeights;
+  if (gives_away) handling = {share > options.batch_rows, ranks, gradients.largest, gradients.largest};
+  handling.brings_weights = shard == Shard::kWeights;
   if (shard == Shard::kOptimizer) handling.exchange = gradients.largest / ranks;
   if (shard == Shard::kNone && ranks > 1)
     handling.exchange = std::min(total, std::max(kMessageBytes, gradients.largest));
   const Moment most = largest_moment(spec, step, gradients, handling);
   const std::int64_t adapters = options.lora ? total : 0;
+  // Trained weights of layers are as large as their gradients.
+  const std::int64_t in_layers = total - gradients.first - gradients.last,
+                     elsewhere = shard == Shard::kWeights ? in_layers - in_layers / ranks - most.brought : 0;
   return {ranks,
           {{"source model", source},
-           {"weights", weight_bytes(spec) + adapters},
+           {"weights", weight_bytes(spec) + adapters - elsewhere},
            {"gradients", most.gradients},
            {"optimizer states", 2 * (shard == Shard::kNone ? total : part)},
            {"activations", most.activations},
@@ -185,6 +194,21 @@ std::optional<MemoryEstimate> estimate_calibration(const CellPlan& cell) {
                          {"activations", layer}}};
 }
 
+std::optional<MemoryEstimate> estimate_decoding(const CellPlan& cell) {
+  if (!cell.options.cache || needs_calibration(cell.options.cache->storage)) return {};
+  const CachedPerplexityOptions& decoding = cell.options.cache->decoding;
+  const ModelSpec spec = cell.planned();
+  const auto bytes_of_window = [&](const CacheFormat& format) {
+    return count_cache_bytes(spec, format, decoding.context, at::TensorOptions(at::kFloat)).predicted;
+  };
+  const CacheFormat format = cache_format(cell.options.cache->storage, "cache");
+  const std::int64_t exact = decoding.divergence ? bytes_of_window({}) : 0;
+  return MemoryEstimate{1,
+                        {{"source model", weight_bytes(cell.spec)},
+                         {"weights", weight_bytes(spec)},
+                         {"cache", decoding.batch * (bytes_of_window(format) + exact)}}};
+}
+
 PhaseEstimates estimate_memory(const CellPlan& cell, std::int64_t ranks) {
   PhaseEstimates phases;
   if (auto calibration = estimate_calibration(cell)) {
@@ -199,6 +223,10 @@ PhaseEstimates estimate_memory(const CellPlan& cell, std::int64_t ranks) {
     const std::int64_t length =
         train.in_rows() && train.data.length > 0 ? train.data.length : train.options.sequence_length;
     phases.emplace_back(stage.title, estimate_training(spec, train.options, length, ranks, weight_bytes(cell.spec)));
+  }
+  if (auto decoding = estimate_decoding(cell)) {
+    decoding->ranks = ranks;  // one of them decodes
+    phases.emplace_back("cache", *decoding);
   }
   return phases;
 }

@@ -29,7 +29,12 @@ MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& opti
 /// way. Nothing where none are gathered.
 std::optional<MemoryEstimate> estimate_calibration(const CellPlan& cell);
 
-/// A cell's phases by name: "calibration", and each training by its title.
+/// Decoding the texts of `evaluate` through the cache that the config asks for: the models, and what its windows hold
+/// at their ends, by what its streams store. Nothing without such a cache, and for codecs that lean on a calibration,
+/// of which no size is known before it.
+std::optional<MemoryEstimate> estimate_decoding(const CellPlan& cell);
+
+/// A cell's phases by name: "calibration", each training by its title, "cache".
 using PhaseEstimates = std::vector<std::pair<std::string, MemoryEstimate>>;
 PhaseEstimates estimate_memory(const CellPlan& cell, std::int64_t ranks);
 

@@ -213,7 +213,7 @@ TEST(OtherDevices, KernelsServeTensorsOfTheHostAlone) {
   EXPECT_ANY_THROW(causal_self_attention(heads.to(at::kMeta), heads, heads, 1, {}));
   EXPECT_ANY_THROW(softmax_divergence(rows.to(at::kMeta), rows, targets));
   at::Tensor logits = rows.to(at::kMeta);
-  EXPECT_ANY_THROW(softmax_loss_gradient(logits, targets.to(at::kMeta), {}, {}, 1)) << "a number is waited for";
+  expect_there(softmax_loss_gradient(logits, targets.to(at::kMeta), {}, {}, 1), {});
   expect_there(softmax_nll(rows.to(at::kMeta), targets.to(at::kMeta)), {4});
 }
 

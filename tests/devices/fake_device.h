@@ -21,9 +21,10 @@ inline Placement on_fake_device(at::ScalarType type = at::kFloat) { return Place
 /// What the host and the device have had to do with each other since the program began.
 struct DeviceCounts {
   std::int64_t operations = 0;
-  std::int64_t waits =
-      0;  ///< a value, or a shape that follows from values, was asked for: copies to the host among them
+  /// For values, for shapes that follow from values, and for copies that are not said to need none.
+  std::int64_t waits = 0;
   std::int64_t copies_to_host = 0, copies_to_device = 0;
+  std::int64_t wide_products = 0;  ///< of bfloat16 matrices, to float32
 };
 DeviceCounts device_counts();
 DeviceCounts operator-(const DeviceCounts& a, const DeviceCounts& b);

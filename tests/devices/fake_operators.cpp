@@ -25,7 +25,7 @@ DeviceCounts device_counts() { return fake::counts(); }
 
 DeviceCounts operator-(const DeviceCounts& a, const DeviceCounts& b) {
   return {a.operations - b.operations, a.waits - b.waits, a.copies_to_host - b.copies_to_host,
-          a.copies_to_device - b.copies_to_device};
+          a.copies_to_device - b.copies_to_device, a.wide_products - b.wide_products};
 }
 
 namespace {
@@ -44,6 +44,7 @@ at::Tensor seen_from_host(const at::Tensor& tensor) {
   at::Tensor seen = at::detail::make_tensor<c10::TensorImpl>(
       std::move(same), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
   seen.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  seen._set_conj(tensor.is_conj());
   return seen;
 }
 
@@ -94,8 +95,9 @@ class Given {
     }
     for (const auto& [own, seen] : lent_) {
       if (!answer.has_storage() || !answer.storage().is_alias_of(seen.storage())) continue;
-      at::Tensor view = at::detail::make_tensor<c10::TensorImpl>(
-          c10::Storage(own.storage()), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), answer.dtype());
+      // With its keys: a view of what is no inference tensor is none either.
+      at::Tensor view = at::detail::make_tensor<c10::TensorImpl>(c10::TensorImpl::VIEW, c10::Storage(own.storage()),
+                                                                 own.key_set(), answer.dtype());
       view.unsafeGetTensorImpl()->set_sizes_and_strides(answer.sizes(), answer.strides(), answer.storage_offset());
       return view;
     }
@@ -188,10 +190,12 @@ at::Tensor empty_strided_memory(at::IntArrayRef sizes, at::IntArrayRef strides, 
   return empty_there(sizes, strides, type.value_or(at::kFloat));
 }
 
-at::Tensor copy_values(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy_values(const at::Tensor& from, const at::Tensor& to, bool unhurried) {
   const at::AutoDispatchBelowADInplaceOrView below;
   ++fake::counts().operations;
+  // As on GPUs: a copy from the host that may be waited for is.
   if (!is_there(from)) ++fake::counts().copies_to_device;
+  if (!is_there(from) && !unhurried) ++fake::counts().waits;
   if (!is_there(to)) {
     ++fake::counts().copies_to_host;
     ++fake::counts().waits;
@@ -199,6 +203,13 @@ at::Tensor copy_values(const at::Tensor& from, const at::Tensor& to, bool) {
   at::Tensor target = is_there(to) ? seen_from_host(to) : to;
   target.copy_(is_there(from) ? seen_from_host(from) : from);
   return to;
+}
+
+/// As GPUs have it, and the host has not.
+at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b, at::ScalarType type) {
+  TORCH_CHECK(a.scalar_type() == at::kBFloat16 && b.scalar_type() == at::kBFloat16, "mm: not of bfloat16");
+  ++fake::counts().wide_products;
+  return a.to(type).mm(b.to(type));
 }
 
 }  // namespace
@@ -209,6 +220,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty.memory_format", empty_memory);
   library.impl("empty_strided", empty_strided_memory);
   library.impl("_copy_from", copy_values);
+  library.impl("mm.dtype", wide_product);
 }
+
+// Where a number's conjugate is what is meant, the copy makes it.
+TORCH_LIBRARY_IMPL(aten, Conjugate, library) { library.impl("_copy_from", torch::CppFunction::makeFallthrough()); }
 
 }  // namespace mla::test

@@ -105,7 +105,7 @@ TEST_F(Processes, ShardsEqualOneProcess) {
   };
   const std::vector<double> alone = losses("mlaforge", "");
   ASSERT_EQ(alone.size(), 50u);
-  for (const char* shard : {"none", "optimizer", "gradients"}) {
+  for (const char* shard : {"none", "optimizer", "gradients", "weights"}) {
     for (const int ranks : {2, 4}) {
       SCOPED_TRACE(cat(shard, ", ", ranks));
       EXPECT_THAT(losses(mpirun(ranks), cat("--set train.shard=", shard)),
@@ -127,10 +127,13 @@ TEST_F(Processes, ShardsMakeAProcessSmaller) {
     return result.json()["peak_memory_bytes"].get<std::int64_t>();
   };
   constexpr std::int64_t kParameterBytes = 8 * (4 * 256 * 256 + 3 * 256 * 1024) * 4;
-  const std::int64_t none = peak("none"), optimizer = peak("optimizer"), gradients = peak("gradients");
+  const std::int64_t none = peak("none"), optimizer = peak("optimizer"), gradients = peak("gradients"),
+                     weights = peak("weights");
   // Two numbers a parameter, of which half stay; then one, of which half stay.
   EXPECT_GT(none - optimizer, kParameterBytes * 8 / 10) << none << " " << optimizer;
   EXPECT_GT(optimizer - gradients, kParameterBytes / 2 * 6 / 10) << optimizer << " " << gradients;
+  // And half of the weights, of which an eighth is put together at a time.
+  EXPECT_GT(gradients - weights, (kParameterBytes / 2 - kParameterBytes / 8) * 6 / 10) << gradients << " " << weights;
 }
 
 // A state is whole, whatever was divided among the processes that wrote it: another number of them goes on from it.
@@ -140,7 +143,7 @@ TEST_F(Processes, AKilledOneEndsAllAndAnyNumberGoesOn) {
   const double alone = run_script(kMpirun + "mlaforge" + arguments + "none").json()["final_loss"].get<double>();
   std::filesystem::remove_all(folder_ / "new");
   const ProgramResult killed =
-      run_script(kMpirun + mpirun(4) + arguments + "gradients & started=$!\n" +
+      run_script(kMpirun + mpirun(4) + arguments + "weights & started=$!\n" +
                  "for i in $(seq 3000); do sleep 0.01; [[ -n $(find " + (folder_ / "new").string() +
                  " -name training.safetensors 2>/dev/null) ]] && break; done\n"
                  "ranks=($(pgrep -P $started)); kill -9 ${ranks[2]}; wait $started");

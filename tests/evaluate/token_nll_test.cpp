@@ -40,8 +40,8 @@ TEST(TokenNll, LossAndGradientOfNarrowLogitsAreThoseOfWideOnes) {
   const at::Tensor targets = at::arange(5, at::kLong).mul(59);
   for (const SoftmaxLoss& loss : {SoftmaxLoss{1, 0, 1}, SoftmaxLoss{0.5, 2, 3}}) {
     at::Tensor narrow = logits.clone(), wide = logits.to(at::kDouble);
-    const double sum = softmax_loss_gradient(narrow, targets, teacher, loss, 0.25);
-    const double wanted = softmax_loss_gradient(wide, targets, teacher.to(at::kDouble), loss, 0.25);
+    const double sum = softmax_loss_gradient(narrow, targets, teacher, loss, 0.25).item<double>();
+    const double wanted = softmax_loss_gradient(wide, targets, teacher.to(at::kDouble), loss, 0.25).item<double>();
     EXPECT_NEAR(sum / wanted, 1, kNarrowRounding);
     EXPECT_EQ(narrow.scalar_type(), at::kBFloat16);
     EXPECT_TRUE(at::allclose(narrow.to(at::kDouble), wide, 1.0 / 256, 1e-6));

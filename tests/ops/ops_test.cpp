@@ -246,7 +246,7 @@ TEST_P(Ops, SoftmaxLosses) {
     const at::Tensor expected = plain_loss(logits, teacher, targets, loss);
     (expected * 0.25).backward();
     at::Tensor found = logits.detach().clone();
-    const double sum = softmax_loss_gradient(found, targets, teacher, loss, 0.25);
+    const double sum = softmax_loss_gradient(found, targets, teacher, loss, 0.25).item<double>();
     EXPECT_NEAR(sum, expected.item<double>(), tolerance(GetParam()));
     expect_close(found, logits.grad(), tolerance(GetParam()), "gradient");
   }

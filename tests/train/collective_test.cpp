@@ -193,10 +193,10 @@ void expect_the_same(const Outcome& one, const Outcome& alone) {
     EXPECT_TRUE(at::allclose(one.parameters[i], alone.parameters[i], 0, kCollectiveRounding));
 }
 
-constexpr Shard kShards[] = {Shard::kOptimizer, Shard::kGradients};
+constexpr Shard kShards[] = {Shard::kOptimizer, Shard::kGradients, Shard::kWeights};
 
 // Five rows among three processes, two a pass: the third makes one pass, the others wait in its second.
-TEST(Shards, OfOptimizerAndGradientsChangeNoNumber) {
+TEST(Shards, ChangeNoNumber) {
   for (const auto& [batch_rows, accumulation] : {std::pair{4, 1}, {2, 3}, {1, 5}, {5, 1}, {2, 4}}) {
     for (const Shard shard : kShards) {
       TrainOptions options = short_run(batch_rows, accumulation);
@@ -239,7 +239,7 @@ TEST(Shards, HoldTheirPartOfTheOptimizersStates) {
     Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
     Member member(table, static_cast<std::int64_t>(rank), 3);
     TrainableParameters trained(decoder, "all", "train.trainable");
-    bytes[rank] = ShardedAdamW(trained, {}, member, Shard::kOptimizer).state_bytes();
+    bytes[rank] = ShardedAdamW(decoder.spec(), trained, {}, member, Shard::kOptimizer).state_bytes();
     if (rank == 0) parameters = decoder.parameter_count();
   };
   for (std::size_t rank = 0; rank < 3; ++rank) hold(rank);
@@ -270,7 +270,7 @@ TEST(Shards, GradientsAreGivenAwayDuringTheBackwardPass) {
   Member member(table, 0, 1);
   Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
   TrainableParameters trained(decoder, "all", "train.trainable");
-  ShardedAdamW optimizer(trained, {}, member, Shard::kGradients);
+  ShardedAdamW optimizer(decoder.spec(), trained, {}, member, Shard::kGradients);
   optimizer.begin_step();
   decoder.hidden_states(test::random_ids(decoder.spec(), 2, 9)).sum().backward();
   EXPECT_TRUE(trained.gradients().empty());

@@ -33,7 +33,7 @@ TEST_P(FamilyLoss, GradientIsThatOfTheDefinition) {
     return all;
   };
   double sum = 0;
-  const auto found = gradients([&] { sum = accumulate_gradients(decoder, batch, 1, {}, nullptr, 100); });
+  const auto found = gradients([&] { sum = accumulate_gradients(decoder, batch, 1, {}, nullptr, 100).item<double>(); });
   double wanted_sum = 0;
   const auto wanted = gradients([&] {
     const at::AutoGradMode record(true);

@@ -114,7 +114,8 @@ TEST_P(LossGradient, ChunksAndScaleChangeNothingElse) {
   for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
   for (const std::int64_t positions : {1, 4, 1000}) {
     parameters.zero_gradients();
-    const double loss = accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.spec().vocabulary);
+    const double loss =
+        accumulate_gradients(decoder, batch, 0.5, {}, nullptr, positions * decoder.spec().vocabulary).item<double>();
     EXPECT_NEAR(loss, plain.item<double>(), kLossRounding * std::abs(loss));
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), kLossRounding)
@@ -127,12 +128,12 @@ TEST_P(LossGradient, CheckpointingChangesNoBit) {
   Decoder decoder = make_decoder(GetParam());
   const Batch batch = unequal_batch();
   TrainableParameters parameters(decoder, "all", "test");
-  const double loss = accumulate_gradients(decoder, batch, 0.5);
+  const double loss = accumulate_gradients(decoder, batch, 0.5).item<double>();
   std::vector<at::Tensor> expected;
   for (const auto& [name, parameter] : parameters.named()) expected.push_back(parameter.grad().clone());
   parameters.zero_gradients();
   decoder.checkpoint_activations = true;
-  EXPECT_EQ(accumulate_gradients(decoder, batch, 0.5), loss);
+  EXPECT_EQ(accumulate_gradients(decoder, batch, 0.5).item<double>(), loss);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     EXPECT_TRUE(at::equal(parameters.named()[i].second.grad(), expected[i])) << parameters.named()[i].first;
   }
@@ -147,7 +148,7 @@ TEST_P(LossGradient, DocumentsOfARowAreReadAsIfAlone) {
   double separate = 0;
   for (const auto& text : texts) {
     RowBatches source({text});
-    separate += accumulate_gradients(decoder, source.next(1), 1);
+    separate += accumulate_gradients(decoder, source.next(1), 1).item<double>();
     const auto begin = static_cast<std::int64_t>(ids.size());
     for (std::size_t i = 0; i < text.size(); ++i) {
       ids.push_back(text[i]);
@@ -161,10 +162,11 @@ TEST_P(LossGradient, DocumentsOfARowAreReadAsIfAlone) {
   Batch packed;
   packed.ids = at::tensor(ids, at::kLong).unsqueeze(0);
   packed.targets = at::tensor(targets, at::kLong).unsqueeze(0);
-  EXPECT_GT(std::abs(accumulate_gradients(decoder, packed, 1) - separate), 1e-3);  // undivided, it is another text
+  EXPECT_GT(std::abs(accumulate_gradients(decoder, packed, 1).item<double>() - separate),
+            1e-3);  // undivided, it is another text
   parameters.zero_gradients();
   packed.documents = at::tensor(documents, at::kLong).unsqueeze(0);
-  EXPECT_NEAR(accumulate_gradients(decoder, packed, 1), separate, kLossRounding * separate);
+  EXPECT_NEAR(accumulate_gradients(decoder, packed, 1).item<double>(), separate, kLossRounding * separate);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     EXPECT_LT(test::largest_difference(parameters.named()[i].second.grad(), expected[i]), 10 * kLossRounding)
         << parameters.named()[i].first;
@@ -176,7 +178,7 @@ TEST_P(LossGradient, OfAMixtureWithATeacherAgreesWithFiniteDifferences) {
   const Decoder teacher = test::tiny_decoder(test::tiny_spec("mha"), at::kDouble, 5);
   const Batch batch = unequal_batch();
   const LossOptions options{0.3, 0.6, 1.7, 0.8};
-  const auto loss = [&] { return accumulate_gradients(decoder, batch, 1, options, &teacher); };
+  const auto loss = [&] { return accumulate_gradients(decoder, batch, 1, options, &teacher).item<double>(); };
   std::vector<at::Tensor> gradients, values;
   {
     TrainableParameters parameters(decoder, "all", "test");
@@ -204,7 +206,8 @@ TEST_P(LossGradient, OfDistillingFromItselfIsZero) {
   Decoder decoder = make_decoder(GetParam());
   const Decoder teacher = decoder.clone();
   TrainableParameters parameters(decoder, "all", "test");
-  EXPECT_NEAR(accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 2, 1}, &teacher), 0, kLossRounding);
+  EXPECT_NEAR(accumulate_gradients(decoder, unequal_batch(), 1, {0, 1, 2, 1}, &teacher).item<double>(), 0,
+              kLossRounding);
   for (const auto& [name, parameter] : parameters.named()) {
     EXPECT_LT(parameter.grad().abs().max().item<double>(), kLossRounding) << name;
   }

@@ -97,6 +97,21 @@ TEST(MemoryEstimate, OfSomeParametersIsSmaller) {
   EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
 }
 
+TEST(MemoryEstimate, OfAdaptersIsWhatTheyTake) {
+  for (const ModelSpec& spec : {mid_spec("gqa"), with_latent(mid_spec("mha"))}) {
+    for (const char* maps : {"all", "attention"}) {
+      for (const bool checkpointed : {false, true}) {
+        SCOPED_TRACE(cat(spec.attention(0).kind(), ", ", maps, checkpointed ? ", checkpointed" : ""));
+        TrainOptions options = options_of(2, checkpointed);
+        options.lora = LoraOptions{.rank = 4, .maps = maps};
+        const auto there = static_cast<double>(measured_peak(spec, options));
+        const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0);
+        EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
+      }
+    }
+  }
+}
+
 std::int64_t item(const MemoryEstimate& estimate, const std::string& name) {
   for (const auto& [one, bytes] : estimate.items) {
     if (one == name) return bytes;
@@ -118,6 +133,13 @@ TEST(MemoryEstimate, FallsWithProcessesAsShardsSay) {
   EXPECT_EQ(item(of(Shard::kOptimizer, 1), "optimizer states"), 2 * parameters);
   EXPECT_LT(of(Shard::kGradients, 2).total(), of(Shard::kOptimizer, 2).total());
   EXPECT_LT(of(Shard::kOptimizer, 2).total(), of(Shard::kNone, 2).total());
+  // What is in layers falls to a part and one layer that is put together.
+  const auto weights = [&](std::int64_t ranks) { return item(of(Shard::kWeights, ranks), "weights"); };
+  const std::int64_t layer = 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192);
+  EXPECT_EQ(weights(1), parameters);
+  EXPECT_EQ(weights(4), parameters - 4 * layer + layer + layer);
+  EXPECT_EQ(weights(2), parameters - 4 * layer + 2 * layer + layer);
+  EXPECT_LT(of(Shard::kWeights, 4).total(), of(Shard::kGradients, 4).total());
   EXPECT_LT(item(of(Shard::kNone, 8), "activations"), item(of(Shard::kNone, 1), "activations"));
   EXPECT_THAT(test::message_of<ConfigError>([&] { of(Shard::kNone, 17); }),
               HasSubstr("16 rows a step cannot be shared by 17 processes"));
@@ -151,6 +173,27 @@ TEST(CheckMemory, TellsEveryPhaseByItem) {
     EXPECT_THAT(refused.err, HasSubstr("--ranks "));
   }
   EXPECT_THAT(test::run_program({"check", config.string(), "--ranks", "2"}).err, HasSubstr("--memory"));
+}
+
+TEST(CheckMemory, TellsWhatACacheHolds) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_inputs(folder);
+  const auto cache_bytes = [&](const char* codec) {
+    const Json changes = parse_json(cat(R"({"train": null, "cache": {"codec": )", codec,
+                                        R"(, "context": 32, "prompt": 8, "batch": 2, "residual": 8}})"),
+                                    "changes");
+    const auto config = folder.write_config("e.json", test::tiny_experiment(changes).dump());
+    const auto result = test::run_program({"check", config.string(), "--memory", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const Json memory = result.json()["memory"];
+    EXPECT_EQ(memory.size(), 1u) << memory.dump();
+    EXPECT_EQ(memory[0]["phase"], "cache");
+    return memory[0]["bytes"]["cache"].get<std::int64_t>();
+  };
+  // Two layers with two KV heads, of each a rotated pair and two latent elements.
+  constexpr std::int64_t kElements = 2 * 2 * (2 + 2);
+  EXPECT_EQ(cache_bytes("null"), 2 * 32 * kElements * 4);
+  EXPECT_LT(cache_bytes(R"({"name": "rtn", "bits": 4})"), 2 * 32 * kElements * 4);
 }
 
 }  // namespace
