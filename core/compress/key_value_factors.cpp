@@ -38,7 +38,7 @@ Requirements KeyValueFactors::requirements() const {
   return all;
 }
 
-KeyValueFactors::Ranks KeyValueFactors::stated() const {
+KeyValueRanks KeyValueFactors::stated() const {
   const std::int64_t each = *options_.cached / groups_;
   return {each / 2, each - each / 2};
 }
@@ -64,7 +64,7 @@ ModelSpec KeyValueFactors::plan(const ModelSpec& spec) const {
   });
 }
 
-std::shared_ptr<const AttentionSpec> KeyValueFactors::factored(const HeadFields& heads, Ranks ranks) const {
+std::shared_ptr<const AttentionSpec> KeyValueFactors::factored(const HeadFields& heads, KeyValueRanks ranks) const {
   Json fields = write_fields(heads);
   fields["keys"] = "rebuilt";
   fields["key_heads"] = fields["value_heads"] = groups_;
@@ -83,8 +83,8 @@ KeyValueFactors::Factored KeyValueFactors::decompose(const at::Tensor& matrix, c
   return all;
 }
 
-std::vector<LayerReport> KeyValueFactors::apply(Decoder& decoder, const PassInputs& inputs,
-                                                const WhitenInputs& whiten) const {
+std::vector<LayerReport> KeyValueFactors::apply(Decoder& decoder, const PassInputs& inputs, const WhitenInputs& whiten,
+                                                const ShareKeyValueRanks& share) const {
   const ModelSpec source = decoder.spec();
   std::vector<Factored> keys, values;
   for (std::int64_t layer = 0; layer < source.layer_count(); ++layer) {
@@ -94,13 +94,28 @@ std::vector<LayerReport> KeyValueFactors::apply(Decoder& decoder, const PassInpu
     keys.push_back(decompose(weights.key, whitening));
     values.push_back(decompose(weights.value, whitening));
   }
-  const std::vector<std::int64_t> key_ranks = allocated(source, keys, stated().key, inputs),
-                                  value_ranks = allocated(source, values, stated().value, inputs);
+  std::vector<KeyValueRanks> ranks;
+  if (share) {
+    ranks = shared(source, share);
+  } else {
+    const std::vector<std::int64_t> of_keys = allocated(source, keys, stated().key, inputs),
+                                    of_values = allocated(source, values, stated().value, inputs);
+    for (std::size_t i = 0; i < of_keys.size(); ++i) ranks.push_back({of_keys[i], of_values[i]});
+  }
   return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
     const auto index = static_cast<std::size_t>(layer);
     decoder.replace_attention(index, assemble(source, *decoder.layers[index].attention, keys[index], values[index],
-                                              {key_ranks[index], value_ranks[index]}, inputs, report));
+                                              ranks[index], inputs, report));
   });
+}
+
+std::vector<KeyValueRanks> KeyValueFactors::shared(const ModelSpec& source, const ShareKeyValueRanks& share) const {
+  std::vector<KeyValueRanks> most;
+  for (std::int64_t layer = 0; layer < source.layer_count(); ++layer) {
+    const std::int64_t all = largest(*source.attention(layer).heads(), source);
+    most.push_back({all, all});
+  }
+  return share(most, source.layer_count() * (stated().key + stated().value));
 }
 
 std::vector<std::int64_t> KeyValueFactors::allocated(const ModelSpec& source, const std::vector<Factored>& factors,
@@ -117,7 +132,7 @@ std::vector<std::int64_t> KeyValueFactors::allocated(const ModelSpec& source, co
 }
 
 std::unique_ptr<Attention> KeyValueFactors::assemble(const ModelSpec& source, Attention& attention,
-                                                     const Factored& keys, const Factored& values, Ranks ranks,
+                                                     const Factored& keys, const Factored& values, KeyValueRanks ranks,
                                                      const PassInputs& inputs, LayerReport& report) const {
   const GroupedQueryAttention& grouped = *as_grouped_query(attention);
   const HeadWeights weights = head_weights(grouped);

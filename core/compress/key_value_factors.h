@@ -34,6 +34,16 @@ struct KeyValueOptions {
 /// How the inputs of a layer's keys and values count, from statistics of the model as the pass found it.
 using WhitenInputs = std::function<Whitening(const Statistics* statistics, std::int64_t layer)>;
 
+/// Ranks of a layer's key and value matrix, of each group of KV heads.
+struct KeyValueRanks {
+  std::int64_t key = 0, value = 0;
+};
+
+/// Ranks of all layers instead of an allocator's: `most` is the largest that a matrix has use for, by layer; they add
+/// up to `budget`, keys and values of all layers together.
+using ShareKeyValueRanks =
+    std::function<std::vector<KeyValueRanks>(const std::vector<KeyValueRanks>& most, std::int64_t budget)>;
+
 /// A latent of keys and one of values are cached before rotation; keys are rebuilt and rotated when they are read
 /// (attention of kind split_latent). With `groups` > 1 the KV heads of each group have latents of their own.
 class KeyValueFactors {
@@ -45,7 +55,8 @@ class KeyValueFactors {
   bool measures_shapes() const { return allocator_->measures(); }
   /// Throws ConfigError for a budget that the layers' ranks do not fit, and for models that normalise keys.
   ModelSpec plan(const ModelSpec& spec) const;
-  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs, const WhitenInputs& whiten) const;
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs, const WhitenInputs& whiten,
+                                 const ShareKeyValueRanks& share = {}) const;
 
  private:
   /// One matrix of a layer: what each group's rows come to, whitened and decomposed.
@@ -54,18 +65,16 @@ class KeyValueFactors {
     at::Tensor inverse;
     double error(std::int64_t rank) const;  ///< relative, by the whitened measure
   };
-  struct Ranks {
-    std::int64_t key = 0, value = 0;  ///< of each group
-  };
 
-  Ranks stated() const;
+  KeyValueRanks stated() const;
   std::int64_t largest(const HeadFields& heads, const ModelFrame& frame) const;
-  std::shared_ptr<const AttentionSpec> factored(const HeadFields& heads, Ranks ranks) const;
+  std::shared_ptr<const AttentionSpec> factored(const HeadFields& heads, KeyValueRanks ranks) const;
   Factored decompose(const at::Tensor& matrix, const Whitening& whitening) const;
+  std::vector<KeyValueRanks> shared(const ModelSpec& source, const ShareKeyValueRanks& share) const;
   std::vector<std::int64_t> allocated(const ModelSpec& source, const std::vector<Factored>& factors, std::int64_t rank,
                                       const PassInputs& inputs) const;
   std::unique_ptr<Attention> assemble(const ModelSpec& source, Attention& attention, const Factored& keys,
-                                      const Factored& values, Ranks ranks, const PassInputs& inputs,
+                                      const Factored& values, KeyValueRanks ranks, const PassInputs& inputs,
                                       LayerReport& report) const;
 
   KeyValueOptions options_;

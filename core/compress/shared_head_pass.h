@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/per_layer.h"
 #include "core/compress/pass.h"
 #include "core/compress/shared_head.h"
 
@@ -20,24 +21,63 @@ inline std::vector<std::pair<std::string, SharedHeadMetric>> enum_names(SharedHe
 inline constexpr const char* kSharedHeadMetricHelp =
     "what is close: outputs (logits, and what is added to the stream, on calibration data) | weights (no data)";
 
-/// The statistics of which the moment of a layer's inputs is made, and that moment.
-Requirements shared_head_requirements(SharedHeadMetric metric);
-at::Tensor shared_head_moment(SharedHeadMetric metric, const ModelSpec& spec, std::int64_t layer,
-                              const PassInputs& inputs);
-
-/// As many pairs as a key has: which frequencies they have follows from data.
-std::vector<std::int64_t> some_pairs(std::int64_t count, const HeadFields& heads);
-
 /// Throws ConfigError, "DESCRIBED: …", for a width that is not even, or not from 2 to `most`, which `most_is` explains.
 void check_even_width(std::int64_t width, std::int64_t most, const std::string& described, const std::string& most_is);
-/// Likewise for a rank of the queries' matrix, 0 or one that it can have.
-void check_query_rank(std::int64_t rank, std::int64_t query_width, const ModelSpec& spec, const std::string& path);
 
 using ChangedMaps = std::map<std::string, std::pair<at::Tensor, at::Tensor>>;
 /// Weight and, where it has one, bias of a map given with its bias as a last column.
 std::pair<at::Tensor, at::Tensor> split_bias(const at::Tensor& biased, bool bias);
-/// The maps of the queries: one, or two where there is a rank.
-void add_queries(ChangedMaps& maps, const at::Tensor& query, const at::Tensor& pair_energy, const at::Tensor& moment,
-                 std::int64_t rank, bool bias);
+
+/// What both passes are told.
+struct SharedHeadOptions {
+  PerLayer width = 0;     ///< of the one key; 0: as much as is exact
+  PerLayer second = 0;    ///< mfa: of the value; mfa_kr: of the part of the key that queries meet; 0: it follows
+  std::string second_is;  ///< its option's name
+  std::int64_t query_rank = 0;
+  SharedHeadMetric metric = SharedHeadMetric::kOutputs;
+};
+
+/// A pass after which one key serves all heads of each layer.
+class SharedHeadPass : public Pass {
+ public:
+  Requirements requirements() const override;
+  ModelSpec plan(const ModelSpec& spec) const override;
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override;
+
+ protected:
+  struct Widths {
+    std::int64_t key = 0, second = 0;
+  };
+  /// A layer's maps but for its queries', which meet `query`, [heads * key width, hidden + 1], with the energy of the
+  /// key's pairs.
+  struct Converted {
+    ChangedMaps maps;
+    std::vector<std::int64_t> pairs;
+    at::Tensor query, energy;
+    SharedEnergy keys, values;
+  };
+  SharedHeadPass(SharedHeadOptions options, std::string path) : options_(std::move(options)), path_(std::move(path)) {}
+
+  /// What the options state for a layer, checked. Throws ConfigError.
+  virtual Widths widths_of(const HeadFields& heads, std::int64_t layer) const = 0;
+  /// Fields of the kind `mfa` besides those of heads, pairs and queries; may change the biases that heads have.
+  virtual Json fields_of(HeadFields& heads, const Widths& widths) const = 0;
+  virtual Converted convert(const BiasedWeights& source, const at::Tensor& moment, const Widths& widths) const = 0;
+
+  const SharedHeadOptions& options() const { return options_; }
+  /// "compress[0].width", with the index where there is a list by layer.
+  std::string described_width(std::int64_t layer) const;
+  std::string described_second(std::int64_t layer) const;
+
+ private:
+  std::shared_ptr<const AttentionSpec> attention(HeadFields heads, const Widths& widths,
+                                                 const std::vector<std::int64_t>& pairs) const;
+  at::Tensor moment_of(const ModelSpec& spec, std::int64_t layer, const PassInputs& inputs) const;
+  std::unique_ptr<Attention> converted(const Decoder& decoder, std::int64_t layer, const PassInputs& inputs,
+                                       LayerReport& report) const;
+
+  SharedHeadOptions options_;
+  std::string path_;
+};
 
 }  // namespace mla

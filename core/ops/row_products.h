@@ -20,6 +20,28 @@ struct Rows {
 /// processor has guessed where the next ones begin. Asking for long ones pushes out what lies near.
 enum class Ahead { kAsk, kWait };
 
+/// The first PART bytes of a vector, the rest of it zeros.
+template <int PART, class T, class V>
+MLA_INLINE void load_part(const T* from, V& to) {
+  to = V{};
+  std::memcpy(&to, from, PART);
+}
+
+/// What PART bytes of columns from `column` on add to product_block()'s sums.
+template <class T, int BYTES, int VECTORS, int ROWS, int PART, class Sums>
+MLA_INLINE void add_part(const Rows<T>& vectors, const Rows<T>& rows, std::int64_t column, Sums& sums) {
+  constexpr int kEach = ROWS > 4 ? ROWS : 4;
+  Vector<T, BYTES> x[VECTORS], w;
+#pragma GCC unroll 8
+  for (int v = 0; v < VECTORS; ++v) load_part<PART>(vectors.row(v) + column, x[v]);
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; ++r) {
+    load_part<PART>(rows.row(r) + column, w);
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) sums[v * kEach + r] += w * x[v];
+  }
+}
+
 /// out[v][r] (+)= vector v . row r for VECTORS vectors and ROWS rows (one, four or sixteen). The order of summation is
 /// the same whatever VECTORS and ROWS are: a product does not depend on what else is computed with it.
 template <class T, int BYTES, int VECTORS, int ROWS, Ahead AHEAD>
@@ -27,7 +49,7 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
                               std::int64_t out_stride, bool add) {
   constexpr int kEach = ROWS > 4 ? ROWS : 4;
   Vector<T, BYTES> sums[VECTORS * kEach] = {};
-  const std::int64_t whole = width / kLanes<T, BYTES> * kLanes<T, BYTES>;
+  std::int64_t whole = width / kLanes<T, BYTES> * kLanes<T, BYTES>;
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < whole; k += kLanes<T, BYTES>) {
     Vector<T, BYTES> x[VECTORS], w;
@@ -40,6 +62,16 @@ MLA_INLINE void product_block(const Rows<T>& vectors, const Rows<T>& rows, std::
 #pragma GCC unroll 8
       for (int v = 0; v < VECTORS; ++v) sums[v * kEach + r] += w * x[v];
     }
+  }
+  if constexpr (BYTES == 64) {
+    if (whole + kLanes<T, 32> <= width) {
+      add_part<T, BYTES, VECTORS, ROWS, 32>(vectors, rows, whole, sums);
+      whole += kLanes<T, 32>;
+    }
+  }
+  if (whole + kLanes<T, 16> <= width) {
+    add_part<T, BYTES, VECTORS, ROWS, 16>(vectors, rows, whole, sums);
+    whole += kLanes<T, 16>;
   }
   alignas(64) T found[VECTORS * kEach > 16 ? VECTORS * kEach : 16];
   all_lane_sums<T, BYTES>(sums, found);
@@ -156,6 +188,16 @@ MLA_INLINE void weighted_rows(const T* weights, std::int64_t weight_stride, cons
   for (; c + kLanes<T, BYTES> <= width; c += kLanes<T, BYTES>) {
     weighted_block<T, BYTES, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
                                        out_stride);
+  }
+  if constexpr (BYTES == 64) {
+    for (; c + kLanes<T, 32> <= width; c += kLanes<T, 32>) {
+      weighted_block<T, 32, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                      out_stride);
+    }
+  }
+  for (; c + kLanes<T, 16> <= width; c += kLanes<T, 16>) {
+    weighted_block<T, 16, HEADS, 1>(weights, weight_stride, factor, {rows.data + c, rows.stride}, count, out + c,
+                                    out_stride);
   }
   for (; c < width; ++c) {
     for (int h = 0; h < HEADS; ++h) {

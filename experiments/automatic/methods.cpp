@@ -131,7 +131,7 @@ const std::vector<AutomaticMethod>& automatic_methods() {
 
 const std::vector<std::pair<std::string, std::string>>& methods_left_out() {
   static const std::vector<std::pair<std::string, std::string>> all = {
-      {"svd_llm, asvd, palu, lorc, mfa_kr", "all keys are rebuilt on every read, which decoding pays for"},
+      {"svd_llm, asvd, palu, care_full_rope, lorc, mfa_kr", "all keys are rebuilt on every read, which decoding pays for"},
       {"elitekv", "mha2mla with a slow search for pairs"},
       {"x_ecomla", "a start for distillation; it predicts nothing before"},
       {"kq_svd", "a rotated key for each head, as mha2mla keeps, and no latent that heads share"},

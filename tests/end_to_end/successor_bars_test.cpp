@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kSuccessorTolerance = 0.03;
 /// Rows that the peers measured on.
-constexpr std::size_t kSharedKeyRows = 128, kFullRopeRows = 256;
+constexpr std::size_t kSharedKeyRows = 128, kFullRopeRows = 256, kFisherRows = 32;
 /// Cells of these cached values are run; the others differ in the budget alone.
 const std::map<std::string, std::set<double>> kSuccessorCells = {{"tinystories-656k", {24, 16}},
                                                                  {"stories260K", {20, 12}}};
@@ -86,19 +86,39 @@ TEST_P(SuccessorBars, OneRotatedKeyMatches) {
 TEST_P(SuccessorBars, FullRopeMatches) {
   MLA_NEEDS_SHARED(test::kQualityFolder);
   const test::QualityBars bars(GetParam());
-  const std::map<std::string, std::string> names = {{"svdllm", "svd_llm"}, {"asvd", "asvd"}, {"palu", "palu"}};
+  const std::map<std::string, Json> methods = {
+      {"svdllm", {{"name", "svd_llm"}}},
+      {"asvd", {{"name", "asvd"}}},
+      {"palu", {{"name", "palu"}}},
+      {"care", {{"name", "care_full_rope"}}},
+      {"no-sqrt-care", {{"name", "care_full_rope"}, {"variant", "no_sqrt_care"}}}};
   int compared = 0;
   for (const Json& bar : bars.results) {
-    const auto named = bar.contains("method") ? names.find(bar["method"]) : names.end();
-    if (named == names.end() || !bar.contains("k_ranks") || !in_cells(bar, GetParam())) continue;
-    Json config = {{"name", named->second}};
+    const auto named = bar.contains("method") ? methods.find(bar["method"]) : methods.end();
+    if (named == methods.end() || !bar.contains("k_ranks") || !in_cells(bar, GetParam())) continue;
+    Json config = named->second;
     config["cached"] = std::llround(bar["kv_values"].get<double>());
     config["allocate"] = {{"name", bar["dynamic_rank"].get<bool>() ? "adjusted" : "uniform"}};
     const Decoder decoder = converted(bars, config, kFullRopeRows);
     EXPECT_NEAR(bars.perplexity(decoder) / bar["ppl"].get<double>(), 1, kSuccessorTolerance) << config << bar["ppl"];
     ++compared;
   }
-  EXPECT_EQ(compared, 12);
+  EXPECT_EQ(compared, 20);
+}
+
+/// No peer was measured with Palu's search by Fisher information; what it is for shows beside the same ranks
+/// everywhere.
+TEST_P(SuccessorBars, FisherInformationSharesPalusRanks) {
+  MLA_NEEDS_SHARED(test::kQualityFolder);
+  const test::QualityBars bars(GetParam());
+  for (const double cached : kSuccessorCells.at(GetParam())) {
+    Json config = {{"name", "palu"}, {"cached", std::llround(cached)}};
+    const double uniform = bars.perplexity(converted(bars, config, kFisherRows));
+    config["ranks"] = "fisher";
+    const Decoder decoder = converted(bars, config, kFisherRows);
+    EXPECT_EQ(cached_elements(decoder.spec()), std::llround(cached) * decoder.spec().layer_count());
+    EXPECT_LT(bars.perplexity(decoder), uniform) << cached;
+  }
 }
 
 /// The layouts that do best, found on calibration text: what the peers' search, on test text, found as well.

@@ -148,6 +148,9 @@ TEST_P(DecodeOps, AttentionOverOneOrManyMemories) {
       {6, 2, 4, 30, {1, 2, 0, 5}, {1, 1, 10, 20}},   // keys as they are, values from a latent
       {6, 3, 2, 33, {1, 3, 0, 4}, {1, 3, 12, 7}},    // neither
       {32, 32, 3, 9, {1, 1, 0, 9}, {1, 1, 0, 9}},
+      {9, 1, 20, 72, {1, 1, 0, 72}, {1, 1, 0, 72}},  // widths that end in half a vector
+      {9, 1, 12, 92, {1, 1, 0, 92}, {1, 1, 5, 87}},  // in a quarter, and in single columns
+      {9, 1, 70, 300, {1, 1, 0, 65}, {1, 1, 65, 7}},
   };
   for (const Case& c : cases) {
     for (const std::int64_t window : {0, 70}) {
@@ -186,6 +189,35 @@ TEST_P(DecodeOps, KeysAreTurnedWhenTheyAreRead) {
     read.scale = before.scale = 0.3;
     read.window = before.window = window;
     EXPECT_LT(difference(decode_attention(read), decode_attention(before)), decode_tolerance(GetParam())) << window;
+  }
+}
+
+TEST_P(DecodeOps, KeysOfSeveralStreamsAddUp) {
+  const std::vector<std::int64_t> lengths = {1, 600, 0, 130};
+  for (const std::vector<std::int64_t>& widths :
+       {std::vector<std::int64_t>{16, 32, 32, 72}, {72, 6, 64, 10, 1}, {64, 64, 64, 64, 64}, {3, 3}}) {
+    Held held;
+    DecodeProblem apart;
+    std::vector<at::Tensor> queries;
+    for (const std::int64_t width : widths) {
+      held.streams.push_back(random({4, 1, 600, width}));
+      queries.push_back(random({4, 5, width}));
+      apart.keys.push_back({held.streams.size() - 1, 1, 0, width});
+    }
+    held.streams.push_back(at::cat(held.streams, -1));
+    held.streams.push_back(random({4, 1, 600, 12}));
+    for (std::size_t i = 0; i < held.streams.size(); ++i)
+      apart.streams.push_back(
+          held.stream(i, lengths, i % 2 ? std::vector<std::int64_t>{63, 64, 300} : std::vector<std::int64_t>{100}));
+    apart.scale = 0.1;
+    apart.values = {held.streams.size() - 1, 1, 0, 12};
+    DecodeProblem one = apart;
+    apart.queries = queries;
+    one.keys = {{widths.size(), 1, 0, held.streams[widths.size()].size(3)}};
+    one.queries = {at::cat(queries, -1)};
+    const at::Tensor found = decode_attention(apart);
+    EXPECT_LT(difference(found, decode_attention(one)), decode_tolerance(GetParam())) << widths.size();
+    EXPECT_LT(difference(found, reference(apart, held.streams, lengths)), decode_tolerance(GetParam()));
   }
 }
 
