@@ -68,7 +68,7 @@ for source in "${sources[@]}"; do
   done
   # Sets of pairs by layer, and mean keys, which no class of the library's holds.
   add_coded "$name.two_norm" "$source" "$text" --rope two_norm --pairs 2 --d-kv $d_kv
-  add_coded "$name.mkla" "$source" "$text" --method mkla --cached $cached
+  add_coded "$name.mkla" "$source" "$text" --method mkla --cached $cached --set pairs=4 --set refit=false
 done
 # Linear rotation, with which llama.cpp scales logits of deepseek2, too.
 linear=$work/toy_linear

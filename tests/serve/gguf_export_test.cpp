@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <map>
 #include <set>
 #include <sstream>
@@ -17,7 +16,6 @@
 #include "core/base/file.h"
 #include "core/compress/pass.h"
 #include "core/gguf/file.h"
-#include "core/serve/deepseek_form.h"
 #include "core/serve/export_format.h"
 #include "core/serve/gguf_tensors.h"
 #include "core/text/tokenizer.h"
@@ -328,29 +326,6 @@ TEST(GgufExport, NumbersThatDoNotFitAreRefused) {
                 put_gguf_values(at::full({1, 2}, 1e6), half, "t", [](const void*, std::size_t) {});
               }),
               AllOf(HasSubstr("tensor t: "), HasSubstr("F32 and BF16 hold every weight")));
-}
-
-/// llama.cpp multiplies logits by (1 + 0.1 ln factor)^2 where frequencies are divided by it; what files hold takes that
-/// back.
-TEST(GgufExport, LinearRotationIsAFactor) {
-  const TemporaryFolder folder;
-  ModelSpec spec = test::tiny_spec("gqa");
-  spec.rope_scaling.type = "linear";
-  spec.rope_scaling.factor = 4;
-  const Decoder source = test::tiny_decoder(spec, at::kFloat);
-  const Checkpoint model = checkpoint_of(after(source.clone(), mha2mla({{"name", "comb"}, {"pairs", 1}})));
-  const std::filesystem::path path = gguf_written(model, folder);
-  const gguf::File file(path);
-  EXPECT_EQ(file.metadata()["deepseek2.rope.scaling.type"], "linear");
-  EXPECT_EQ(file.metadata()["deepseek2.rope.scaling.factor"], 4.0);
-  EXPECT_LE(relative_difference(load_checkpoint(path).decoder, model.decoder), kSameExport);
-  const DeepSeekForm form(model.decoder, {}, "here");
-  const at::Tensor own = form.layer(0).query;
-  const auto held = std::find_if(file.tensors().begin(), file.tensors().end(),
-                                 [](const gguf::Tensor& tensor) { return tensor.name == "blk.0.attn_q.weight"; });
-  ASSERT_NE(held, file.tensors().end());
-  const at::Tensor written = at::from_blob(const_cast<std::byte*>(held->data), {own.numel()}, at::kFloat);
-  EXPECT_NEAR((own.norm() / written.norm()).item<double>(), std::pow(1 + 0.1 * std::log(4.0), 2), 1e-5);
 }
 
 TEST(GgufExport, PaddingChangesNothing) {
