@@ -242,6 +242,9 @@ MeanKeyMaps MeanKeyFit::maps(std::int64_t slots, std::int64_t latent) {
   const auto up = [&](const at::Tensor& rows) { return at::matmul(at::matmul(rows, seen.t()), inverse); };
   maps.key_up = up(left_.keys);
   maps.value_up = up(values);
+  maps.latent_weight = (at::matmul(key_metric_, maps.key_up).square().sum(at::IntArrayRef{0, 1}) +
+                        at::matmul(value_metric_, maps.value_up).square().sum(at::IntArrayRef{0, 1}))
+                           .narrow(0, 0, latent);
 
   maps.gains = gains_;
   maps.slot_queries = slot_queries();

@@ -47,6 +47,7 @@ struct MeanKeyMaps {
   at::Tensor gains;                 ///< [heads, head_dim, head_dim]: queries of keys without rotation
   at::Tensor key_up, value_up;      ///< [kv_heads, head_dim, read]
   at::Tensor output_bias;           ///< [hidden]: what the mean value adds to the source's
+  at::Tensor latent_weight;         ///< [R]: what a squared error of a latent element does, by the metric
   std::vector<double> singular_values;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/registry.h"
+#include "core/compress/pass.h"
 #include "experiments/automatic/budget.h"
 #include "experiments/plan/pass_list.h"
 
@@ -39,6 +41,7 @@ Json mean_key(const ModelSpec& spec, std::int64_t values, Effort effort, const s
     if (effort == Effort::kFull) pass["budgets"] = "measured";
     pass["error_rows"] = kErrorRows;
     pass["attention_rows"] = kAttentionRows;
+    pass["scores"] = Json::object();
     return Json::array({pass});
   }
   const HeadFields heads = first_heads(spec);
@@ -137,6 +140,17 @@ const std::vector<std::pair<std::string, std::string>>& methods_left_out() {
       {"kq_svd", "a rotated key for each head, as mha2mla keeps, and no latent that heads share"},
       {"mka, merge_layers, saap, share_attention, shared_attention, billm", "change more than the cache"}};
   return all;
+}
+
+Json passes_for_bits(const AutomaticMethod& method, const ModelSpec& spec, std::int64_t values, std::int64_t bits,
+                     Effort effort) {
+  Json passes = method.passes(spec, values, effort);
+  const bool codes = !codes_of(bits).is_plain();
+  for (Json& pass : passes) {
+    const auto& kind = Registry<Pass>::instance().find(pass["name"].get<std::string>(), method.name);
+    if (codes && kind.defaults.contains("spread")) pass["spread"] = true;
+  }
+  return passes;
 }
 
 CacheConfig codes_of(std::int64_t bits) {

@@ -31,6 +31,10 @@ struct AutomaticMethod {
 const std::vector<AutomaticMethod>& automatic_methods();
 const std::vector<std::pair<std::string, std::string>>& methods_left_out();
 
+/// The passes of a method whose model stores its cache in values of so many bits: codes are prepared for.
+Json passes_for_bits(const AutomaticMethod& method, const ModelSpec& spec, std::int64_t values, std::int64_t bits,
+                     Effort effort);
+
 /// Bits of a cached value: 16, as it is, or those of codes, with a scale and a minimum in 16 bits for each row.
 CacheConfig codes_of(std::int64_t bits);
 

@@ -19,6 +19,8 @@ struct AutomaticOptions {
   std::vector<std::int64_t> bits;  ///< of a cached value: 16, 8, 4; the first ones are tried first
   at::ScalarType arithmetic = at::kFloat;
   std::optional<at::ScalarType> weights;  ///< of new maps; absent: that of those they replace
+  /// Steps for which the layers of the best conversions are fitted to the source's; absent: as many as pay.
+  std::optional<std::int64_t> fit_steps;
 };
 
 /// One conversion on some rows, and what it predicts of others.
@@ -61,9 +63,9 @@ struct AutomaticResult {
 AutomaticResult plan_automatic(const AutomaticOptions& options, const ModelSpec& spec, const std::string& path);
 
 /// Tries the candidates of `plan` in rounds: all methods on a few rows, the best two of them with other numbers of
-/// bits, and the best two of these at their best on all rows. Every eighth row is held out: nothing is measured on it
-/// but what candidates predict. Tells of each trial in the log and of the progress. Throws DataError naming `path` for
-/// fewer than two rows, Interrupted after a signal.
+/// bits, the best two of these at their best on all rows, and what came out best with its layers fitted. Every eighth
+/// row is held out: nothing is measured on it but what candidates predict. Tells of each trial in the log and of the
+/// progress. Throws DataError naming `path` for fewer than two rows, Interrupted after a signal.
 AutomaticResult search_automatic(AutomaticResult plan, const AutomaticOptions& options, const Decoder& source,
                                  const TokenRowList& rows, const std::string& path);
 

@@ -35,21 +35,23 @@ Decoder with_own_attention(const Decoder& source) {
 
 }  // namespace
 
-TriedModel try_passes(const Json& compress, const Decoder& source, const TokenRowList& rows, at::ScalarType arithmetic,
-                      std::optional<at::ScalarType> weights) {
-  TriedModel model{with_own_attention(source), {}};
+TriedModel try_passes(const Json& compress, const Decoder& start, const TrialInputs& trial) {
+  TriedModel model{with_own_attention(start), {}};
   const auto stop = [](std::int64_t) { check_interrupt(); };
-  for (const PlannedPass& planned : plan_passes(compress, "compress", source.spec())) {
+  for (const PlannedPass& planned : plan_passes(compress, "compress", start.spec())) {
     const Requirements requirements = planned.pass->requirements();
     Statistics statistics;
-    if (!requirements.empty()) statistics = calibrate(model.decoder, rows, requirements, {}, stop);
+    if (!requirements.empty()) statistics = calibrate(model.decoder, trial.rows, requirements, {}, stop);
     PassInputs inputs;
     inputs.statistics = &statistics;
-    inputs.rows = &rows;
-    inputs.source = &source;
-    inputs.arithmetic = arithmetic;
-    inputs.weights = weights;
-    inputs.progress = stop;
+    inputs.rows = &trial.rows;
+    inputs.source = &trial.source;
+    inputs.arithmetic = trial.arithmetic;
+    inputs.weights = trial.weights;
+    inputs.progress = [&](std::int64_t) {
+      check_interrupt();
+      if (trial.after_layer) trial.after_layer();
+    };
     model.reports.push_back(run_pass(planned.name, *planned.pass, model.decoder, inputs));
   }
   return model;

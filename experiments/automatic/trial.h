@@ -1,6 +1,7 @@
 // One conversion for a trial, and what a model predicts through its cache.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -17,9 +18,17 @@ struct TriedModel {
   std::vector<PassReport> reports;
 };
 
-/// Runs the passes of `compress` on a copy of `source`, measured on `rows`. Throws as passes do.
-TriedModel try_passes(const Json& compress, const Decoder& source, const TokenRowList& rows, at::ScalarType arithmetic,
-                      std::optional<at::ScalarType> weights);
+/// What passes are measured on, and how they compute.
+struct TrialInputs {
+  const Decoder& source;
+  const TokenRowList& rows;
+  at::ScalarType arithmetic = at::kFloat;
+  std::optional<at::ScalarType> weights;   ///< of new maps; absent: that of those they replace
+  std::function<void()> after_layer = {};  ///< told of each layer that a pass is done with; may be empty
+};
+
+/// Runs the passes of `compress` on a copy of `start`, the source or what passes made of it. Throws as passes do.
+TriedModel try_passes(const Json& compress, const Decoder& start, const TrialInputs& inputs);
 
 /// Mean of -log p over the tokens of the rows after the first of each, in nats, with the cache stored in codes of so
 /// many bits: read token by token for `step` = 1, or so many at a time, which see each other as they are, in less time.

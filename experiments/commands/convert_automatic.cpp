@@ -47,13 +47,20 @@ void BudgetOptions::declare(OptionList& options) {
               "without --method by whichever method loses least");
   options.add("bits", bits, "N,M,…",
               "--budget: bits of a cached value that are tried, 16 (as it is) and codes of 8 and 4; default: 16,8,4");
+  options.add_count(
+      "fit-steps", fit_steps, 0,
+      "--budget: steps for which each layer of the best conversion is then trained to give what the source's "
+      "gives; 0: none; default: 300, fewer or none where that takes long");
 }
 
 bool BudgetOptions::search(const std::optional<std::string>& method, const std::vector<std::string>& others,
                            bool calibration) const {
   const bool automatic = method == kAutomatic;
   if (!automatic && !budget) {
-    if (bits) throw ConfigError("--bits: belongs to --budget; name one");
+    for (const auto& [given, name] :
+         {std::pair{bits.has_value(), "--bits"}, std::pair{fit_steps.has_value(), "--fit-steps"}}) {
+      if (given) throw ConfigError(cat(name, ": belongs to --budget; name one"));
+    }
     return false;
   }
   if (!budget)
@@ -73,6 +80,7 @@ Json convert_automatically(const AutomaticRequest& request, Console& console) {
   const ModelSpec spec = load_spec(request.model, request.loading.weights);
   AutomaticOptions options;
   options.bits = request.options.bits ? parse_bits(*request.options.bits) : kBits;
+  options.fit_steps = request.options.fit_steps;
   options.bytes = budget.per_token(kBytesOfElement * cached_elements(spec), "--budget");
   options.arithmetic = request.loading.placement.compute;
   options.weights = request.weights;

@@ -14,9 +14,10 @@
 
 namespace mla {
 
-/// --budget and --bits.
+/// --budget, --bits and --fit-steps.
 struct BudgetOptions {
   std::optional<std::string> budget, bits;
+  std::optional<std::int64_t> fit_steps;
 
   void declare(OptionList& options);
   /// Whether a method is to be found: `method` is --method, `others` options that say what to do by themselves, "--set"

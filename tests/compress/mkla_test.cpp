@@ -87,7 +87,9 @@ TEST_P(MklaOfKind, LosesNothingAtFullSizeWhateverTheSwitches) {
   for (const Json& change :
        {Json{{"token_importance", false}}, Json{{"complex_slots", false}}, Json{{"sensitivity", false}},
         Json{{"gain", false}}, Json{{"metric", "query"}}, Json{{"metric", "none"}},
-        Json{{"centred", false}, {"position", false}}, Json{{"refit", true}}}) {
+        Json{{"centred", false}, {"position", false}}, Json{{"refit", true}}, Json{{"spread", true}},
+        Json{{"spread", true}, {"layout", "std"}}, Json{{"spread", true}, {"position", false}},
+        Json{{"scores", Json::object()}}, Json{{"scores", {{"stride", 3}}}, {"layout", "std"}}}) {
     Json options = mkla_full_size(source.spec());
     options["refit"] = false;
     options.update(change);
@@ -180,6 +182,13 @@ TEST(Mkla, RefusesWhatMakesNoSense) {
   EXPECT_THAT(refusal({{"centred", false}}, spec), HasSubstr("set position = false"));
   EXPECT_THAT(refusal({{"servable", true}}, spec), HasSubstr("layout = plain alone"));
   EXPECT_THAT(refusal({{"widths", {8}}}, spec), HasSubstr("budgets = measured"));
+  EXPECT_THAT(refusal({{"layout", "plain"}, {"servable", true}, {"scores", Json::object()}}, spec),
+              HasSubstr("compress[0].scores: servable layers have no maps of queries to fit"));
+  for (const auto& [field, value, rule] :
+       {std::tuple{"rows", -1, "must not be negative"}, {"stride", 0, "less than 1"}, {"damping", 0, "more than 0"}}) {
+    EXPECT_THAT(refusal({{"scores", {{field, value}}}}, spec), HasSubstr(cat("compress[0].scores.", field)));
+    EXPECT_THAT(refusal({{"scores", {{field, value}}}}, spec), HasSubstr(rule));
+  }
   EXPECT_THAT(refusal({{"cached", 8}}, test::tiny_spec("qk_norm")), HasSubstr("QK-norm"));
   EXPECT_THAT(refusal({{"cached", 8}, {"layout", "plain"}, {"servable", true}}, test::tiny_spec("biases")),
               HasSubstr("no biases of keys and values"));

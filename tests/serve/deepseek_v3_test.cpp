@@ -58,6 +58,26 @@ TEST(DeepSeekV3, ComputesWhatTheModelComputes) {
   }
 }
 
+/// A model with QK-norm, as a whole chain: its norms folded into linear maps, then one latent and one rotated key.
+TEST(DeepSeekV3, HoldsModelsWhoseHeadNormsWereFolded) {
+  const test::PassedModel tiny(test::tiny_spec("qk_norm"));
+  const Decoder folded = tiny.after({{"name", "fold_qk_norm"}});
+  for (const std::int64_t cached : {8, 12}) {
+    Checkpoint model = test::tiny_checkpoint("qk_norm");
+    model.decoder = test::after_pass(
+        folded, {{"name", "mkla"}, {"layout", "plain"}, {"servable", true}, {"pairs", 1}, {"cached", cached}},
+        tiny.calibration);
+    model.decoder.move_to({.storage = at::kFloat, .compute = at::kFloat});
+    EXPECT_EQ(model.decoder.spec().attention(0).kind(), "latent");
+    const test::TemporaryFolder folder;
+    ExportReport report;
+    const Decoder again = exported(model, folder, {"float32"}, &report);
+    EXPECT_EQ(report.cached_values, cached);
+    EXPECT_LT(logit_difference(again, model.decoder), kSameServed);
+    for (const EngineVerdict& verdict : report.engines) EXPECT_TRUE(verdict.loads) << verdict.engine << verdict.reason;
+  }
+}
+
 TEST(DeepSeekV3, KeysAndValuesThatAreCachedThemselvesHaveMapsOfOnes) {
   const Json partial = {{"name", "partial_rope"}, {"rope", kComb}};
   const test::TemporaryFolder folder;

@@ -6,14 +6,21 @@
 #include <optional>
 
 #include "core/base/automatic.h"
+#include "core/base/byte_size.h"
 #include "core/base/checks.h"
+#include "core/base/interrupt.h"
+#include "core/base/log.h"
+#include "core/base/progress.h"
 #include "core/base/registry.h"
 #include "core/compress/latent_steps.h"
 #include "core/compress/layer_fit.h"
+#include "core/compress/mean_key_choice.h"
 #include "core/compress/mean_key_layer.h"
+#include "core/compress/mean_key_spread.h"
 #include "core/compress/output_refit.h"
+#include "core/compress/part_times.h"
 #include "core/compress/pass.h"
-#include "core/low_rank/exact_budget.h"
+#include "core/compress/score_fit.h"
 
 namespace mla {
 namespace {
@@ -26,18 +33,6 @@ std::vector<std::pair<std::string, MklaLayout>> enum_names(MklaLayout) {
 enum class MklaBudgets { kUniform, kMeasured };
 std::vector<std::pair<std::string, MklaBudgets>> enum_names(MklaBudgets) {
   return {{"uniform", MklaBudgets::kUniform}, {"measured", MklaBudgets::kMeasured}};
-}
-
-/// Budgets that are tried for a layer, as shares of the mean one.
-constexpr std::int64_t kShares[] = {3, 5, 7, 9, 11, 13, 16}, kMeanShare = 9;
-
-/// Numbers of slots that are tried, up to `most`.
-std::vector<std::int64_t> slot_grid(std::int64_t most) {
-  const bool fine = most <= 16;
-  std::vector<std::int64_t> grid;
-  for (std::int64_t slots = 0; slots <= most; slots += slots < 8 ? (fine ? 1 : 2) : (fine ? 2 : 4))
-    grid.push_back(slots);
-  return grid;
 }
 
 /// Mean-key latent attention, in closed form: each layer caches one vector for all heads. Some of its elements, slots,
@@ -55,7 +50,8 @@ class Mkla final : public Pass {
     MklaBudgets budgets = MklaBudgets::kUniform;
     std::vector<std::int64_t> widths;
     std::optional<LayerFitOptions> fit;
-    bool refit = true;
+    std::optional<ScoreFitOptions> scores;
+    bool spread = false, refit = true;
     std::int64_t refit_rows = 0, attention_rows = 32, error_rows = 12;
     bool servable = false;
     bool token_importance = true, centred = true, complex_slots = true, sensitivity = true, gain = true;
@@ -73,6 +69,11 @@ class Mkla final : public Pass {
       visit("widths", self.widths, "measured: values that a layer may have; none named: 1/3 to 16/9 of the mean");
       visit("fit", self.fit,
             "layers are then trained as fit_layers does, whose options these are; absent: they are not");
+      visit("scores", self.scores,
+            "queries are fitted to the source's logits before that, by these options; absent: they are not");
+      visit("spread", self.spread,
+            "elements of the latent are weighed by what their errors do, and mixed by an orthogonal matrix, so that "
+            "codes of few bits lose less");
       visit("refit", self.refit, "output projections are then fitted as refit_output does");
       visit("refit_rows", self.refit_rows, "calibration rows that they are fitted on, the first ones; 0: all");
       visit("attention_rows", self.attention_rows, "rows, the first ones, on which attention weights are measured");
@@ -91,6 +92,7 @@ class Mkla final : public Pass {
       check_at_least_one(path + ".error_rows", error_rows);
       if (refit_rows < 0) throw ConfigError(cat(path, ".refit_rows = ", refit_rows, ": must not be negative"));
       if (fit) fit->validate(path + ".fit");
+      if (scores) scores->validate(path + ".scores");
       for (const std::int64_t width : widths) check_at_least_one(path + ".widths", width);
       if (!widths.empty() && budgets == MklaBudgets::kUniform)
         throw ConfigError(cat(path, ".widths: layers have others than `cached` with budgets = measured alone"));
@@ -98,6 +100,8 @@ class Mkla final : public Pass {
         throw ConfigError(cat(path, ".centred = false: the position part holds the mean key; set position = false"));
       if (servable && layout != MklaLayout::kPlain)
         throw ConfigError(cat(path, ".servable: other engines hold layout = plain alone"));
+      if (servable && scores)
+        throw ConfigError(cat(path, ".scores: servable layers have no maps of queries to fit; leave one of them out"));
       if (servable && budgets != MklaBudgets::kUniform)
         throw ConfigError(cat(path, ".servable: other engines want all layers alike; leave out budgets"));
     }
@@ -107,7 +111,7 @@ class Mkla final : public Pass {
   Mkla(Options options, const std::string& path) : options_(std::move(options)), path_(path) {}
 
   bool reads_rows() const override { return true; }
-  bool reads_source() const override { return options_.refit || options_.fit; }
+  bool reads_source() const override { return options_.refit || options_.fit || options_.scores; }
   bool measures_shapes() const override { return options_.pairs.automatic() || shares_budget(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
@@ -140,37 +144,51 @@ class Mkla final : public Pass {
   std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
     const at::NoGradGuard off;
     if (reads_source() && inputs.source->spec().layer_count() != decoder.spec().layer_count())
-      throw ConfigError(cat(path_, options_.refit ? ".refit" : ".fit", ": the model has ", decoder.spec().layer_count(),
-                            " layers and its source ", inputs.source->spec().layer_count(),
-                            "; layers are fitted one to one"));
-    const std::vector<Measured> measured = measure(decoder, inputs);
-    const std::vector<Choice> choices = options_.servable ? choose_comb(measured) : share_budget(decoder, measured);
+      throw ConfigError(cat(path_,
+                            options_.refit ? ".refit"
+                            : options_.fit ? ".fit"
+                                           : ".scores",
+                            ": the model has ", decoder.spec().layer_count(), " layers and its source ",
+                            inputs.source->spec().layer_count(), "; layers are fitted one to one"));
+    PartTimes times;
+    std::vector<Measured> measured = measure(decoder, inputs, times);
+    const std::vector<MeanKeyChoice> choices = chosen(measured);
+    std::optional<ScoreFit> scores;
+    if (options_.scores) scores.emplace(decoder, *inputs.source, *inputs.rows, *options_.scores);
     std::optional<LayerFit> fit;
     if (options_.fit) fit.emplace(decoder, *inputs.source, *inputs.rows, *options_.fit);
     std::optional<OutputRefit> refit;
-    return for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
-      convert(decoder, layer, measured[index(layer)].moments, choices[index(layer)], inputs, report);
-      if (fit) report.fit = fit->next();
+    std::vector<LayerReport> reports = for_each_layer(decoder, inputs, [&](std::int64_t layer, LayerReport& report) {
+      {
+        const PartTimes::Running running(times, "maps");
+        convert(decoder, layer, measured[index(layer)].moments, choices[index(layer)], inputs, report);
+      }
+      if (scores) {
+        const PartTimes::Running running(times, "scores");
+        scores->next();
+      }
+      if (fit) {
+        const PartTimes::Running running(times, "fit");
+        report.fit = fit->next();
+      }
       if (!options_.refit) return;
+      const PartTimes::Running running(times, "refit");
       if (!refit)
         refit.emplace(decoder, *inputs.source, first_rows(*inputs.rows, options_.refit_rows), OutputRefitOptions{});
       refit->next();
     });
+    log_info(cat(path_, ": ", times.text(), "; peak memory ", describe_bytes(peak_memory_bytes())));
+    return reports;
   }
 
  private:
   struct Range {
     std::int64_t least, most;
   };
-  /// A size for a layer, and what it then loses.
-  struct Choice {
-    std::int64_t cached = 0, slots = 0;
-    LayerSample::Error error;
-  };
   /// A layer as the pass found it, and what may become of it.
   struct Measured {
     MeanKeyMoments moments;
-    std::vector<Choice> choices;
+    std::vector<MeanKeyChoice> choices;
   };
 
   static std::size_t index(std::int64_t layer) { return static_cast<std::size_t>(layer); }
@@ -226,11 +244,14 @@ class Mkla final : public Pass {
   }
 
   /// One walk through the model as the pass finds it.
-  std::vector<Measured> measure(const Decoder& decoder, const PassInputs& inputs) const {
+  std::vector<Measured> measure(const Decoder& decoder, const PassInputs& inputs, PartTimes& times) const {
     std::vector<Tap> taps = MeanKeyGathering::taps();
     taps.insert(taps.end(), {Tap::kLayerInput, Tap::kAttentionOutput});
     std::vector<Measured> all;
-    for (LayerWalk walk(decoder, *inputs.rows, {}); !walk.done();) {
+    const PartTimes::Running walking(times, "the model's forward pass");
+    Progress bar("mkla", decoder.spec().layer_count(), "layers measured");
+    for (LayerWalk walk(decoder, *inputs.rows, {}); !walk.done(); bar.advance()) {
+      check_interrupt();
       const std::int64_t layer = walk.layer();
       const GroupedQueryAttention& attention = grouped(decoder, layer);
       const at::Tensor frequencies = decoder.spec().rotary(attention.heads().rope).frequencies(1);
@@ -239,10 +260,12 @@ class Mkla final : public Pass {
                                  options_.token_importance);
       LayerSample sample(options_.error_rows);
       walk.advance(taps, [&](std::size_t, Tap tap, const at::Tensor& tensor) {
+        const PartTimes::Running gathered(times, "moments");
         gathering.see(tap, tensor);
         sample.see(tap, tensor);
       });
       Measured& measured = all.emplace_back(Measured{gathering.result(), {}});
+      const PartTimes::Running trying(times, "sizes");
       measured.choices = options_.servable ? tried_combs(decoder, layer, measured.moments, sample, inputs)
                                            : tried(decoder, layer, measured.moments, sample, inputs);
     }
@@ -261,9 +284,10 @@ class Mkla final : public Pass {
                       options_.servable ? comb(comb_slots, attention.heads()) : std::vector<std::int64_t>());
   }
 
-  std::unique_ptr<Attention> made(const Decoder& decoder, std::int64_t layer, MeanKeyFit& fit, const Choice& choice,
-                                  const PassInputs& inputs, LayerReport* report) const {
-    const MeanKeyMaps maps = fit.maps(choice.slots, choice.cached - 2 * choice.slots);
+  std::unique_ptr<Attention> made(const Decoder& decoder, std::int64_t layer, MeanKeyFit& fit,
+                                  const MeanKeyChoice& choice, const PassInputs& inputs, LayerReport* report) const {
+    MeanKeyMaps maps = fit.maps(choice.slots, choice.cached - 2 * choice.slots);
+    if (report && options_.spread) spread_latent(maps);
     MeanKeyShape shape = empty_shape();
     shape.latent = choice.cached - 2 * choice.slots;
     shape.slots = maps.slots;
@@ -275,7 +299,7 @@ class Mkla final : public Pass {
     return mean_key_attention(grouped(decoder, layer), shape, maps, inputs.weights);
   }
 
-  void convert(Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments, const Choice& choice,
+  void convert(Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments, const MeanKeyChoice& choice,
                const PassInputs& inputs, LayerReport& report) const {
     MeanKeyFit closed = fit(decoder, layer, moments, choice.slots);
     decoder.replace_attention(index(layer), made(decoder, layer, closed, choice, inputs, &report));
@@ -293,34 +317,34 @@ class Mkla final : public Pass {
   }
 
   /// For every budget that a layer may have the slots with the least error.
-  std::vector<Choice> tried(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
-                            const LayerSample& sample, const PassInputs& inputs) const {
+  std::vector<MeanKeyChoice> tried(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
+                                   const LayerSample& sample, const PassInputs& inputs) const {
     const std::vector<std::int64_t> budgets = budgets_of(decoder.spec(), layer);
-    std::vector<Choice> best;
+    std::vector<MeanKeyChoice> best;
     for (const std::int64_t budget : budgets) best.push_back({budget, -1, {}});
     MeanKeyFit closed = fit(decoder, layer, moments, 0);
     for (const std::int64_t slots : slot_counts(decoder, layer, budgets.front())) {
-      for (Choice& choice : best) {  // the widest first, so that one decomposition serves all
+      for (MeanKeyChoice& choice : best) {  // the widest first, so that one decomposition serves all
         const Range range = slot_range(grouped(decoder, layer).heads(), decoder.spec().hidden, choice.cached);
         if (slots < range.least || slots > range.most) continue;
-        Choice now{choice.cached, slots, {}};
+        MeanKeyChoice now{choice.cached, slots, {}};
         now.error = sample.error(*made(decoder, layer, closed, now, inputs, nullptr), decoder);
         if (choice.slots < 0 || now.error.relative < choice.error.relative) choice = now;
       }
     }
-    std::erase_if(best, [](const Choice& choice) { return choice.slots < 0; });
+    std::erase_if(best, [](const MeanKeyChoice& choice) { return choice.slots < 0; });
     return best;
   }
 
   /// Combs of all sizes that fit the layer.
-  std::vector<Choice> tried_combs(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
-                                  const LayerSample& sample, const PassInputs& inputs) const {
-    std::vector<Choice> all;
+  std::vector<MeanKeyChoice> tried_combs(const Decoder& decoder, std::int64_t layer, const MeanKeyMoments& moments,
+                                         const LayerSample& sample, const PassInputs& inputs) const {
+    std::vector<MeanKeyChoice> all;
     const std::int64_t cached = options_.cached.at(index(layer));
     const Range range = slot_range(grouped(decoder, layer).heads(), decoder.spec().hidden, cached);
     for (const std::int64_t slots : slot_counts(decoder, layer, cached)) {
       if (slots < range.least || slots > range.most) continue;
-      Choice& choice = all.emplace_back(Choice{cached, slots, {}});
+      MeanKeyChoice& choice = all.emplace_back(MeanKeyChoice{cached, slots, {}});
       MeanKeyFit closed = fit(decoder, layer, moments, slots);
       choice.error = sample.error(*made(decoder, layer, closed, choice, inputs, nullptr), decoder);
     }
@@ -330,58 +354,22 @@ class Mkla final : public Pass {
   /// Descending; the stated one among them.
   std::vector<std::int64_t> budgets_of(const ModelSpec& spec, std::int64_t layer) const {
     const std::int64_t stated = options_.cached.at(index(layer));
-    std::vector<std::int64_t> all = {stated};
-    if (shares_budget()) {
-      all.insert(all.end(), options_.widths.begin(), options_.widths.end());
-      for (const std::int64_t share : kShares) {
-        if (options_.widths.empty()) all.push_back(std::max<std::int64_t>(1, stated * share / kMeanShare));
-      }
-    }
-    const std::int64_t most = most_cached(*spec.attention(layer).heads(), spec.hidden);
-    std::erase_if(all, [&](std::int64_t width) { return width > most; });
-    std::sort(all.rbegin(), all.rend());
-    all.erase(std::unique(all.begin(), all.end()), all.end());
-    return all;
+    if (!shares_budget()) return {stated};
+    return shared_budgets(stated, options_.widths, most_cached(*spec.attention(layer).heads(), spec.hidden));
   }
 
-  /// All budgets together are those stated; errors, each over the size of the stream before its layer, have the least
-  /// sum.
-  std::vector<Choice> share_budget(const Decoder& decoder, const std::vector<Measured>& measured) const {
-    std::vector<std::vector<SizedLoss>> losses;
+  /// One of each layer's choices.
+  std::vector<MeanKeyChoice> chosen(std::vector<Measured>& measured) const {
+    std::vector<std::vector<MeanKeyChoice>> layers;
     std::int64_t total = 0;
-    for (std::int64_t layer = 0; layer < decoder.spec().layer_count(); ++layer) {
-      std::vector<SizedLoss>& of_layer = losses.emplace_back();
-      for (const Choice& choice : measured[index(layer)].choices)
-        of_layer.push_back({choice.cached, choice.error.in_stream});
-      total += options_.cached.at(index(layer));
+    for (std::size_t layer = 0; layer < measured.size(); ++layer) {
+      layers.push_back(std::move(measured[layer].choices));
+      total += options_.cached.at(layer);
     }
-    const std::vector<std::size_t> taken = spend_exactly(losses, total);
-    expects(taken.size() == measured.size(), "the widths stated are among those tried");
-    std::vector<Choice> chosen;
-    for (std::size_t layer = 0; layer < taken.size(); ++layer) chosen.push_back(measured[layer].choices[taken[layer]]);
-    return chosen;
-  }
-
-  /// One comb for all layers: that with the least sum of errors.
-  std::vector<Choice> choose_comb(const std::vector<Measured>& measured) const {
-    std::vector<Choice> best;
-    double least = 0;
-    for (const Choice& first : measured.front().choices) {
-      std::vector<Choice> now;
-      double sum = 0;
-      for (const Measured& layer : measured) {
-        for (const Choice& choice : layer.choices) {
-          if (choice.slots != first.slots) continue;
-          now.push_back(choice);
-          sum += choice.error.in_stream;
-        }
-      }
-      if (now.size() != measured.size() || (!best.empty() && sum >= least)) continue;
-      best = now;
-      least = sum;
-    }
-    if (best.empty()) throw ConfigError(cat(path_, ".cached: no comb of pairs fits all layers; name pairs"));
-    return best;
+    if (!options_.servable) return share_budget(layers, total);
+    std::vector<MeanKeyChoice> alike = choose_alike(layers);
+    if (alike.empty()) throw ConfigError(cat(path_, ".cached: no comb of pairs fits all layers; name pairs"));
+    return alike;
   }
 
   Options options_;

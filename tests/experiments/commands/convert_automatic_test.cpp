@@ -36,6 +36,8 @@ class ConvertAutomatically : public testing::Test {
   }
   test::ProgramResult on_rows(std::vector<std::string> flags) const {
     flags.insert(flags.end(), {"--calibration", ids_});
+    const bool fits = std::find(flags.begin(), flags.end(), "--budget") != flags.end();
+    if (fits) flags.insert(flags.end(), {"--fit-steps", "4"});
     return convert(flags);
   }
 
@@ -71,6 +73,27 @@ TEST_F(ConvertAutomatically, KeepsTheBudgetAndSaysWhy) {
   std::vector<std::string> skipped;
   for (const Json& one : report["skipped"]) skipped.push_back(one["name"]);
   EXPECT_THAT(skipped, testing::Contains("elitekv"));
+}
+
+/// Layers are fitted behind the best conversions, and what comes out is taken where it is better.
+TEST_F(ConvertAutomatically, FitsTheLayersOfWhatItFound) {
+  ASSERT_EQ(on_rows({"--budget", "30%", "--bits", "16"}).exit_code, 0);
+  const auto fits = [](const Json& report) {
+    std::vector<std::string> rounds;
+    for (const Json& candidate : report["candidates"]) {
+      for (const Json& trial : candidate["trials"]) {
+        if (trial["round"].get<std::string>().starts_with("fitted")) rounds.push_back(trial["round"]);
+      }
+    }
+    return rounds;
+  };
+  EXPECT_THAT(fits(read_json(folder_ / "out/report.json")),
+              testing::IsSupersetOf({"fitted, 4 steps at 0.001", "fitted, 4 steps at 0.003"}));
+  const auto without = convert({"--budget", "30%", "--bits", "16", "--fit-steps", "0", "--calibration", ids_});
+  ASSERT_EQ(without.exit_code, 0) << without.err;
+  const Json report = read_json(folder_ / "out/report.json");
+  EXPECT_THAT(fits(report), testing::IsEmpty());
+  EXPECT_THAT(report["skipped"].dump(), HasSubstr("no steps were wanted"));
 }
 
 /// The folder says how its cache is stored; decoding and counting follow it unless they are told otherwise.
@@ -125,6 +148,7 @@ TEST_F(ConvertAutomatically, WrongRequestsAreOneLineAndExitTwo) {
   EXPECT_THAT(refused({"--budget", "30%", "--bits", "5"}), HasSubstr("--bits 5: expected some of 16, 8 and 4"));
   EXPECT_THAT(refused({"--budget", "30%", "--bits", "8,8"}), HasSubstr("--bits 8,8"));
   EXPECT_THAT(refused({"--bits", "8"}), HasSubstr("--bits: belongs to --budget"));
+  EXPECT_THAT(refused({"--fit-steps", "8"}), HasSubstr("--fit-steps: belongs to --budget"));
   EXPECT_THAT(refused({"--budget", "30%", "--method", "mkla"}), HasSubstr("--budget: --method mkla takes its size"));
   EXPECT_THAT(refused({"--budget", "30%", "--cached", "9"}), HasSubstr("--cached: the method is looked for"));
   EXPECT_THAT(refused({"--budget", "30%", "--set", "a=1"}), HasSubstr("--set: the method is looked for"));
