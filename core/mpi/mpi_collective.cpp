@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -17,6 +18,7 @@ namespace mla {
 namespace {
 
 constexpr std::int64_t kElementsPerCall = std::int64_t{1} << 30;  // MPI counts in int
+constexpr int kSharedElements = 1 << 18;
 
 // Errors of MPI itself end all processes with a message (MPI_ERRORS_ARE_FATAL, the default): none can be mended here.
 class MpiCollective final : public Collective {
@@ -62,10 +64,16 @@ class MpiCollective final : public Collective {
   void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) override {
     meet();
     const std::vector<int> sizes = as_ints(counts, values);
-    std::vector<int> begins(sizes.size(), 0);
+    std::vector<int> begins(sizes.size(), 0), now(sizes.size());
     std::partial_sum(sizes.begin(), sizes.end() - 1, begins.begin() + 1);
-    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, memory_of(values), sizes.data(), begins.data(), type_of(values),
-                   MPI_COMM_WORLD);
+    // In turns: what is under way between processes of a machine takes memory, too.
+    for (int done = 0, most = *std::max_element(sizes.begin(), sizes.end()); done < most; done += kSharedElements) {
+      std::transform(sizes.begin(), sizes.end(), now.begin(),
+                     [&](int size) { return std::clamp(size - done, 0, kSharedElements); });
+      MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, memory_of(values), now.data(), begins.data(), type_of(values),
+                     MPI_COMM_WORLD);
+      std::transform(begins.begin(), begins.end(), now.begin(), begins.begin(), std::plus<>());
+    }
   }
 
   GroupFailure settle(int exit_code, bool last) override {
