@@ -13,6 +13,9 @@ std::vector<std::pair<std::string, MomentPower>> enum_names(MomentPower) {
   return {{"care", MomentPower::kRoot}, {"no_sqrt_care", MomentPower::kWhole}};
 }
 
+/// `care` damps ten times as much, as published.
+constexpr double kRootDamping = 10;
+
 /// CARE (arXiv 2603.17946) as its public code evaluates it without MLA's layout: a latent of keys and one of values,
 /// each whitened by the inputs' moment, all of RoPE kept. The pass `care` is its way to one rotated key for all heads.
 class CareFullRope final : public Pass {
@@ -27,7 +30,8 @@ class CareFullRope final : public Pass {
       KeyValueOptions::fields(self.factors, visit);
       visit("variant", self.variant,
             "care (whitened by the root of the inputs' moment) | no_sqrt_care (by the moment itself)");
-      visit("damping", self.damping, "share of the inputs' mean energy that is added to each direction");
+      visit("damping", self.damping,
+            "share of the inputs' mean energy that is added to each direction; care: ten times as much");
     }
     void validate(const std::string& path) const {
       factors.validate(path);
@@ -36,7 +40,7 @@ class CareFullRope final : public Pass {
   };
 
   CareFullRope(const Options& options, const std::string& path)
-      : damping_(options.damping),
+      : damping_(options.damping * (options.variant == MomentPower::kRoot ? kRootDamping : 1)),
         power_(options.variant == MomentPower::kRoot ? 0.5 : 1),
         factors_(options.factors, 1, path) {}
 
