@@ -198,7 +198,8 @@ const std::vector<Json> kOthers = Json::parse(R"([
   {"name": "low"}, {"name": "split_svd"}, {"seed": 1}, {"name": "energy"}, [{"layers": [0, 1]}], ["x"], ["output"],
   "0.2.2", "K", "float16", "channel", "each", "sqrt", "outputs", "nf", "converted", "norms",
   "svd", "unrotated", "keys", "last", "drop", "no_sqrt_care", "adjusted", {"sigma": 4}, "magnitude", "inverse",
-  "weights", "fractions", "rolling", "right", "found", "float32", "element", "second", "std", "measured", "mean", "none", "fisher"
+  "weights", "sum", "fractions", "rolling", "right", "found", "float32", "element", "second", "std", "measured", "mean", "none",
+  "fisher"
 ])");
 
 /// Every option of every strategy of an interface counts, too.
