@@ -163,7 +163,7 @@ TEST_F(ConvertAutomatically, NeedsRowsToHoldOut) {
   EXPECT_THAT(result.err, HasSubstr("--calibration: 1 rows of two tokens or more"));
 }
 
-/// The best closed form known at 24 of 128 values is 40.5; codes leave room for more values in the same bytes.
+/// The best closed form known at 24 of 128 values is 38.38; what fitted layers reach: automatic_quality_test.cpp.
 TEST(ConvertAutomaticallyQuality, TinyStoriesIsWithinThreePercentOfTheBest) {
   MLA_NEEDS_SHARED("data/conformance/quality/tinystories-656k.safetensors");
   const test::TemporaryFolder folder;
@@ -183,13 +183,13 @@ TEST(ConvertAutomaticallyQuality, TinyStoriesIsWithinThreePercentOfTheBest) {
   const std::string model = (test::shared_folder() / "data/weights/tinystories-656k").string();
   const std::string output = (folder / "out").string();
   const auto result = run_program({"convert", "--model", model, "--output", output, "--budget", "18.75%", "--bits",
-                                   "16", "--calibration", calibration, "--json", "--quiet"});
+                                   "16", "--fit-steps", "0", "--calibration", calibration, "--json", "--quiet"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.json()["chosen"]["cached_values_per_token"], 48);
   const auto scored =
       run_program({"evaluate", "--model", output, "--perplexity", evaluation, "--context", "256", "--json", "--quiet"});
   ASSERT_EQ(scored.exit_code, 0) << scored.err;
-  EXPECT_LT(scored.json()["perplexity"].get<double>(), 1.03 * 40.5);
+  EXPECT_LT(scored.json()["perplexity"].get<double>(), 1.03 * 38.38);
 }
 
 }  // namespace
