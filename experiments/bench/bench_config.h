@@ -65,7 +65,7 @@ struct BenchConfig {
     visit("calibration_length", self.calibration_length, "tokens of such a row, at most");
     visit("geometry", self.geometry, "a Hugging Face config.json object");
     visit("dtype", self.dtype, "number type of arithmetic and cache");
-    visit("device", self.device, "where the model stands and is computed: cpu");
+    visit("device", self.device, "device that holds the model and computes: cpu");
     visit("weights", self.weights, "how a GGUF file's matrices are held: dense | packed");
     visit("products", self.products, "what large float32 products multiply: float32 | bfloat16 | auto");
     visit("models", self.models, "what is measured of it: [{\"name\": …, \"compress\": […]}]");

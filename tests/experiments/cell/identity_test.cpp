@@ -199,7 +199,7 @@ const std::vector<Json> kOthers = Json::parse(R"([
   "0.2.2", "K", "float16", "channel", "each", "sqrt", "outputs", "nf", "converted", "norms",
   "svd", "unrotated", "keys", "last", "drop", "no_sqrt_care", "adjusted", {"sigma": 4}, "magnitude", "inverse",
   "weights", "sum", "fractions", "rolling", "right", "found", "float32", "element", "second", "std", "measured", "mean", "none",
-  "fisher"
+  "fisher", {"rows": 2}
 ])");
 
 /// Every option of every strategy of an interface counts, too.

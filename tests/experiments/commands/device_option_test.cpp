@@ -84,7 +84,8 @@ TEST(DeviceNames, EveryCommandThatLoadsAModelTakesOne) {
   for (const auto& entry : fs::directory_iterator(fs::path(MLA_SOURCE_DIR) / "experiments/commands")) {
     if (entry.path().extension() != ".cpp") continue;
     const std::string source = read_file(entry.path()), name = command_in(source);
-    const bool loads = std::regex_search(source, std::regex(R"(load_checkpoint\(|Session session|replay_traces\()"));
+    const bool loads =
+        std::regex_search(source, std::regex(R"(load_checkpoint\(|Session session|replay_traces\(|BenchModels)"));
     // Exports are read and written on the host, in float64 where they are compared.
     if (name.empty() || name == "export" || name == "verify-export" || !loads) continue;
     found.push_back(name);
