@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -12,12 +13,15 @@
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/model/model_spec.h"
 
 namespace mla {
 namespace {
 
 constexpr const char* kQueryMaps = "q_up_proj.weight";
+/// Of a layer's weights and logits at most: they grow with the square of a row's length.
+constexpr double kMostBytes = 2e9;
 
 at::Tensor exactly(const at::Tensor& x) { return x.detach().to(at::kCPU, at::kDouble); }
 
@@ -172,6 +176,30 @@ void add_source(ScoreBatch& batch, const at::Tensor& q, const at::Tensor& k, dou
 }
 
 }  // namespace
+
+TokenRowList affordable_rows(const ModelSpec& source, const TokenRowList& rows, const ScoreFitOptions& options,
+                             double most_bytes) {
+  std::int64_t heads = 0;
+  for (std::int64_t layer = 0; layer < source.layer_count(); ++layer) {
+    if (const auto fields = source.attention(layer).heads()) heads = std::max(heads, fields->heads);
+  }
+  TokenRowList read = first_rows(rows, options.rows);
+  double bytes = 0;
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    const auto length = std::ssize(read[i]), queries = (length + options.stride - 1) / options.stride;
+    bytes += 2.0 * sizeof(double) * static_cast<double>(heads * queries * length);
+    if (bytes <= most_bytes || i == 0) continue;
+    log_info(cat("scores: ", i, " of ", read.size(), " rows are read, which take ", most_bytes / 1e9,
+                 " GB; shorter rows or a larger stride allow more"));
+    read.resize(i);
+  }
+  return read;
+}
+
+ScoreFit::ScoreFit(Decoder& decoder, const Decoder& source, const TokenRowList& rows, ScoreFitOptions options)
+    : decoder_(decoder),
+      theirs_(source, affordable_rows(source.spec(), rows, options, kMostBytes), {}),
+      options_(options) {}
 
 void ScoreFitOptions::validate(const std::string& path) const {
   if (rows < 0) throw ConfigError(cat(path, ".rows = ", rows, ": must not be negative"));

@@ -14,7 +14,8 @@ struct ScoreFitOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    visit("rows", self.rows, "calibration rows that are read, the first ones; 0: all");
+    visit("rows", self.rows,
+          "calibration rows that are read, the first ones; 0: all; fewer if they took more than 2 GB");
     visit("stride", self.stride, "every so many-th position of a row is a query that is looked at");
     visit("iterations", self.iterations, "of conjugate gradients");
     visit("damping", self.damping, "share of the mean curvature that holds maps where they are");
@@ -24,6 +25,11 @@ struct ScoreFitOptions {
   void validate(const std::string& path) const;
 };
 
+/// The first rows, as many as are wanted and whose logits and weights of a layer of `source` fit into `most_bytes`:
+/// they grow with the square of a row's length. One row at least.
+TokenRowList affordable_rows(const ModelSpec& source, const TokenRowList& rows, const ScoreFitOptions& options,
+                             double most_bytes);
+
 /// Of a layer of kind `mkla` the maps E_h that take a query of head h to what it asks for, by the least
 ///   sum_t sum_{s <= t} p_ts (l_ts - q~_t . k_s - mean)^2 + damping mean curvature |E - E_0|^2
 /// with p and l the source's attention weights and logits on the source's own inputs, k_s the layer's own key, and the
@@ -32,8 +38,7 @@ struct ScoreFitOptions {
 class ScoreFit {
  public:
   /// Models are referred to; they have as many layers as each other. Throws as LayerWalk does.
-  ScoreFit(Decoder& decoder, const Decoder& source, const TokenRowList& rows, ScoreFitOptions options)
-      : decoder_(decoder), theirs_(source, first_rows(rows, options.rows), {}), options_(options) {}
+  ScoreFit(Decoder& decoder, const Decoder& source, const TokenRowList& rows, ScoreFitOptions options);
 
   /// Fits the next layer, from the first one on.
   void next();

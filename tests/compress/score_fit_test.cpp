@@ -94,5 +94,17 @@ TEST_P(FittedScores, ComeNearerToTheSources) {
 INSTANTIATE_TEST_SUITE_P(Kinds, FittedScores, testing::Values("mha", "gqa", "biases", "window", "yarn"),
                          [](const auto& kind) { return kind.param; });
 
+TEST(FittedScoresMemory, LongRowsAreFewer) {
+  const ModelSpec spec = test::tiny_spec("mha");
+  const auto heads = spec.attention(0).heads()->heads;
+  const TokenRowList rows = test::random_rows(spec, 6, 20);
+  const ScoreFitOptions options{.rows = 5, .stride = 8};
+  // Three queries of a row see twenty keys: a logit and a weight each.
+  const double of_row = 16.0 * 3 * 20 * static_cast<double>(heads);
+  EXPECT_EQ(affordable_rows(spec, rows, options, 5 * of_row).size(), 5u);
+  EXPECT_EQ(affordable_rows(spec, rows, options, 3 * of_row), TokenRowList(rows.begin(), rows.begin() + 3));
+  EXPECT_EQ(affordable_rows(spec, rows, options, 1).size(), 1u);
+}
+
 }  // namespace
 }  // namespace mla
