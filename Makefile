@@ -5,7 +5,7 @@ BUILD := build/release
 export MLA_SHARED ?= $(abspath ../shared)
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup setup-cuda aarch64 build install deb bundle reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery debug asan tsan fuzz strict bench format clean test-peers
+.PHONY: all setup setup-cuda aarch64 build install deb bundle reference test smollm2 test-smollm2 kill-test demo demo-smollm2 gallery gallery-smollm2 debug asan tsan fuzz strict bench format clean test-peers
 all: build
 
 setup:
@@ -74,6 +74,10 @@ demo-smollm2: build smollm2
 # The figures of README.md, from the demo's records.
 gallery: demo
 	@build/release/mlaforge-report figure pareto pairs spectra attribution results/demo/ablation --output docs/gallery --format svg
+
+# And from the real model's: mlaforge run configs/smollm2/table3.json.
+gallery-smollm2: build
+	@build/release/mlaforge-report figure pareto pairs spectra loss results/table3 --output docs/gallery/smollm2 --format svg
 
 # The whole suite with the library's assertions, or under sanitizers, with one thread and with two.
 debug asan tsan: setup

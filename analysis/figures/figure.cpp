@@ -274,8 +274,18 @@ std::string key_below(const std::vector<KeyEntry>& entries, const Figure& figure
 }
 
 std::string log_axis(double least, double largest) {
-  constexpr double kDecade = 10;
-  return least > 0 && largest > kDecade * least ? "set logscale y\nset format y '%g'\n" : "";
+  constexpr double kDecade = 10, kRoom = 1.5;
+  if (!(least > 0 && largest > kDecade * least)) return "";
+  // By itself gnuplot begins and ends with whole decades, most of which may be empty.
+  const double from = least / kRoom, to = largest * kRoom;
+  std::string tics;
+  for (double decade = std::pow(kDecade, std::floor(std::log10(from))); decade <= to; decade *= kDecade) {
+    for (const double step : {1.0, 2.0, 5.0}) {
+      if (const double at = step * decade; at >= from && at <= to)
+        tics += fmt::format("{}{:g}", tics.empty() ? "" : ",", at);
+    }
+  }
+  return fmt::format("set logscale y\nset format y '%g'\nset yrange [{:g}:{:g}]\nset ytics ({})\n", from, to, tics);
 }
 
 std::string gnuplot_text(const std::string& text) {

@@ -73,6 +73,7 @@ TEST_F(Figures, PointsOfSeveralMethodsBearTheirNames) {
 TEST_F(Figures, ScoresThatSpanDecadesStandOnALogarithmicAxis) {
   EXPECT_EQ(log_axis(3, 29), "");
   EXPECT_THAT(log_axis(3, 90), HasSubstr("set logscale y"));
+  EXPECT_THAT(log_axis(3, 90), HasSubstr("set yrange [2:135]\nset ytics (2,5,10,20,50,100)\n"));
   EXPECT_EQ(log_axis(0, 90), "") << "zero has no place there";
   const auto pareto = [&](FigureOptions options) {
     const RecordSet set = read_records({folder_ / "results"});
