@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 import mlaforge  # noqa: E402
 
+MOST_NAMES = 12  # in a figure of one column; beyond that they cover what they name
+
 
 def label_of(row, settings):
     return ", ".join(f"{path.split('.')[-1]}={row[path]}" for path in settings if row[path] == row[path]) or row["cell"]
@@ -29,7 +31,7 @@ def pareto(results, metric, figure):
     axes = figure.add_subplot()
     axes.errorbar(both["bytes_per_token"], both["value"], yerr=both["standard_error"], fmt="o")
     settings = [path for path in results.settings() if both[path].nunique() > 1 and "seed" not in path]
-    for _, row in both.iterrows():
+    for _, row in both.iterrows() if len(both) <= MOST_NAMES else ():
         axes.annotate(label_of(row, settings), (row["bytes_per_token"], row["value"]), fontsize=6,
                       xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
@@ -45,7 +47,7 @@ def losses(results, figure):
         axes.plot(steps["step"], steps["loss"].rolling(window, min_periods=1).mean(), label=cell, linewidth=1)
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats per token")
-    if axes.lines:
+    if 0 < len(axes.lines) <= MOST_NAMES:
         axes.legend(fontsize=6)
 
 
