@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "core/attention/latent.h"
+#include "core/base/error.h"
 #include "core/compress/held_out.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/converted_models.h"
