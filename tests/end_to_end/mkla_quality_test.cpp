@@ -1,5 +1,4 @@
 // Mean-key latent attention on two real models: the closed form's perplexity, digit by digit, with slots given.
-#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,8 +6,7 @@
 
 #include "core/base/registry.h"
 #include "core/compress/pass.h"
-#include "core/evaluate/perplexity.h"
-#include "core/model/checkpoint.h"
+#include "tests/support/quality_bars.h"
 #include "tests/support/shared_data.h"
 
 namespace mla {
@@ -18,53 +16,35 @@ namespace {
 constexpr double kFourDigits = 1e-4;
 constexpr std::size_t kCalibrationRows = 128, kRefitRows = 64;
 
-using QualityRows = std::vector<std::vector<std::int32_t>>;
-
 class MklaQuality : public testing::Test {
  protected:
   void load(const std::string& name) {
-    const auto folder = test::shared_folder() / "data/conformance/quality";
-    const WeightMap data = read_safetensors(folder / (name + ".safetensors"));
-    evaluation_ = rows(data.at("eval_ids"), data.at("eval_len"));
-    calibration_ = rows(data.at("calib_ids"), {});
-    calibration_.resize(kCalibrationRows);
-    source_.emplace(load_checkpoint(test::shared_folder() / "data/weights" /
-                                    (name == "stories260K" ? "stories260K/stories260K.bin" : name)));
-  }
-  static QualityRows rows(const at::Tensor& ids, const at::Tensor& lengths) {
-    QualityRows all;
-    const at::Tensor dense = ids.to(at::kInt).contiguous();
-    for (std::int64_t i = 0; i < dense.size(0); ++i) {
-      const std::int32_t* begin = dense.const_data_ptr<std::int32_t>() + i * dense.size(1);
-      all.emplace_back(begin, begin + (lengths.defined() ? lengths[i].item<std::int64_t>() : dense.size(1)));
-    }
-    return all;
+    bars_.emplace(name);
+    calibration_ = bars_->calibration(kCalibrationRows);
   }
   PassReport convert(Decoder& decoder, Json options) const {
     options["name"] = "mkla";
     options["refit_rows"] = kRefitRows;
     PassInputs inputs;
     inputs.rows = &calibration_;
-    inputs.source = &source_->decoder;
+    inputs.source = &bars_->source.decoder;
     return run_pass("mkla", *Registry<Pass>::instance().make(options, "compress[0]"), decoder, inputs);
   }
   double perplexity_of(const Json& options) const {
-    Decoder decoder = source_->decoder.clone();
+    Decoder decoder = bars_->source.decoder.clone();
     convert(decoder, options);
-    PerplexityOptions evaluation;
-    evaluation.context = 256;
-    return perplexity(decoder, evaluation_, evaluation).perplexity;
+    return bars_->perplexity(decoder);
   }
   void expect(double golden, const Json& options) const {
     EXPECT_NEAR(perplexity_of(options) / golden, 1, kFourDigits) << options;
   }
 
-  QualityRows evaluation_, calibration_;
-  std::optional<Checkpoint> source_;
+  std::optional<test::QualityBars> bars_;
+  TokenRowList calibration_;
 };
 
 TEST_F(MklaQuality, TinyStoriesComesOutToFourDigits) {
-  MLA_NEEDS_SHARED("data/conformance/quality");
+  MLA_NEEDS_SHARED(test::kQualityFolder);
   load("tinystories-656k");
   expect(46.9779, {{"cached", 24}, {"pairs", 3}, {"refit", false}});
   expect(49.6403, {{"cached", 24}, {"pairs", {3, 0}}, {"layout", "std"}, {"refit", false}});
@@ -77,7 +57,7 @@ TEST_F(MklaQuality, TinyStoriesComesOutToFourDigits) {
 }
 
 TEST_F(MklaQuality, StoriesComeOutToFourDigits) {
-  MLA_NEEDS_SHARED("data/conformance/quality");
+  MLA_NEEDS_SHARED(test::kQualityFolder);
   load("stories260K");
   expect(4.8447, {{"cached", 20}, {"pairs", {4, 2, 1, 1, 1}}, {"refit", false}});
   expect(5.1485, {{"cached", 20}, {"pairs", {2, 2, 0, 0, 1}}, {"layout", "std"}, {"refit", false}});
@@ -88,11 +68,11 @@ TEST_F(MklaQuality, StoriesComeOutToFourDigits) {
 }
 
 TEST_F(MklaQuality, SlotsAreFoundByTheErrorsOfLayers) {
-  MLA_NEEDS_SHARED("data/conformance/quality");
+  MLA_NEEDS_SHARED(test::kQualityFolder);
   load("tinystories-656k");
   const auto slots = [&](Json options) {
     options["refit"] = false;
-    Decoder decoder = source_->decoder.clone();
+    Decoder decoder = bars_->source.decoder.clone();
     std::vector<std::int64_t> counts;
     for (const LayerReport& layer : convert(decoder, options).layers) counts.push_back(std::ssize(layer.kept.front()));
     return counts;
@@ -101,7 +81,7 @@ TEST_F(MklaQuality, SlotsAreFoundByTheErrorsOfLayers) {
   EXPECT_THAT(slots({{"cached", 24}, {"layout", "std"}}), testing::ElementsAre(3, 0));
   EXPECT_THAT(slots({{"cached", 24}, {"layout", "plain"}}), testing::ElementsAre(3, 5));
   EXPECT_THAT(slots({{"cached", 16}}), testing::ElementsAre(1, 0));
-  Decoder decoder = source_->decoder.clone();
+  Decoder decoder = bars_->source.decoder.clone();
   const PassReport report =
       convert(decoder, {{"cached", 24}, {"pairs", 8}, {"token_importance", false}, {"refit", false}});
   EXPECT_THAT(report.layers[0].kept.front(), testing::ElementsAre(3, 1, 2, 0, 4, 3, 2, 0));
