@@ -159,4 +159,16 @@ std::unique_ptr<Attention> KeyValueFactors::assemble(const ModelSpec& source, At
   return rebuild_attention(*factored(grouped.heads(), ranks), source, attention, maps, inputs.weights);
 }
 
+Requirements WhitenedFactors::requirements() const {
+  Requirements all = factors_.requirements();
+  all.insert(statistic_);
+  return all;
+}
+
+std::vector<LayerReport> WhitenedFactors::apply(Decoder& decoder, const PassInputs& inputs) const {
+  return factors_.apply(decoder, inputs, [this](const Statistics* statistics, std::int64_t layer) {
+    return whitening(statistics->at(statistic_, layer), layer);
+  });
+}
+
 }  // namespace mla

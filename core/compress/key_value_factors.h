@@ -83,4 +83,26 @@ class KeyValueFactors {
   std::unique_ptr<Allocator> allocator_;
 };
 
+/// A pass that makes such factors of matrices whitened by one statistic of the inputs.
+class WhitenedFactors : public Pass {
+ public:
+  WhitenedFactors(const KeyValueOptions& options, const Requirement& statistic, const std::string& path)
+      : path_(path), statistic_(statistic), factors_(options, 1, path) {}
+
+  Requirements requirements() const override;
+  bool measures_shapes() const override { return factors_.measures_shapes(); }
+  ModelSpec plan(const ModelSpec& spec) const override { return factors_.plan(spec); }
+  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override;
+
+ protected:
+  /// By the statistic of a layer. Throws DataError, saying `layer`, for one that whitens nothing.
+  virtual Whitening whitening(const at::Tensor& statistic, std::int64_t layer) const = 0;
+
+  std::string path_;  ///< of the pass in a config, for errors
+
+ private:
+  Requirement statistic_;
+  KeyValueFactors factors_;
+};
+
 }  // namespace mla

@@ -12,7 +12,7 @@ constexpr double kLeastSize = 1e-6;
 
 /// ASVD (arXiv 2312.05821) of keys and values: W is [W S]_r S^-1 with S = diag(E|x|^exponent), so that channels of
 /// large inputs count more.
-class Asvd final : public Pass {
+class Asvd final : public WhitenedFactors {
  public:
   struct Options {
     KeyValueOptions factors;
@@ -31,30 +31,17 @@ class Asvd final : public Pass {
   };
 
   Asvd(const Options& options, const std::string& path)
-      : exponent_(options.exponent), path_(path), factors_(options.factors, 1, path) {}
-
-  Requirements requirements() const override {
-    Requirements all = factors_.requirements();
-    all.insert(kInputSizes);
-    return all;
-  }
-  bool measures_shapes() const override { return factors_.measures_shapes(); }
-  ModelSpec plan(const ModelSpec& spec) const override { return factors_.plan(spec); }
-
-  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
-    return factors_.apply(decoder, inputs, [&](const Statistics* statistics, std::int64_t layer) {
-      const at::Tensor sizes = statistics->at(kInputSizes, layer);
-      if (!sizes.isfinite().all().item<bool>())
-        throw DataError(cat(path_, ": the inputs of layer ", layer, " on calibration data are not finite"));
-      const at::Tensor scales = sizes.clamp_min(kLeastSize).pow(exponent_);
-      return Whitening{at::diag(scales), at::diag(scales.reciprocal())};
-    });
-  }
+      : WhitenedFactors(options.factors, kInputSizes, path), exponent_(options.exponent) {}
 
  private:
+  Whitening whitening(const at::Tensor& statistic, std::int64_t layer) const override {
+    if (!statistic.isfinite().all().item<bool>())
+      throw DataError(cat(path_, ": the inputs of layer ", layer, " on calibration data are not finite"));
+    const at::Tensor scales = statistic.clamp_min(kLeastSize).pow(exponent_);
+    return {at::diag(scales), at::diag(scales.reciprocal())};
+  }
+
   double exponent_;
-  std::string path_;
-  KeyValueFactors factors_;
 };
 
 const Registration<Pass, Asvd> kAsvd(

@@ -18,7 +18,7 @@ constexpr double kRootDamping = 10;
 
 /// CARE (arXiv 2603.17946) as its public code evaluates it without MLA's layout: a latent of keys and one of values,
 /// each whitened by the inputs' moment, all of RoPE kept. The pass `care` is its way to one rotated key for all heads.
-class CareFullRope final : public Pass {
+class CareFullRope final : public WhitenedFactors {
  public:
   struct Options {
     KeyValueOptions factors;
@@ -40,27 +40,16 @@ class CareFullRope final : public Pass {
   };
 
   CareFullRope(const Options& options, const std::string& path)
-      : damping_(options.damping * (options.variant == MomentPower::kRoot ? kRootDamping : 1)),
-        power_(options.variant == MomentPower::kRoot ? 0.5 : 1),
-        factors_(options.factors, 1, path) {}
-
-  Requirements requirements() const override {
-    Requirements all = factors_.requirements();
-    all.insert(kInputMoment);
-    return all;
-  }
-  bool measures_shapes() const override { return factors_.measures_shapes(); }
-  ModelSpec plan(const ModelSpec& spec) const override { return factors_.plan(spec); }
-
-  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
-    return factors_.apply(decoder, inputs, [&](const Statistics* statistics, std::int64_t layer) {
-      return power_whitening(statistics->at(kInputMoment, layer), damping_, power_);
-    });
-  }
+      : WhitenedFactors(options.factors, kInputMoment, path),
+        damping_(options.damping * (options.variant == MomentPower::kRoot ? kRootDamping : 1)),
+        power_(options.variant == MomentPower::kRoot ? 0.5 : 1) {}
 
  private:
+  Whitening whitening(const at::Tensor& statistic, std::int64_t) const override {
+    return power_whitening(statistic, damping_, power_);
+  }
+
   double damping_, power_;
-  KeyValueFactors factors_;
 };
 
 const Registration<Pass, CareFullRope> kCareFullRope(

@@ -8,7 +8,7 @@ namespace {
 
 /// SVD-LLM (arXiv 2403.07378) of keys and values: with the Cholesky factor L of the inputs' damped second moment, W is
 /// [W L]_r L^-1, the closest of its rank by what keys and values are on calibration inputs.
-class SvdLlm final : public Pass {
+class SvdLlm final : public WhitenedFactors {
  public:
   struct Options {
     KeyValueOptions factors;
@@ -26,32 +26,20 @@ class SvdLlm final : public Pass {
   };
 
   SvdLlm(const Options& options, const std::string& path)
-      : damping_(options.damping), path_(path), factors_(options.factors, 1, path) {}
-
-  Requirements requirements() const override {
-    Requirements all = factors_.requirements();
-    all.insert(kInputMoment);
-    return all;
-  }
-  bool measures_shapes() const override { return factors_.measures_shapes(); }
-  ModelSpec plan(const ModelSpec& spec) const override { return factors_.plan(spec); }
-
-  std::vector<LayerReport> apply(Decoder& decoder, const PassInputs& inputs) const override {
-    return factors_.apply(decoder, inputs, [&](const Statistics* statistics, std::int64_t layer) {
-      at::Tensor moment = statistics->at(kInputMoment, layer).clone();
-      moment.diagonal().add_(damping_ * moment.diagonal().mean());
-      const auto [root, info] = at::linalg_cholesky_ex(moment);
-      if (info.item<int>() != 0)
-        throw DataError(cat(path_, ": the inputs of layer ", layer, " on calibration data are zero or not finite"));
-      const at::Tensor unit = at::eye(moment.size(0), moment.options());
-      return Whitening{root, at::linalg_solve_triangular(root, unit, /*upper=*/false)};
-    });
-  }
+      : WhitenedFactors(options.factors, kInputMoment, path), damping_(options.damping) {}
 
  private:
+  Whitening whitening(const at::Tensor& statistic, std::int64_t layer) const override {
+    at::Tensor moment = statistic.clone();
+    moment.diagonal().add_(damping_ * moment.diagonal().mean());
+    const auto [root, info] = at::linalg_cholesky_ex(moment);
+    if (info.item<int>() != 0)
+      throw DataError(cat(path_, ": the inputs of layer ", layer, " on calibration data are zero or not finite"));
+    const at::Tensor unit = at::eye(moment.size(0), moment.options());
+    return {root, at::linalg_solve_triangular(root, unit, /*upper=*/false)};
+  }
+
   double damping_;
-  std::string path_;
-  KeyValueFactors factors_;
 };
 
 const Registration<Pass, SvdLlm> kSvdLlm(
