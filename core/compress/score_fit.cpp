@@ -15,6 +15,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/model/model_spec.h"
+#include "core/ops/rotary_embedding.h"
 
 namespace mla {
 namespace {
@@ -24,13 +25,6 @@ constexpr const char* kQueryMaps = "q_up_proj.weight";
 constexpr double kMostBytes = 2e9;
 
 at::Tensor exactly(const at::Tensor& x) { return x.detach().to(at::kCPU, at::kDouble); }
-
-/// Pairs (a, b) of the first and the second half of the last dim turned by angles of which these are cosines and sines.
-at::Tensor turned(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
-  const std::int64_t pairs = x.size(-1) / 2;
-  const at::Tensor a = x.narrow(-1, 0, pairs), b = x.narrow(-1, pairs, pairs);
-  return at::cat({a * cosine - b * sine, b * cosine + a * sine}, -1);
-}
 
 /// What the layer's queries are made of: slots, then the position's part, then what is not rotated.
 class QueryLayout {
@@ -45,14 +39,14 @@ class QueryLayout {
     if (fields["position"].get<bool>()) parts_.push_back(table);
   }
 
-  /// x [..., queries, width] turned by the queries' positions, or back.
+  /// x [rows, heads, queries, width] turned by the queries' positions, or back.
   at::Tensor turn(const at::Tensor& x, const at::Tensor& positions, bool back) const {
     std::vector<at::Tensor> all;
     std::int64_t begin = 0;
     for (const RotaryTable& part : parts_) {
       const at::Tensor cosine = part.cosine.index_select(0, positions), sine = part.sine.index_select(0, positions);
       const std::int64_t width = 2 * cosine.size(1);
-      all.push_back(turned(x.narrow(-1, begin, width), cosine, back ? -sine : sine));
+      all.push_back(rotate_heads(x.narrow(-1, begin, width), cosine, back ? -sine : sine));
       begin += width;
     }
     all.push_back(x.narrow(-1, begin, x.size(-1) - begin));
