@@ -138,6 +138,35 @@ DiskEstimate disk_of(const std::vector<const CellPlan*>& cells, double scored_to
   return disk;
 }
 
+/// Cells added up, and the tokens that are scored in them.
+struct Sum {
+  CostEstimate estimate;
+  double measured_tokens = 0;
+};
+
+/// `open` is asked once for the surroundings of each model, `rate_of` for its tokens a second.
+Sum add_up(const std::vector<const CellPlan*>& cells,
+           const std::function<std::unique_ptr<TaskSurroundings>(const CellPlan& cell)>& open,
+           const std::function<double(const CellPlan& cell)>& rate_of) {
+  Sum sum;
+  std::map<std::string, double> rates;
+  std::map<std::string, std::unique_ptr<TaskSurroundings>> sources;
+  Counter counter([&](const CellPlan& cell) -> TaskSurroundings& {
+    auto& source = sources[hash_json(write_fields(cell.options.model))];
+    if (!source) source = open(cell);
+    return *source;
+  });
+  for (const CellPlan* cell : cells) {
+    auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
+    if (is_new) rate->second = rate_of(*cell);
+    if (sum.estimate.tokens_per_second == 0) sum.estimate.tokens_per_second = rate->second;
+    const CellTokens own = counter.cell(*cell);
+    sum.estimate.seconds += (own.measured + own.trained) / rate->second;
+    sum.measured_tokens += own.measured;
+  }
+  return sum;
+}
+
 }  // namespace
 
 // Passes of twice the length until one takes long enough. The first one starts threads and is not counted.
@@ -193,44 +222,18 @@ std::string decomposition_key(const CellPlan& cell) {
 }
 
 CostEstimate estimate_cost(const std::vector<const CellPlan*>& cells, Session& session) {
-  CostEstimate estimate;
-  std::map<std::string, double> rates;
-  std::map<std::string, std::unique_ptr<TaskSurroundings>> sources;
-  Counter counter([&](const CellPlan& cell) -> TaskSurroundings& {
-    auto& source = sources[hash_json(write_fields(cell.options.model))];
-    if (!source) source = session.surroundings(cell.options.model);
-    return *source;
-  });
-  for (const CellPlan* cell : cells) {
-    auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
-    if (is_new) rate->second = forward_rate(session.source(cell->options.model).decoder);
-    if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
-    const CellTokens own = counter.cell(*cell);
-    estimate.seconds += (own.measured + own.trained) / rate->second;
-  }
-  return estimate;
+  return add_up(
+             cells, [&](const CellPlan& cell) { return session.surroundings(cell.options.model); },
+             [&](const CellPlan& cell) { return forward_rate(session.source(cell.options.model).decoder); })
+      .estimate;
 }
 
 CostEstimate estimate_unloaded(const std::vector<const CellPlan*>& cells) {
-  CostEstimate estimate;
-  std::map<std::string, double> rates;
-  std::map<std::string, std::unique_ptr<TaskSurroundings>> sources;
-  Counter counter([&](const CellPlan& cell) -> TaskSurroundings& {
-    auto& source = sources[hash_json(write_fields(cell.options.model))];
-    if (!source) source = std::make_unique<UnloadedSource>(cell.options.model, cell.spec);
-    return *source;
-  });
-  double tokens = 0;
-  for (const CellPlan* cell : cells) {
-    auto [rate, is_new] = rates.try_emplace(cell->options.model.path, 0);
-    if (is_new) rate->second = unloaded_rate(cell->spec);
-    if (estimate.tokens_per_second == 0) estimate.tokens_per_second = rate->second;
-    const CellTokens own = counter.cell(*cell);
-    estimate.seconds += (own.measured + own.trained) / rate->second;
-    tokens += own.measured;
-  }
-  estimate.disk = disk_of(cells, tokens);
-  return estimate;
+  Sum sum = add_up(
+      cells, [](const CellPlan& cell) { return std::make_unique<UnloadedSource>(cell.options.model, cell.spec); },
+      [](const CellPlan& cell) { return unloaded_rate(cell.spec); });
+  sum.estimate.disk = disk_of(cells, sum.measured_tokens);
+  return std::move(sum.estimate);
 }
 
 void print_shared_work(const SharedWork& work, std::ostream& out) {
