@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/kv_cache/layer_cache.h"
 #include "core/ops/causal_attention.h"
+#include "core/ops/kept_activations.h"
 #include "core/ops/rotary_embedding.h"
 #include "core/ops/vector_math.h"
 
@@ -18,6 +19,19 @@ at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Ten
   if (window == 0 || length <= window) return documents;
   const at::Tensor begin = (at::arange(length, at::kLong) - (window - 1)).clamp_min(0).expand({batch, length});
   return documents.defined() ? at::maximum(begin, documents) : begin;
+}
+
+/// Attention by LibTorch. Devices that round products to bfloat16 have kernels for all of it in these numbers, whose
+/// sums stay float32.
+at::Tensor composed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const std::optional<at::Tensor>& mask, bool causal, double scale) {
+  const std::int64_t group = q.size(1) / k.size(1);
+  const bool rounds = !q.is_cpu() && keeps_rounded(q);
+  const auto as_multiplied = [&](const at::Tensor& x) { return rounds ? x.to(at::kBFloat16) : x; };
+  const at::Tensor out =
+      at::scaled_dot_product_attention(as_multiplied(q), repeat_heads(as_multiplied(k), group),
+                                       repeat_heads(as_multiplied(v), group), mask, 0.0, causal, scale);
+  return out.to(q.scalar_type());
 }
 
 }  // namespace
@@ -66,14 +80,13 @@ at::Tensor rotate_rows(const at::Tensor& x, const at::Tensor& cosine, const at::
 at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                             std::int64_t window, const std::vector<std::int64_t>& before) {
   if (all_equal(before)) return causal_attention(q, k, v, scale, window);
-  const std::int64_t group = q.size(1) / k.size(1);
   const at::Tensor mask = causal_mask(q.size(2), k.size(2), window, q.device(), before);
-  return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), mask, 0.0, false, scale);
+  return composed_attention(q, k, v, mask, false, scale);
 }
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                             std::int64_t window, const at::Tensor& documents) {
-  const std::int64_t group = q.size(1) / k.size(1), queries = q.size(2), keys = k.size(2);
+  const std::int64_t queries = q.size(2), keys = k.size(2);
   expects(!documents.defined() || queries == keys, "documents are separated within whole sequences only");
   if (has_kernels(q) && queries == keys && queries > 1) {
     return causal_self_attention(q, k, v, scale, first_visible(keys, window, documents, q.size(0)));
@@ -86,7 +99,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   }
   std::optional<at::Tensor> given;
   if (mask.defined()) given = mask;
-  return at::scaled_dot_product_attention(q, repeat_heads(k, group), repeat_heads(v, group), given, 0.0, plain, scale);
+  return composed_attention(q, k, v, given, plain, scale);
 }
 
 }  // namespace mla

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/ops/causal_tiles.h"
+#include "core/ops/kept_activations.h"
 
 namespace mla {
 namespace {
@@ -25,7 +26,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             at::empty({q.size(0), q.size(1), q.size(2)}, q.options().requires_grad(false)),
                             first.value_or(at::Tensor())};
     causal::forward(t, scale);
-    context->save_for_backward({q, k, v, t.out, t.lse, t.first});
+    context->save_for_backward({kept(q), kept(k), kept(v), kept(t.out), t.lse, t.first});
     context->saved_data["scale"] = scale;
     return t.out;
   }
@@ -33,7 +34,8 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const causal::Tensors t{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
+    const auto again = [&](std::size_t i) { return taken(saved[i], saved[4].scalar_type()); };
+    const causal::Tensors t{again(0), again(1), again(2), again(3), saved[4], saved[5]};
     const causal::Gradients g{gradients[0].stride(3) == 1 ? gradients[0] : gradients[0].contiguous(),
                               heads_like(t.q, t.heads()), heads_like(t.k, t.kv_heads()), heads_like(t.v, t.kv_heads())};
     causal::backward(t, g, context->saved_data["scale"].toDouble());

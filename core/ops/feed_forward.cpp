@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/ops/kept_activations.h"
 #include "core/ops/matrix_product.h"
 #include "core/ops/products.h"
 #include "core/ops/thin_linear.h"
@@ -66,6 +67,10 @@ struct GatedGradient {
   at::Tensor gate, up, product;
 };
 GatedGradient gated_gradient(const at::Tensor& gate, const at::Tensor& up, at::Tensor dproduct) {
+  if (!has_kernels(gate, up)) {
+    const at::Tensor s = at::sigmoid(gate), silu = gate * s;
+    return {dproduct * up * (s + silu * (1 - s)), dproduct * silu, silu * up};
+  }
   GatedGradient result{std::move(dproduct), at::empty_like(up), at::empty_like(up)};
   with_type(gate, [&]<class T>(T*) {
     const T *g = gate.const_data_ptr<T>(), *u = up.const_data_ptr<T>();
@@ -82,7 +87,7 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& gate,
                             const at::Tensor& up, const at::Tensor& down) {
     const at::Tensor inner_gate = dense_linear(x, gate), inner_up = dense_linear(x, up);
-    context->save_for_backward({x, gate, up, down, inner_gate, inner_up});
+    context->save_for_backward({kept(x), gate, up, down, kept(inner_gate), kept(inner_up)});
     save_products(context);
     return dense_linear(gated(inner_gate, inner_up), down);
   }
@@ -91,10 +96,11 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const ProductsScope products(saved_products(context));
-    const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
     const at::Tensor &gate = saved[1], &up = saved[2], &down = saved[3];
-    const at::Tensor dinner = matrix_product(dy, down);
-    const GatedGradient inner = gated_gradient(saved[4].flatten(0, -2), saved[5].flatten(0, -2), dinner);
+    const auto rows = [&](const at::Tensor& x) { return taken(x, gate.scalar_type()).flatten(0, -2); };
+    const at::Tensor dy = gradients[0].flatten(0, -2), dinner = matrix_product(dy, down);
+    const GatedGradient inner = gated_gradient(rows(saved[4]), rows(saved[5]), dinner);
+    const at::Tensor x = rows(saved[0]);
     at::Tensor dx, dgate, dup, ddown;
     if (context->needs_input_grad(3)) ddown = matrix_product(dy.t(), inner.product);
     if (context->needs_input_grad(1)) dgate = matrix_product(inner.gate.t(), x);
@@ -118,7 +124,8 @@ at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& gate, const at::T
     const std::vector<at::Tensor> inner = thin_linears(x, {gate, up});
     return thin_linear(gated(inner[0], inner[1]), down);
   }
-  if (has_kernels(x)) return FeedForward::apply(x, gate, up, down);
+  if (!at::GradMode::is_enabled()) return dense_linear(gated(dense_linear(x, gate), dense_linear(x, up)), down);
+  if (has_kernels(x) || keeps_rounded(x)) return FeedForward::apply(x, gate, up, down);
   return dense_linear(at::silu(dense_linear(x, gate)) * dense_linear(x, up), down);
 }
 

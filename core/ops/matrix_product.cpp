@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/ops/bfloat16_product.h"
+#include "core/ops/kept_activations.h"
 #include "core/ops/products.h"
 
 namespace mla {
@@ -64,7 +65,7 @@ at::Tensor linear_without_gradient(const at::Tensor& x, const at::Tensor& weight
 
 struct DenseLinear : torch::autograd::Function<DenseLinear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight) {
-    context->save_for_backward({x, weight});
+    context->save_for_backward({kept(x), weight});
     save_products(context);
     return linear_without_gradient(x, weight);
   }
@@ -73,7 +74,7 @@ struct DenseLinear : torch::autograd::Function<DenseLinear> {
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const ProductsScope products(saved_products(context));
-    const at::Tensor x = saved[0].flatten(0, -2), dy = gradients[0].flatten(0, -2);
+    const at::Tensor x = taken(saved[0], saved[1].scalar_type()).flatten(0, -2), dy = gradients[0].flatten(0, -2);
     at::Tensor dx, dweight;
     if (context->needs_input_grad(0)) dx = matrix_product(dy, saved[1]).view(saved[0].sizes());
     if (context->needs_input_grad(1)) dweight = matrix_product(dy.t(), x);

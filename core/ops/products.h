@@ -8,7 +8,8 @@ struct AutogradContext;
 namespace mla {
 
 /// What float32 matrices are multiplied as, where a product has many rows (prompts, evaluation, calibration, training).
-/// Sums, and all that is not a product with a weight matrix, are float32 either way.
+/// Sums, and all that is not a product with a weight matrix, are float32 either way, but for what a backward pass is
+/// left (kept_activations.h) and, on devices other than the CPU, attention, whose softmax and sums stay float32.
 enum class Products {
   kFloat32,
   kBFloat16,  ///< both factors rounded to bfloat16, to nearest even

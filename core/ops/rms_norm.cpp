@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/ops/kept_activations.h"
 #include "core/ops/vector_math.h"
 
 namespace mla {
@@ -75,43 +76,70 @@ at::Tensor normalised(const at::Tensor& x, const at::Tensor& weight, double epsi
   return y;
 }
 
+bool kernels_serve(const at::Tensor& x, const at::Tensor& weight) {
+  return has_kernels(x, weight) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous();
+}
+
+at::Tensor composed_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * weight;
+}
+
+struct Gradient {
+  at::Tensor x, weight;
+};
+
+Gradient gradient_by_kernel(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy, double epsilon) {
+  const at::Tensor dx = at::empty_like(x);
+  const std::int64_t width = x.size(-1);
+  // One partial sum per thread.
+  const at::Tensor partial = at::zeros({at::get_num_threads(), width}, weight.options().requires_grad(false));
+  with_type(x, [&]<class T>(T*) {
+    const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>(), *out = dy.const_data_ptr<T>();
+    T *din = dx.mutable_data_ptr<T>(), *dscale = partial.mutable_data_ptr<T>();
+    for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t at = begin * width;
+      backward_kernel(in + at, scale, out + at, din + at, dscale + at::get_thread_num() * width, end - begin, width,
+                      static_cast<T>(epsilon));
+    });
+  });
+  return {dx, partial.sum(0)};
+}
+
+/// The same through ATen, for other devices.
+Gradient composed_norm_gradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy, double epsilon) {
+  const at::Tensor scale = x.square().mean(-1, /*keepdim=*/true).add_(epsilon).rsqrt_(), unit = x * scale;
+  const at::Tensor g = dy * weight;
+  return {scale * (g - unit * (g * unit).mean(-1, /*keepdim=*/true)), (dy * unit).flatten(0, -2).sum(0)};
+}
+
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             double epsilon) {
-    context->save_for_backward({x, weight});
+    context->save_for_backward({kept(x), weight});
     context->saved_data["epsilon"] = epsilon;
-    return normalised(x, weight, epsilon);
+    return kernels_serve(x, weight) ? normalised(x, weight, epsilon) : composed_norm(x, weight, epsilon);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], dy = gradients[0].contiguous(), dx = at::empty_like(x);
-    const std::int64_t width = x.size(-1);
-    // One partial sum per thread.
-    const at::Tensor partial = at::zeros({at::get_num_threads(), width}, weight.options().requires_grad(false));
+    const at::Tensor &weight = saved[1], x = taken(saved[0], weight.scalar_type()), dy = gradients[0].contiguous();
     const double epsilon = context->saved_data["epsilon"].toDouble();
-    with_type(x, [&]<class T>(T*) {
-      const T *in = x.const_data_ptr<T>(), *scale = weight.const_data_ptr<T>(), *out = dy.const_data_ptr<T>();
-      T *din = dx.mutable_data_ptr<T>(), *dscale = partial.mutable_data_ptr<T>();
-      for_rows(x.numel() / width, width, [&](std::int64_t begin, std::int64_t end) {
-        const std::int64_t at = begin * width;
-        backward_kernel(in + at, scale, out + at, din + at, dscale + at::get_thread_num() * width, end - begin, width,
-                        static_cast<T>(epsilon));
-      });
-    });
-    return {dx, partial.sum(0), at::Tensor()};
+    const Gradient gradient = kernels_serve(x, weight) ? gradient_by_kernel(x, weight, dy, epsilon)
+                                                       : composed_norm_gradient(x, weight, dy, epsilon);
+    return {gradient.x, gradient.weight, at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-  if (has_kernels(x, weight) && x.is_contiguous() && weight.dim() == 1 && weight.is_contiguous()) {
+  const bool with_gradients = at::GradMode::is_enabled();
+  if (kernels_serve(x, weight)) {
     // Decoding norms a row at a time: the bookkeeping of a gradient nobody wants takes longer than the norm.
-    return at::GradMode::is_enabled() ? RmsNorm::apply(x, weight, epsilon) : normalised(x, weight, epsilon);
+    return with_gradients ? RmsNorm::apply(x, weight, epsilon) : normalised(x, weight, epsilon);
   }
-  return at::rms_norm(x, {x.size(-1)}, {}, epsilon) * weight;
+  return with_gradients && keeps_rounded(x) ? RmsNorm::apply(x, weight, epsilon) : composed_norm(x, weight, epsilon);
 }
 
 }  // namespace mla

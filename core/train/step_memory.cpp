@@ -15,7 +15,7 @@
 namespace mla {
 namespace {
 
-constexpr std::int64_t kFloatBytes = 4, kNarrow = 16, kFewWords = 32;
+constexpr std::int64_t kFloatBytes = 4, kRoundedBytes = 2, kNarrow = 16, kFewWords = 32;
 /// Two lengths give the part that grows with tokens and the one that does not.
 constexpr std::int64_t kFewTokens = 64, kMoreTokens = 128;
 /// accumulate_gradients() scores positions in parts of so many logits.
@@ -65,13 +65,14 @@ Counts count_pass(Decoder& decoder, std::int64_t tokens) {
 }
 
 /// What a feed-forward part of real width adds, in elements of a token: two inner activations are kept, and their
-/// gradients and the product are made of them.
-constexpr std::int64_t kKeptInner = 2, kTransientInner = 3;
+/// gradients and the product are made of them; in float32 once more where they are kept in bfloat16.
+constexpr std::int64_t kKeptInner = 2, kTransientInner = 3, kTransientOfRounded = 5;
 
 /// With adapters a layer keeps other activations, by which of its maps have some: it is rehearsed as it is.
 Counts rehearse_group(const ModelSpec& spec, const std::optional<LoraOptions>& lora, std::size_t begin, std::size_t end,
-                      std::int64_t tokens) {
+                      std::int64_t tokens, Products products) {
   Decoder decoder = initialize_decoder(excerpt(spec, begin, end, lora.has_value()), 0);
+  decoder.products = products;
   const bool adapted = lora && adapter_elements(decoder.spec(), *lora) > 0;
   if (adapted) add_adapters(decoder, *lora, 0, "train.lora");
   std::optional<TrainableParameters> trained;
@@ -83,14 +84,17 @@ Counts rehearse_group(const ModelSpec& spec, const std::optional<LoraOptions>& l
   };
   Counts counts{at_length(few.kept, more.kept), at_length(few.transient, more.transient)};
   if (lora) return counts;
+  const bool rounds = products == Products::kBFloat16;
   std::int64_t widest = 0;
   for (std::size_t i = begin; i < end; ++i) {
     const std::int64_t width = spec.layers[i].feed_forward.width, missing = width - std::min(width, kNarrow);
-    counts.kept += kKeptInner * missing * tokens * kFloatBytes;
+    counts.kept += kKeptInner * missing * tokens * (rounds ? kRoundedBytes : kFloatBytes);
     widest = std::max(widest, width);
   }
   // The feed-forward part's backward pass and attention's are not at work at the same time.
-  counts.transient = std::max(counts.transient, (kTransientInner * widest + 2 * spec.hidden) * tokens * kFloatBytes);
+  counts.transient =
+      std::max(counts.transient,
+               ((rounds ? kTransientOfRounded : kTransientInner) * widest + 2 * spec.hidden) * tokens * kFloatBytes);
   return counts;
 }
 
@@ -106,7 +110,7 @@ bool same_layers(const ModelSpec& spec, std::size_t a, std::size_t b, std::size_
 
 }  // namespace
 
-StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std::int64_t tokens) {
+StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std::int64_t tokens, Products products) {
   StepMemory memory;
   const std::int64_t states = tokens * spec.hidden * kFloatBytes;
   const std::vector<std::size_t> groups = group_boundaries(spec);
@@ -118,7 +122,7 @@ StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std
       if (groups[before + 1] - groups[before] == size && same_layers(spec, groups[before], begin, size))
         known = counts[before];
     }
-    counts.push_back(known ? *known : rehearse_group(spec, options.lora, begin, begin + size, tokens));
+    counts.push_back(known ? *known : rehearse_group(spec, options.lora, begin, begin + size, tokens, products));
   }
   for (const Counts& one : counts) {
     memory.kept.push_back(options.checkpoint_activations ? states : one.kept);

@@ -5,11 +5,12 @@
 #include <vector>
 
 #include "core/model/model_spec.h"
+#include "core/ops/products.h"
 #include "core/train/trainer.h"
 
 namespace mla {
 
-/// Bytes of a forward and backward pass in float32, as processors compute it.
+/// Bytes of a forward and backward pass over float32 weights, as processors compute it.
 struct StepMemory {
   /// By group of layers that hand things on to each other, of which most models have one a layer: what it leaves for
   /// its gradient, its output included.
@@ -23,6 +24,7 @@ struct StepMemory {
 /// is kept grows with tokens alone. Takes the memory of a layer's attention weights, twice; with adapters, of all its
 /// weights. Throws ConfigError for
 /// layers that cannot be trained.
-StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std::int64_t tokens);
+StepMemory rehearse_step(const ModelSpec& spec, const TrainOptions& options, std::int64_t tokens,
+                         Products products = Products::kFloat32);
 
 }  // namespace mla

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ops/bfloat16_kernels.h"
 #include "core/ops/vector_math.h"
 #include "core/store/hdf5_file.h"
 
@@ -35,7 +36,7 @@ std::string kernels_instruction_set() {
                              : __builtin_cpu_supports("x86-64-v3") ? "x86-64-v3"
                                                                    : "x86-64";
 #endif
-  return clones + (has_avx512() ? ", AVX-512 by hand" : "");
+  return clones + (has_avx512() ? ", AVX-512 by hand" : "") + (has_bfloat16_tiles() ? ", AMX" : "");
 #else
   return "the compiler's default";
 #endif

@@ -145,7 +145,7 @@ std::int64_t MemoryEstimate::total() const {
 }
 
 MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& options, std::int64_t length,
-                                 std::int64_t ranks, std::int64_t source) {
+                                 std::int64_t ranks, std::int64_t source, Products products) {
   const std::int64_t rows = options.batch_rows * options.accumulation, share = (rows + ranks - 1) / ranks;
   if (rows < ranks) {
     throw ConfigError(
@@ -154,7 +154,7 @@ MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& opti
   const Shard shard = ranks > 1 ? options.shard : Shard::kNone;
   TrainOptions as_trained = options;
   as_trained.checkpoint_activations |= shard == Shard::kWeights;
-  const StepMemory step = rehearse_step(spec, as_trained, std::min(options.batch_rows, share) * length);
+  const StepMemory step = rehearse_step(spec, as_trained, std::min(options.batch_rows, share) * length, products);
   const Gradients gradients = gradients_of(spec, options);
   const std::int64_t total = gradients.total(), part = total / ranks;
   Handling handling{.from_earlier_passes = share > options.batch_rows};
@@ -222,7 +222,8 @@ PhaseEstimates estimate_memory(const CellPlan& cell, std::int64_t ranks) {
     const TrainConfig& train = *stage.train;
     const std::int64_t length =
         train.in_rows() && train.data.length > 0 ? train.data.length : train.options.sequence_length;
-    phases.emplace_back(stage.title, estimate_training(spec, train.options, length, ranks, weight_bytes(cell.spec)));
+    phases.emplace_back(stage.title, estimate_training(spec, train.options, length, ranks, weight_bytes(cell.spec),
+                                                       parse_products(cell.options.products, "products")));
   }
   if (auto decoding = estimate_decoding(cell)) {
     decoding->ranks = ranks;  // one of them decodes

@@ -20,10 +20,10 @@ struct MemoryEstimate {
   std::int64_t total() const;
 };
 
-/// Training `spec` with `options` in rows of at most `length` tokens, by `ranks` processes, in float32 on processors.
-/// `source` bytes of a model stand beside it: the one that was converted, and that distillation compares with.
+/// Training `spec` with `options` in rows of at most `length` tokens, by `ranks` processes, on processors. `source`
+/// bytes of a model stand beside it: the one that was converted, and that distillation compares with.
 MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& options, std::int64_t length,
-                                 std::int64_t ranks, std::int64_t source);
+                                 std::int64_t ranks, std::int64_t source, Products products = Products::kFloat32);
 
 /// Calibration of a cell's source model: its weights, the statistics that its first pass asks for, and a batch under
 /// way. Nothing where none are gathered.

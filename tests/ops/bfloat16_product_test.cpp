@@ -13,6 +13,7 @@
 #include "core/base/error.h"
 #include "core/device/placement.h"
 #include "core/model/decoder.h"
+#include "core/ops/bfloat16_kernels.h"
 #include "core/ops/feed_forward.h"
 #include "core/ops/matrix_product.h"
 #include "core/train/loss.h"
@@ -31,9 +32,9 @@ struct Shape {
   std::int64_t rows, inner, columns;
 };
 
-// Whole and broken register tiles (14 x 32), odd `inner`, more than one part of it (512), and single rows and columns.
-const std::vector<Shape> kShapes = {{14, 64, 32},   {1, 1, 1},      {33, 67, 45},   {100, 640, 100}, {17, 1033, 31},
-                                    {29, 512, 257}, {3, 2049, 500}, {460, 31, 390}, {15, 2, 33}};
+// Whole and broken tiles (14 x 32, 32 x 32), odd `inner`, more than one part of it (512), and single rows and columns.
+const std::vector<Shape> kShapes = {{14, 64, 32},   {64, 96, 64},   {1, 1, 1},      {33, 67, 45},   {100, 640, 100},
+                                    {17, 1033, 31}, {29, 512, 257}, {3, 2049, 500}, {460, 31, 390}, {15, 2, 33}};
 
 TEST(BFloat16Product, IsTheProductOfWhatWasRoundedWhateverTheStrides) {
   for (const Shape& shape : kShapes) {
@@ -64,6 +65,33 @@ TEST(BFloat16Product, IsAddedToWhatIsThere) {
     add_bfloat16_product(sum, a, b);
     EXPECT_LT(test::largest_difference(sum, before + bfloat16_product(a, b)),
               2e-7 * static_cast<double>(shape.inner) + 1e-6);
+  }
+}
+
+TEST(BFloat16Product, EveryUnitOfThisProcessorMultipliesAlike) {
+  using Kernel = void (*)(const at::Tensor&, const at::Tensor&, const at::Tensor&, bool);
+  for (const auto& [there, kernel] : {std::pair<bool, Kernel>{has_bfloat16_registers(), bfloat16_register_product},
+                                      {has_bfloat16_tiles(), bfloat16_tile_product}}) {
+    if (!there) continue;
+    for (const Shape& shape : kShapes) {
+      const at::Tensor a = normal({shape.rows, shape.inner}, at::kFloat, 1),
+                       b = normal({shape.inner, shape.columns}, at::kFloat, 2);
+      const at::Tensor expected = at::mm(as_bfloat16(a), as_bfloat16(b));
+      // The margin beside the result shows whether anything else is written.
+      at::Tensor room = at::full({shape.rows + 2, shape.columns}, 7, at::kFloat);
+      const at::Tensor out = room.slice(0, 1, shape.rows + 1);
+      const double limit = 2e-7 * static_cast<double>(shape.inner) + 1e-6;
+      for (const at::Tensor& left : {a, a.t().contiguous().t()}) {
+        for (const at::Tensor& right : {b, b.t().contiguous().t()}) {
+          kernel(left, right, out, false);
+          EXPECT_LT(test::largest_difference(out.to(at::kDouble), expected), limit);
+          kernel(left, right, out, true);
+          EXPECT_LT(test::largest_difference(out.to(at::kDouble), 2 * expected), 3 * limit);
+        }
+      }
+      EXPECT_TRUE(room[0].eq(7).all().item<bool>());
+      EXPECT_TRUE(room[shape.rows + 1].eq(7).all().item<bool>());
+    }
   }
 }
 

@@ -63,10 +63,11 @@ std::vector<std::vector<std::int32_t>> training_rows() {
 }
 
 /// Bytes that training held at once, the model included.
-std::int64_t measured_peak(const ModelSpec& spec, const TrainOptions& options) {
+std::int64_t measured_peak(const ModelSpec& spec, const TrainOptions& options, Products products = Products::kFloat32) {
   const auto rows = training_rows();
   const CountedMemory memory;
   Decoder decoder = initialize_decoder(spec, 1);
+  decoder.products = products;
   RowBatches batches(rows);
   train(decoder, batches, options);
   return memory.peak();
@@ -84,6 +85,19 @@ TEST(MemoryEstimate, IsWhatTrainingTakes) {
         const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0);
         EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
       }
+    }
+  }
+}
+
+TEST(MemoryEstimate, OfProductsInBFloat16HasActivationsOfHalfTheSize) {
+  for (const ModelSpec& spec : {mid_spec("gqa"), with_latent(mid_spec("mha"))}) {
+    for (const bool checkpointed : {false, true}) {
+      SCOPED_TRACE(cat(spec.attention(0).kind(), checkpointed ? ", checkpointed" : ""));
+      const TrainOptions options = options_of(2, checkpointed);
+      const auto there = static_cast<double>(measured_peak(spec, options, Products::kBFloat16));
+      const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0, Products::kBFloat16);
+      EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
+      if (!checkpointed) EXPECT_LT(there, 0.9 * static_cast<double>(measured_peak(spec, options)));
     }
   }
 }
