@@ -60,7 +60,7 @@ std::vector<at::Tensor> gradients(const std::function<at::Tensor(const std::vect
   std::vector<at::Tensor> leaves, found;
   for (const at::Tensor& input : inputs) leaves.push_back(input.to(dtype).detach().clone().requires_grad_(true));
   const at::Tensor result = function(leaves);
-  result.backward(normal(result.sizes(), at::kDouble, 99).to(dtype));
+  result.backward(normal(result.sizes().vec(), at::kDouble, 99).to(dtype));
   for (const at::Tensor& leaf : leaves) found.push_back(leaf.grad().to(at::kDouble));
   return found;
 }
