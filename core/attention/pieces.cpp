@@ -7,7 +7,7 @@
 #include "core/base/error.h"
 #include "core/kv_cache/layer_cache.h"
 #include "core/ops/causal_attention.h"
-#include "core/ops/kept_activations.h"
+#include "core/ops/products.h"
 #include "core/ops/rotary_embedding.h"
 #include "core/ops/vector_math.h"
 
@@ -26,7 +26,7 @@ at::Tensor first_visible(std::int64_t length, std::int64_t window, const at::Ten
 at::Tensor composed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const std::optional<at::Tensor>& mask, bool causal, double scale) {
   const std::int64_t group = q.size(1) / k.size(1);
-  const bool rounds = !q.is_cpu() && keeps_rounded(q);
+  const bool rounds = !q.is_cpu() && current_products() == Products::kBFloat16 && q.scalar_type() == at::kFloat;
   const auto as_multiplied = [&](const at::Tensor& x) { return rounds ? x.to(at::kBFloat16) : x; };
   const at::Tensor out =
       at::scaled_dot_product_attention(as_multiplied(q), repeat_heads(as_multiplied(k), group),
