@@ -38,12 +38,13 @@ TEST(KeptActivations, AreRoundedAsLibTorchRounds) {
   const ProductsScope scope(Products::kBFloat16);
   const float large = std::numeric_limits<float>::max(), tiny = std::numeric_limits<float>::denorm_min(),
               infinite = std::numeric_limits<float>::infinity(), none = std::numeric_limits<float>::quiet_NaN();
-  const at::Tensor x = at::cat({at::tensor({0.F, -0.F, 1.00390625F, 1.01171875F, -1.00390625F, large, -large, tiny,
-                                            infinite, -infinite, none, -none}),
-                                normal({100003}, at::kFloat, 1)});
+  const at::Tensor x = at::cat(
+      {at::tensor({0.F, -0.F, 1.00390625F, 1.01171875F, -1.00390625F, large, -large, tiny, infinite, -infinite}),
+       normal({100003}, at::kFloat, 1)});
   const at::Tensor there = kept(x), again = taken(there, at::kFloat);
   EXPECT_TRUE(there.view(at::kShort).equal(x.to(at::kBFloat16).view(at::kShort)));
   EXPECT_TRUE(again.view(at::kInt).equal(x.to(at::kBFloat16).to(at::kFloat).view(at::kInt)));
+  EXPECT_TRUE(taken(kept(at::tensor({none, -none})), at::kFloat).isnan().all().item<bool>());
 }
 
 TEST(KeptActivations, AreSharedByNeighboursWhateverTheirShape) {
