@@ -163,16 +163,19 @@ void panel_product(at::Tensor a, const at::Tensor& b, const at::Tensor& out, boo
     }
   });
   float* c = out.mutable_data_ptr<float>();
+  // Equal parts: a short last one would read and write all sums once more for little.
+  const std::int64_t parts = std::max<std::int64_t>(1, (pairs + Kernel::kPairs / 2) / Kernel::kPairs);
+  const std::int64_t part = panels(pairs, parts * Kernel::kMultiple) * Kernel::kMultiple;
   const std::int64_t tasks_down = panels(row_panels, Kernel::kTaskRows),
                      tasks = tasks_down * panels(column_panels, Kernel::kTaskColumns);
   const auto multiply = [&](const Kernel& kernel, std::int64_t task) {
     const std::int64_t i = task % tasks_down * Kernel::kTaskRows, j = task / tasks_down * Kernel::kTaskColumns;
-    for (std::int64_t k = 0; k < pairs; k += Kernel::kPairs) {
+    for (std::int64_t k = 0; k < pairs; k += part) {
       for (std::int64_t q = j; q < std::min(j + Kernel::kTaskColumns, column_panels); ++q) {
         for (std::int64_t p = i; p < std::min(i + Kernel::kTaskRows, row_panels); ++p) {
           const std::int64_t row = p * Kernel::kRows, column = q * Kernel::kColumns;
           kernel.multiply(x + (p * pairs + k) * Kernel::kRows, y + (q * pairs + k) * Kernel::kColumns,
-                          std::min(Kernel::kPairs, pairs - k),
+                          std::min(part, pairs - k),
                           {c + row * columns + column, columns, rows - row, columns - column}, add || k > 0);
         }
       }

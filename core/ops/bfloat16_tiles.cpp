@@ -31,7 +31,7 @@ struct alignas(64) TileSizes {
 /// Registers 0 to 3 hold 32 x 32 sums; 4 and 5 32 rows of a, 6 and 7 32 columns of b, 16 pairs of each.
 struct TileKernel {
   static constexpr std::int64_t kRows = 32, kColumns = 32;
-  static constexpr std::int64_t kTaskRows = 8, kTaskColumns = 8, kPairs = 256, kMultiple = 16;
+  static constexpr std::int64_t kTaskRows = 8, kTaskColumns = 8, kPairs = 512, kMultiple = 16;
 
   MLA_TILES TileKernel() {
     const TileSizes sizes;
