@@ -97,7 +97,7 @@ TEST(MemoryEstimate, OfProductsInBFloat16HasActivationsOfHalfTheSize) {
       const auto there = static_cast<double>(measured_peak(spec, options, Products::kBFloat16));
       const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0, Products::kBFloat16);
       EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
-      if (!checkpointed) EXPECT_LT(there, 0.9 * static_cast<double>(measured_peak(spec, options)));
+      EXPECT_LT(there, (checkpointed ? 1.05 : 0.9) * static_cast<double>(measured_peak(spec, options)));
     }
   }
 }
