@@ -31,7 +31,11 @@ at::Tensor found(const at::Tensor& x) {
   }
   const auto rounded = latest->rounded.lock();
   if (!rounded) return {};
-  return at::empty({0}, x.options().dtype(at::kBFloat16)).set_(c10::Storage(rounded), 0, {x.numel()}, {1});
+  const c10::DispatchKeySet keys(c10::computeDispatchKey(at::kBFloat16, x.layout(), x.device()));
+  const at::Tensor again =
+      at::detail::make_tensor<c10::TensorImpl>(c10::Storage(rounded), keys, c10::scalarTypeToTypeMeta(at::kBFloat16));
+  again.unsafeGetTensorImpl()->set_sizes_contiguous({x.numel()});
+  return again;
 }
 
 // ATen converts with vectors of half the width, for a fifth of a training step. Numbers that are none stay such.
