@@ -4,6 +4,8 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/base/registry.h"
 #include "core/evaluate/cached_perplexity.h"
 #include "core/evaluate/generate.h"
