@@ -66,7 +66,8 @@ TEST_F(Convert, ByAMethodThatIsNamed) {
   const auto ids = folder_.write("text.json", R"({"ids": [[1, 5, 9, 40, 7, 200, 33, 12], [1, 8, 8, 3]]})");
   const auto fewer = convert({"--method", "kv_heads", "--set", "kv_heads=1", "--calibration", ids.string()});
   ASSERT_EQ(fewer.exit_code, 0) << fewer.err;
-  for (const Json& layer : fewer.json()["layers"]) {
+  const Json of_fewer = fewer.json();
+  for (const Json& layer : of_fewer["layers"]) {
     const Json& error = layer["relative_error"];
     EXPECT_GT(error["key"].get<double>(), 0);
     EXPECT_LT(std::min(error["key"].get<double>(), error["value"].get<double>()), error["joint"].get<double>());
