@@ -123,9 +123,8 @@ class PackedWeights final : public WeightStorage {
   GroupLayout layout() const { return {options_.grouping, options_.group_size}; }
   at::ScalarType scale_type() const { return options_.scales == CodecDtype::kFloat16 ? at::kHalf : at::kFloat; }
 
-  /// Codes are decoded on the host, wherever they lie.
   at::Tensor decoded(const std::vector<at::Tensor>& parts, const MatrixShape& shape) const {
-    return decode(packed(parts, shape)).to(parts.at(kPackedCodes).device());
+    return decode(packed(parts, shape));
   }
 
   Packed packed(const std::vector<at::Tensor>& parts, const MatrixShape& shape) const {
@@ -136,9 +135,9 @@ class PackedWeights final : public WeightStorage {
     packed.group = options_.group_size;
     packed.form = options_.form;
     packed.rounding = options_.rounding;
-    packed.codes = parts.at(kPackedCodes).to(at::kCPU);
-    packed.scale = parts.at(kPackedScales).to(at::kCPU);
-    packed.zero = parts.at(kPackedZeros).to(at::kCPU);
+    packed.codes = parts.at(kPackedCodes);
+    packed.scale = parts.at(kPackedScales);
+    packed.zero = parts.at(kPackedZeros);
     return packed;
   }
 
@@ -163,6 +162,7 @@ std::shared_ptr<const WeightStorage> packed_storage(const Codec& codec, const st
 
 Linear pack(const Linear& map, const Codec& codec, std::shared_ptr<const WeightStorage> storage) {
   const Packed packed = codec.encode(map.to_dense().detach().to(at::kFloat));
+  if (!packed.codes.is_cpu()) expect_sound(packed, storage->description());
   expects(!packed.sparse.value.defined() && !packed.codebook.defined(), "codes, scales and zeros are all there is");
   std::vector<at::Tensor> parts;
   for (const at::Tensor& part : {packed.codes, packed.scale, packed.zero}) parts.push_back(part.to(map.device()));

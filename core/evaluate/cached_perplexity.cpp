@@ -9,6 +9,7 @@
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
+#include "core/evaluate/sound_cache.h"
 #include "core/evaluate/token_nll.h"
 #include "core/ops/softmax_divergence.h"
 
@@ -68,6 +69,7 @@ Decoded decode(const Decoder& decoder, const at::Tensor& ids, DecoderCache& cach
   const auto whole = [](const std::vector<at::Tensor>& parts) {
     return parts.empty() ? at::Tensor() : at::cat(parts, 1).to(at::kCPU, at::kDouble).contiguous();
   };
+  expect_sound(decoder, cache);
   return {whole(nll), whole(kl)};
 }
 

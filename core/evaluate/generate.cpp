@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/random.h"
+#include "core/evaluate/sound_cache.h"
 #include "core/kv_cache/stream.h"
 
 namespace mla {
@@ -44,8 +45,14 @@ class Feeder {
   /// Logits [sequences, vocabulary] behind each sequence's tokens; a sequence without any gets arbitrary ones.
   at::Tensor feed(const Prompts& tokens) { return recompute_ ? recomputed(tokens) : cached(tokens); }
 
+  /// Throws DataError for what the cache's codecs could not hold.
+  void expect_sound() const {
+    if (!recompute_) mla::expect_sound(decoder_, cache_);
+  }
+
   /// Sequence i becomes what was sequence rows[i]; the others are gone, but counted.
   void keep(const std::vector<std::int64_t>& rows, GenerateReport& report) {
+    expect_sound();
     if (recompute_) {
       Prompts kept;
       for (const std::int64_t row : rows) kept.push_back(all_[static_cast<std::size_t>(row)]);
@@ -150,9 +157,11 @@ class Course {
     const auto start = std::chrono::steady_clock::now();
     Prompts fed = prompts;
     for (std::int64_t i = 0; i < options_.count; ++i) {
-      const at::Tensor logits = feeder_.feed(fed);
+      const at::Tensor computed = feeder_.feed(fed), logits = computed.to(at::kCPU);
       if (i > 0) ++report_.steps;
-      fed = choose(logits.to(at::kCPU));
+      // A cache elsewhere gives NaN for what it could not hold; the host told of it at once.
+      if (!computed.is_cpu() && logits.isnan().any().item<bool>()) feeder_.expect_sound();
+      fed = choose(logits);
       if (i == 0) report_.first_seconds = seconds_since(start);
       if (interrupted()) end_all(Finish::kInterrupted);
       if (std::all_of(ended_.begin(), ended_.end(), [](bool ended) { return ended; })) break;
@@ -160,6 +169,7 @@ class Course {
     }
     report_.seconds = seconds_since(start);
     if (options_.cache_last && longest(fed) > 0) feeder_.feed(fed);
+    feeder_.expect_sound();
     feeder_.count(report_);
     return std::move(report_);
   }

@@ -38,13 +38,21 @@ enum class HalfRounding {
 };
 
 /// Elements stored apart, exactly, instead of their codes (dense-and-sparse): for row r the entries
-/// end[r - 1] … end[r] - 1, from 0 for row 0.
+/// end[r - 1] … end[r] - 1, from 0 for row 0. How many there are is known by their values alone, for which another
+/// device would have to be waited for: there they are spread until compacted() is called.
 struct SparseRows {
   at::Tensor end;      ///< int32 [rows]
   at::Tensor channel;  ///< int16 [entries], read as unsigned
   at::Tensor value;    ///< float16 [entries]
-  std::int64_t entries() const { return value.defined() ? value.numel() : 0; }
+  at::Tensor spread;   ///< instead of these three: float16 of the tensor's shape, NaN where there is no entry
+
+  bool defined() const { return end.defined() || spread.defined(); }
+  std::int64_t rows() const;
+  std::int64_t entries() const;  ///< waits for the device where they are spread
 };
+
+/// The entries as `end`, `channel` and `value`; waits for the device where they were spread.
+SparseRows compacted(const SparseRows& sparse);
 
 /// The names of these in files.
 inline std::vector<std::pair<std::string, Grouping>> enum_names(Grouping) {
@@ -74,7 +82,11 @@ struct PackedFormat {
   bool operator==(const PackedFormat&) const = default;
 };
 
-/// One encoded tensor. The buffers are what is stored: their bytes are the cache's bytes.
+/// Of Packed::fault: every element has a code.
+inline constexpr std::int64_t kNoFault = std::int64_t{1} << 62;
+
+/// One encoded tensor, where what was encoded stands. The buffers are what is stored: their bytes are the cache's
+/// bytes.
 struct Packed {
   int bits = 0;                     ///< of a code
   std::vector<std::int64_t> shape;  ///< of the tensor, [..., tokens, width]
@@ -91,12 +103,18 @@ struct Packed {
   at::Tensor codebook;  ///< float32 [2^bits], the codec's; only with kCodebook
   HalfRounding rounding = HalfRounding::kNone;
   SparseRows sparse;  ///< undefined tensors where the codec has no outliers
+  /// int64 [], on other devices than the host, of codecs whose scales do not tell: the flat index of the first element
+  /// that has no code, at least kNoFault where all have one. decode() gives NaN for it. See expect_sound().
+  at::Tensor fault;
 
   std::int64_t tokens() const { return shape[shape.size() - 2]; }
   std::int64_t width() const { return shape.back(); }
-  /// Bytes of codes, scales, zeros and sparse entries, counted from the buffers. What belongs to the codec and is there
-  /// once for all tokens (offline scales, codebook) is not among them.
+  /// Bytes of codes, scales, zeros and sparse entries, counted from the buffers; entries that are spread count as what
+  /// they become. What belongs to the codec and is there once for all tokens (offline scales, codebook) is not among
+  /// them.
   std::int64_t bytes() const;
+  /// Bytes of the buffers as they are now.
+  std::int64_t buffer_bytes() const;
 };
 
 /// What an encoder can tell of its work.
@@ -113,12 +131,19 @@ struct StreamSample {
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// A cache quantizer. Encoding is deterministic; decode(encode(x)) has x's shape, in float32.
+///
+/// Codes are made and stay where x stands: in the host's memory by kernels, elsewhere (and with MLA_KERNELS=off) by
+/// LibTorch's operations, which are not waited for. Both give the same bits, but for what a codec says of its sums and
+/// powers.
 class Codec {
  public:
   static constexpr const char* kKind = "codec";
   virtual ~Codec() = default;
 
-  /// Encodes x [..., tokens, width], of a floating type. Throws ConfigError (see check()) where x does not fit.
+  /// Encodes x [..., tokens, width], of a floating type. Throws ConfigError (see check()) where x does not fit, and
+  /// DataError for elements that have no code (core/quantize/limits.h). Those of another device than the host are found
+  /// by expect_sound(), since looking would wait; until then what they share a scale with is decoded to no finite
+  /// numbers. `report` waits.
   virtual Packed encode(const at::Tensor& x, EncodeReport* report = nullptr) const = 0;
 
   /// Bytes that encode() of a tensor of this shape stores, by formula; codecs with data-dependent sparse entries need
@@ -147,7 +172,8 @@ class Codec {
   /// Bytes of what the codec keeps once for all tokens: offline scales and codebooks.
   virtual std::int64_t shared_bytes() const { return 0; }
 
-  /// Codes, scales and the like in the layout in which the codec's publication gives them, by name, for comparisons.
+  /// Codes, scales and the like in the layout in which the codec's publication gives them, by name, for comparisons; of
+  /// what stands on the host.
   virtual NamedTensors parts(const Packed& packed) const = 0;
 
   /// The codec for one stream ("key", "value", "latent", "rope_key"): codecs that treat keys and values differently
@@ -162,8 +188,12 @@ class Codec {
   virtual bool keys_before_rotation() const { return false; }
 };
 
-/// The tensor that was encoded, float32, as the codec's formula gives it.
+/// The tensor that was encoded, float32, as the codec's formula gives it, where the codes stand. Products and sums
+/// round one after the other everywhere (no fused multiply-add).
 at::Tensor decode(const Packed& packed);
+
+/// The same on another device.
+Packed to_device(Packed packed, at::Device device);
 
 PackedFormat format_of(const Packed& packed);
 

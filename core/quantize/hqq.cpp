@@ -1,11 +1,15 @@
 // HQQ: min-max scales, zero points improved by half-quadratic steps (github.com/mobiusml/hqq).
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <limits>
+
 #include "core/base/checks.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
 #include "core/quantize/limits.h"
 #include "core/quantize/min_max.h"
+#include "core/quantize/packed_operations.h"
 
 namespace mla {
 namespace {
@@ -60,8 +64,11 @@ struct HqqOptions {
 /// code = clamp(round(x s + z)), x ~ (code - z) / s with s = (2^bits - 1) / (max - min) of the group and z from
 /// min(-min s) on improved by at most 20 steps of: e = x - (code - z) / s; e' = sign(e) relu(|e| - |e|^(p-1) / beta);
 /// z = mean(code - (x - e') s). It stops when the mean |e| of the whole tensor no longer falls, and keeps the last z.
-/// Stored: scale = 1 / s and zero = z. Axis 0 sees a tensor of N elements as [group, N / group] and groups its columns:
-/// one channel at tokens far apart where N / group is a multiple of the width, a mixture of channels elsewhere.
+/// On another device than the host, where its own sums and powers round by themselves, z may be another in its last
+/// bits, and a code near a boundary another one; all steps are then made, and those after the stop change nothing,
+/// since asking would wait. Stored: scale = 1 / s and zero = z. Axis 0 sees a tensor of N elements as [group, N /
+/// group] and groups its columns: one channel at tokens far apart where N / group is a multiple of the width, a mixture
+/// of channels elsewhere.
 class Hqq final : public Codec {
  public:
   using Options = HqqOptions;
@@ -69,8 +76,8 @@ class Hqq final : public Codec {
 
   Packed encode(const at::Tensor& x, EncodeReport* report) const override {
     check(x.sizes(), "hqq");
-    const at::Tensor values = x.to(at::kCPU, at::kFloat).contiguous();
-    expect_encodable(x, values, "hqq");
+    const at::Tensor values = x.to(at::kFloat).contiguous();
+    if (x.is_cpu()) expect_encodable(x, values, "hqq");
     const std::int64_t dim = options_.axis;
     const at::Tensor matrix =
         dim == 0 ? values.view({options_.group_size, -1}) : values.view({-1, options_.group_size});
@@ -94,7 +101,7 @@ class Hqq final : public Codec {
     const std::vector<std::int64_t> stored = scale_shape(values.sizes(), layout());
     packed.scale = scale.reciprocal().reshape(stored).contiguous();
     packed.zero = zero.reshape(stored).contiguous();
-    expect_decodable(packed, "hqq");
+    if (x.is_cpu()) expect_decodable(packed, "hqq");
     return packed;
   }
 
@@ -162,20 +169,34 @@ class Hqq final : public Codec {
 
   at::Tensor improve(const at::Tensor& matrix, const at::Tensor& scale, at::Tensor zero, double levels,
                      EncodeReport* report) const {
-    double beta = options_.beta, best = kFirstBestError;
+    double beta = options_.beta;
+    at::Tensor best = number_beside(scale, kFirstBestError);
+    at::Tensor goes_on = at::ones({}, scale.options().dtype(at::kBool));
+    std::vector<at::Tensor> trace;
     for (std::int64_t step = 0; step < options_.iterations; ++step) {
       const at::Tensor codes = at::round(matrix * scale + zero).clamp(0, levels);
       const at::Tensor error = matrix - (codes - zero) / scale;
       const at::Tensor size = error.abs();
       const at::Tensor shrunk = error.sign() * at::relu(size - size.pow(options_.lp_norm - 1) * (1 / beta));
-      zero = at::mean(codes - (matrix - shrunk) * scale, {options_.axis}, true);
+      zero = at::where(goes_on, at::mean(codes - (matrix - shrunk) * scale, {options_.axis}, true), zero);
       if (options_.version == Release::k022) beta *= 1.01;
-      const double mean_error = size.mean().item<float>();
-      if (report) report->error_trace.push_back(mean_error);
-      if (!(mean_error < best)) break;
+      const at::Tensor mean_error = size.mean();
+      trace.push_back(at::where(goes_on, mean_error, std::numeric_limits<double>::quiet_NaN()));
+      goes_on = goes_on.logical_and(mean_error.lt(best));
       best = mean_error;
+      if (matrix.is_cpu() && !goes_on.item<bool>()) break;  // nothing to wait for
     }
+    if (report && !trace.empty()) tell(at::stack(trace), *report);
     return zero;
+  }
+
+  /// Mean errors until the steps stopped; behind them stand no numbers.
+  static void tell(const at::Tensor& trace, EncodeReport& report) {
+    const at::Tensor errors = trace.to(at::kCPU, at::kDouble);
+    for (std::int64_t step = 0; step < errors.numel(); ++step) {
+      const double error = errors.const_data_ptr<double>()[step];
+      if (!std::isnan(error)) report.error_trace.push_back(error);
+    }
   }
 
   Options options_;

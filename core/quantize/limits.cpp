@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/quantize/packed_operations.h"
 
 namespace mla {
 namespace {
@@ -55,6 +56,10 @@ class CodeValue {
 }  // namespace
 
 void expect_encodable(const at::Tensor& x, const at::Tensor& values, const std::string& codec) {
+  if (!values.is_cpu()) {
+    if (finite_elements(values).all().item<bool>()) return;
+    return expect_encodable(x.to(at::kCPU), values.to(at::kCPU), codec);
+  }
   const float* data = values.const_data_ptr<float>();
   if (all_finite(data, values.numel())) return;
   std::int64_t first = 0;
@@ -68,7 +73,31 @@ void expect_encodable(const at::Tensor& x, const at::Tensor& values, const std::
   throw DataError(cat(place, " is ", given, "; only finite numbers have codes"));
 }
 
+at::Tensor is_sound(const Packed& packed) {
+  const at::Tensor scale = packed.scale.to(at::kFloat), zero = packed.zero.to(at::kFloat);
+  const bool looked_up = packed.form == CodeForm::kCodebook;
+  const at::Tensor low = looked_up ? packed.codebook.min() : number_beside(scale, 0),
+                   high = looked_up ? packed.codebook.max() : number_beside(scale, (1 << packed.bits) - 1);
+  const at::Tensor sound = finite_elements(at::stack({scale, zero, code_values(packed, low, scale, zero),
+                                                      code_values(packed, high, scale, zero)}))
+                               .all();
+  return packed.fault.defined() ? sound.logical_and(packed.fault.ge(kNoFault)) : sound;
+}
+
+void expect_sound(const Packed& packed, const std::string& codec) {
+  const std::int64_t fault = packed.fault.defined() ? packed.fault.item<std::int64_t>() : kNoFault;
+  if (fault < kNoFault) {
+    throw DataError(cat(codec, ": element ", place_in(packed.shape, fault), " of ", at::IntArrayRef(packed.shape),
+                        " is no finite number, or beyond the range of float16 (65504) that the codec computes in"));
+  }
+  expect_decodable(packed, codec);
+}
+
 void expect_decodable(const Packed& packed, const std::string& codec) {
+  if (!packed.scale.is_cpu()) {
+    if (is_sound(packed).item<bool>()) return;
+    return expect_decodable(to_device(packed, at::kCPU), codec);
+  }
   const at::Tensor scale = packed.scale.to(at::kFloat).contiguous(), zero = packed.zero.to(at::kFloat).contiguous();
   const float *scales = scale.const_data_ptr<float>(), *zeros = zero.const_data_ptr<float>();
   float low = 0, high = static_cast<float>((1 << packed.bits) - 1);
@@ -82,10 +111,11 @@ void expect_decodable(const Packed& packed, const std::string& codec) {
     if (std::isfinite(scales[group]) && std::isfinite(zeros[group]) && std::isfinite(ends[0]) && std::isfinite(ends[1]))
       continue;
     const bool half = packed.rounding != HalfRounding::kNone || packed.scale.scalar_type() == at::kHalf;
+    const bool odd = std::isnan(scales[group]) || std::isnan(zeros[group]);
     throw DataError(cat(codec, ": group ", place_in(scale.sizes(), group), " of ", scale.sizes(), " has the scale ",
                         scales[group], " and the zero ", zeros[group], ", and codes that stand for ", ends[0], " to ",
                         ends[1], ": its elements span more or less than ", half ? "float16 (65504)" : "float32",
-                        " can tell"));
+                        " can tell", odd ? ", or are no numbers" : ""));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/ops/vector_math.h"
 #include "core/quantize/limits.h"
+#include "core/quantize/packed_operations.h"
 
 namespace mla {
 namespace {
@@ -105,6 +106,47 @@ void encode_half(const Groups& groups) {
   } else {
     encode_across(groups, AsHalf{});
   }
+}
+
+/// Codes [outer, group, inner], scales and zeros [outer, 1, inner], float32.
+struct MinMaxCodes {
+  at::Tensor codes, scale, zero;
+};
+
+float levels_of(const MinMaxOptions& options) { return static_cast<float>((1 << options.bits) - 1); }
+
+MinMaxCodes encoded_on_host(const at::Tensor& values, const MinMaxOptions& options) {
+  const GroupView view = view_groups(values.sizes(), options.layout);
+  MinMaxCodes made{at::empty({view.outer, view.group, view.inner}, at::kByte),
+                   at::empty({view.outer, 1, view.inner}, at::kFloat),
+                   at::empty({view.outer, 1, view.inner}, at::kFloat)};
+  const Groups groups{values.const_data_ptr<float>(),
+                      view,
+                      levels_of(options),
+                      options.empty_range_scale,
+                      made.codes.mutable_data_ptr<std::uint8_t>(),
+                      made.scale.mutable_data_ptr<float>(),
+                      made.zero.mutable_data_ptr<float>()};
+  if (options.dtype == CodecDtype::kFloat16) {
+    encode_half(groups);
+  } else {
+    encode_float(groups);
+  }
+  return made;
+}
+
+/// The same by LibTorch's operations, where the values stand.
+MinMaxCodes encoded_there(const at::Tensor& values, const MinMaxOptions& options) {
+  const GroupView view = view_groups(values.sizes(), options.layout);
+  const auto round = [&](const at::Tensor& x) { return options.dtype == CodecDtype::kFloat16 ? as_half(x) : x; };
+  const at::Tensor groups = values.view({view.outer, view.group, view.inner});
+  const auto [low, high] = at::aminmax(groups, 1, true);
+  const double levels = levels_of(options);
+  const at::Tensor range = round(high - low);
+  const at::Tensor scale =
+      at::where(range.gt(0), round(range / number_beside(range, levels)), double{options.empty_range_scale});
+  const at::Tensor steps = round(round(groups - low) / scale);
+  return {at::round(steps.clamp(0, levels).nan_to_num(0.0)).to(at::kByte), scale, low};
 }
 
 std::int64_t elements_of(std::span<const std::int64_t> shape) {
@@ -220,39 +262,23 @@ PackedFormat min_max_format(int bits, const GroupLayout& layout, CodecDtype dtyp
 }
 
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options) {
-  const bool half = options.dtype == CodecDtype::kFloat16;
-  const at::Tensor values = (half ? x.to(at::kHalf) : x).to(at::kCPU, at::kFloat).contiguous();
-  expect_encodable(x, values, options.codec);
-  const GroupView view = view_groups(values.sizes(), options.layout);
-  at::Tensor codes = at::empty(values.sizes(), at::kByte);
-  const std::vector<std::int64_t> stored = scale_shape(values.sizes(), options.layout);
-  at::Tensor scale = at::empty(stored, at::kFloat), zero = at::empty(stored, at::kFloat);
-  const Groups groups{values.const_data_ptr<float>(),
-                      view,
-                      static_cast<float>((1 << options.bits) - 1),
-                      options.empty_range_scale,
-                      codes.mutable_data_ptr<std::uint8_t>(),
-                      scale.mutable_data_ptr<float>(),
-                      zero.mutable_data_ptr<float>()};
-  if (half) {
-    encode_half(groups);
-    scale = scale.to(at::kHalf);
-    zero = zero.to(at::kHalf);
-  } else {
-    encode_float(groups);
-  }
+  const bool half = options.dtype == CodecDtype::kFloat16, here = x.is_cpu();
+  const at::Tensor values = (half ? x.to(at::kHalf) : x).to(at::kFloat).contiguous();
+  if (here) expect_encodable(x, values, options.codec);
+  MinMaxCodes found = has_codec_kernels(values) ? encoded_on_host(values, options) : encoded_there(values, options);
   const PackedFormat format = min_max_format(options.bits, options.layout, options.dtype);
+  const std::vector<std::int64_t> stored = scale_shape(values.sizes(), options.layout);
   Packed packed;
   packed.bits = format.bits;
   packed.shape = values.sizes().vec();
   packed.grouping = format.grouping;
   packed.group = format.group;
   packed.form = format.form;
-  packed.codes = pack_rows(codes, options.bits);
-  packed.scale = std::move(scale);
-  packed.zero = std::move(zero);
+  packed.codes = pack_rows(found.codes.view(values.sizes()), options.bits);
+  packed.scale = found.scale.to(format.scales).reshape(stored);
+  packed.zero = found.zero.to(format.scales).reshape(stored);
   packed.rounding = format.rounding;
-  expect_decodable(packed, options.codec);
+  if (here) expect_decodable(packed, options.codec);
   return packed;
 }
 

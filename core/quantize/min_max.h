@@ -38,9 +38,10 @@ struct MinMaxOptions {
   std::string codec{};          ///< in errors
 };
 
-/// scale = (max - min) / (2^bits - 1), zero = min, code = round((x - min) / scale), halves to even.
-/// The layout must fit the tensor (see check_layout). Throws DataError for what cannot be held
-/// (core/quantize/limits.h).
+/// scale = (max - min) / (2^bits - 1), zero = min, code = round((x - min) / scale), halves to even; the same bits on
+/// every device. The layout must fit the tensor (see check_layout). Throws DataError for what cannot be held
+/// (core/quantize/limits.h); on another device than the host such a group has a scale or a zero that is no finite
+/// number, and expect_sound() finds it.
 Packed encode_min_max(const at::Tensor& x, const MinMaxOptions& options);
 
 /// The format of what encode_min_max() gives.

@@ -8,11 +8,14 @@
 #include "core/base/error.h"
 #include "core/ops/vector_math.h"
 #include "core/quantize/codec.h"
+#include "core/quantize/packed_operations.h"
 
 namespace mla {
 namespace {
 
 constexpr std::int64_t kDecodedTogether = 1 << 15;  ///< fewer are decoded faster than a thread wakes up
+constexpr std::int64_t kRowEndBytes = 4;            ///< of a row's end, int32
+constexpr std::int64_t kEntryBytes = 4;             ///< of a sparse entry: its channel, int16, and its value, float16
 
 /// Whole codes fit into whole bytes: code c of a row is at bits bits * (c mod per_byte) of byte c / per_byte.
 template <int kBits>
@@ -182,15 +185,32 @@ std::int64_t rows_of(const std::vector<std::int64_t>& shape) {
 }  // namespace
 
 std::int64_t Packed::bytes() const {
+  if (!sparse.spread.defined()) return buffer_bytes();
+  Packed dense = *this;
+  dense.sparse = {};
+  return dense.buffer_bytes() + kRowEndBytes * sparse.rows() + kEntryBytes * sparse.entries();
+}
+
+std::int64_t Packed::buffer_bytes() const {
   std::int64_t total = static_cast<std::int64_t>(codes.nbytes());
   if (grouping != Grouping::kOffline) total += static_cast<std::int64_t>(scale.nbytes() + zero.nbytes());
-  for (const at::Tensor& part : {sparse.end, sparse.channel, sparse.value}) {
+  for (const at::Tensor& part : {sparse.end, sparse.channel, sparse.value, sparse.spread}) {
     if (part.defined()) total += static_cast<std::int64_t>(part.nbytes());
   }
   return total;
 }
 
+Packed to_device(Packed packed, at::Device device) {
+  SparseRows& sparse = packed.sparse;
+  for (at::Tensor* part : {&packed.codes, &packed.scale, &packed.zero, &packed.codebook, &packed.fault, &sparse.end,
+                           &sparse.channel, &sparse.value, &sparse.spread}) {
+    if (part->defined()) *part = part->to(device);
+  }
+  return packed;
+}
+
 at::Tensor pack_rows(const at::Tensor& codes, int bits) {
+  if (!has_codec_kernels(codes)) return pack_rows_by_operations(codes, bits);
   const at::Tensor dense = codes.contiguous();
   std::vector<std::int64_t> shape = dense.sizes().vec();
   const std::int64_t width = shape.back(), rows = rows_of(shape), bytes = packed_row_bytes(width, bits);
@@ -203,6 +223,7 @@ at::Tensor pack_rows(const at::Tensor& codes, int bits) {
 }
 
 at::Tensor unpack_rows(const at::Tensor& packed, std::int64_t width, int bits) {
+  if (!has_codec_kernels(packed)) return unpack_rows_by_operations(packed, width, bits);
   const at::Tensor dense = packed.contiguous();
   std::vector<std::int64_t> shape = dense.sizes().vec();
   const std::int64_t rows = rows_of(shape);
@@ -220,6 +241,7 @@ PackedFormat format_of(const Packed& packed) {
 }
 
 at::Tensor decode(const Packed& packed) {
+  if (!has_codec_kernels(packed.codes) || packed.sparse.spread.defined()) return decode_by_operations(packed);
   at::Tensor out = at::empty(packed.shape, at::kFloat);
   const at::Tensor codes = unpack_codes(packed);
   const at::Tensor scale = packed.scale.to(at::kFloat).contiguous(), zero = packed.zero.to(at::kFloat).contiguous();

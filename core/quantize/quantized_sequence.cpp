@@ -19,18 +19,6 @@ std::int64_t scale_rows(const Packed& packed, std::int64_t tokens) {
   return packed.grouping == Grouping::kRows ? tokens / packed.group : tokens;
 }
 
-/// The segment without its reserve.
-Packed used_part(const Packed& packed) {
-  Packed used = packed;
-  const std::int64_t tokens = packed.tokens();
-  used.codes = packed.codes.narrow(1, 0, tokens);
-  if (packed.grouping != Grouping::kOffline && packed.scale.dim() == 3) {
-    used.scale = packed.scale.narrow(1, 0, scale_rows(packed, tokens));
-    used.zero = packed.zero.narrow(1, 0, scale_rows(packed, tokens));
-  }
-  return used;
-}
-
 at::Tensor with_capacity(const at::Tensor& part, std::int64_t rows) {
   at::Tensor larger = at::empty({part.size(0), rows, part.size(2)}, part.options());
   larger.narrow(1, 0, part.size(1)).copy_(part);
@@ -43,10 +31,15 @@ Packed with_reserve(Packed packed) {
     packed.scale = with_capacity(packed.scale, scale_rows(packed, kSegmentTokens));
     packed.zero = with_capacity(packed.zero, scale_rows(packed, kSegmentTokens));
   }
+  if (packed.sparse.spread.defined()) packed.sparse.spread = with_capacity(packed.sparse.spread, kSegmentTokens);
   return packed;
 }
 
-void append_sparse(SparseRows& to, const SparseRows& more) {
+void append_sparse(SparseRows& to, const SparseRows& more, std::int64_t tokens) {
+  if (to.spread.defined()) {
+    to.spread.narrow(1, tokens, more.spread.size(1)).copy_(more.spread);
+    return;
+  }
   to.end = at::cat({to.end, more.end + static_cast<std::int32_t>(to.entries())});
   to.channel = at::cat({to.channel, more.channel});
   to.value = at::cat({to.value, more.value});
@@ -62,11 +55,24 @@ void append_packed(Packed& to, const Packed& more) {
     to.zero.narrow(1, at, rows).copy_(more.zero);
   }
   // Rows of several heads are not in token order, so that only joined heads can have sparse rows that grow.
-  if (to.sparse.end.defined()) append_sparse(to.sparse, more.sparse);
+  if (to.sparse.defined()) append_sparse(to.sparse, more.sparse, tokens);
+  if (to.fault.defined()) to.fault = at::minimum(to.fault, more.fault + tokens * to.width());
   to.shape[1] += more.tokens();
 }
 
 }  // namespace
+
+Packed used_part(const Packed& packed) {
+  Packed used = packed;
+  const std::int64_t tokens = packed.tokens();
+  used.codes = packed.codes.narrow(1, 0, tokens);
+  if (packed.grouping != Grouping::kOffline && packed.scale.dim() == 3) {
+    used.scale = packed.scale.narrow(1, 0, scale_rows(packed, tokens));
+    used.zero = packed.zero.narrow(1, 0, scale_rows(packed, tokens));
+  }
+  if (packed.sparse.spread.defined()) used.sparse.spread = packed.sparse.spread.narrow(1, 0, tokens);
+  return used;
+}
 
 QuantizedSequence::QuantizedSequence(std::shared_ptr<const Codec> codec, StreamUpdate update, std::int64_t heads,
                                      std::int64_t width, const at::TensorOptions& like)
@@ -109,6 +115,7 @@ QuantizedSequence& QuantizedSequence::operator=(const QuantizedSequence& other) 
       last.scale = last.scale.clone();
       last.zero = last.zero.clone();
     }
+    if (last.sparse.spread.defined()) last.sparse.spread = last.sparse.spread.clone();
   }
   window_ = other.residual().clone();
   window_begin_ = 0;
@@ -213,8 +220,17 @@ void QuantizedSequence::add_segment(Packed packed) {
   if (grows && !segments_.empty()) {
     Packed& last = segments_.back();
     if (last.tokens() + packed.tokens() <= last.codes.size(1)) return append_packed(last, packed);
+    seal_last();
   }
-  segments_.push_back(grows && packed.tokens() < kSegmentTokens ? with_reserve(std::move(packed)) : std::move(packed));
+  const bool reserves = grows && packed.tokens() < kSegmentTokens;
+  segments_.push_back(reserves ? with_reserve(std::move(packed)) : std::move(packed));
+  if (!reserves) seal_last();
+}
+
+/// No more tokens come into the last segment: sparse entries take no more room than they need.
+void QuantizedSequence::seal_last() {
+  Packed& last = segments_.back();
+  if (last.sparse.spread.defined()) last.sparse = compacted(used_part(last).sparse);
 }
 
 std::int64_t QuantizedSequence::bytes() const {
@@ -231,7 +247,7 @@ std::int64_t QuantizedSequence::predicted_bytes() const {
     waiting = by_token() ? std::min(others, update_.residual) : others % update_.residual;
   }
   std::int64_t sparse = 0;
-  for (const Packed& segment : segments_) sparse += segment.sparse.entries();
+  for (const Packed& segment : segments_) sparse += used_part(segment).sparse.entries();
   const std::int64_t size = static_cast<std::int64_t>(window_.element_size());
   const std::vector<std::int64_t> shape = codec_->joins_heads()
                                               ? std::vector<std::int64_t>{1, others - waiting, heads_ * width_}
@@ -242,7 +258,7 @@ std::int64_t QuantizedSequence::predicted_bytes() const {
 
 std::int64_t QuantizedSequence::allocated_bytes() const {
   std::int64_t total = static_cast<std::int64_t>(first_.nbytes() + window_.nbytes());
-  for (const Packed& segment : segments_) total += segment.bytes();
+  for (const Packed& segment : segments_) total += segment.buffer_bytes();
   return total;
 }
 

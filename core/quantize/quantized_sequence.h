@@ -14,6 +14,9 @@
 
 namespace mla {
 
+/// The part of a segment's buffers that counts: they may be longer than its tokens.
+Packed used_part(const Packed& packed);
+
 /// What happens to tokens that are already encoded when more arrive.
 enum class UpdateRule {
   kAppendOnly,  ///< encoded once, never again (KIVI)
@@ -41,6 +44,10 @@ struct StreamUpdate {
 ///
 /// Sequences of a batch are encoded one by one, so that none depends on its neighbours. Copies share segments that are
 /// full and never written again.
+///
+/// All of it stands where the rows do, and nothing waits for another device, with one exception: outliers of codecs
+/// that have them are counted when a segment is full (every 256 tokens) or all tokens are encoded anew. What a codec
+/// cannot hold is told at once on the host, and by expect_sound() (core/quantize/limits.h) of the segments elsewhere.
 class QuantizedSequence {
  public:
   /// `like` gives dtype and device of the rows kept as they are. Throws ConfigError when the codec cannot encode rows
@@ -69,7 +76,7 @@ class QuantizedSequence {
 
   /// Bytes of the rows held: segments' used parts, first tokens and residual, counted from buffers.
   std::int64_t bytes() const;
-  /// The same by formula, from lengths alone (and the number of sparse entries).
+  /// The same by formula, from lengths alone (and the number of sparse entries, which another device is waited for).
   std::int64_t predicted_bytes() const;
   /// Bytes that the buffers occupy, growth reserve included.
   std::int64_t allocated_bytes() const;
@@ -90,6 +97,7 @@ class QuantizedSequence {
   void encode_oldest(std::int64_t count);
   void encode(const at::Tensor& rows);
   void add_segment(Packed packed);
+  void seal_last();
 
   std::shared_ptr<const Codec> codec_;
   StreamUpdate update_;

@@ -47,7 +47,8 @@ struct RoundTrip {
   double effective_bits() const { return 8.0 * static_cast<double>(bytes) / static_cast<double>(elements); }
 };
 
-/// Encodes and decodes x [..., tokens, width]. For codecs that join heads, x [batch, heads, tokens, width] is laid out
+/// Encodes and decodes x [..., tokens, width] where it stands, and waits for that device to know of elements without a
+/// code (DataError). For codecs that join heads, x [batch, heads, tokens, width] is laid out
 /// as [batch, tokens, heads * width] in between. Throws ConfigError where x does not fit the codec.
 RoundTrip round_trip(const Codec& codec, const at::Tensor& x);
 

@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
 #include "core/base/statistics.h"
+#include "core/evaluate/sound_cache.h"
 #include "core/ops/matrix_product.h"
 #include "core/ops/thin_linear.h"
 
@@ -184,7 +185,10 @@ BenchResult measure_decoding(const Decoder& decoder, const BenchCell& cell, cons
       if (counts) result.token_ms.values.push_back(1000 * seconds);
     }
     if (counts) result.token_ms.runs.push_back(cell.new_tokens - 1);
-    if (run + 1 == cell.warm_up + cell.repeats) count_cache(cache, result);
+    if (run + 1 == cell.warm_up + cell.repeats) {
+      expect_sound(decoder, cache);
+      count_cache(cache, result);
+    }
   }
   count_weights(decoder, result);
   result.peak_bytes = peak_bytes();

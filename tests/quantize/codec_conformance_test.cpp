@@ -1,4 +1,5 @@
-// Codecs against the outputs of the public packages.
+// Codecs against the outputs of the public packages, by the host's kernels and by the operations that other devices
+// have.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -6,6 +7,7 @@
 
 #include "core/base/registry.h"
 #include "core/model/safetensors.h"
+#include "core/ops/kernel_scope.h"
 #include "core/quantize/codebook.h"
 #include "core/quantize/round_trip.h"
 #include "tests/support/shared_data.h"
@@ -38,14 +40,19 @@ Json codec_of(const Json& c) {
   return codec;
 }
 
-class Conformance : public testing::TestWithParam<const char*> {};
+/// A package's cases, with the host's kernels or without.
+using PackageCases = std::pair<std::string, bool>;
+
+class Conformance : public testing::TestWithParam<PackageCases> {};
 
 TEST_P(Conformance, CodesValuesAndErrors) {
   MLA_NEEDS_SHARED(kFolder);
+  const auto& [package, kernels] = GetParam();
+  const KernelScope scope(kernels);
   const std::filesystem::path folder = test::shared_folder() / kFolder;
-  const Json cases = read_json(folder / (std::string(GetParam()) + ".json"));
+  const Json cases = read_json(folder / (package + ".json"));
   const WeightMap inputs = read_safetensors(folder / "inputs.safetensors");
-  const WeightMap wanted = read_safetensors(folder / (std::string(GetParam()) + ".safetensors"));
+  const WeightMap wanted = read_safetensors(folder / (package + ".safetensors"));
   std::int64_t flipped = 0, compared = 0;
   for (const Json& c : cases) {
     SCOPED_TRACE(c["id"].get<std::string>());
@@ -107,8 +114,11 @@ Json numbers(const at::Tensor& tensor) {
   return std::vector<double>(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
 }
 
-TEST(KvQuantConformance, ValuesMasksAndCodebooks) {
+class KvQuantKernels : public testing::TestWithParam<bool> {};
+
+TEST_P(KvQuantKernels, ValuesMasksAndCodebooks) {
   MLA_NEEDS_SHARED(kFolder);
+  const KernelScope scope(GetParam());
   const std::filesystem::path folder = test::shared_folder() / kFolder;
   const WeightMap tensors = read_safetensors(folder / "kvquant.safetensors");
   for (const Json& c : read_json(folder / "kvquant.json")) {
@@ -182,9 +192,19 @@ TEST(KvQuantConformance, NormalFloatSignposts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Packages, Conformance,
-                         testing::Values("rtn", "quanto", "kivi", "hqq022", "hqq022opt", "hqq028"),
-                         [](const auto& package) { return std::string(package.param); });
+std::vector<PackageCases> package_cases() {
+  std::vector<PackageCases> all;
+  for (const char* package : {"rtn", "quanto", "kivi", "hqq022", "hqq022opt", "hqq028"}) {
+    for (const bool kernels : {true, false}) all.emplace_back(package, kernels);
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Packages, Conformance, testing::ValuesIn(package_cases()), [](const auto& test) {
+  return test.param.first + (test.param.second ? "" : "_by_operations");
+});
+INSTANTIATE_TEST_SUITE_P(Packages, KvQuantKernels, testing::Bool(),
+                         [](const auto& test) { return test.param ? "kernels" : "by_operations"; });
 
 }  // namespace
 }  // namespace mla
