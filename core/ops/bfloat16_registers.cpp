@@ -49,8 +49,8 @@ struct RegisterKernel {
 }  // namespace
 
 bool has_bfloat16_registers() {
-  static const bool has = has_avx512() && __builtin_cpu_supports("avx512bf16") && kernels_are_on();
-  return has;
+  static const bool has = has_avx512() && __builtin_cpu_supports("avx512bf16");
+  return has && kernels_are_on();
 }
 
 void bfloat16_register_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out, bool add) {

@@ -126,8 +126,8 @@ bool tiles_are_granted() {
 
 bool has_bfloat16_tiles() {
   static const bool has = has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16") &&
-                          kernels_are_on() && tiles_are_granted();
-  return has;
+                          tiles_are_granted();
+  return has && kernels_are_on();
 }
 
 void bfloat16_tile_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out, bool add) {

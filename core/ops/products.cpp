@@ -16,8 +16,7 @@ bool has_fast_bfloat16() {
 #if MLA_GCC_ON_X86
   // Makers differ: a product of pairs in registers is as fast as a float32 one on AMD's processors, and takes four
   // times as long on Intel's, whose unit for matrices is the fast one.
-  static const bool has = has_bfloat16_tiles() || (has_bfloat16_registers() && __builtin_cpu_is("amd"));
-  return has;
+  return has_bfloat16_tiles() || (has_bfloat16_registers() && __builtin_cpu_is("amd"));
 #else
   return false;
 #endif
