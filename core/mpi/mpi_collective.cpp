@@ -3,11 +3,13 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <limits>
 #include <numeric>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -20,12 +22,19 @@ namespace {
 constexpr std::int64_t kElementsPerCall = std::int64_t{1} << 30;  // MPI counts in int
 constexpr int kSharedElements = 1 << 18;
 
+// How a process waits for the others: it looks a few times at once, then at longer and longer intervals.
+constexpr int kLooksAtOnce = 50;
+constexpr std::chrono::microseconds kFirstPause{20}, kLongestPause{200};
+
 // Errors of MPI itself end all processes with a message (MPI_ERRORS_ARE_FATAL, the default): none can be mended here.
 class MpiCollective final : public Collective {
  public:
   MpiCollective() {
-    int provided = 0;  // gradients of another device are made, and given away, in a thread of its own
+    // While values are under way, who waits for the next ones lets threads that compute go first.
+    ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
+    int provided = 0;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+    serves_threads_ = provided >= MPI_THREAD_SERIALIZED;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm machine;
@@ -40,6 +49,7 @@ class MpiCollective final : public Collective {
   std::int64_t rank() const override { return rank_; }
   std::int64_t size() const override { return size_; }
   std::int64_t local_size() const override { return local_size_; }
+  bool serves_threads() const override { return serves_threads_; }
 
   void sum_in_place(const at::Tensor& values) override {
     meet();
@@ -95,11 +105,25 @@ class MpiCollective final : public Collective {
 
   static State exchange(std::int64_t failure, bool last) {
     std::int64_t values[2] = {failure, last ? 0 : 1};
-    MPI_Allreduce(MPI_IN_PLACE, values, 2, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    MPI_Request request;
+    MPI_Iallreduce(MPI_IN_PLACE, values, 2, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD, &request);
+    wait_for(request);
     return {values[0], values[1] != 0};
   }
 
-  /// Before anything is exchanged: nobody may have left the common path.
+  /// MPI's own waiting takes a processor from those that compute, for as long as the slowest process needs to come.
+  static void wait_for(MPI_Request& request) {
+    auto pause = kFirstPause;
+    for (int looks = 1, done = 0;; ++looks) {
+      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+      if (done != 0) return;
+      if (looks < kLooksAtOnce) continue;
+      std::this_thread::sleep_for(pause);
+      pause = std::min(2 * pause, kLongestPause);
+    }
+  }
+
+  /// Before anything is exchanged: nobody may have left the common path, and nobody waits any more where MPI does.
   void meet() {
     known_ = exchange(0, false).failure;
     if (known_ != 0) throw PeerFailed(cat("process ", decoded(known_).rank, " has failed"));
@@ -144,6 +168,7 @@ class MpiCollective final : public Collective {
   }
 
   int rank_ = 0, size_ = 1, local_size_ = 1;
+  bool serves_threads_ = true;
   std::int64_t known_ = 0;  // a failure that settle() has yet to deal with
 };
 

@@ -121,10 +121,6 @@ std::string Collective::text_of(std::int64_t from, const std::string& text) {
   return {values, values + length};
 }
 
-void sum_in_place(Collective& group, const std::vector<at::Tensor>& tensors) {
-  if (group.size() > 1) as_buffers(tensors, [&](const at::Tensor& buffer) { group.sum_in_place(buffer); });
-}
-
 void broadcast(Collective& group, const std::vector<at::Tensor>& tensors) {
   if (group.size() > 1) as_buffers(tensors, [&](const at::Tensor& buffer) { group.broadcast(buffer); });
 }

@@ -34,6 +34,8 @@ class Collective {
   virtual std::int64_t rank() const = 0;  ///< 0 … size() - 1
   virtual std::int64_t size() const = 0;
   virtual std::int64_t local_size() const = 0;  ///< of them on this machine
+  /// Whether calls, one at a time, may come from any thread.
+  virtual bool serves_threads() const { return true; }
 
   /// Replaces `values` (contiguous, on the CPU, float32 or float64) by their sum over all processes; the same bits in
   /// each of them.
@@ -64,11 +66,8 @@ class Collective {
   std::string text_of(std::int64_t from, const std::string& text);
 };
 
-/// Sums tensors of one dtype over all processes, in messages of some megabytes, so that no second copy of all of them
-/// is made.
-void sum_in_place(Collective& group, const std::vector<at::Tensor>& tensors);
-
-/// Replaces tensors of one dtype by those of rank 0, in one message.
+/// Replaces tensors of one dtype by those of rank 0, in messages of some megabytes, so that no second copy of all of
+/// them is made.
 void broadcast(Collective& group, const std::vector<at::Tensor>& tensors);
 
 /// This process alone.

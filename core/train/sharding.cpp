@@ -2,24 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/function_hook.h>
-#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "core/base/error.h"
 
 namespace mla {
 namespace {
-
-/// Called when a pass has added all that it has to a parameter's gradient.
-struct GradientHook final : torch::autograd::PostAccumulateGradHook {
-  explicit GradientHook(std::function<void()> given) : call(std::move(given)) {}
-  void operator()(const at::Tensor&) override { call(); }
-  std::function<void()> call;
-};
 
 std::int64_t sum_of(const std::vector<std::int64_t>& counts, std::int64_t first) {
   std::int64_t sum = 0;
@@ -50,8 +40,12 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
 }
 
 ShardedAdamW::ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
-                           Collective& processes, Shard shard)
-    : parameters_(parameters), processes_(processes), shard_(shard) {
+                           Collective& processes, ExchangeQueue& queue, Shard shard)
+    : parameters_(parameters),
+      processes_(processes),
+      queue_(queue),
+      shard_(shard),
+      buckets_(spec, parameters, processes, queue, [this](std::size_t bucket) { give(bucket); }) {
   std::int64_t total = 0, begin = 0;
   for (const auto& [name, parameter] : parameters.named()) total += parameter.numel();
   std::vector<WeightShards::Place> places;
@@ -63,7 +57,7 @@ ShardedAdamW::ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameter
     places.push_back(std::move(place));
   }
   if (shard == Shard::kWeights) {
-    weights_.emplace(spec, parameters.named(), places, processes, [this](std::size_t group) {
+    weights_.emplace(spec, parameters.named(), places, processes, queue, [this](std::size_t group) {
       seen_.push_back({false, group});
     });
   }
@@ -79,50 +73,67 @@ ShardedAdamW::ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameter
     parts_.push_back(std::move(part));
   }
   expects(!own.empty(), "every process has parameters to update");
+  for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    std::vector<std::size_t> whole = buckets_.parameters(b);
+    gradients_.emplace_back(whole, places, processes.rank());
+    std::erase_if(whole, [this](std::size_t i) { return !parts_[i].stays_whole; });
+    if (!whole.empty()) shared_.emplace_back(whole, places, processes.rank());
+  }
   if (weights_) weights_->take_apart();  // before there is more
   optimizer_ = std::make_unique<AdamW>(own, options);
-  if (!gives_away()) return;
-  for (std::size_t i = 0; i < parts_.size(); ++i) {
-    torch::autograd::impl::set_post_acc_grad_hooks(parts_[i].parameter,
-                                                   std::make_unique<GradientHook>([this, i] { reduce(i); }));
-  }
-}
-
-ShardedAdamW::~ShardedAdamW() {
-  if (!gives_away()) return;
-  for (const Part& part : parts_) torch::autograd::impl::set_post_acc_grad_hooks(part.parameter, nullptr);
 }
 
 void ShardedAdamW::begin_step() {
-  parameters_.zero_gradients();
+  buckets_.begin_step();
   for (Part& part : parts_) part.own.mutable_grad().reset();
 }
 
-void ShardedAdamW::add_sum(Part& part, const at::Tensor& gradient) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor host = gradient.detach().to(at::kCPU).contiguous().view(-1);
-  at::Tensor sum = at::empty({part.own.numel()}, host.options());
-  processes_.sum_parts(host, part.counts, sum);
-  at::Tensor& total = part.own.mutable_grad();
-  sum = sum.view(part.own.sizes()).to(part.own.device());
-  total = total.defined() ? total.add_(sum) : sum;
+void ShardedAdamW::begin_pass(bool last) {
+  if (weights_) weights_->begin_pass();
+  buckets_.begin_pass(last || gives_away());
 }
 
-void ShardedAdamW::reduce(std::size_t index) {
-  Part& part = parts_[index];
-  add_sum(part, part.parameter.grad());
-  part.parameter.mutable_grad().reset();
-  seen_.push_back({true, index});
+std::int64_t ShardedAdamW::bytes_of(const BucketLayout& layout) const {
+  return layout.elements() * static_cast<std::int64_t>(parts_.front().own.element_size());
+}
+
+void ShardedAdamW::give(std::size_t bucket) {
+  const at::NoGradGuard no_grad;
+  const BucketLayout& layout = gradients_[bucket];
+  queue_.make_room(bytes_of(layout));  // before there is a copy
+  std::vector<at::Tensor> flat;
+  for (const std::size_t i : layout.parameters()) {
+    const at::Tensor& parameter = parts_[i].parameter;
+    flat.push_back(parameter.grad().defined() ? parameter.grad().detach().reshape(-1)
+                                              : at::zeros({parameter.numel()}, parameter.detach().options()));
+    parameter.mutable_grad().reset();
+  }
+  const at::Tensor all = layout.pack(flat);
+  flat.clear();
+  seen_.push_back({true, bucket});
+  sum(layout, all);
+}
+
+void ShardedAdamW::sum(const BucketLayout& layout, const at::Tensor& gradients) {
+  const at::Tensor own = at::empty({layout.own_elements()}, gradients.options());
+  const auto add = [this, &layout, own] {
+    const at::NoGradGuard no_grad;
+    layout.visit_own(own.to(parts_.front().own.device()), [this](std::size_t i, const at::Tensor& part) {
+      at::Tensor& total = parts_[i].own.mutable_grad();
+      const at::Tensor sum = part.view(parts_[i].own.sizes());
+      total = total.defined() ? total.add_(sum) : sum;
+    });
+  };
+  queue_.post({[this, &layout, gradients, own] { processes_.sum_parts(gradients, layout.counts(), own); }, add,
+               bytes_of(layout)});
 }
 
 void ShardedAdamW::end_pass() {
-  if (!gives_away()) return;
-  // Gradients that come without autograd: the output matrix's.
-  for (std::size_t i = 0; i < parts_.size(); ++i) {
-    if (parts_[i].parameter.grad().defined()) reduce(i);
+  buckets_.end_pass();
+  if (gives_away()) {
+    expects(order_.empty() || order_ == seen_, "every pass has the same gradients in the same order");
+    order_ = std::move(seen_);
   }
-  expects(order_.empty() || order_ == seen_, "every pass has the same gradients in the same order");
-  order_ = std::move(seen_);
   seen_.clear();
 }
 
@@ -133,16 +144,17 @@ void ShardedAdamW::skip_pass() {
       weights_->help_bring(exchange.index);
       continue;
     }
-    Part& part = parts_[exchange.index];
-    add_sum(part, at::zeros(part.parameter.sizes(), part.own.options()));
+    const BucketLayout& layout = gradients_[exchange.index];
+    queue_.make_room(bytes_of(layout));
+    sum(layout, at::zeros({layout.elements()}, parts_.front().own.detach().options().device(at::kCPU)));
   }
 }
 
 double ShardedAdamW::sum_and_clip(double limit) {
-  for (std::size_t i = 0; i < parts_.size() && !gives_away(); ++i) {
-    if (parts_[i].parameter.grad().defined()) reduce(i);
+  queue_.wait();
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (!buckets_.exists(i)) parts_[i].own.mutable_grad().reset();
   }
-  seen_.clear();
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   double squares = 0;
@@ -160,13 +172,30 @@ double ShardedAdamW::sum_and_clip(double limit) {
 
 void ShardedAdamW::step(double learning_rate) {
   optimizer_->step(learning_rate);
-  const at::NoGradGuard no_grad;
-  for (const Part& part : parts_) {
-    if (!part.own.grad().defined() || !part.stays_whole) continue;  // of no process: the graph is the same in all
-    const at::Tensor values = part.parameter.detach(), host = values.to(at::kCPU);
-    processes_.share_parts(host.view(-1), part.counts);
-    if (!values.is_cpu()) values.copy_(host);
+  for (const BucketLayout& layout : shared_) {
+    const std::vector<std::size_t>& some = layout.parameters();
+    // Without a gradient nothing has changed.
+    if (std::any_of(some.begin(), some.end(), [this](std::size_t i) { return buckets_.exists(i); })) share(layout);
   }
+  queue_.wait();
+}
+
+void ShardedAdamW::share(const BucketLayout& layout) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> flat;
+  for (const std::size_t i : layout.parameters()) flat.push_back(parts_[i].parameter.detach().view(-1));
+  if (flat.size() == 1 && flat.front().is_cpu()) {  // needs no copy
+    queue_.post({[this, &layout, all = flat.front()] { processes_.share_parts(all, layout.counts()); }});
+    return;
+  }
+  queue_.make_room(bytes_of(layout));
+  const at::Tensor all = at::empty({layout.elements()}, flat.front().options().device(at::kCPU));
+  layout.put_own(all, flat);
+  const auto take = [&layout, all, flat] {
+    const at::NoGradGuard off;
+    layout.take_all(all, flat);
+  };
+  queue_.post({[this, &layout, all] { processes_.share_parts(all, layout.counts()); }, take, bytes_of(layout)});
 }
 
 void ShardedAdamW::end() {

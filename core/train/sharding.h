@@ -13,7 +13,10 @@
 
 #include "core/model/safetensors_writer.h"
 #include "core/train/adamw.h"
+#include "core/train/bucket_layout.h"
 #include "core/train/collective.h"
+#include "core/train/exchange_queue.h"
+#include "core/train/gradient_buckets.h"
 #include "core/train/trainable.h"
 #include "core/train/weight_shards.h"
 
@@ -21,8 +24,8 @@ namespace mla {
 
 enum class Shard {
   kNone,       ///< nothing: every process holds all gradients and optimizer states
-  kOptimizer,  ///< the optimizer's states (ZeRO 1)
-  kGradients,  ///< gradients too, each given away as soon as it is known (ZeRO 2)
+  kOptimizer,  ///< the optimizer's states (ZeRO 1); gradients are given away in a step's last pass
+  kGradients,  ///< gradients too, given away in every pass as soon as they are known (ZeRO 2)
   kWeights,    ///< and the layers' weights, put together when they are computed with (ZeRO 3)
 };
 std::vector<std::pair<std::string, Shard>> enum_names(Shard);
@@ -34,23 +37,19 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
 
 /// AdamW of several processes, each of which updates its part of the parameters and tells the others. Parts are cut
 /// from all parameters laid end to end, so that they are equal to an element. Every call is one of all processes.
-class ShardedAdamW {
+class ShardedAdamW final : public SharedGradients {
  public:
-  /// Parameters, of a model of this description, and processes are referred to.
+  /// Parameters, of a model of this description, processes and queue are referred to.
   ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
-               Collective& processes, Shard shard);
-  ~ShardedAdamW();
-  ShardedAdamW(const ShardedAdamW&) = delete;
-  ShardedAdamW& operator=(const ShardedAdamW&) = delete;
+               Collective& processes, ExchangeQueue& queue, Shard shard);
+  ~ShardedAdamW() override { queue_.stop(); }
 
-  /// Before a step's first pass: no gradients.
-  void begin_step();
-  /// After a pass of this process; without it, in one that others make while this process has no rows left.
-  void end_pass();
-  void skip_pass();
-  /// After the last pass: gradients are summed over all processes and scaled down to a 2-norm of `limit` (0: no limit).
-  /// Returns their norm before that.
-  double sum_and_clip(double limit);
+  void begin_step() override;
+  void begin_pass(bool last) override;
+  void end_pass() override;
+  void skip_pass() override;
+  double sum_loss(double loss) override { return buckets_.sum_loss(loss); }
+  double sum_and_clip(double limit) override;
   void step(double learning_rate);
   /// After the last step: frees all that this holds, whereupon parameters are whole. Nothing else may follow.
   void end();
@@ -79,20 +78,25 @@ class ShardedAdamW {
     at::Tensor own;                    ///< of it, whose gradient is the sum; [n, 1] of a matrix, [n] of a vector
     bool stays_whole = true;           ///< `own` is a view of the parameter
   };
-  /// What a pass exchanges: a gradient, by its parameter's number, or the weights of a group of layers.
+  /// What a pass exchanges: a bucket of gradients, or the weights of a group of layers.
   struct Exchange {
     bool is_gradient = true;
     std::size_t index = 0;
     bool operator==(const Exchange&) const = default;
   };
   bool gives_away() const { return shard_ == Shard::kGradients || shard_ == Shard::kWeights; }
-  void reduce(std::size_t index);
-  void add_sum(Part& part, const at::Tensor& gradient);
+  std::int64_t bytes_of(const BucketLayout& layout) const;
+  void give(std::size_t bucket);
+  void sum(const BucketLayout& layout, const at::Tensor& gradients);
+  void share(const BucketLayout& layout);
   at::Tensor whole(const Part& part, const at::Tensor& own) const;
 
   TrainableParameters& parameters_;
   Collective& processes_;
+  ExchangeQueue& queue_;
   Shard shard_;
+  GradientBuckets buckets_;
+  std::vector<BucketLayout> gradients_, shared_;  ///< of buckets; of what stays whole in them, if anything
   std::vector<Part> parts_;
   std::unique_ptr<AdamW> optimizer_;
   std::optional<WeightShards> weights_;

@@ -8,7 +8,10 @@
 
 #include "core/base/checks.h"
 #include "core/base/error.h"
+#include "core/train/exchange_queue.h"
 #include "core/train/loss.h"
+#include "core/train/lost_weights.h"
+#include "core/train/summed_gradients.h"
 #include "core/train/trainable.h"
 
 namespace mla {
@@ -40,9 +43,9 @@ std::int64_t most_passes(const TrainOptions& options, const Collective& processe
 }
 
 /// Backpropagates one step's batches; returns their mean loss and counts their tokens, those of all processes.
-/// `sharded` may be null.
+/// `shared` is null where this process is alone, and `keeper` where weights do not come and go.
 double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource& source, const TrainOptions& options,
-                     Collective& processes, ShardedAdamW* sharded, std::int64_t& tokens) {
+                     Collective& processes, SharedGradients* shared, WeightKeeper* keeper, std::int64_t& tokens) {
   const std::vector<Batch> batches = next_batches(source, options, processes);
   double scored = 0;
   for (const Batch& batch : batches) scored += static_cast<double>(batch.scored);
@@ -54,15 +57,17 @@ double backpropagate(const Decoder& decoder, const Decoder* teacher, BatchSource
   }
   // Read at the end: nothing waits for a pass.
   at::Tensor sum = at::zeros({}, decoder.options().dtype(at::kDouble));
-  const WeightKeeperScope scope(sharded != nullptr ? sharded->weights() : nullptr);
-  for (const Batch& batch : batches) {
-    sum.add_(accumulate_gradients(decoder, batch, 1 / scored, options.loss, teacher));
-    if (sharded != nullptr) sharded->end_pass();
+  const WeightKeeperScope scope(keeper);
+  for (std::size_t pass = 0; pass < batches.size(); ++pass) {
+    if (shared != nullptr) shared->begin_pass(/*last=*/pass + 1 == batches.size());
+    sum.add_(accumulate_gradients(decoder, batches[pass], 1 / scored, options.loss, teacher));
+    if (shared != nullptr) shared->end_pass();
   }
-  for (auto pass = std::ssize(batches); sharded != nullptr && pass < most_passes(options, processes); ++pass)
-    sharded->skip_pass();
+  for (auto pass = std::ssize(batches); shared != nullptr && pass < most_passes(options, processes); ++pass)
+    shared->skip_pass();
   tokens += static_cast<std::int64_t>(scored);
-  return processes.sum(sum.item<double>()) / scored;
+  const double loss = sum.item<double>();
+  return (shared != nullptr ? shared->sum_loss(loss) : loss) / scored;
 }
 
 /// First losses below this many nats count as this much: a model that is distilled from itself begins at 0.
@@ -115,12 +120,14 @@ class Run final : public TrainingRun {
         options_(options),
         processes_(*surroundings.processes),
         parameters_(decoder, options.lora ? kAdapterParameters : options.trainable, cat(kPath, ".trainable")),
-        shard_(processes_.size() > 1 ? options.shard : Shard::kNone) {
+        shard_(processes_.size() > 1 ? options.shard : Shard::kNone),
+        queue_(options.overlap && processes_.serves_threads(), 2 * bucket_bytes(bytes_of(parameters_.named()))) {
     broadcast(processes_, parameters_.values());
     if (shard_ == Shard::kNone) {
       optimizer_.emplace(parameters_.named(), options.optimizer);
+      if (processes_.size() > 1) summed_.emplace(decoder.spec(), parameters_, processes_, queue_);
     } else {
-      sharded_.emplace(decoder.spec(), parameters_, options.optimizer, processes_, shard_);
+      sharded_.emplace(decoder.spec(), parameters_, options.optimizer, processes_, queue_, shard_);
     }
   }
 
@@ -176,12 +183,14 @@ class Run final : public TrainingRun {
   /// One update, or the finding that the run has diverged.
   void make_step() {
     const auto start = std::chrono::steady_clock::now();
-    if (sharded_) sharded_->begin_step();
+    SharedGradients* const shared = shared_gradients();
+    if (shared != nullptr) shared->begin_step();
     parameters_.zero_gradients();
     step_.learning_rate = options_.learning_rate * learning_rate_factor(options_.schedule, step_.step, options_.steps);
-    step_.loss =
-        backpropagate(decoder_, teacher_, source_, options_, processes_, sharded_ ? &*sharded_ : nullptr, step_.tokens);
-    step_.gradient_norm = sum_and_clip();
+    step_.loss = backpropagate(decoder_, teacher_, source_, options_, processes_, shared,
+                               sharded_ ? sharded_->weights() : nullptr, step_.tokens);
+    step_.gradient_norm = shared != nullptr ? shared->sum_and_clip(options_.gradient_clip)
+                                            : parameters_.clip_gradients(options_.gradient_clip);
     append(report_, step_);
     report_.message = divergence(step_, report_.loss.front(), options_.divergence_factor);
     if (report_.message.empty()) {
@@ -193,10 +202,9 @@ class Run final : public TrainingRun {
     report_.seconds += seconds_since(start);
   }
 
-  double sum_and_clip() {
-    if (sharded_) return sharded_->sum_and_clip(options_.gradient_clip);
-    sum_in_place(processes_, parameters_.gradients());
-    return parameters_.clip_gradients(options_.gradient_clip);
+  SharedGradients* shared_gradients() {
+    if (sharded_) return &*sharded_;
+    return summed_ ? &*summed_ : nullptr;
   }
 
   Decoder& decoder_;
@@ -206,8 +214,10 @@ class Run final : public TrainingRun {
   Collective& processes_;
   TrainableParameters parameters_;
   Shard shard_;
-  std::optional<AdamW> optimizer_;       ///< of all parameters, or …
-  std::optional<ShardedAdamW> sharded_;  ///< … of this process's part of them
+  ExchangeQueue queue_;
+  std::optional<AdamW> optimizer_;         ///< of all parameters, or …
+  std::optional<ShardedAdamW> sharded_;    ///< … of this process's part of them
+  std::optional<SummedGradients> summed_;  ///< of all parameters, of several processes
   TrainingReport report_;
   TrainingStep step_;
 };
@@ -255,10 +265,13 @@ TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& 
   const CheckpointedActivations checkpointed(decoder, options.checkpoint_activations || come_and_go);
   if (options.lora) add_adapters(decoder, *options.lora, options.seed, cat(kPath, ".lora"));
   TrainingReport report;
-  {
+  try {
     Run run(decoder, source, options, surroundings);
     if (surroundings.start != nullptr) run.restore(*surroundings.start);
     report = run.finish(surroundings.observer);
+  } catch (...) {
+    give_up_lost_weights(decoder);
+    throw;
   }
   if (options.lora && options.lora->save == LoraSave::kMerged) merge_adapters(decoder);
   return report;

@@ -34,6 +34,7 @@ struct TrainOptions {
   LossOptions loss;
   bool checkpoint_activations = false;
   Shard shard = Shard::kNone;
+  bool overlap = true;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -57,6 +58,10 @@ struct TrainOptions {
           "what processes that train together divide among them: none | optimizer (its states) | gradients (and "
           "states) | "
           "weights (and both; each layer is computed again for its gradient)");
+    visit(
+        "overlap", self.overlap,
+        "processes that train together exchange gradients, and weights that are divided, in a thread of its own while "
+        "they go on computing; false: they wait, to the same numbers");
   }
 
   /// Throws ConfigError for sizes below 1, numbers that are negative or not finite, and a schedule that does not fit.
@@ -135,9 +140,10 @@ struct TrainingSurroundings {
 /// them, and gradients are summed, so that parameters and report are those of one process but for rounding. Rank 0's
 /// parameters are those that training begins with. When the observer of any process ends the run, it ends in all after
 /// that step. With `shard` each process holds its part of the optimizer's states alone, or of gradients too, or of the
-/// layers' weights as well, which are whole again at the end (after an exception they are lost); a state is whole
-/// whatever was divided, so that any number of processes may go on from it. Throws ConfigError for fewer rows a
-/// step than processes.
+/// layers' weights as well, which are whole again at the end; after an exception those are lost, and whatever uses such
+/// a layer throws std::logic_error. A state is whole whatever was divided, so that any number of processes may go on
+/// from it. With `overlap` a thread of this call exchanges what the processes tell each other within a step; the
+/// observer, and who calls, may use the group as ever. Throws ConfigError for fewer rows a step than processes.
 TrainingReport train(Decoder& decoder, BatchSource& source, const TrainOptions& options,
                      const TrainingSurroundings& surroundings = {});
 

@@ -6,26 +6,15 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <string>
-#include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
+#include "core/train/gradient_buckets.h"
 
 namespace mla {
-namespace {
-
-/// The layer in a parameter's name; nothing for one that stands in none.
-std::optional<std::size_t> layer_of(const std::string& name) {
-  constexpr std::string_view kLayers = "model.layers.";
-  if (!name.starts_with(kLayers)) return {};
-  return std::stoul(name.substr(kLayers.size()));
-}
-
-}  // namespace
-
 WeightShards::WeightShards(const ModelSpec& spec, const NamedTensors& parameters, const std::vector<Place>& places,
-                           Collective& processes, std::function<void(std::size_t)> told)
-    : parameters_(parameters), places_(places), processes_(processes), told_(std::move(told)) {
+                           Collective& processes, ExchangeQueue& queue, std::function<void(std::size_t)> told)
+    : parameters_(parameters), places_(places), processes_(processes), queue_(queue), told_(std::move(told)) {
   const std::vector<std::size_t> boundaries = group_boundaries(spec);
   groups_.resize(boundaries.size() - 1);
   for (std::size_t g = 0; g < groups_.size(); ++g) {
@@ -82,12 +71,34 @@ void WeightShards::drop(const Group& group) {
   }
 }
 
-at::Tensor WeightShards::together(const Group& group) const {
+bool WeightShards::is_dropped(const at::Tensor& parameter) {
+  return parameter.numel() > 1 && static_cast<std::int64_t>(parameter.storage().nbytes()) == parameter.element_size();
+}
+
+WeightShards::Coming WeightShards::ask_for(std::size_t index) {
   const at::NoGradGuard no_grad;
+  const Group& group = groups_.at(index);
   const at::Tensor all = at::empty({group.elements}, group.own.options().device(at::kCPU));
   all.narrow(0, group.own_begin, group.own.numel()).copy_(group.own);
-  processes_.share_parts(all, group.counts);
-  return all.to(group.own.device());
+  return {index, all, queue_.post({[this, all, &group] { processes_.share_parts(all, group.counts); }})};
+}
+
+at::Tensor WeightShards::arrived(const Coming& coming) {
+  queue_.wait(coming.ticket);
+  return coming.all.to(groups_[coming.group].own.device());
+}
+
+void WeightShards::begin_pass() {
+  expects(!coming_, "a pass goes back through all groups before the next begins");
+  goes_back_ = false;
+}
+
+std::optional<std::size_t> WeightShards::next_after(std::size_t group) {
+  for (std::size_t next = group; goes_back_ ? next-- > 0 : ++next < groups_.size();) {
+    if (!groups_[next].parameters.empty()) return next;
+  }
+  goes_back_ = true;
+  return {};
 }
 
 std::shared_ptr<void> WeightShards::bring(std::size_t begin, std::size_t) {
@@ -95,8 +106,17 @@ std::shared_ptr<void> WeightShards::bring(std::size_t begin, std::size_t) {
       std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) { return group.first_layer == begin; });
   expects(found != groups_.end(), "layers are computed by the groups that hand things on to each other");
   if (found->parameters.empty()) return {};
-  told_(static_cast<std::size_t>(found - groups_.begin()));
-  const at::Tensor all = together(*found);
+  const auto index = static_cast<std::size_t>(found - groups_.begin());
+  if (!coming_) {
+    told_(index);
+    coming_ = ask_for(index);
+  }
+  expects(coming_->group == index, "a pass goes through all groups, and back again");
+  const at::Tensor all = arrived(*std::exchange(coming_, std::nullopt));
+  if (const auto next = next_after(index); next && queue_.beside()) {
+    told_(*next);
+    coming_ = ask_for(*next);
+  }
   for (const std::size_t i : found->parameters) {
     const at::Tensor& parameter = parameters_[i].second;
     parameter.set_data(all.narrow(0, places_[i].begin - found->begin, parameter.numel()).view(parameter.sizes()));
@@ -105,12 +125,13 @@ std::shared_ptr<void> WeightShards::bring(std::size_t begin, std::size_t) {
   return {all.unsafeGetTensorImpl(), [this, group](void*) { drop(*group); }};
 }
 
-void WeightShards::help_bring(std::size_t group) { together(groups_.at(group)); }
+void WeightShards::help_bring(std::size_t group) { arrived(ask_for(group)); }
 
 void WeightShards::make_whole(bool for_good) {
-  for (Group& group : groups_) {
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
     if (group.parameters.empty()) continue;
-    const at::Tensor all = together(group);
+    const at::Tensor all = arrived(ask_for(g));
     for (const std::size_t i : group.parameters) {
       const at::Tensor& parameter = parameters_[i].second;
       const at::Tensor values = all.narrow(0, places_[i].begin - group.begin, parameter.numel());

@@ -77,7 +77,8 @@ struct TrainConfig {
   static constexpr std::array kLeftOut = {
       LeftOut{"keep_checkpoints", "says which models on the way are kept, and changes none"},
       LeftOut{"tensorboard", "writes down what is computed anyway"},
-      LeftOut{"shard", "what processes divide among them changes sums in their last bits, as their number does"}};
+      LeftOut{"shard", "what processes divide among them changes sums in their last bits, as their number does"},
+      LeftOut{"overlap", "when processes exchange what they do changes no number"}};
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     TrainOptions::fields(self.options, visit);

@@ -6,6 +6,7 @@
 #include "core/base/byte_size.h"
 #include "core/compress/calibration_rows.h"
 #include "core/model/weight_pages.h"
+#include "core/train/gradient_buckets.h"
 #include "core/train/lora.h"
 #include "core/train/step_memory.h"
 #include "core/train/trainable.h"
@@ -16,8 +17,6 @@ namespace mla {
 namespace {
 
 constexpr std::int64_t kFloatBytes = 4, kDoubleBytes = 8;
-/// sum_in_place() hands over gradients in messages of at least so much.
-constexpr std::int64_t kMessageBytes = (std::int64_t{1} << 23) * kFloatBytes;
 
 std::int64_t weight_bytes(const ModelSpec& spec) {
   std::int64_t bytes = 0;
@@ -30,8 +29,9 @@ std::int64_t weight_bytes(const ModelSpec& spec) {
 
 /// Gradients by where in a backward pass they come up: the output matrix's before it, each layer's, the embedding's.
 struct Gradients {
-  std::int64_t first = 0, last = 0, largest = 0;
+  std::int64_t first = 0, last = 0, largest = 0, largest_of_layers = 0;
   std::vector<std::int64_t> layers;
+  ParameterBytes parameters;
   std::int64_t total() const { return first + last + std::accumulate(layers.begin(), layers.end(), std::int64_t{0}); }
 };
 
@@ -41,14 +41,17 @@ Gradients gradients_of(const ModelSpec& spec, const TrainOptions& options) {
   if (options.lora) {
     const std::int64_t bytes = adapter_elements(spec, *options.lora) * kFloatBytes;
     for (std::int64_t& layer : gradients.layers) layer = bytes / spec.layer_count();
+    for (std::int64_t i = 0; i < spec.layer_count(); ++i)
+      gradients.parameters.emplace_back(cat("model.layers.", i), bytes / spec.layer_count());
     return gradients;
   }
-  constexpr std::string_view kLayers = "model.layers.";
   for (const ModelParameter& parameter : trained_parameters(spec, options.trainable, "train.trainable")) {
     const std::int64_t bytes = parameter.count() * kFloatBytes;
+    gradients.parameters.emplace_back(parameter.name, bytes);
     gradients.largest = std::max(gradients.largest, bytes);
-    if (parameter.name.starts_with(kLayers)) {
-      gradients.layers.at(std::stoul(parameter.name.substr(kLayers.size()))) += bytes;
+    if (const auto layer = layer_of(parameter.name)) {
+      gradients.layers.at(*layer) += bytes;
+      gradients.largest_of_layers = std::max(gradients.largest_of_layers, bytes);
     } else if (parameter.group == ParameterGroup::kOutput || spec.tied_embeddings) {
       gradients.first += bytes;  // a tied matrix gets its part of the logits first
     } else {
@@ -67,34 +70,71 @@ struct Moment {
 struct Handling {
   bool from_earlier_passes = false;  ///< those of a pass before are there
   std::int64_t kept_by = 1;          ///< processes that share what is kept of each
-  std::int64_t whole = 0;            ///< bytes of the largest that is there whole before it is divided
-  std::int64_t exchange = 0;         ///< what their exchange takes at the end
-  bool brings_weights = false;       ///< a group's weights come when it is computed
+  bool output_goes_first = false;    ///< the output matrix's is given away with the others, and not kept whole
+  std::int64_t whole = 0;            ///< bytes that are there whole meanwhile, or twice
+  std::int64_t whole_at_first = 0;   ///< likewise while the last group is under way
+  bool brings_weights = false;       ///< a group's weights come when it is computed …
+  bool brings_next = false;          ///< … and the next one's
 };
 
+/// Of gradients that are not kept whole two buckets are under way while the next fills, or one large gradient while the
+/// next is made. Without overlap there is one, and its copy in the message.
+Handling handling_of(const ModelSpec& spec, const TrainOptions& options, const Gradients& gradients, std::int64_t share,
+                     std::int64_t ranks) {
+  Handling handling{.from_earlier_passes = share > options.batch_rows};
+  if (ranks == 1) return handling;
+  const std::int64_t bucket = bucket_bytes(gradients.parameters);
+  const bool several_passes = handling.from_earlier_passes;
+  if (options.shard == Shard::kNone || (options.shard == Shard::kOptimizer && several_passes)) {
+    for (const std::vector<std::size_t>& one : make_buckets(spec, gradients.parameters)) {
+      std::int64_t bytes = 0;
+      for (const std::size_t i : one) bytes += gradients.parameters[i].second;
+      if (one.size() > 1) handling.whole = std::max(handling.whole, bytes);
+    }
+    handling.whole_at_first = handling.whole;
+    return handling;
+  }
+  handling.kept_by = ranks;
+  handling.output_goes_first = !spec.tied_embeddings;
+  const std::int64_t made = std::max(bucket, gradients.largest_of_layers);
+  handling.whole = options.overlap ? std::max(3 * bucket, 2 * gradients.largest_of_layers) : std::max(2 * bucket, made);
+  handling.whole_at_first = handling.output_goes_first && options.overlap ? gradients.first + made : handling.whole;
+  handling.brings_weights = options.shard == Shard::kWeights;
+  handling.brings_next = handling.brings_weights && options.overlap;
+  return handling;
+}
+
 /// The moment of the most in a step: when logits stand beside all activations, when a group's backward pass is under
-/// way and the gradients of those behind it are there, or when all is done and gradients are exchanged.
+/// way and the gradients of those behind it are there, or when all is done.
 Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradients& gradients,
                       const Handling& handling) {
   const std::vector<std::size_t> groups = group_boundaries(spec);
+  const auto of_group = [&](std::size_t g) {
+    return std::accumulate(gradients.layers.begin() + static_cast<std::ptrdiff_t>(groups[g]),
+                           gradients.layers.begin() + static_cast<std::ptrdiff_t>(groups[g + 1]), std::int64_t{0});
+  };
   std::int64_t kept = std::accumulate(step.kept.begin(), step.kept.end(), step.around);
-  const std::int64_t in_passes = (gradients.total() - gradients.first) / handling.kept_by;
-  std::int64_t there = gradients.first + (handling.from_earlier_passes ? in_passes : 0);
-  // A product is made before it is added to what is there.
-  Moment most{there + (handling.from_earlier_passes ? gradients.first : 0), kept, step.logits};
+  const std::int64_t in_passes = (gradients.total() - gradients.first) / handling.kept_by,
+                     first = handling.output_goes_first ? gradients.first / handling.kept_by : gradients.first;
+  std::int64_t there = handling.from_earlier_passes ? first + in_passes : 0;
+  // The output matrix's comes whole, and a product is made before it is added to what is there.
+  Moment most{there + gradients.first, kept, step.logits};
   const auto compare = [&](const Moment& moment) {
     if (moment.sum() > most.sum()) most = moment;
   };
-  for (std::size_t g = step.kept.size(); g-- > 0;) {
-    std::int64_t own = 0;
-    for (std::size_t layer = groups[g]; layer < groups[g + 1]; ++layer) own += gradients.layers[layer];
+  if (!handling.from_earlier_passes) there = first;
+  std::int64_t whole = handling.whole_at_first;
+  for (std::size_t g = step.kept.size(); g-- > 0; whole = handling.whole) {
+    const std::int64_t own = of_group(g), brought = handling.brings_weights ? own : 0;
     if (!handling.from_earlier_passes) there += own / handling.kept_by;
-    compare({there + std::min(own, handling.whole), kept + step.transient[g], 0, handling.brings_weights ? own : 0});
+    const std::int64_t next = handling.brings_next && g > 0 ? of_group(g - 1) : 0;
+    const std::int64_t recent = own + (g + 1 < step.kept.size() ? of_group(g + 1) : gradients.first);
+    compare({there + std::min(recent, whole), kept + step.transient[g], 0, brought + next});
     kept -= step.kept[g];
   }
   // Last comes the embedding's, whole before it is added or given away.
-  compare({gradients.first + in_passes + gradients.largest, step.around, 0});
-  compare({gradients.first + in_passes + handling.exchange, 0, 0});
+  compare({first + in_passes + gradients.largest, step.around, 0});
+  compare({first + in_passes + handling.whole, 0, 0});
   return most;
 }
 
@@ -157,14 +197,7 @@ MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& opti
   const StepMemory step = rehearse_step(spec, as_trained, std::min(options.batch_rows, share) * length, products);
   const Gradients gradients = gradients_of(spec, options);
   const std::int64_t total = gradients.total(), part = total / ranks;
-  Handling handling{.from_earlier_passes = share > options.batch_rows};
-  const bool gives_away = shard == Shard::kGradients || shard == Shard::kWeights;
-  if (gives_away) handling = {share > options.batch_rows, ranks, gradients.largest, gradients.largest};
-  handling.brings_weights = shard == Shard::kWeights;
-  if (shard == Shard::kOptimizer) handling.exchange = gradients.largest / ranks;
-  if (shard == Shard::kNone && ranks > 1)
-    handling.exchange = std::min(total, std::max(kMessageBytes, gradients.largest));
-  const Moment most = largest_moment(spec, step, gradients, handling);
+  const Moment most = largest_moment(spec, step, gradients, handling_of(spec, options, gradients, share, ranks));
   const std::int64_t adapters = options.lora ? total : 0;
   // Trained weights of layers are as large as their gradients.
   const std::int64_t in_layers = total - gradients.first - gradients.last,

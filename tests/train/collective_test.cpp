@@ -6,83 +6,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <barrier>
-#include <map>
-#include <mutex>
 #include <numeric>
-#include <thread>
 
 #include "core/base/error.h"
 #include "core/train/trainer.h"
 #include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"
+#include "tests/train/thread_group.h"
 
 namespace mla {
 namespace {
 
 constexpr double kCollectiveRounding = 1e-10;  // of losses in float64 after a few updates
 
-/// What the members of a group share.
-struct Table {
-  explicit Table(std::ptrdiff_t size) : meet(size) {}
-  std::barrier<> meet;
-  std::mutex mutex;
-  at::Tensor total;
-};
-
-class Member final : public Collective {
- public:
-  Member(Table& table, std::int64_t rank, std::int64_t size) : table_(table), rank_(rank), size_(size) {}
-  std::int64_t rank() const override { return rank_; }
-  std::int64_t size() const override { return size_; }
-  std::int64_t local_size() const override { return size_; }
-  void sum_in_place(const at::Tensor& values) override {
-    ++messages;
-    share([&] { table_.total = table_.total.defined() ? table_.total + values : values.clone(); }, values);
-  }
-  void broadcast(const at::Tensor& values) override {
-    share(
-        [&] {
-          if (first()) table_.total = values.clone();
-        },
-        values);
-  }
-  void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts, const at::Tensor& own) override {
-    const at::Tensor all = values.clone();
-    sum_in_place(all);
-    own.copy_(part(all, counts).view_as(own));
-  }
-  void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) override {
-    const at::Tensor own = part(values, counts).clone();
-    values.zero_();
-    part(values, counts).copy_(own);
-    sum_in_place(values);
-  }
-  GroupFailure settle(int exit_code, bool) override { return {rank_, exit_code, true}; }
-
-  int messages = 0;
-
- private:
-  at::Tensor part(const at::Tensor& values, const std::vector<std::int64_t>& counts) const {
-    const auto own = counts.begin() + rank_;
-    return values.view(-1).narrow(0, std::accumulate(counts.begin(), own, std::int64_t{0}), *own);
-  }
-  template <class Put>
-  void share(const Put& put, const at::Tensor& values) {
-    {
-      const std::lock_guard lock(table_.mutex);
-      put();
-    }
-    table_.meet.arrive_and_wait();
-    values.copy_(table_.total);
-    table_.meet.arrive_and_wait();
-    if (first()) table_.total.reset();
-    table_.meet.arrive_and_wait();
-  }
-
-  Table& table_;
-  std::int64_t rank_, size_;
-};
+using test::Member;
+using test::ThreadGroup;
 
 std::vector<std::vector<std::int32_t>> documents() {
   std::vector<std::vector<std::int32_t>> rows;
@@ -133,24 +71,19 @@ template <class MakeSource>
 std::vector<Outcome> train_together(std::int64_t size, const TrainOptions& options, const MakeSource& make_source,
                                     const std::vector<TrainingObserver*>& observers = {},
                                     const TrainingState* start = nullptr) {
-  Table table(size);
+  ThreadGroup group(size);
   std::vector<Outcome> outcomes(static_cast<std::size_t>(size));
-  const auto work = [&](std::size_t rank) {
+  test::as_processes(size, [&](std::int64_t rank) {
     Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
     if (rank > 0) decoder.final_norm.mul_(3);  // every rank begins with the parameters of the first
     const auto source = make_source();
-    Member member(table, static_cast<std::int64_t>(rank), size);
-    Outcome& outcome = outcomes[rank];
-    outcome.report =
-        train(decoder, *source, options,
-              {.observer = observers.empty() ? nullptr : observers[rank], .start = start, .processes = &member});
+    Member member(group, rank);
+    Outcome& outcome = outcomes[static_cast<std::size_t>(rank)];
+    TrainingObserver* observer = observers.empty() ? nullptr : observers[static_cast<std::size_t>(rank)];
+    outcome.report = train(decoder, *source, options, {.observer = observer, .start = start, .processes = &member});
     decoder.visit_parameters([&](const std::string&, at::Tensor& tensor) { outcome.parameters.push_back(tensor); });
     outcome.messages = member.messages;
-  };
-  std::vector<std::jthread> threads;
-  for (std::size_t rank = 1; rank < outcomes.size(); ++rank) threads.emplace_back(work, rank);
-  work(0);
-  threads.clear();
+  });
   return outcomes;
 }
 
@@ -158,6 +91,11 @@ std::unique_ptr<BatchSource> rows() { return std::make_unique<RowBatches>(docume
 std::unique_ptr<BatchSource> masked_sequences() {
   return std::make_unique<PackedBatches>(std::vector<WeightedTokens>{{std::make_shared<MemoryTokens>(documents())}}, 16,
                                          1, DocumentBoundaries::kMasked);
+}
+
+/// To the bit: processes drift apart otherwise.
+void expect_equal_parameters(const Outcome& one, const Outcome& other) {
+  for (std::size_t i = 0; i < other.parameters.size(); ++i) EXPECT_TRUE(one.parameters[i].equal(other.parameters[i]));
 }
 
 // Rows of unequal length, so that the ranks score different numbers of tokens.
@@ -174,10 +112,9 @@ TEST(Processes, TogetherEqualOneAlone) {
           EXPECT_THAT(outcome.report.gradient_norm,
                       testing::Pointwise(testing::DoubleNear(kCollectiveRounding), alone.report.gradient_norm));
           EXPECT_EQ(outcome.report.tokens, alone.report.tokens);
-          for (std::size_t i = 0; i < alone.parameters.size(); ++i) {
+          for (std::size_t i = 0; i < alone.parameters.size(); ++i)
             EXPECT_TRUE(at::allclose(outcome.parameters[i], alone.parameters[i], 0, kCollectiveRounding));
-            EXPECT_TRUE(outcome.parameters[i].equal(together[0].parameters[i])) << "ranks drift apart";
-          }
+          expect_equal_parameters(outcome, together[0]);
         }
       }
     }
@@ -191,6 +128,20 @@ void expect_the_same(const Outcome& one, const Outcome& alone) {
   EXPECT_EQ(one.report.tokens, alone.report.tokens);
   for (std::size_t i = 0; i < alone.parameters.size(); ++i)
     EXPECT_TRUE(at::allclose(one.parameters[i], alone.parameters[i], 0, kCollectiveRounding));
+}
+
+// The same messages, but for when they travel.
+TEST(Processes, ExchangeTheSameNumbersBesideTheComputationAndInIt) {
+  for (const Shard shard : {Shard::kNone, Shard::kOptimizer, Shard::kGradients, Shard::kWeights}) {
+    TrainOptions options = short_run(1, 5);
+    options.shard = shard;
+    const auto beside = train_together(3, options, masked_sequences);
+    options.overlap = false;
+    const auto within = train_together(3, options, masked_sequences);
+    EXPECT_EQ(beside[0].report.loss, within[0].report.loss);
+    EXPECT_EQ(beside[0].messages, within[0].messages);
+    for (std::size_t rank = 0; rank < 3; ++rank) expect_equal_parameters(beside[rank], within[rank]);
+  }
 }
 
 constexpr Shard kShards[] = {Shard::kOptimizer, Shard::kGradients, Shard::kWeights};
@@ -207,8 +158,7 @@ TEST(Shards, ChangeNoNumber) {
         const auto together = train_together(size, options, masked_sequences);
         for (const Outcome& outcome : together) {
           expect_the_same(outcome, alone);
-          for (std::size_t i = 0; i < alone.parameters.size(); ++i)
-            EXPECT_TRUE(outcome.parameters[i].equal(together[0].parameters[i])) << "ranks drift apart";
+          expect_equal_parameters(outcome, together[0]);
         }
       }
     }
@@ -232,18 +182,15 @@ TEST(Shards, AreEvenToAnElement) {
 }
 
 TEST(Shards, HoldTheirPartOfTheOptimizersStates) {
-  Table table(3);
-  std::vector<std::int64_t> bytes(3);
-  std::int64_t parameters = 0;
-  const auto hold = [&](std::size_t rank) {
+  ThreadGroup group(3);
+  for (std::int64_t rank = 0; rank < 3; ++rank) {
     Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
-    Member member(table, static_cast<std::int64_t>(rank), 3);
+    Member member(group, rank);
+    ExchangeQueue queue(false, 0);
     TrainableParameters trained(decoder, "all", "train.trainable");
-    bytes[rank] = ShardedAdamW(decoder.spec(), trained, {}, member, Shard::kOptimizer).state_bytes();
-    if (rank == 0) parameters = decoder.parameter_count();
-  };
-  for (std::size_t rank = 0; rank < 3; ++rank) hold(rank);
-  for (const std::int64_t held : bytes) EXPECT_LE(std::abs(held - 2 * 8 * parameters / 3), 2 * 8 + 4);
+    const ShardedAdamW optimizer(decoder.spec(), trained, {}, member, queue, Shard::kOptimizer);
+    EXPECT_LE(std::abs(optimizer.state_bytes() - 2 * 8 * decoder.parameter_count() / 3), 2 * 8 + 4);
+  }
 }
 
 // A state is whole: written by any number of processes, it is read by any other, divided or not.
@@ -266,15 +213,18 @@ TEST(Shards, GoOnWithAnotherNumberOfProcesses) {
 }
 
 TEST(Shards, GradientsAreGivenAwayDuringTheBackwardPass) {
-  Table table(1);
-  Member member(table, 0, 1);
+  ThreadGroup group(1);
+  Member member(group, 0);
   Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
+  ExchangeQueue queue(true, 0);
   TrainableParameters trained(decoder, "all", "train.trainable");
-  ShardedAdamW optimizer(decoder.spec(), trained, {}, member, Shard::kGradients);
+  ShardedAdamW optimizer(decoder.spec(), trained, {}, member, queue, Shard::kGradients);
   optimizer.begin_step();
+  optimizer.begin_pass(/*last=*/false);
   decoder.hidden_states(test::random_ids(decoder.spec(), 2, 9)).sum().backward();
   EXPECT_TRUE(trained.gradients().empty());
   optimizer.end_pass();
+  EXPECT_EQ(optimizer.sum_loss(3), 3);
   EXPECT_GT(optimizer.sum_and_clip(0), 0);
 }
 
@@ -301,8 +251,8 @@ TEST(Processes, AStopOfOneIsAStopOfAllAfterTheSameStep) {
 }
 
 TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
-  Table table(1);
-  Member one_of_five(table, 0, 5);
+  ThreadGroup group(5);
+  Member one_of_five(group, 0);
   Decoder decoder = test::tiny_decoder(test::tiny_spec("gqa"));
   RowBatches source(documents());
   EXPECT_EQ(
@@ -311,8 +261,8 @@ TEST(Processes, MoreThanTheRowsOfAStepAreRefused) {
 }
 
 TEST(Processes, ATextOfOneIsKnownToAll) {
-  Table table(2);
-  Member first(table, 0, 2), second(table, 1, 2);
+  ThreadGroup group(2);
+  Member first(group, 0), second(group, 1);
   const std::string text = "caf\xC3\xA9: " + std::string(300, 'x');
   std::string seen;
   {

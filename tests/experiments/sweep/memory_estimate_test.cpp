@@ -62,14 +62,37 @@ std::vector<std::vector<std::int32_t>> training_rows() {
   return rows;
 }
 
+/// One of several processes, of which the others are not there: nothing comes from them, and their weights are small.
+class OneOfSeveral final : public Collective {
+ public:
+  explicit OneOfSeveral(std::int64_t size) : size_(size) {}
+  std::int64_t rank() const override { return 0; }
+  std::int64_t size() const override { return size_; }
+  std::int64_t local_size() const override { return size_; }
+  void sum_in_place(const at::Tensor&) override {}
+  void broadcast(const at::Tensor&) override {}
+  void sum_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts, const at::Tensor& own) override {
+    own.copy_(values.view(-1).narrow(0, 0, counts[0]).view_as(own));
+  }
+  void share_parts(const at::Tensor& values, const std::vector<std::int64_t>& counts) override {
+    values.view(-1).narrow(0, counts[0], values.numel() - counts[0]).fill_(0.01);
+  }
+  GroupFailure settle(int exit_code, bool) override { return {0, exit_code, true}; }
+
+ private:
+  std::int64_t size_;
+};
+
 /// Bytes that training held at once, the model included.
-std::int64_t measured_peak(const ModelSpec& spec, const TrainOptions& options, Products products = Products::kFloat32) {
+std::int64_t measured_peak(const ModelSpec& spec, const TrainOptions& options, std::int64_t ranks = 1,
+                           Products products = Products::kFloat32) {
   const auto rows = training_rows();
+  OneOfSeveral processes(ranks);
   const CountedMemory memory;
   Decoder decoder = initialize_decoder(spec, 1);
   decoder.products = products;
   RowBatches batches(rows);
-  train(decoder, batches, options);
+  train(decoder, batches, options, {.processes = ranks > 1 ? &processes : &single_process()});
   return memory.peak();
 }
 
@@ -94,10 +117,29 @@ TEST(MemoryEstimate, OfProductsInBFloat16HasActivationsOfHalfTheSize) {
     for (const bool checkpointed : {false, true}) {
       SCOPED_TRACE(cat(spec.attention(0).kind(), checkpointed ? ", checkpointed" : ""));
       const TrainOptions options = options_of(2, checkpointed);
-      const auto there = static_cast<double>(measured_peak(spec, options, Products::kBFloat16));
+      const auto there = static_cast<double>(measured_peak(spec, options, 1, Products::kBFloat16));
       const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 1, 0, Products::kBFloat16);
       EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
       EXPECT_LT(there, (checkpointed ? 1.05 : 0.9) * static_cast<double>(measured_peak(spec, options)));
+    }
+  }
+}
+
+TEST(MemoryEstimate, IsWhatOneOfSeveralProcessesTakes) {
+  for (const ModelSpec& spec : {mid_spec("gqa"), mid_spec("mha")}) {
+    for (const Shard shard : {Shard::kNone, Shard::kOptimizer, Shard::kGradients, Shard::kWeights}) {
+      for (const bool overlap : {true, false}) {
+        for (const std::int64_t accumulation : {1, 4}) {
+          SCOPED_TRACE(cat(spec.tied_embeddings ? "tied, " : "", write_value(shard).dump(), overlap ? ", overlap" : "",
+                           ", accumulation ", accumulation));
+          TrainOptions options = options_of(accumulation, false);
+          options.shard = shard;
+          options.overlap = overlap;
+          const auto there = static_cast<double>(measured_peak(spec, options, 2));
+          const MemoryEstimate estimate = estimate_training(spec, options, kRowTokens, 2, 0);
+          EXPECT_NEAR(static_cast<double>(estimate.total()), there, kTenPercent * there) << to_json(estimate).dump();
+        }
+      }
     }
   }
 }
@@ -147,12 +189,16 @@ TEST(MemoryEstimate, FallsWithProcessesAsShardsSay) {
   EXPECT_EQ(item(of(Shard::kOptimizer, 1), "optimizer states"), 2 * parameters);
   EXPECT_LT(of(Shard::kGradients, 2).total(), of(Shard::kOptimizer, 2).total());
   EXPECT_LT(of(Shard::kOptimizer, 2).total(), of(Shard::kNone, 2).total());
-  // What is in layers falls to a part and one layer that is put together.
+  // What is in layers falls to a part, one layer that is put together and, where exchanges overlap, the next one.
   const auto weights = [&](std::int64_t ranks) { return item(of(Shard::kWeights, ranks), "weights"); };
   const std::int64_t layer = 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192);
   EXPECT_EQ(weights(1), parameters);
+  EXPECT_EQ(weights(4), parameters - 4 * layer + layer + 2 * layer);
+  EXPECT_EQ(weights(2), parameters - 4 * layer + 2 * layer + 2 * layer);
+  options.overlap = false;
   EXPECT_EQ(weights(4), parameters - 4 * layer + layer + layer);
   EXPECT_EQ(weights(2), parameters - 4 * layer + 2 * layer + layer);
+  options.overlap = true;
   EXPECT_LT(of(Shard::kWeights, 4).total(), of(Shard::kGradients, 4).total());
   EXPECT_LT(item(of(Shard::kNone, 8), "activations"), item(of(Shard::kNone, 1), "activations"));
   EXPECT_THAT(test::message_of<ConfigError>([&] { of(Shard::kNone, 17); }),
