@@ -230,7 +230,8 @@ TEST(Shards, GradientsAreGivenAwayDuringTheBackwardPass) {
 
 TEST(Processes, GradientsTravelInOneMessage) {
   const auto outcomes = train_together(2, short_run(4, 1), rows);
-  EXPECT_EQ(outcomes[0].messages, 6 * 4);  // a step's: scored tokens, loss, gradients, whether to stop
+  // Parameters of the first; then a step's: scored tokens, loss, gradients, whether to stop.
+  EXPECT_EQ(outcomes[0].messages, 1 + 6 * 4);
 }
 
 class StopAt final : public TrainingObserver {

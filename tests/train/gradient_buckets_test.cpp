@@ -31,6 +31,7 @@ TEST(Buckets, ArePartOfAllWithinBounds) {
 
 TEST(Buckets, FollowTheBackwardPassAndHoldLargeOnesAlone) {
   UniformModel model = test::tiny_model("mha");
+  model.layers = 11;
   const ParameterBytes parameters = {{"model.embed_tokens.weight", 400 * kMegabyte},
                                      {"model.layers.0.input_layernorm.weight", 100},
                                      {"model.layers.0.self_attn.q_proj.weight", 5 * kMegabyte},

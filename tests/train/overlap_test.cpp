@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <limits>
 
@@ -147,8 +148,9 @@ class HoldingMember final : public Member {
 /// The first layer with gradients in the first bucket of a pass.
 std::int64_t first_layer_of_first_bucket(Decoder decoder) {
   const TrainableParameters trained(decoder, "all", "train.trainable");
+  const auto buckets = make_buckets(decoder.spec(), bytes_of(trained.named()));
   std::int64_t first = kLayers;
-  for (const std::size_t i : make_buckets(decoder.spec(), bytes_of(trained.named())).front()) {
+  for (const std::size_t i : buckets.front()) {
     if (const auto layer = layer_of(trained.named()[i].first)) first = std::min<std::int64_t>(first, *layer);
   }
   return first;
@@ -216,18 +218,17 @@ auto are_near(const std::vector<double>& expected) {
 
 // Many buckets, and a gradient of the output matrix that only some processes, or only some passes, have.
 TEST(Overlap, ChangesNoNumberWhereAProcessScoresNothing) {
-  for (const auto& [batch_rows, accumulation] : {std::pair{4, 1}, {1, 4}, {1, 5}, {2, 3}}) {
-    for (const std::int64_t period : {2, 3}) {
-      TrainOptions options = a_run(Shard::kNone, 4);
-      options.batch_rows = batch_rows;
-      options.accumulation = accumulation;
-      const auto skips = [&](std::int64_t row) { return row % period != 0; };
-      const std::vector<double> alone = losses(options, 1, skips);
-      for (const Shard shard : kAllShards) {
-        SCOPED_TRACE(cat(batch_rows, " ", accumulation, " ", period, " ", static_cast<int>(shard)));
-        options.shard = shard;
-        for (const std::int64_t size : {2, 4}) EXPECT_THAT(losses(options, size, skips), are_near(alone));
-      }
+  using Case = std::array<std::int64_t, 3>;
+  for (const auto& [batch_rows, accumulation, period] : {Case{4, 1, 2}, {1, 4, 3}, {1, 5, 2}, {2, 3, 3}}) {
+    TrainOptions options = a_run(Shard::kNone);
+    options.batch_rows = batch_rows;
+    options.accumulation = accumulation;
+    const auto skips = [every = period](std::int64_t row) { return row % every != 0; };
+    const std::vector<double> alone = losses(options, 1, skips);
+    for (const Shard shard : kAllShards) {
+      SCOPED_TRACE(cat(batch_rows, " ", accumulation, " ", period, " ", static_cast<int>(shard)));
+      options.shard = shard;
+      for (const std::int64_t size : {2, 4}) EXPECT_THAT(losses(options, size, skips), are_near(alone));
     }
   }
 }

@@ -127,11 +127,11 @@ TEST(MemoryEstimate, OfProductsInBFloat16HasActivationsOfHalfTheSize) {
 
 TEST(MemoryEstimate, IsWhatOneOfSeveralProcessesTakes) {
   for (const ModelSpec& spec : {mid_spec("gqa"), mid_spec("mha")}) {
-    for (const Shard shard : {Shard::kNone, Shard::kOptimizer, Shard::kGradients, Shard::kWeights}) {
+    for (const auto& [name, shard] : enum_names(Shard())) {
       for (const bool overlap : {true, false}) {
         for (const std::int64_t accumulation : {1, 4}) {
-          SCOPED_TRACE(cat(spec.tied_embeddings ? "tied, " : "", write_value(shard).dump(), overlap ? ", overlap" : "",
-                           ", accumulation ", accumulation));
+          SCOPED_TRACE(cat(spec.tied_embeddings ? "tied, " : "", name, overlap ? ", overlap" : "", ", accumulation ",
+                           accumulation));
           TrainOptions options = options_of(accumulation, false);
           options.shard = shard;
           options.overlap = overlap;
