@@ -308,16 +308,18 @@ TEST(FakeDeviceCodecs, PackedWeightsAreEncodedAndDecodedThere) {
     const Decoder wanted = test::after_pass(host, pass(codec), rows),
                   found = test::after_pass(there_too(), pass(codec), rows);
     at::Tensor logits;
-    expect_undisturbed(counts_of([&] { logits = found.forward(ids_there); }), codec);
+    const test::DeviceCounts counts = counts_of([&] { logits = found.forward(ids_there); });
+    EXPECT_EQ(counts.waits + counts.copies_to_host, 0) << codec;
+    EXPECT_EQ(counts.copies_to_device, 2) << "rotations' cosines and sines";
     EXPECT_LE(test::largest_difference(here(logits), wanted.forward(ids)), 1e-6) << codec;
   }
   host.visit_parameters([](const std::string& name, at::Tensor& tensor) {
     if (name.ends_with("o_proj.weight")) tensor[2][3] = NAN;
   });
   EXPECT_THAT(test::message_of<DataError>([&] { test::after_pass(host, pass("rtn"), rows); }),
-              HasSubstr("o_proj.weight: rtn: element [2, 3]"));
+              HasSubstr("o_proj: rtn: element [2, 3]"));
   EXPECT_THAT(test::message_of<DataError>([&] { test::after_pass(there_too(), pass("rtn"), rows); }),
-              HasSubstr("o_proj.weight: 3-bit rtn codes: group [2, 0]"));
+              HasSubstr("o_proj: 3-bit rtn codes: group [2, 0]"));
 }
 
 /// Values of thousands of times the usual size have no float16 scale: what is made of them is refused as on the host.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/ops/kernel_scope.h"
@@ -39,6 +40,13 @@ TEST(KernelScope, HoldsUntilItEnds) {
     EXPECT_FALSE(kernels_are_on());
   }
   EXPECT_EQ(kernels_are_on(), before);
+}
+
+TEST(CodecOperations, AreTriedForEveryCodec) {
+  std::set<std::string> tried;
+  for (const test::CodecConfig& config : test::codec_configs({4})) tried.insert(config.codec["name"]);
+  const std::vector<std::string> names = Registry<Codec>::instance().names();
+  EXPECT_EQ(tried, std::set<std::string>(names.begin(), names.end()));
 }
 
 TEST(CodecOperations, EncodeAndDecodeToTheBitsOfTheKernels) {
