@@ -71,6 +71,7 @@ struct Handling {
   bool from_earlier_passes = false;  ///< those of a pass before are there
   std::int64_t kept_by = 1;          ///< processes that share what is kept of each
   bool output_goes_first = false;    ///< the output matrix's is given away with the others, and not kept whole
+  std::int64_t left_over = 0;        ///< bytes of a pass before that are still under way when the next has its logits
   std::int64_t whole = 0;            ///< bytes that are there whole meanwhile, or twice
   std::int64_t whole_at_first = 0;   ///< likewise while the last group is under way
   bool brings_weights = false;       ///< a group's weights come when it is computed …
@@ -99,6 +100,7 @@ Handling handling_of(const ModelSpec& spec, const TrainOptions& options, const G
   const std::int64_t made = std::max(bucket, gradients.largest_of_layers);
   handling.whole = options.overlap ? std::max(3 * bucket, 2 * gradients.largest_of_layers) : std::max(2 * bucket, made);
   handling.whole_at_first = handling.output_goes_first && options.overlap ? gradients.first + made : handling.whole;
+  if (several_passes && options.overlap) handling.left_over = gradients.largest;
   handling.brings_weights = options.shard == Shard::kWeights;
   handling.brings_next = handling.brings_weights && options.overlap;
   return handling;
@@ -118,7 +120,7 @@ Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradi
                      first = handling.output_goes_first ? gradients.first / handling.kept_by : gradients.first;
   std::int64_t there = handling.from_earlier_passes ? first + in_passes : 0;
   // The output matrix's comes whole, and a product is made before it is added to what is there.
-  Moment most{there + gradients.first, kept, step.logits};
+  Moment most{there + gradients.first + handling.left_over, kept, step.logits};
   const auto compare = [&](const Moment& moment) {
     if (moment.sum() > most.sum()) most = moment;
   };
@@ -128,7 +130,10 @@ Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradi
     const std::int64_t own = of_group(g), brought = handling.brings_weights ? own : 0;
     if (!handling.from_earlier_passes) there += own / handling.kept_by;
     const std::int64_t next = handling.brings_next && g > 0 ? of_group(g - 1) : 0;
-    const std::int64_t recent = own + (g + 1 < step.kept.size() ? of_group(g + 1) : gradients.first);
+    const std::int64_t before = g + 1 < step.kept.size()     ? of_group(g + 1)
+                                : handling.output_goes_first ? gradients.first
+                                                             : 0;
+    const std::int64_t recent = own + before;
     compare({there + std::min(recent, whole), kept + step.transient[g], 0, brought + next});
     kept -= step.kept[g];
   }
@@ -136,6 +141,19 @@ Moment largest_moment(const ModelSpec& spec, const StepMemory& step, const Gradi
   compare({first + in_passes + gradients.largest, step.around, 0});
   compare({first + in_passes + handling.whole, 0, 0});
   return most;
+}
+
+/// Of layers' parameters, bytes in the part of the process that has most of them: parts are cut from all parameters.
+std::int64_t largest_part_of_layers(const ParameterBytes& parameters, std::int64_t total, std::int64_t ranks) {
+  std::vector<std::int64_t> parts(static_cast<std::size_t>(ranks), 0);
+  std::int64_t begin = 0;
+  for (const auto& [name, bytes] : parameters) {
+    const std::vector<std::int64_t> counts =
+        shard_counts(begin / kFloatBytes, bytes / kFloatBytes, total / kFloatBytes, ranks);
+    begin += bytes;
+    for (std::size_t rank = 0; rank < parts.size() && layer_of(name); ++rank) parts[rank] += counts[rank] * kFloatBytes;
+  }
+  return *std::max_element(parts.begin(), parts.end());
 }
 
 /// Elements of what a tap shows of a token.
@@ -200,8 +218,10 @@ MemoryEstimate estimate_training(const ModelSpec& spec, const TrainOptions& opti
   const Moment most = largest_moment(spec, step, gradients, handling_of(spec, options, gradients, share, ranks));
   const std::int64_t adapters = options.lora ? total : 0;
   // Trained weights of layers are as large as their gradients.
-  const std::int64_t in_layers = total - gradients.first - gradients.last,
-                     elsewhere = shard == Shard::kWeights ? in_layers - in_layers / ranks - most.brought : 0;
+  const std::int64_t in_layers = std::accumulate(gradients.layers.begin(), gradients.layers.end(), std::int64_t{0});
+  const std::int64_t elsewhere =
+      shard == Shard::kWeights ? in_layers - largest_part_of_layers(gradients.parameters, total, ranks) - most.brought
+                               : 0;
   return {ranks,
           {{"source model", source},
            {"weights", weight_bytes(spec) + adapters - elsewhere},
