@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -110,11 +111,24 @@ class Member : public Collective {
   GroupFailure known_;  ///< that settle() has yet to deal with
 };
 
-/// Runs `work(rank)` in as many threads.
+/// Runs `work(rank)` in as many threads, and throws what the first of them throws that does.
 inline void as_processes(std::int64_t size, const std::function<void(std::int64_t rank)>& work) {
-  std::vector<std::jthread> threads;
-  for (std::int64_t rank = 1; rank < size; ++rank) threads.emplace_back(work, rank);
-  work(0);
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto watched = [&](std::int64_t rank) {
+    try {
+      work(rank);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (std::int64_t rank = 1; rank < size; ++rank) threads.emplace_back(watched, rank);
+    watched(0);
+  }
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace mla::test
