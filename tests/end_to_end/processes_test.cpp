@@ -116,7 +116,7 @@ TEST_F(Processes, ShardsEqualOneProcess) {
   // Several buckets of gradients, and passes that some processes do not make.
   const std::string wide =
       "--set config.hidden_size=64 --set config.intermediate_size=192 --set config.num_hidden_layers=3 "
-      "--set train.batch_rows=1 --set train.accumulation=5 ";
+      "--set train.batch_rows=1 --set train.accumulation=5 --set train.learning_rate=0.0005 ";
   const std::vector<double> alone_wide = losses("mlaforge", wide);
   for (const char* shard : {"none", "optimizer", "gradients", "weights"}) {
     for (const int ranks : {2, 4}) {
