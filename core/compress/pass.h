@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "core/base/json.h"
+#include "core/compress/calibration/statistics.h"
 #include "core/compress/decomposition_store.h"
 #include "core/compress/report.h"
-#include "core/compress/statistics.h"
 #include "core/model/decoder.h"
 
 namespace mla {
@@ -35,8 +35,8 @@ class Pass {
   /// The statistics of the model as it stands that apply() needs.
   virtual Requirements requirements() const { return {}; }
 
-  /// Whether apply() runs calibration rows through the model itself (core/compress/layer_walk.h), and whether through
-  /// the source model as well.
+  /// Whether apply() runs calibration rows through the model itself (core/compress/calibration/layer_walk.h), and
+  /// whether through the source model as well.
   virtual bool reads_rows() const { return false; }
   virtual bool reads_source() const { return false; }
 

@@ -11,7 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/progress.h"
-#include "core/compress/held_out.h"
+#include "core/compress/calibration/held_out.h"
 #include "experiments/automatic/layer_fits.h"
 #include "experiments/automatic/trial.h"
 #include "experiments/cli/table.h"

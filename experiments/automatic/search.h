@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/compress/calibration_rows.h"
+#include "core/compress/calibration/rows.h"
 #include "core/compress/report.h"
 #include "core/model/decoder.h"
 #include "experiments/automatic/methods.h"

@@ -8,7 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/interrupt.h"
-#include "core/compress/held_out.h"
+#include "core/compress/calibration/held_out.h"
 #include "core/compress/pass.h"
 #include "core/evaluate/cached_perplexity.h"
 #include "experiments/automatic/methods.h"

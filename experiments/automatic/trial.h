@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/json.h"
-#include "core/compress/calibration_rows.h"
+#include "core/compress/calibration/rows.h"
 #include "core/compress/report.h"
 #include "core/model/decoder.h"
 

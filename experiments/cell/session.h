@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/compress/calibration/statistics.h"
 #include "core/compress/decomposition_store.h"
-#include "core/compress/statistics.h"
 #include "core/model/checkpoint.h"
 #include "core/store/record.h"
 #include "core/text/tokenizer.h"

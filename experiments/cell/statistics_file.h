@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "core/compress/statistics.h"
+#include "core/compress/calibration/statistics.h"
 
 namespace mla {
 

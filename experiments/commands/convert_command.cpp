@@ -10,7 +10,7 @@
 #include "core/base/interrupt.h"
 #include "core/base/progress.h"
 #include "core/base/registry.h"
-#include "core/compress/calibrate_by_layer.h"
+#include "core/compress/calibration/calibrate_by_layer.h"
 #include "core/compress/pass.h"
 #include "core/model/checkpoint.h"
 #include "core/model/save_in_shards.h"

@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/head_directions.h"
-#include "core/compress/head_weights.h"
+#include "core/compress/layers/head_directions.h"
+#include "core/compress/layers/head_weights.h"
 #include "experiments/conformance/related_cases.h"
 #include "experiments/conformance/result_json.h"
 

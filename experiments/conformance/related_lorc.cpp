@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "core/base/registry.h"
-#include "core/compress/head_weights.h"
+#include "core/compress/layers/head_weights.h"
 #include "core/linalg/svd.h"
 #include "core/low_rank/condition_numbers.h"
 #include "core/low_rank/rank_factor.h"

@@ -2,7 +2,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/base/registry.h"
-#include "core/compress/head_weights.h"
+#include "core/compress/layers/head_weights.h"
 #include "core/model/model_config.h"
 #include "experiments/conformance/related_cases.h"
 #include "experiments/conformance/result_json.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/compress/layer_information.h"
+#include "core/compress/calibration/layer_information.h"
 #include "experiments/conformance/related_cases.h"
 #include "experiments/conformance/result_json.h"
 

@@ -5,8 +5,8 @@
 
 #include "core/base/fields.h"
 #include "core/base/registry.h"
-#include "core/compress/importance.h"
-#include "core/compress/keep_structures.h"
+#include "core/compress/calibration/importance.h"
+#include "core/compress/layers/keep_structures.h"
 #include "experiments/conformance/related_cases.h"
 #include "experiments/conformance/result_json.h"
 

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "core/base/byte_size.h"
-#include "core/compress/calibration_rows.h"
+#include "core/compress/calibration/rows.h"
 #include "core/model/weight_pages.h"
 #include "core/train/gradient_buckets.h"
 #include "core/train/lora.h"

@@ -6,7 +6,7 @@
 
 #include "core/attention/one_bit_weights.h"
 #include "core/base/registry.h"
-#include "core/compress/map_inputs.h"
+#include "core/compress/calibration/map_inputs.h"
 #include "core/compress/pass.h"
 #include "core/train/trainable.h"
 #include "tests/support/attention_models.h"

@@ -1,5 +1,5 @@
 // Calibration layer by layer gives what calibration of the whole model gives.
-#include "core/compress/calibrate_by_layer.h"
+#include "core/compress/calibration/calibrate_by_layer.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

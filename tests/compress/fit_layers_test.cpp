@@ -9,7 +9,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/registry.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "core/compress/pass.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/errors.h"

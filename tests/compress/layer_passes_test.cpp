@@ -8,7 +8,7 @@
 
 #include "core/base/random.h"
 #include "core/base/registry.h"
-#include "core/compress/layer_information.h"
+#include "core/compress/calibration/layer_information.h"
 #include "core/compress/pass.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/errors.h"

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "core/base/registry.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "core/quantize/codec.h"
 #include "tests/support/pass_models.h"
 #include "tests/support/tiny_models.h"

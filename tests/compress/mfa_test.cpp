@@ -6,7 +6,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/registry.h"
-#include "core/compress/shared_head.h"
+#include "core/compress/layers/shared_head.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/errors.h"
 #include "tests/support/pass_models.h"

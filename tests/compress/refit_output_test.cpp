@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/registry.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "core/compress/pass.h"
 #include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"

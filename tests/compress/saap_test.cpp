@@ -6,9 +6,9 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/error.h"
-#include "core/compress/importance.h"
-#include "core/compress/keep_structures.h"
-#include "core/compress/loss_gradients.h"
+#include "core/compress/calibration/importance.h"
+#include "core/compress/calibration/loss_gradients.h"
+#include "core/compress/layers/keep_structures.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/errors.h"
 #include "tests/support/pass_models.h"

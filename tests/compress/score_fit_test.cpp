@@ -1,5 +1,5 @@
 // Queries of mean-key layers fitted to the source's logits: nothing else changes, and the attention comes nearer.
-#include "core/compress/score_fit.h"
+#include "core/compress/mean_key/score_fit.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

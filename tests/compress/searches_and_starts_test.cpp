@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "core/attention/grouped_query.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/converted_models.h"
 #include "tests/support/errors.h"

@@ -10,7 +10,7 @@
 
 #include "core/attention/latent.h"
 #include "core/base/error.h"
-#include "core/compress/held_out.h"
+#include "core/compress/calibration/held_out.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/converted_models.h"
 #include "tests/support/errors.h"

@@ -1,5 +1,5 @@
 // What a calibration gathers at the taps of a forward pass.
-#include "core/compress/statistics.h"
+#include "core/compress/calibration/statistics.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/registry.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "tests/support/attention_models.h"
 #include "tests/support/errors.h"
 #include "tests/support/tiny_models.h"

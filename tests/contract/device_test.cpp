@@ -7,7 +7,7 @@
 #include <set>
 
 #include "core/base/registry.h"
-#include "core/compress/gathering.h"
+#include "core/compress/calibration/gathering.h"
 #include "core/compress/pass.h"
 #include "core/ops/causal_attention.h"
 #include "core/ops/feed_forward.h"

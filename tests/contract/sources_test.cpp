@@ -105,9 +105,9 @@ TEST(Sources, MatricesOfLinearMapsAreReadByConversionsAlone) {
       "core/attention/one_bit_weights.cpp",
       "core/attention/packed_weights.cpp",
       "core/attention/split_latent.cpp",  // turned round once for all steps
-      "core/compress/head_weights.cpp",
-      "core/compress/latent_assembly.cpp",
-      "core/compress/mean_key_layer.cpp",
+      "core/compress/layers/head_weights.cpp",
+      "core/compress/layers/latent_assembly.cpp",
+      "core/compress/mean_key/layer.cpp",
       "core/compress/passes/fold_qk_norm.cpp",
       "core/model/pool_heads.cpp",
       "core/serve/deepseek_form.cpp",

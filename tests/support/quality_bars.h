@@ -4,7 +4,7 @@
 #include <string>
 
 #include "core/base/json.h"
-#include "core/compress/calibration_rows.h"
+#include "core/compress/calibration/rows.h"
 #include "core/model/checkpoint.h"
 
 namespace mla::test {

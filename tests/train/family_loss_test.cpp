@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
-#include "core/compress/loss_gradients.h"
+#include "core/compress/calibration/loss_gradients.h"
 #include "core/train/loss.h"
 #include "core/train/trainable.h"
 #include "tests/support/family_models.h"

@@ -8,10 +8,10 @@
 
 #include "core/attention/one_bit_weights.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_inputs.h"
+#include "core/compress/calibration/layer_inputs.h"
+#include "core/compress/calibration/map_inputs.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/map_choice.h"
-#include "core/compress/map_inputs.h"
 #include "core/compress/pass.h"
 
 namespace mla {

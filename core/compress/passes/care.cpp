@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/compress/shared_key.h"
+#include "core/compress/layers/shared_key.h"
 #include "core/linalg/svd.h"
 #include "core/low_rank/adjusted_ranks.h"
 #include "core/low_rank/whitening.h"

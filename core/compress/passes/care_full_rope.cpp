@@ -1,5 +1,5 @@
 #include "core/base/registry.h"
-#include "core/compress/key_value_factors.h"
+#include "core/compress/layers/key_value_factors.h"
 
 namespace mla {
 namespace {

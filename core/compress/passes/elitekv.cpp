@@ -6,7 +6,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/registry.h"
-#include "core/compress/layer_walk.h"
+#include "core/compress/calibration/layer_walk.h"
 #include "core/compress/pass.h"
 
 namespace mla {

@@ -1,14 +1,14 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_fit.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
+#include "core/compress/refit/layer_fit.h"
 
 namespace mla {
 namespace {
 
-/// The attention of each layer trained by itself, as core/compress/layer_fit.h says, whatever pass has made it.
+/// The attention of each layer trained by itself, as core/compress/refit/layer_fit.h says, whatever pass has made it.
 class FitLayers final : public Pass {
  public:
   using Options = LayerFitOptions;

@@ -8,10 +8,10 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/registry.h"
-#include "core/compress/head_weights.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_walk.h"
-#include "core/compress/mean_key_layer.h"
+#include "core/compress/calibration/layer_walk.h"
+#include "core/compress/layers/head_weights.h"
+#include "core/compress/layers/latent_steps.h"
+#include "core/compress/mean_key/layer.h"
 #include "core/compress/pass.h"
 
 namespace mla {

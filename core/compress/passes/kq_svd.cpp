@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/compress/head_weights.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/head_weights.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 #include "core/linalg/svd.h"
 #include "core/low_rank/rank_factor.h"

@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "core/base/registry.h"
-#include "core/compress/head_directions.h"
-#include "core/compress/head_weights.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/head_directions.h"
+#include "core/compress/layers/head_weights.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 #include "core/low_rank/rank_factor.h"
 

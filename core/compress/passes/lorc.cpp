@@ -6,8 +6,8 @@
 
 #include "core/base/per_layer.h"
 #include "core/base/registry.h"
-#include "core/compress/head_weights.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/head_weights.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 #include "core/linalg/svd.h"
 #include "core/low_rank/condition_numbers.h"

@@ -1,6 +1,6 @@
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_inputs.h"
+#include "core/compress/calibration/layer_inputs.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

@@ -1,7 +1,7 @@
 #include "core/attention/adapted_weights.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

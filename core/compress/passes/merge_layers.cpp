@@ -6,7 +6,7 @@
 #include "core/attention/linear.h"
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

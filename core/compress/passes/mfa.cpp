@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/shared_head_pass.h"
+#include "core/compress/layers/shared_head_pass.h"
 
 namespace mla {
 namespace {

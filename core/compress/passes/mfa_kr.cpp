@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/compress/shared_head_pass.h"
+#include "core/compress/layers/shared_head_pass.h"
 
 namespace mla {
 namespace {

@@ -1,8 +1,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_inputs.h"
+#include "core/compress/calibration/layer_inputs.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/registry.h"
-#include "core/compress/layer_information.h"
+#include "core/compress/calibration/layer_information.h"
 #include "core/compress/pass.h"
 
 namespace mla {

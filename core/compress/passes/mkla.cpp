@@ -12,15 +12,15 @@
 #include "core/base/log.h"
 #include "core/base/progress.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/layer_fit.h"
-#include "core/compress/mean_key_choice.h"
-#include "core/compress/mean_key_layer.h"
-#include "core/compress/mean_key_spread.h"
-#include "core/compress/output_refit.h"
+#include "core/compress/layers/latent_steps.h"
+#include "core/compress/mean_key/choice.h"
+#include "core/compress/mean_key/layer.h"
+#include "core/compress/mean_key/score_fit.h"
+#include "core/compress/mean_key/spread.h"
 #include "core/compress/part_times.h"
 #include "core/compress/pass.h"
-#include "core/compress/score_fit.h"
+#include "core/compress/refit/layer_fit.h"
+#include "core/compress/refit/output_refit.h"
 
 namespace mla {
 namespace {

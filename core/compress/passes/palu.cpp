@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/fisher_information.h"
-#include "core/compress/head_weights.h"
-#include "core/compress/key_value_factors.h"
+#include "core/compress/calibration/fisher_information.h"
+#include "core/compress/layers/head_weights.h"
+#include "core/compress/layers/key_value_factors.h"
 #include "core/low_rank/proportional_ranks.h"
 
 namespace mla {

@@ -1,5 +1,5 @@
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

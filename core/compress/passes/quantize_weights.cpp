@@ -2,7 +2,7 @@
 #include "core/attention/packed_weights.h"
 #include "core/base/registry.h"
 #include "core/base/suggest.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/map_choice.h"
 #include "core/compress/pass.h"
 #include "core/ops/encode_blocks.h"

@@ -1,13 +1,13 @@
 #include "core/base/error.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
-#include "core/compress/output_refit.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
+#include "core/compress/refit/output_refit.h"
 
 namespace mla {
 namespace {
 
-/// Output projections fitted anew, as core/compress/output_refit.h says.
+/// Output projections fitted anew, as core/compress/refit/output_refit.h says.
 class RefitOutput final : public Pass {
  public:
   struct Options {

@@ -7,9 +7,9 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/registry.h"
-#include "core/compress/importance.h"
-#include "core/compress/keep_structures.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/calibration/importance.h"
+#include "core/compress/layers/keep_structures.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

@@ -2,7 +2,7 @@
 
 #include "core/attention/grouped_query.h"
 #include "core/base/registry.h"
-#include "core/compress/latent_steps.h"
+#include "core/compress/layers/latent_steps.h"
 #include "core/compress/pass.h"
 
 namespace mla {

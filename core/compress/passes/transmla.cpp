@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/registry.h"
-#include "core/compress/shared_key.h"
+#include "core/compress/layers/shared_key.h"
 
 namespace mla {
 namespace {
