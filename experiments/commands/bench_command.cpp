@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "core/base/fields.h"
 #include "core/base/hash.h"
@@ -11,6 +10,7 @@
 #include "core/store/record.h"
 #include "experiments/bench/bench_config.h"
 #include "experiments/cache/cache_check.h"
+#include "experiments/cli/comma_list.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/bench_models.h"
@@ -24,21 +24,6 @@ namespace mla {
 namespace {
 
 constexpr double kGiga = 1e9;
-
-std::vector<std::int64_t> parse_counts(const std::string& text, const std::string& option) {
-  std::vector<std::int64_t> values;
-  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
-    std::int64_t value = 0;
-    const auto [next, error] = std::from_chars(at, end, value);
-    const bool separated = next == end || (*next == ',' && next + 1 < end);
-    if (error != std::errc() || !separated) {
-      throw ConfigError(cat(option, ": '", text, "' is not a list of whole numbers such as 1,8"));
-    }
-    values.push_back(value);
-    at = next == end ? end : next + 1;
-  }
-  return values;
-}
 
 class Bench final : public Command {
  public:
@@ -119,9 +104,9 @@ class Bench final : public Command {
       if (!config_) config.models.front().name = std::filesystem::weakly_canonical(*model_).filename().string();
     }
     for (BenchSweep& sweep : config.sweeps) {
-      if (batch_) sweep.batch = parse_counts(*batch_, "--batch");
-      if (context_) sweep.context = parse_counts(*context_, "--context");
-      if (new_tokens_) sweep.new_tokens = parse_counts(*new_tokens_, "--new-tokens");
+      if (batch_) sweep.batch = whole_numbers(*batch_, "--batch", 1);
+      if (context_) sweep.context = whole_numbers(*context_, "--context", 1);
+      if (new_tokens_) sweep.new_tokens = whole_numbers(*new_tokens_, "--new-tokens", 1);
       if (!paths_.empty()) sweep.path = paths_;
       if (!caches_.empty()) sweep.cache.clear();
       for (const std::string& cache : caches_) sweep.cache.push_back(parse_cache_config(cache, "--cache"));

@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <sstream>
 
 #include "core/model/model_spec.h"
 #include "experiments/cell/input_files.h"
+#include "experiments/cli/comma_list.h"
 #include "experiments/cli/command.h"
 #include "experiments/cli/table.h"
 #include "experiments/commands/experiment_arguments.h"
@@ -13,19 +13,7 @@
 namespace mla {
 namespace {
 
-/// "1,4,8". Throws ConfigError.
-std::vector<std::int64_t> parse_ranks(const std::string& text) {
-  std::vector<std::int64_t> ranks;
-  std::stringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
-    const bool digits = !part.empty() && part.size() <= 6 && part.find_first_not_of("0123456789") == part.npos;
-    if (!digits || std::stol(part) < 1)
-      throw ConfigError(cat("--ranks ", text, ": expected a number of processes, or several joined by commas"));
-    ranks.push_back(std::stol(part));
-  }
-  if (ranks.empty()) throw ConfigError("--ranks: expected a number of processes, or several joined by commas");
-  return ranks;
-}
+constexpr std::int64_t kMostRanks = 999'999;
 
 std::int64_t most_bytes(const PhaseEstimates& phases) {
   std::int64_t most = 0;
@@ -53,7 +41,7 @@ class Check final : public Command {
   }
 
   ExitCode run(Console& console) override {
-    const std::vector<std::int64_t> ranks = parse_ranks(ranks_.value_or("1"));
+    const std::vector<std::int64_t> ranks = whole_numbers(ranks_.value_or("1"), "--ranks", 1, kMostRanks);
     if (ranks_ && !memory_) throw ConfigError("--ranks: says for how many processes --memory predicts; add it");
     const ExperimentPlan plan = plan_experiment(arguments_.config, arguments_.overrides);
     print_plan(plan, console.text());

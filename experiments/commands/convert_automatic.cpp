@@ -1,6 +1,7 @@
 #include "experiments/commands/convert_automatic.h"
 
 #include <algorithm>
+#include <functional>
 #include <sstream>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "experiments/automatic/budget.h"
 #include "experiments/automatic/search.h"
 #include "experiments/cache/model_cache.h"
+#include "experiments/cli/comma_list.h"
 #include "experiments/commands/conversion_report.h"
 
 namespace mla {
@@ -23,19 +25,11 @@ const std::vector<std::int64_t> kBits = {16, 8, 4};
 constexpr std::int64_t kCountedTokens = 64;
 
 std::vector<std::int64_t> parse_bits(const std::string& text) {
-  std::vector<std::int64_t> bits;
-  std::stringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
-    const auto known = std::find_if(kBits.begin(), kBits.end(), [&](std::int64_t one) { return part == cat(one); });
-    if (known == kBits.end() || std::find(bits.begin(), bits.end(), *known) != bits.end()) {
-      bits.clear();
-      break;
-    }
-    bits.push_back(*known);
-  }
-  if (bits.empty() || text.ends_with(','))
-    throw ConfigError(cat("--bits ", text, ": expected some of 16, 8 and 4, joined by commas"));
+  std::vector<std::int64_t> bits = whole_numbers(text, "--bits", 1);
   std::sort(bits.rbegin(), bits.rend());
+  const bool known = std::includes(kBits.begin(), kBits.end(), bits.begin(), bits.end(), std::greater<>());
+  if (!known || std::adjacent_find(bits.begin(), bits.end()) != bits.end())
+    throw ConfigError(cat("--bits ", text, ": expected some of 16, 8 and 4, joined by commas"));
   return bits;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <sstream>
 
 #include "core/base/byte_size.h"
 #include "core/base/config.h"
@@ -16,6 +15,7 @@
 #include "core/model/save_in_shards.h"
 #include "core/model/weight_pages.h"
 #include "experiments/cache/model_cache.h"
+#include "experiments/cli/comma_list.h"
 #include "experiments/cli/command.h"
 #include "experiments/commands/conversion_report.h"
 #include "experiments/commands/convert_automatic.h"
@@ -32,24 +32,6 @@ namespace {
 constexpr std::int64_t kCalibrationRows = 1024, kCalibrationLength = 2048;
 /// Of searches for a method, which convert several times.
 constexpr std::int64_t kSearchRows = 128, kSearchLength = 256;
-
-std::vector<std::int64_t> parse_widths(const std::string& text) {
-  std::vector<std::int64_t> widths;
-  std::stringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');) {
-    std::size_t used = 0;
-    std::int64_t width = 0;
-    try {
-      width = std::stoll(part, &used);
-    } catch (const std::exception&) {
-      used = 0;
-    }
-    if (used != part.size() || part.empty())
-      throw ConfigError(cat("--d-kv ", text, ": expected a whole number, or several joined by commas"));
-    widths.push_back(width);
-  }
-  return widths;
-}
 
 /// One conversion to make: its passes and where the result goes.
 struct Job {
@@ -68,12 +50,15 @@ class Convert final : public Command {
                      "a config with `compress` and, if needed, `calibration` (instead of the flags below)");
     options.add(
         "method", method_, "NAME",
-        "one pass instead of mha2mla (mlaforge list pass): mkla | kv_heads | lorc | mfa | mka | saap | …; auto: "
-        "whichever loses least on calibration text at --budget");
+        "one pass instead of mha2mla (mlaforge list pass): mkla | kv_heads | lorc | mfa | mka | saap | …; NAME,NAME,… "
+        "makes several in order, such as fold_qk_norm,mkla; auto: whichever loses least on calibration text at "
+        "--budget");
     budget_.declare(options);
-    options.add("cached", cached_, "VALUES",
-                "--method: values cached per token and layer, on average; for passes that have the option `cached`");
-    options.add("set", set_, "KEY=VALUE", "--method: an option of the pass, its value as in a config; may be repeated");
+    options.add(
+        "cached", cached_, "VALUES",
+        "--method: values cached per token and layer, on average; for a last pass that has the option `cached`");
+    options.add("set", set_, "KEY=VALUE",
+                "--method: an option of the last pass, its value as in a config; may be repeated");
     options.add("rope", rope_, "NAME", "pairs that keep RoPE: high | low | uniform | two_norm | all");
     options.add("pairs", pairs_, "R", "rotation pairs kept per head; default head_dim / 16");
     options.add("norm-score", norm_score_, "RULE", "two_norm: product | sum of mean norms");
@@ -218,7 +203,7 @@ class Convert final : public Command {
     const Json& low_rank_options = Registry<Factorizer>::instance().find(low_rank_, "--low-rank").defaults;
     if (low_rank_options.contains("d_kv")) {
       if (width.empty()) throw ConfigError(cat("--d-kv: ", low_rank_, " needs the latent elements per KV head"));
-      low_rank["d_kv"] = parse_widths(width).front();
+      low_rank["d_kv"] = whole_numbers(width, "--d-kv", 1).front();
       low_rank["svd"] = {{"method", svd_}};
       low_rank["placement"] = placement_;
       if (low_rank_options.contains("split_budget")) low_rank["split_budget"] = split_budget_;
@@ -227,29 +212,32 @@ class Convert final : public Command {
   }
 
   /// The option of that name, which passes have that can be told the size of their cache.
-  Json cached_option() const {
+  Json cached_option(const std::string& method) const {
     const auto& passes = Registry<Pass>::instance();
     const auto has_it = [&](const std::string& name) {
       return passes.find(name, "compress[0].name").defaults.contains("cached");
     };
-    if (has_it(*method_)) return try_parse_json(*cached_).value_or(Json(*cached_));
+    if (has_it(method)) return try_parse_json(*cached_).value_or(Json(*cached_));
     std::vector<std::string> others = passes.names();
     std::erase_if(others, [&](const std::string& name) { return !has_it(name); });
-    throw ConfigError(cat("--cached: --method ", *method_, " has no option `cached`; these have it: ", join(others)));
+    throw ConfigError(cat("--cached: --method ", method, " has no option `cached`; these have it: ", join(others)));
   }
 
   Json compress_from_method() const {
     if (!d_kv_.empty())
       throw ConfigError(cat("--d-kv: --method ", *method_, " takes its options by --set KEY=VALUE; leave it out"));
-    Json pass = {{"name", *method_}};
-    if (cached_) pass["cached"] = cached_option();
+    Json passes = Json::array();
+    for (const std::string& name : comma_list(*method_, "--method", "the name of a pass"))
+      passes.push_back({{"name", name}});
+    Json& pass = passes.back();
+    if (cached_) pass["cached"] = cached_option(pass["name"]);
     for (const std::string& pair : set_) {
       const std::size_t equals = pair.find('=');
       if (equals == 0 || equals == std::string::npos) throw ConfigError(cat("--set ", pair, ": expected KEY=VALUE"));
       const std::string value = pair.substr(equals + 1);
       pass[pair.substr(0, equals)] = try_parse_json(value).value_or(Json(value));
     }
-    return Json::array({pass});
+    return passes;
   }
 
   std::vector<Job> make_jobs(const ExperimentConfig& config, const ModelSpec& spec) const {
@@ -266,7 +254,7 @@ class Convert final : public Command {
     } else if (d_kv_.find(',') == std::string::npos) {
       jobs.push_back({compress_from_flags(spec, d_kv_), output_, {}});
     } else {
-      for (const std::int64_t width : parse_widths(d_kv_)) {
+      for (const std::int64_t width : whole_numbers(d_kv_, "--d-kv", 1)) {
         jobs.push_back({compress_from_flags(spec, std::to_string(width)), output_ / cat("d_kv_", width), {}});
       }
     }
