@@ -37,7 +37,8 @@ std::string only_grouped_query(const HeadFields& heads) {
   }
   if (heads.qk_norm_whole) {
     return "queries and keys are normalised over all heads together (QK-norm), so that heads cannot be taken apart; "
-           "share_attention, merge_layers, quantize_weights and a quantized cache serve it";
+           "list fold_qk_norm before; share_attention, merge_layers, quantize_weights and a quantized cache serve it "
+           "as it is";
   }
   return "";
 }

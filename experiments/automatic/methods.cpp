@@ -89,6 +89,17 @@ Json fewer_heads(const ModelSpec& spec, std::int64_t values) {
   return refitted({{"name", "kv_heads"}, {"kv_heads", kept}});
 }
 
+/// Latents and rotations over heads need keys that are linear in the hidden state.
+Json with_linear_keys(const ModelSpec& spec, Json passes) {
+  for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
+    const std::optional<HeadFields> heads = spec.attention(layer).heads();
+    if (!heads || !heads->qk_norm) continue;
+    passes.insert(passes.begin(), {{"name", "fold_qk_norm"}});
+    break;
+  }
+  return passes;
+}
+
 std::vector<PlannedPass> planned(const AutomaticMethod& method, const ModelSpec& spec, std::int64_t values) {
   return plan_passes(method.passes(spec, values, Effort::kQuick), method.name, spec);
 }
@@ -112,21 +123,24 @@ std::optional<CacheSize> size_at(const AutomaticMethod& method, const ModelSpec&
 const std::vector<AutomaticMethod>& automatic_methods() {
   static const std::vector<AutomaticMethod> all = [] {
     std::vector<AutomaticMethod> methods;
-    for (const char* layout : {"dual", "std", "plain"}) {
-      methods.push_back({cat("mkla ", layout), [=](const ModelSpec& spec, std::int64_t values, Effort effort) {
-                           return mean_key(spec, values, effort, layout);
+    using Passes = std::function<Json(const ModelSpec&, std::int64_t, Effort)>;
+    const auto add = [&](const std::string& name, const Passes& passes) {
+      methods.push_back({name, [=](const ModelSpec& spec, std::int64_t values, Effort effort) {
+                           return with_linear_keys(spec, passes(spec, values, effort));
                          }});
+    };
+    for (const char* layout : {"dual", "std", "plain"}) {
+      add(cat("mkla ", layout), [=](const ModelSpec& spec, std::int64_t values, Effort effort) {
+        return mean_key(spec, values, effort, layout);
+      });
     }
     for (const char* name : {"transmla", "care"}) {
-      methods.push_back(
-          {name, [=](const ModelSpec& spec, std::int64_t values, Effort) { return shared_key(spec, values, name); }});
+      add(name, [=](const ModelSpec& spec, std::int64_t values, Effort) { return shared_key(spec, values, name); });
     }
-    methods.push_back(
-        {"mha2mla", [](const ModelSpec& spec, std::int64_t values, Effort) { return partial_rope(spec, values); }});
+    add("mha2mla", [](const ModelSpec& spec, std::int64_t values, Effort) { return partial_rope(spec, values); });
     methods.push_back({"values alone",
                        [](const ModelSpec& spec, std::int64_t values, Effort) { return values_alone(spec, values); }});
-    methods.push_back(
-        {"kv_heads", [](const ModelSpec& spec, std::int64_t values, Effort) { return fewer_heads(spec, values); }});
+    add("kv_heads", [](const ModelSpec& spec, std::int64_t values, Effort) { return fewer_heads(spec, values); });
     return methods;
   }();
   return all;
@@ -134,7 +148,8 @@ const std::vector<AutomaticMethod>& automatic_methods() {
 
 const std::vector<std::pair<std::string, std::string>>& methods_left_out() {
   static const std::vector<std::pair<std::string, std::string>> all = {
-      {"svd_llm, asvd, palu, care_full_rope, lorc, mfa_kr", "all keys are rebuilt on every read, which decoding pays for"},
+      {"svd_llm, asvd, palu, care_full_rope, lorc, mfa_kr",
+       "all keys are rebuilt on every read, which decoding pays for"},
       {"elitekv", "mha2mla with a slow search for pairs"},
       {"x_ecomla", "a start for distillation; it predicts nothing before"},
       {"kq_svd", "a rotated key for each head, as mha2mla keeps, and no latent that heads share"},

@@ -65,12 +65,13 @@ TEST_P(ConvertibleFamily, MkLaReadsWhatItCaches) {
   const c10::InferenceMode inference;
   const test::FamilyModel model(GetParam());
   const Json mkla = {{"name", "mkla"}, {"cached", 24}, {"attention_rows", 2}, {"error_rows", 2}};
+  const TokenRowList rows = test::random_rows(model.spec, 4, 20);
+  Decoder source = model.load().decoder;
   if (model.spec.attention(0).heads()->qk_norm) {
-    EXPECT_THAT(test::refusal_of(mkla, model.spec), HasSubstr("normalises its keys (QK-norm)"));
-    return;
+    EXPECT_THAT(test::refusal_of(mkla, model.spec), HasSubstr("list fold_qk_norm before"));
+    source = test::after_pass(source, {{"name", "fold_qk_norm"}}, rows);
   }
-  const Decoder made = test::after_pass(model.load().decoder, mkla, test::random_rows(model.spec, 4, 20));
-  expect_whole(model, made, model.recorded("ids"));
+  expect_whole(model, test::after_pass(source, mkla, rows), model.recorded("ids"));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ConvertibleFamily,
@@ -122,6 +123,16 @@ TEST(FamilyConversions, WhatNoLatentComputesIsRefused) {
                           "cannot be taken apart"))
         << pass;
   }
+}
+
+TEST(FamilyConversions, NormsOverAllHeadsCanBeFolded) {
+  const c10::InferenceMode inference;
+  const test::FamilyModel model("olmo2");
+  const TokenRowList rows = test::random_rows(model.spec, 4, 20);
+  const Decoder folded = test::after_pass(model.load().decoder, {{"name", "fold_qk_norm"}}, rows);
+  expect_whole(model, folded, model.recorded("ids"));
+  const Json mkla = {{"name", "mkla"}, {"cached", 24}, {"attention_rows", 2}, {"error_rows", 2}};
+  expect_whole(model, test::after_pass(folded, mkla, rows), model.recorded("ids"));
 }
 
 /// Passes that the refusals name do serve.

@@ -33,13 +33,16 @@ double key_error(const Decoder& decoder, const Decoder& source, const TokenRowLi
   return (missed.norm() / wanted.slice(2, 1).norm()).item<double>();
 }
 
-class FoldedNorms : public testing::TestWithParam<bool> {
+class FoldedNorms : public testing::TestWithParam<std::string> {
  protected:
-  FoldedNorms() : spec(test::tiny_spec("qk_norm")) {
-    if (!GetParam()) return;
-    UniformModel biased = test::tiny_model("qk_norm");
-    biased.heads.query_bias = biased.heads.key_bias = biased.heads.value_bias = biased.heads.output_bias = true;
-    spec = biased.spec();
+  /// Each head's norm; with biases; weights that are counted from one (Gemma 3); the norm of all heads (OLMo 2).
+  FoldedNorms() {
+    UniformModel model = test::tiny_model("qk_norm");
+    HeadFields& heads = model.heads;
+    if (GetParam() == "biases") heads.query_bias = heads.key_bias = heads.value_bias = heads.output_bias = true;
+    if (GetParam() == "from_one") model.model.norms_add_one = true;
+    if (GetParam() == "whole") heads.qk_norm_whole = true;
+    spec = model.spec();
   }
   ModelSpec spec;
 };
@@ -78,8 +81,8 @@ TEST_P(FoldedNorms, AreNearestByRegressionAndTellWhatTheyLose) {
     EXPECT_GT(key_error(other, source, rows), mean.layers[0].error.key);
   }
 }
-INSTANTIATE_TEST_SUITE_P(Biases, FoldedNorms, testing::Bool(),
-                         [](const auto& biased) { return biased.param ? "biases" : "none"; });
+INSTANTIATE_TEST_SUITE_P(Norms, FoldedNorms, testing::Values("each", "biases", "from_one", "whole"),
+                         [](const auto& kind) { return kind.param; });
 
 TEST(FoldQkNorm, MakesModelsThatEveryConversionTakes) {
   const Decoder source = test::tiny_decoder(test::tiny_spec("qk_norm"));

@@ -167,7 +167,7 @@ void LowRankStep::check(const ModelSpec& partial) const {
       throw ConfigError(
           cat(path_, ".name = ", name_, ": ", partial.family,
               " normalises its keys (QK-norm), which is not linear in the hidden state, so that keys cannot be "
-              "rebuilt from a low-rank latent; exact here: none, value_svd"));
+              "rebuilt from a low-rank latent; exact here: none, value_svd; for others list fold_qk_norm before"));
     }
     FactorGeometry geometry = factor_geometry(partial, layer);
     if (!last || last->kv_heads != geometry.kv_heads || last->head_dim != geometry.head_dim) {

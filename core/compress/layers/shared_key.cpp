@@ -69,7 +69,7 @@ void SharedKeyConversion::check_layer(const ModelSpec& spec, std::int64_t layer)
   if (heads.qk_norm)
     throw ConfigError(cat(where, ": ", spec.family,
                           " normalises its keys (QK-norm), each dim with a weight of its own, ",
-                          "so that heads cannot be mixed"));
+                          "so that heads cannot be mixed; list fold_qk_norm before"));
   expect_convertible(spec, layer, "self_attn.", where);
   const std::int64_t pairs = heads.head_dim / 2, all = 2 * heads.kv_heads * heads.head_dim;
   for (const auto& [name, value] : {std::pair{"collapse", options_.collapse}, {"fold", options_.fold}}) {

@@ -22,15 +22,17 @@ std::vector<std::pair<std::string, NormFold>> enum_names(NormFold) {
   return {{"regression", NormFold::kRegression}, {"mean", NormFold::kMean}};
 }
 
-/// What a linear map followed by a norm of each head gives on calibration data, and the linear map that comes nearest.
-/// Float64. With x the input (and a one, where the map has a bias), a head's y = W x and n = g * y / rms(y).
+/// What a linear map followed by norms gives on calibration data, and the linear map that comes nearest. Float64. Each
+/// norm is one of a part of the map's rows: of a head, or of all heads together. With x the input (and a one, where the
+/// map has a bias), a part's y = W x and n = g * y / rms(y).
 class NormedMap {
  public:
-  NormedMap(const Linear& map, const at::Tensor& gains, std::int64_t heads, double epsilon)
-      : gains_(gains.detach().to(at::kDouble)), heads_(heads), epsilon_(epsilon) {
+  NormedMap(const Linear& map, const at::Tensor& norm, std::int64_t parts, const ModelFrame& frame)
+      : gains_(norm.detach().to(at::kDouble)), parts_(parts), epsilon_(frame.norm_epsilon) {
+    if (frame.norms_add_one) gains_ = gains_ + 1;
     matrix_ = map.to_dense().detach().to(at::kDouble);
     if (map.bias().defined()) matrix_ = at::cat({matrix_, map.bias().detach().to(at::kDouble).unsqueeze(1)}, 1);
-    product_ = at::zeros({heads}, matrix_.options());
+    product_ = at::zeros({parts}, matrix_.options());
     square_ = at::zeros_like(product_);
     cross_ = at::zeros_like(matrix_);
   }
@@ -38,7 +40,7 @@ class NormedMap {
   /// inputs [tokens, hidden] float64, without the ones.
   void see(const at::Tensor& inputs) {
     const at::Tensor x = with_ones(inputs);
-    const at::Tensor y = at::mm(x, matrix_.t()).view({x.size(0), heads_, -1});
+    const at::Tensor y = at::mm(x, matrix_.t()).view({x.size(0), parts_, -1});
     const at::Tensor scaled = y * gains_;
     const at::Tensor normed = scaled * (y.square().mean(-1, true) + epsilon_).rsqrt();
     product_ += (normed * scaled).sum(at::IntArrayRef({0, 2}));
@@ -48,8 +50,8 @@ class NormedMap {
     gram_ = gram_.defined() ? gram_.addmm_(x.t(), x) : at::mm(x.t(), x);
   }
 
-  /// [heads * head_dim, hidden], with a column for the bias where there is one: each head by one number, its mean norm
-  /// in the sense of least squares.
+  /// [rows, hidden], with a column for the bias where there is one: each part by one number, its mean norm in the sense
+  /// of least squares.
   at::Tensor scaled() const {
     const at::Tensor factors = (product_ / square_.clamp_min(1e-300)).view({-1, 1}) * gains_;
     return matrix_ * factors.view({-1, 1});
@@ -74,7 +76,7 @@ class NormedMap {
   }
 
   at::Tensor matrix_, gains_, product_, square_, cross_, gram_;
-  std::int64_t heads_;
+  std::int64_t parts_;
   double epsilon_, energy_ = 0;
 };
 
@@ -89,9 +91,9 @@ class FoldQkNorm final : public Pass {
     std::int64_t error_rows = 12;
     template <class Self, class Visitor>
     static void fields(Self& self, Visitor& visit) {
-      visit(
-          "method", self.method,
-          "regression (the linear maps nearest to normalised queries and keys) | mean (each head over its mean norm)");
+      visit("method", self.method,
+            "regression (the linear maps nearest to normalised queries and keys) | mean (each head, or all that are "
+            "normalised together, over its mean norm)");
       visit("damping", self.damping, "regression: share of the inputs' mean energy that holds maps near those of mean");
       visit("skip_positions", self.skip_positions,
             "first tokens of each row left out: the first one's norm is like no other");
@@ -147,7 +149,7 @@ class FoldQkNorm final : public Pass {
 
  private:
   static std::shared_ptr<const AttentionSpec> without_norms(HeadFields heads) {
-    heads.qk_norm = false;
+    heads.qk_norm = heads.qk_norm_whole = false;
     return std::make_shared<GroupedQuerySpec>(heads);
   }
 
@@ -156,9 +158,9 @@ class FoldQkNorm final : public Pass {
             const PassInputs& inputs, LayerReport& report) const {
     const HeadFields heads = found.heads();
     const GroupedQueryAttention::Weights& held = found.weights();
-    const double epsilon = found.frame().norm_epsilon;
-    NormedMap query(held.query, held.query_norm, heads.heads, epsilon);
-    NormedMap key(held.key, held.key_norm, heads.kv_heads, epsilon);
+    const bool whole = heads.qk_norm_whole;
+    NormedMap query(held.query, held.query_norm, whole ? 1 : heads.heads, found.frame());
+    NormedMap key(held.key, held.key_norm, whole ? 1 : heads.kv_heads, found.frame());
     LayerSample sample(options_.error_rows);
     std::int64_t tokens = 0;
     walk.advance({Tap::kLayerInput, Tap::kAttentionInput, Tap::kAttentionOutput}, [&](std::size_t, Tap tap,

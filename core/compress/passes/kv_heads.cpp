@@ -85,7 +85,7 @@ class KvHeads final : public Pass {
       if (heads->qk_norm) {
         throw ConfigError(cat(where, ": ", spec.family,
                               " normalises its keys (QK-norm), each dim with a weight of its ",
-                              "own, so that heads cannot be mixed"));
+                              "own, so that heads cannot be mixed; list fold_qk_norm before"));
       }
       expect_dense(spec, layer, "self_attn.", where);
       planned.layers[static_cast<std::size_t>(layer)].attention = compressed(*heads);

@@ -132,6 +132,23 @@ TEST_F(ConvertAutomatically, NamesPassesThatMakeTheModelAgain) {
   EXPECT_LE(again.json()["cached_elements_per_token"], 20);
 }
 
+/// Keys that are normalised are made linear before what needs them so; nothing else caches this little.
+TEST_F(ConvertAutomatically, FoldsNormsOfKeysFirst) {
+  test::write_tiny_model(folder_ / "model", test::kTinyTokens, "qk_norm");
+  const auto result = on_rows({"--budget", "30%", "--bits", "16"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json chosen = result.json()["chosen"];
+  EXPECT_EQ(chosen["compress"][0]["name"], "fold_qk_norm");
+  EXPECT_LE(chosen["cached_bytes_per_token"], 38);
+  EXPECT_EQ(chosen["cache"]["counted_bytes"], chosen["cache"]["predicted_bytes"]);
+  // By hand: the options are those of the last pass.
+  const auto by_hand = on_rows({"--method", "fold_qk_norm,mkla", "--cached", "8", "--set", "refit=false"});
+  ASSERT_EQ(by_hand.exit_code, 0) << by_hand.err;
+  EXPECT_EQ(by_hand.json()["cached_elements_per_token"], 2 * 8);
+  EXPECT_EQ(read_json(folder_ / "out/conversion.json")["compress"],
+            Json::array({{{"name", "fold_qk_norm"}}, {{"name", "mkla"}, {"cached", 8}, {"refit", false}}}));
+}
+
 TEST_F(ConvertAutomatically, WrongRequestsAreOneLineAndExitTwo) {
   const auto refused = [&](std::vector<std::string> flags) {
     const auto result = on_rows(std::move(flags));
