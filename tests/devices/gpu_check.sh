@@ -88,6 +88,11 @@ step convert_host "${convert[@]}" --output converted_host --device cpu
 step distance distance --model converted --source converted_host --text data/held_out.txt --context 256 --max-documents 20 --device "$device"
 step evaluate evaluate --model converted --perplexity data/held_out.txt --context 256 --device "$device"
 step evaluate_host evaluate --model converted --perplexity data/held_out.txt --context 256 --device cpu
+for codec in hqq4 kivi2; do  # token by token: residuals, groups that fill, codes that are read again
+  codes=(evaluate --model converted --perplexity data/held_out.txt --context 256 --max-documents 2 --cache $codec)
+  step $codec "${codes[@]}" --device "$device"
+  step ${codec}_host "${codes[@]}" --device cpu
+done
 step score score --model converted --ids ids.json --dtype float32 --device "$device"
 step score_host score --model converted --ids ids.json --dtype float32 --device cpu
 step decode bench --model converted --batch $batches --context $contexts --new-tokens $new --cache plain --device "$device"
@@ -101,10 +106,15 @@ nll_gap=$(compute "a > b ? a - b : b - a" "$(number evaluate mean_nll)" "$(numbe
 greedy() { grep -oE '"greedy": ?\[.*' "$1.json" 2> /dev/null | head -c 400 || true; }
 same_greedy=false
 [[ -e score.json && -e score_host.json && $(greedy score) == "$(greedy score_host)" ]] && same_greedy=true
+codes_gap=$(compute "(a > b ? a - b : b - a)" "$(number hqq4 mean_nll)" "$(number hqq4_host mean_nll)")
+few_bits_gap=$(compute "(a > b ? a - b : b - a)" "$(number kivi2 mean_nll)" "$(number kivi2_host mean_nll)")
 conversion_gap=$(grep -oE '"kl_mean":\{"value":[-+.0-9e]*' distance.json 2> /dev/null | sed 's/.*://' || true)
 conversion_gap=${conversion_gap:-null}
 within() { [[ $1 != null ]] && awk -v x="$1" -v most="$2" 'BEGIN { exit !(x <= most) }'; }
 within "$nll_gap" 1e-3 || failed+="${failed:+,}\"evaluation: nll differs from the host's by $nll_gap\""
+# A sum that rounds otherwise becomes another code here and there.
+within "$codes_gap" 1e-2 || failed+="${failed:+,}\"codes of 4 bits: nll differs from the host's by $codes_gap\""
+within "$few_bits_gap" 3e-2 || failed+="${failed:+,}\"codes of 2 bits: nll differs from the host's by $few_bits_gap\""
 within "$conversion_gap" 1e-4 || failed+="${failed:+,}\"conversion: KL from the host's is $conversion_gap\""
 [[ $same_greedy == true ]] || failed+="${failed:+,}\"decoding: other tokens than the host's\""
 
@@ -117,7 +127,7 @@ cat << END
 "float32_operations_per_second":$peak,"bytes_per_second":$(number decode bytes_per_second),
 "decode_tokens_per_second":$(number decode tokens_per_second),"decode_bandwidth_share":$(number decode bandwidth_share),
 "decode_source_tokens_per_second":$(number decode_source tokens_per_second),"decode_codes_tokens_per_second":$(number decode_codes tokens_per_second),
-"nll_gap":$nll_gap,"conversion_kl":$conversion_gap,"same_greedy_tokens":$same_greedy},
+"nll_gap":$nll_gap,"nll_gap_hqq4":$codes_gap,"nll_gap_kivi2":$few_bits_gap,"conversion_kl":$conversion_gap,"same_greedy_tokens":$same_greedy},
 "steps":{${report%,}},
 "failed":[$failed]}
 END
