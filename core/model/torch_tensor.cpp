@@ -70,14 +70,21 @@ class Pickle {
   explicit Pickle(const Bytes& bytes) : bytes_(bytes) {}
 
   Json read() {
-    while (true) {
+    if (bytes_.all().size() > kMostBytes) refuse_torch_file(bytes_.path(), kMore);
+    for (int steps = 0; steps < kMostSteps; ++steps) {
       const char code = bytes_.part(at_++, 1).front();
       if (code == '.') return pop();
       step(code);
     }
+    refuse_torch_file(bytes_.path(), kMore);
   }
 
  private:
+  static constexpr const char* kMore = "its pickle holds more than a tensor";
+  /// A tensor takes some hundreds of bytes and some fifty steps.
+  static constexpr std::size_t kMostBytes = 1 << 16;
+  static constexpr int kMostSteps = 1000;
+
   void step(char code) {
     switch (code) {
       case '\x80':
@@ -93,9 +100,9 @@ class Pickle {
       case 'r':
         return remember(next(4));
       case 'h':
-        return push(memo_[next(1)]);
+        return recall(next(1));
       case 'j':
-        return push(memo_[next(4)]);
+        return recall(next(4));
       case 'X':
         return text(next(4));
       case '\x8c':
@@ -129,7 +136,7 @@ class Pickle {
       case 'R':
         return call();
       default:
-        refuse_torch_file(bytes_.path(), "its pickle holds more than a tensor");
+        refuse_torch_file(bytes_.path(), kMore);
     }
   }
 
@@ -148,6 +155,15 @@ class Pickle {
   void remember(std::size_t place) {
     push(pop());  // there is one
     memo_[place] = stack_.back();
+  }
+  /// Of lists those of numbers alone: lists of lists could double with each step.
+  void recall(std::size_t place) {
+    const Json& value = memo_[place];
+    const bool nested =
+        value.is_object() ||
+        (value.is_array() && std::any_of(value.begin(), value.end(), [](auto& item) { return item.is_structured(); }));
+    if (nested) refuse_torch_file(bytes_.path(), kMore);
+    push(value);
   }
   void text(std::size_t size) {
     push(std::string(bytes_.part(at_, size)));
@@ -198,15 +214,17 @@ at::ScalarType stored_type(const std::string& storage, const std::filesystem::pa
   refuse_torch_file(path, cat("its numbers are a ", storage));
 }
 
-/// Whether all elements of such a view lie among `count`.
+/// Whether all elements of such a view lie among `count`, and are no more than these.
 bool lies_within(const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides, std::int64_t offset,
                  std::int64_t count) {
   if (sizes.size() != strides.size() || offset < 0) return false;
-  std::int64_t last = offset;
+  std::int64_t last = offset, elements = 1;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] < 1 || strides[i] < 0 || sizes[i] > count || strides[i] > count) return false;
+    if (sizes[i] < 1 || strides[i] < 0 || last >= count) return false;
+    if (strides[i] > 0 && sizes[i] - 1 > (count - 1 - last) / strides[i]) return false;
+    if (sizes[i] > count / elements) return false;
     last += (sizes[i] - 1) * strides[i];
-    if (last >= count) return false;
+    elements *= sizes[i];
   }
   return last < count;
 }

@@ -13,7 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr double kExactConversion = 1e-9;
+constexpr double kExactConversion = 1e-9, kNoLoss = 1e-6;  // by what is solved and inverted
 
 Json all_pairs(const Json& low_rank) {
   return {{"name", "mha2mla"}, {"rope", {{"name", "all"}}}, {"low_rank", low_rank}};
@@ -72,6 +72,31 @@ TEST_P(ConvertibleFamily, MkLaReadsWhatItCaches) {
     source = test::after_pass(source, {{"name", "fold_qk_norm"}}, rows);
   }
   expect_whole(model, test::after_pass(source, mkla, rows), model.recorded("ids"));
+}
+
+/// Also of layers without rotation, in windows, or with frequencies of their own.
+TEST_P(ConvertibleFamily, MethodsLoseNothingAtFullSize) {
+  const c10::InferenceMode inference;
+  const test::FamilyModel model(GetParam());
+  const TokenRowList rows = test::random_rows(model.spec, 12, 24);
+  const HeadFields heads = *model.spec.attention(0).heads();
+  const std::int64_t keys = heads.kv_heads * heads.head_dim, hidden = model.spec.hidden;
+  Decoder source = model.load().decoder;
+  if (heads.qk_norm) source = test::after_pass(source, {{"name", "fold_qk_norm"}}, rows);
+  Json pairs = Json::array(), cached = Json::array();
+  for (std::int64_t layer = 0; layer < model.spec.layer_count(); ++layer) {
+    const bool rotated = model.spec.attention(layer).rotated_pairs() > 0;
+    pairs.push_back(rotated ? keys / 2 : 0);
+    cached.push_back(rotated ? keys + std::min(keys, hidden) : std::min(2 * keys, hidden));
+  }
+  const at::Tensor ids = model.recorded("ids"), logits = source.forward(ids);
+  for (const Json& pass :
+       {Json{{"name", "mkla"}, {"pairs", pairs}, {"cached", cached}, {"refit", false}},
+        Json{{"name", "palu"}, {"cached", 2 * keys}}, Json{{"name", "lorc"}, {"width", std::min(keys, hidden)}},
+        Json{{"name", "mfa"}, {"width", keys}}}) {
+    const Decoder made = test::after_pass(source, pass, rows);
+    EXPECT_LT(test::largest_difference(made.forward(ids), logits), kNoLoss) << pass;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ConvertibleFamily,

@@ -282,6 +282,15 @@ TEST(TorchTensor, RefusesOtherFiles) {
               HasSubstr("lie outside its numbers"));
   EXPECT_THAT(refusal(changed("ctorch._utils", "itorch._utils")), HasSubstr("more than a tensor"));
   for (std::size_t size = 0; size + 3 < good.size(); size += 7) EXPECT_NE(refusal(good.substr(0, size)), "");
+  // More elements than numbers, by strides of 0 and by products that wrap.
+  EXPECT_THAT(refusal(changed(std::string("K\2K\3\x86K\3K\1\x86", 10), std::string("K\7K\7\x86K\0K\0\x86", 10))),
+              HasSubstr("lie outside its numbers"));
+  // Lists that double with each step would be of 2^60 elements: K 0, remembered, then twice what is remembered.
+  const std::size_t begin = good.find("\x80\x02"), end = good.find("tR.") + 3;
+  std::string doubling = std::string("\x80\x02K\0q\0", 6);
+  while (doubling.size() + 7 < end - begin) doubling += std::string("h\0h\0\x86q\0", 7);
+  doubling.resize(end - begin, '.');
+  EXPECT_THAT(refusal(std::string(good).replace(begin, end - begin, doubling)), HasSubstr("more than a tensor"));
 }
 
 }  // namespace
