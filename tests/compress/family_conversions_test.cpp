@@ -93,7 +93,7 @@ TEST_P(ConvertibleFamily, MethodsLoseNothingAtFullSize) {
   for (const Json& pass :
        {Json{{"name", "mkla"}, {"pairs", pairs}, {"cached", cached}, {"refit", false}},
         Json{{"name", "palu"}, {"cached", 2 * keys}}, Json{{"name", "lorc"}, {"width", std::min(keys, hidden)}},
-        Json{{"name", "mfa"}, {"width", keys}}}) {
+        Json{{"name", "kq_svd"}, {"cached", 2 * keys}}, Json{{"name", "mfa"}, {"width", keys}}}) {
     const Decoder made = test::after_pass(source, pass, rows);
     EXPECT_LT(test::largest_difference(made.forward(ids), logits), kNoLoss) << pass;
   }
