@@ -19,10 +19,10 @@
 
 namespace mla::test {
 
-/// Looks at a process that does not come, after which a test fails instead of waiting for good. Time in which the whole
-/// machine stands still counts as one of them at most.
-constexpr int kLooks = 60;
-constexpr std::chrono::seconds kLook{1};
+/// After which a test fails instead of waiting for good.
+constexpr std::chrono::seconds kPatience{60};
+/// It is waited for in steps: time in which the whole machine stands still counts as one of them at most.
+constexpr std::chrono::seconds kStep{1};
 
 /// Where the members of a group meet: each call of all of them is one meeting. Sums are those of ranks in their order,
 /// so that they are the same bits every time.
@@ -50,8 +50,8 @@ class ThreadGroup {
       return outcome_;
     }
     const int meeting = meetings_;
-    for (int look = 0; look < kLooks; ++look) {
-      if (all_here_.wait_for(lock, kLook, [&] { return meetings_ != meeting; })) return outcome_;
+    for (auto waited = kStep; waited <= kPatience; waited += kStep) {
+      if (all_here_.wait_for(lock, kStep, [&] { return meetings_ != meeting; })) return outcome_;
     }
     throw std::logic_error(cat("process ", rank, " waits for others that do not come to meeting ", meeting));
   }
