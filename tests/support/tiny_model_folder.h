@@ -14,11 +14,10 @@ namespace mla::test {
 /// Ids of tiny_sentencepiece_like(), the tokenizer in tiny model folders.
 constexpr std::int64_t kTinyTokens = 265;
 
-/// Writes a Hugging Face folder: random float32 weights of tiny_spec(kind) with `vocabulary` embeddings, and a
+/// Writes a Hugging Face folder: random float32 weights of tiny_geometry("gqa") with `vocabulary` embeddings, and a
 /// tokenizer.json with BOS (1), EOS (2) and byte fallback.
-inline void write_tiny_model(const std::filesystem::path& folder, std::int64_t vocabulary = kTinyTokens,
-                             const std::string& kind = "gqa") {
-  ModelSpec spec = tiny_spec(kind);
+inline void write_tiny_model(const std::filesystem::path& folder, std::int64_t vocabulary = kTinyTokens) {
+  ModelSpec spec = tiny_spec("gqa");
   spec.vocabulary = vocabulary;
   save_checkpoint({tiny_decoder(spec, at::ScalarType::Float), make_config(spec), {}}, folder);
   std::ofstream(folder / "tokenizer.json") << tiny_sentencepiece_like().dump();

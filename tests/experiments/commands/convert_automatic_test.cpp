@@ -21,10 +21,14 @@ class ConvertAutomatically : public testing::Test {
  protected:
   void SetUp() override {
     test::write_tiny_model(folder_ / "model");
+    write_rows(250);
+  }
+  /// Calibration rows of ids below `vocabulary`.
+  void write_rows(int vocabulary) {
     Json rows = Json::array();
     for (int row = 0; row < 16; ++row) {
       Json& ids = rows.emplace_back(Json::array());
-      for (int i = 0; i < 24; ++i) ids.push_back((row * 37 + i * i * 11 + i) % 250);
+      for (int i = 0; i < 24; ++i) ids.push_back((row * 37 + i * i * 11 + i) % vocabulary);
     }
     ids_ = folder_.write("rows.json", Json({{"ids", rows}}).dump()).string();
   }
@@ -134,7 +138,9 @@ TEST_F(ConvertAutomatically, NamesPassesThatMakeTheModelAgain) {
 
 /// Keys that are normalised are made linear before what needs them so; nothing else caches this little.
 TEST_F(ConvertAutomatically, FoldsNormsOfKeysFirst) {
-  test::write_tiny_model(folder_ / "model", test::kTinyTokens, "qk_norm");
+  const Checkpoint normed = test::tiny_checkpoint("qk_norm", at::kFloat);
+  save_checkpoint(normed, folder_ / "model");
+  write_rows(static_cast<int>(normed.decoder.spec().vocabulary));
   const auto result = on_rows({"--budget", "30%", "--bits", "16"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json chosen = result.json()["chosen"];
