@@ -94,7 +94,7 @@ Json with_linear_keys(const ModelSpec& spec, Json passes) {
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     const std::optional<HeadFields> heads = spec.attention(layer).heads();
     if (!heads || !heads->qk_norm) continue;
-    passes.insert(passes.begin(), {{"name", "fold_qk_norm"}});
+    passes.insert(passes.begin(), Json({{"name", "fold_qk_norm"}}));
     break;
   }
   return passes;
