@@ -199,6 +199,31 @@ TEST(SharedKey, LosesTheLogitsThatItSaysItLoses) {
   EXPECT_GT(key.keys.lost / key.keys.all, 0.01);
 }
 
+/// Halfway by ratio between the key's size and that of values; the logits stay.
+TEST(ReusedKey, IsAsLargeAsKeysAndValuesAllow) {
+  const at::NoGradGuard no_grad;
+  const Decoder decoder = test::tiny_decoder(test::tiny_spec("mha"));
+  BiasedWeights source = biased_weights(*as_grouped_query(*decoder.layers[0].attention));
+  source.key = source.key * 30;
+  const at::Tensor moment = equal_moment(decoder.spec().hidden);
+  const SharedKey key = shared_key(source, moment, 4);
+  const ReusedKey reused = reused_key(source, moment, key, 12, 0);
+  const double values = source.value.square().sum(1).mean().sqrt().item<double>();
+  const std::int64_t heads = source.heads.heads, inputs = source.key.size(1);
+  const at::Tensor queries = key.query.view({heads, 2, 4, inputs}), scaled = reused.query.view({heads, 2, 6, inputs});
+  for (std::int64_t pair = 0; pair < 4; ++pair) {
+    const double before = std::sqrt(key.energy[pair].item<double>() / 2);
+    const double after = std::sqrt(reused.energy[pair].item<double>() / 2);
+    EXPECT_NEAR(after * after / (before * values), 1, kSameProduct) << pair;
+    const at::Tensor rows = reused.key.view({2, 6, inputs}).select(1, pair);
+    EXPECT_NEAR(std::sqrt(rows.square().sum().item<double>() / 2) / after, 1, kSameProduct) << pair;
+    const at::Tensor wanted =
+        at::einsum("hpi,pj->hij", {queries.select(2, pair), key.key.view({2, 4, inputs}).select(1, pair)});
+    const at::Tensor found = at::einsum("hpi,pj->hij", {scaled.select(2, pair), rows});
+    EXPECT_LT((found - wanted).norm().item<double>(), kSameProduct * wanted.norm().item<double>()) << pair;
+  }
+}
+
 TEST(MfaPass, RefusesWhatMakesNoSense) {
   const ModelSpec spec = test::spec_with_attention("grouped_query");
   EXPECT_EQ(refusal_of(mfa({{"width", 7}}), spec),

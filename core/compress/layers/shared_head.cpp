@@ -120,6 +120,22 @@ ValueDirections value_directions(const SymmetricRoots& metric, const at::Tensor&
           energy.narrow(0, 0, all - width).clamp_min(0).sum().item<double>()};
 }
 
+/// The key with pairs of another size, and queries that meet them as before: between the size that the key has and that
+/// of the values which are read from it, halfway by ratio. Adam moves all weights alike, and a weight's change counts
+/// as much as what it multiplies is large: maps that read values from a key of ten times their size would be moved ten
+/// times as far as they were trained for, and queries that meet a key of the values' size likewise.
+SharedKey sized_for_values(SharedKey key, const BiasedWeights& source, const at::Tensor& moment) {
+  const double values =
+      (at::mm(source.value, moment) * source.value).sum(1).mean().clamp_min(1e-60).sqrt().item<double>();
+  const at::Tensor factors = ((key.energy / 2).sqrt() / values).sqrt();  // of the mean square of an element
+  const at::Tensor divided = at::where(factors > kNothing, factors, at::ones_like(factors));
+  const at::Tensor rows = divided.repeat({2}).unsqueeze(1);
+  key.key = key.key / rows;
+  key.query = key.query * rows.repeat({source.heads.heads, 1});
+  key.energy = key.energy / divided.square();
+  return key;
+}
+
 double weighed_energy(const SymmetricRoots& metric, const at::Tensor& values, const at::Tensor& moment) {
   const at::Tensor weighed = rows_by_head(metric.root, values);
   return (at::mm(weighed, moment) * weighed).sum().item<double>();
@@ -206,9 +222,10 @@ SharedValue shared_value(const BiasedWeights& source, const at::Tensor& moment, 
   return shared;
 }
 
-ReusedKey reused_key(const BiasedWeights& source, const at::Tensor& moment, const SharedKey& key, std::int64_t width,
+ReusedKey reused_key(const BiasedWeights& source, const at::Tensor& moment, const SharedKey& shared, std::int64_t width,
                      std::int64_t slowest_pair) {
   const HeadFields& heads = source.heads;
+  const SharedKey key = sized_for_values(shared, source, moment);
   const auto pairs = std::ssize(key.pairs), more = width / 2 - pairs;
   const SymmetricRoots metric = output_roots(source);
   const at::Tensor of_keys = at::mm(key.key, moment);

@@ -61,14 +61,15 @@ SharedValue shared_value(const BiasedWeights& source, const at::Tensor& moment, 
 /// A key of `key`'s pairs and of `width - 2 * pairs` elements more, from which values are read: the output projection
 /// reads, in place of values, their regression on the whole key before rotation. The elements more are the leading
 /// directions of what the key's pairs leave of the values, and no query meets them. They stand behind the pairs in both
-/// halves of the key.
+/// halves of the key. Pairs are made smaller, or larger, towards the size of values, and queries the other way, so that
+/// training moves what reads them no further than what it stands for.
 struct ReusedKey {
   std::vector<std::int64_t> pairs;
   at::Tensor key, query, energy;  ///< as in SharedKey, of all pairs
   at::Tensor output;              ///< [hidden, heads * width]
   SharedEnergy values;
 };
-ReusedKey reused_key(const BiasedWeights& source, const at::Tensor& moment, const SharedKey& key, std::int64_t width,
+ReusedKey reused_key(const BiasedWeights& source, const at::Tensor& moment, const SharedKey& shared, std::int64_t width,
                      std::int64_t slowest_pair);
 
 /// The queries' matrix, [heads * width, hidden], as up down of a rank, where an error counts as much as the keys' pairs
