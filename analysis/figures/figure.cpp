@@ -10,6 +10,7 @@
 
 #include "analysis/pivot/mean.h"
 #include "analysis/records/mixed_programs.h"
+#include "analysis/records/passes.h"
 #include "analysis/records/portable_config.h"
 #include "analysis/records/usable_records.h"
 #include "core/base/error.h"
@@ -65,10 +66,17 @@ std::string preamble(const Figure& figure) {
   return text + kStyle;
 }
 
+/// Rotation and factors say what mha2mla is; other methods their names and options.
 std::string label_of(const Observation& observation) {
   const std::string rope = plain_text(dimension(observation, "rope")),
                     low_rank = plain_text(dimension(observation, "low_rank"));
-  std::string label = dimension(observation, "method") == "none" ? "not compressed" : rope;
+  std::string label = rope;
+  if (dimension(observation, "method") == "none") {
+    label = "not compressed";
+  } else if (rope.empty()) {
+    Json room;
+    label = options_text(pass_of(observation.record->outline.config, room));
+  }
   if (!low_rank.empty() && low_rank != "none") label += cat(" + ", low_rank);
   for (const char* name : {"cache", "settings"}) {
     const std::string text = plain_text(dimension(observation, name));

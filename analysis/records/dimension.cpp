@@ -31,6 +31,7 @@ Json settings(const Observation& observation) {
     const bool shown =
         is_of(path, "rope") || is_of(path, "low_rank") || path == "cache.codec" || path == "cache.update";
     if (shown || path == "seed" || path.ends_with(".seed") || path == "compress" || path == "model.path") continue;
+    if (value.is_null()) continue;  // the cell without what others have
     text += cat(text.empty() ? "" : ", ", path, "=", plain_text(value));
   }
   return text;

@@ -61,4 +61,13 @@ Json strategy_text(const Json& pass, const char* part, const char* size, const c
   return width.is_null() ? name : Json(cat(name.get<std::string>(), " ", label, "=", width.dump()));
 }
 
+std::string options_text(const Json& pass) {
+  std::string text = name_in(pass);
+  for (const auto& [key, value] : pass.items()) {
+    if (key != "name" && value.is_primitive())
+      text += cat(" ", key, "=", value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text;
+}
+
 }  // namespace mla

@@ -20,4 +20,7 @@ std::string name_in(const Json& value);
 /// "two_norm r=2" and "joint_svd d_kv=8": a strategy's name and what sizes it.
 Json strategy_text(const Json& pass, const char* part, const char* size, const char* label);
 
+/// "kv_heads kv_heads=1 method=svd": a pass's name and its options that are single values.
+std::string options_text(const Json& pass);
+
 }  // namespace mla

@@ -67,7 +67,9 @@ TEST_F(Figures, PointsOfSeveralMethodsBearTheirNames) {
   other.head.content_hash = "other";
   for (ScoreRecord& score : other.evaluation) score.value *= score.higher_is_better ? 2 : 0.5;
   write_record(folder_ / "results" / "other" / "other.h5", other);
-  EXPECT_THAT(script(), HasSubstr(" mkla' at"));
+  const std::string named = script();
+  EXPECT_THAT(named, HasSubstr(" mkla' at"));
+  EXPECT_THAT(named, HasSubstr("  mkla cached=24"));
 }
 
 TEST_F(Figures, ScoresThatSpanDecadesStandOnALogarithmicAxis) {
