@@ -95,23 +95,31 @@ TEST(PlanAutomatic, SaysWhatIsLeftOutAndWhy) {
                             2 * spec.layer_count(), " (mkla dual, 16 bits)")));
 }
 
-/// Keys that are normalised are no linear maps of what is cached: methods that say so are passed over.
-TEST(PlanAutomatic, PassesOverWhatAMethodRefuses) {
+/// Keys that are normalised are no linear maps of what is cached: their norms are folded first, but where keys stay.
+TEST(PlanAutomatic, FoldsNormsOfKeysWhereMethodsNeedIt) {
   const ModelSpec spec = test::tiny_spec("qk_norm");
   AutomaticOptions options;
   options.bits = {16};
   options.bytes = 3 * cached_elements(spec) / 2;
   const AutomaticResult plan = plan_automatic(options, spec, "--budget");
-  ASSERT_EQ(plan.candidates.size(), 1u);
-  EXPECT_EQ(plan.candidates.front().name(), "values alone, 16 bits");
-  EXPECT_LE(plan.candidates.front().size.bytes, options.bytes);
-  std::string skipped;
-  for (const auto& [name, reason] : plan.skipped) skipped += cat(name, ": ", reason, "\n");
-  for (const char* name : {"mkla dual", "transmla"})
-    EXPECT_THAT(skipped, testing::ContainsRegex(cat(name, ": .*QK-norm")));
-  options.bytes = cached_elements(spec) / 2;
-  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, spec, "--budget"); }),
-              HasSubstr("are less than any method needs; the least is"));
+  std::vector<std::string> names;
+  for (const AutomaticCandidate& candidate : plan.candidates) {
+    names.push_back(candidate.method->name);
+    EXPECT_LE(candidate.size.bytes, options.bytes) << candidate.name();
+    const Json passes = passes_for_bits(*candidate.method, spec, candidate.size.values, 16, Effort::kFull);
+    EXPECT_EQ(passes[0]["name"] == "fold_qk_norm", candidate.method->name != "values alone") << passes;
+  }
+  EXPECT_THAT(names, testing::IsSupersetOf({"mkla dual", "transmla", "mha2mla", "values alone"}));
+}
+
+TEST(PlanAutomatic, PassesOverWhatAMethodRefuses) {
+  UniformModel biased = test::tiny_model("biases");
+  biased.heads.soft_cap = 3;  // which no latent computes
+  AutomaticOptions options;
+  options.bits = {16};
+  options.bytes = 3 * cached_elements(biased.spec()) / 2;
+  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, biased.spec(), "--budget"); }),
+              HasSubstr("--budget: no method takes this model: "));
 }
 
 }  // namespace
