@@ -113,13 +113,21 @@ TEST(PlanAutomatic, FoldsNormsOfKeysWhereMethodsNeedIt) {
 }
 
 TEST(PlanAutomatic, PassesOverWhatAMethodRefuses) {
-  UniformModel biased = test::tiny_model("biases");
-  biased.heads.soft_cap = 3;  // which no latent computes
+  UniformModel capped = test::tiny_model("gqa");
+  capped.heads.soft_cap = 3;  // which no latent computes
+  const ModelSpec spec = capped.spec();
   AutomaticOptions options;
   options.bits = {16};
-  options.bytes = 3 * cached_elements(biased.spec()) / 2;
-  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, biased.spec(), "--budget"); }),
-              HasSubstr("--budget: no method takes this model: "));
+  options.bytes = 2 * cached_elements(spec);
+  const AutomaticResult plan = plan_automatic(options, spec, "--budget");
+  for (const AutomaticCandidate& candidate : plan.candidates) EXPECT_EQ(candidate.method->name, "kv_heads");
+  std::string skipped;
+  for (const auto& [name, reason] : plan.skipped) skipped += cat(name, ": ", reason, "\n");
+  for (const char* name : {"mkla dual", "transmla"})
+    EXPECT_THAT(skipped, testing::ContainsRegex(cat(name, ": .*soft cap")));
+  options.bytes = cached_elements(spec) / 4;
+  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_automatic(options, spec, "--budget"); }),
+              HasSubstr("are less than any method needs; the least is"));
 }
 
 }  // namespace
