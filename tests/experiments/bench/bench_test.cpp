@@ -190,7 +190,8 @@ TEST(Bench, RefusesWhatCannotBe) {
   EXPECT_THAT(
       error("/models/1/compress", {{{"name", "saap"}}}, {"--calibration", folder.write("a.txt", "text").string()}),
       testing::HasSubstr("a model of random weights has no tokenizer"));
-  EXPECT_THAT(error("/warm_up", 0, {"--batch", "1,,2"}), testing::HasSubstr("--batch 1,,2: expected a whole number from 1 on, or several"));
+  EXPECT_THAT(error("/warm_up", 0, {"--batch", "1,,2"}),
+              testing::HasSubstr("--batch 1,,2: expected a whole number from 1 on, or several"));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "core/model/family.h"
 #include "core/model/model_config.h"
 #include "core/model/safetensors.h"
+#include "tests/fuzz/model/tiny_config.h"
 #include "tests/fuzz/support/input_files.h"
 #include "tests/fuzz/support/target.h"
 
@@ -45,24 +46,6 @@ const Registration kSafetensors({"safetensors",
                                  safetensors_seeds,
                                  {"__metadata__", "dtype", "shape", "data_offsets", "F32", "BF16", "F8_E4M3",
                                   "9223372036854775808"}});
-
-Json tiny_config(const char* type) {
-  return {{"model_type", type},
-          {"architectures", {"LlamaForCausalLM"}},
-          {"vocab_size", 5},
-          {"hidden_size", 4},
-          {"intermediate_size", 6},
-          {"num_hidden_layers", 1},
-          {"num_attention_heads", 2},
-          {"num_key_value_heads", 1},
-          {"max_position_embeddings", 16},
-          {"rms_norm_eps", 1e-5},
-          {"rope_theta", 10000.0},
-          {"hidden_act", "silu"},
-          {"tie_word_embeddings", true},
-          {"bos_token_id", 1},
-          {"eos_token_id", {2, 3}}};
-}
 
 std::vector<Json> tiny_configs() {
   std::vector<Json> all;
