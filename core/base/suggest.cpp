@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/base/json.h"
 
 namespace mla {
 namespace {
@@ -44,7 +45,7 @@ std::string alternatives(std::string_view name, const std::vector<std::string>& 
 }
 
 std::string unknown_name(std::string_view name, const std::vector<std::string>& known) {
-  return cat("no '", name, "'; ", alternatives(name, known));
+  return cat("no '", brief_text(name), "'; ", alternatives(name, known));
 }
 
 std::string join(const std::vector<std::string>& names) {

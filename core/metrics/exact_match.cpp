@@ -3,19 +3,11 @@
 #include <algorithm>
 
 #include "core/base/error.h"
-#include "core/base/json.h"
 #include "core/metrics/unicode_text.h"
+#include "core/text/utf8.h"
 
 namespace mla {
 namespace {
-
-std::regex compiled(const std::string& text, const std::string& path) {
-  try {
-    return std::regex(text);
-  } catch (const std::regex_error& error) {
-    throw ConfigError(cat(path, " = ", brief_text(text), ": no regular expression: ", error.what()));
-  }
-}
 
 std::string stripped(const std::string& text) {
   const std::u32string codes = to_code_points(text);
@@ -40,37 +32,31 @@ ExactMatch::ExactMatch(AnswerRule rule, const std::string& path) : rule_(std::mo
   for (std::size_t i = 0; i < rule_.stop.size(); ++i) {
     if (rule_.stop[i].empty()) throw ConfigError(cat(path, ".stop[", i, "]: an empty text ends every answer"));
   }
-  if (!rule_.extract.empty()) extract_ = compiled(rule_.extract, path + ".extract");
+  if (!rule_.extract.empty()) extract_.emplace(rule_.extract, path + ".extract");
   for (std::size_t i = 0; i < rule_.ignore.size(); ++i)
-    ignore_.push_back(compiled(rule_.ignore[i], cat(path, ".ignore[", i, "]")));
+    ignore_.emplace_back(rule_.ignore[i], cat(path, ".ignore[", i, "]"));
 }
 
 bool ExactMatch::find(const std::string& written, std::string& answer) const {
   std::size_t end = written.size();
   for (const std::string& stop : rule_.stop) end = std::min(end, written.find(stop));
-  const std::string text = written.substr(0, end);
-  if (rule_.extract.empty()) {
+  const std::string text = replace_invalid_utf8(std::string_view(written).substr(0, end));
+  if (!extract_) {
     answer = stripped(text);
     return true;
   }
-  std::vector<std::string> found;
-  for (std::sregex_iterator at(text.begin(), text.end(), extract_), none; at != none; ++at) {
-    found.push_back((*at)[0]);
-    for (std::size_t group = 1; group < at->size(); ++group) {
-      if (!(*at)[group].matched || (*at)[group].length() == 0) continue;
-      found.back() = (*at)[group];
-      break;
-    }
-  }
+  const std::vector<RegularExpression::Match> found = extract_->find_all(text);
   const std::int64_t index = rule_.match >= 0 ? rule_.match : std::ssize(found) + rule_.match;
   if (index < 0 || index >= std::ssize(found)) return false;
-  answer = stripped(found[static_cast<std::size_t>(index)]);
+  const RegularExpression::Match& match = found[static_cast<std::size_t>(index)];
+  const auto group = std::find_if(match.begin() + 1, match.end(), [](std::string_view part) { return !part.empty(); });
+  answer = stripped(std::string(group == match.end() ? match[0] : *group));
   return true;
 }
 
 std::string ExactMatch::normalized(const std::string& text) const {
-  std::string left = text;
-  for (const std::regex& ignored : ignore_) left = std::regex_replace(left, ignored, "");
+  std::string left = replace_invalid_utf8(text);
+  for (const RegularExpression& ignored : ignore_) left = ignored.removed(left);
   if (rule_.ignore_case) left = lower(left);
   if (rule_.ignore_punctuation) {
     std::u32string codes = to_code_points(left);

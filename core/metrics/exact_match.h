@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <regex>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "core/text/regular_expression.h"
 
 namespace mla {
 
@@ -20,9 +22,8 @@ struct AnswerRule {
   static void fields(Self& self, Visitor& visit) {
     visit("stop", self.stop, "an answer ends before the first of these texts, for example [\"\\n\"]");
     visit("extract", self.extract,
-          "regular expression (ECMAScript): its first group that matched, or else its match, is the answer; empty: all "
-          "of "
-          "it. What has no match is wrong");
+          "regular expression, as Python's re: its first group that matched, or else its match, is the answer; empty: "
+          "all of it. What has no match is wrong");
     visit("match", self.match, "which match of `extract` counts, from 0; negative: from the end, -1 is the last");
     visit("ignore", self.ignore,
           "regular expressions whose matches are taken out of answers and references, for example [\",\", \"\\\\$\"]");
@@ -49,8 +50,8 @@ class ExactMatch {
 
  private:
   AnswerRule rule_;
-  std::regex extract_;
-  std::vector<std::regex> ignore_;
+  std::optional<RegularExpression> extract_;
+  std::vector<RegularExpression> ignore_;
 };
 
 }  // namespace mla

@@ -1,6 +1,7 @@
 #include "core/text/document_reader.h"
 
 #include <algorithm>
+#include <cctype>
 #include <utility>
 
 #include "core/base/error.h"
@@ -80,14 +81,34 @@ class DocumentReader::Source {
 
 namespace {
 
+/// What a file that is read as plain text seems to be, and how its texts are had; empty: nothing else.
+std::string other_reading(const fs::path& path, std::string_view head) {
+  const std::string first(head.substr(0, head.find('\n')));
+  if (first.size() < head.size() && first.starts_with("{\"") && nlohmann::json::accept(first)) {
+    return "looks like JSON lines; with the extension .jsonl, their texts are read";
+  }
+  const auto begins = [&](std::string_view with) {
+    return head.size() >= with.size() && std::equal(with.begin(), with.end(), head.begin(), [](char a, char b) {
+             return a == std::tolower(static_cast<unsigned char>(b));
+           });
+  };
+  if (begins("[{\"") || begins("[\"")) return "looks like a JSON array; with the extension .json, its texts are read";
+  if (begins("<!doctype html") || begins("<html") || begins("<?xml")) {
+    return "looks like a page with markup; extract its text first, for example with pandoc";
+  }
+  const std::string extension = content_extension(path).string();
+  if (extension == ".csv" || extension == ".tsv") {
+    return cat("is named as a table; as JSON lines, for example by pandas' to_json(FILE, orient=\"records\", ",
+               "lines=True), one column's texts are read");
+  }
+  return "";
+}
+
 class PlainText final : public DocumentReader::Source {
  public:
   PlainText(const fs::path& path, const std::string& separator) : pieces_(path, separator) {
-    const std::string_view head = pieces_.file().head();
-    const std::string first(head.substr(0, head.find('\n')));
-    if (first.size() < head.size() && first.starts_with("{\"") && nlohmann::json::accept(first)) {
-      log_warning(cat(path.string(), ": read as text, although it looks like JSON lines; with the extension .jsonl, ",
-                      "their texts are read"));
+    if (const std::string other = other_reading(path, pieces_.file().head()); !other.empty()) {
+      log_warning(cat(path.string(), ": read as text, although it ", other));
     }
   }
   bool next(std::string& text) override { return pieces_.next(text); }

@@ -4,37 +4,35 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
-#include <regex>
 #include <set>
 
 #include "core/attention/adapted_weights.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "core/model/family.h"
+#include "core/text/regular_expression.h"
 
 namespace mla {
 namespace {
 
-std::regex map_pattern(const LoraOptions& options, const std::string& path) {
-  if (options.maps == "all") return std::regex("");
-  if (options.maps == "attention") return std::regex("\\.self_attn\\.");
-  if (options.maps == "feed_forward") return std::regex("\\.mlp\\.");
-  try {
-    return std::regex(options.maps);
-  } catch (const std::regex_error& error) {
-    throw ConfigError(cat(path, ".maps: '", options.maps, "' is no regular expression: ", error.what()));
-  }
+RegularExpression map_pattern(const LoraOptions& options, const std::string& path) {
+  const std::string option = path + ".maps";
+  if (options.maps == "all") return {"", option};
+  if (options.maps == "attention") return {"\\.self_attn\\.", option};
+  if (options.maps == "feed_forward") return {"\\.mlp\\.", option};
+  return {options.maps, option};
 }
 
 /// Whether the pattern names, as a whole, the matrix of which this map is a part in the family's files ("qkv_proj").
-bool names_fused(const std::regex& pattern, const std::string& map, const std::vector<FusedMap>& fused) {
+bool names_fused(const RegularExpression& pattern, const std::string& map, const std::vector<FusedMap>& fused) {
   for (const FusedMap& whole : fused) {
     for (const std::string& part : whole.parts) {
       if (!map.ends_with("." + part)) continue;
       const std::string name = map.substr(0, map.size() - part.size()) + whole.name;
       const std::string word = whole.name.substr(whole.name.rfind('.') + 1);
-      std::smatch match;  // "up_proj" is a part of "gate_up_proj" as text alone
-      if (std::regex_search(name, match, pattern) && match.str().find(word) != std::string::npos) return true;
+      const RegularExpression::Match match = pattern.search(name);
+      // "up_proj" is a part of "gate_up_proj" as text alone
+      if (!match.empty() && match[0].find(word) != std::string_view::npos) return true;
     }
   }
   return false;
@@ -42,14 +40,14 @@ bool names_fused(const std::regex& pattern, const std::string& map, const std::v
 
 /// The chosen maps of all layers.
 std::vector<ModelParameter> chosen_maps(const ModelSpec& spec, const LoraOptions& options, const std::string& path) {
-  const std::regex pattern = map_pattern(options, path);
+  const RegularExpression pattern = map_pattern(options, path);
   const std::vector<FusedMap> fused = fused_maps(spec.family);
   std::vector<ModelParameter> chosen;
   for (std::int64_t layer = 0; layer < spec.layer_count(); ++layer) {
     for (const ModelParameter& parameter : layer_parameters(spec, layer)) {
       if (!parameter.is_matrix() || parameter.count() == 0) continue;
       const std::string name = parameter.map_name();
-      if (std::regex_search(name, pattern) || names_fused(pattern, name, fused)) chosen.push_back(parameter);
+      if (pattern.matches(name) || names_fused(pattern, name, fused)) chosen.push_back(parameter);
     }
   }
   return chosen;

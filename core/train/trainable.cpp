@@ -3,22 +3,17 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <regex>
-
 #include "core/base/error.h"
+#include "core/text/regular_expression.h"
 
 namespace mla {
 namespace {
 
-std::regex selection_pattern(const std::string& selection, const std::string& path) {
-  if (selection == "all") return std::regex("");
-  if (selection == "attention") return std::regex("self_attn\\.");
-  if (selection == "attention_and_norms") return std::regex("attn|norm");
-  try {
-    return std::regex(selection);
-  } catch (const std::regex_error& error) {
-    throw ConfigError(cat(path, ": '", selection, "' is no regular expression: ", error.what()));
-  }
+RegularExpression selection_pattern(const std::string& selection, const std::string& path) {
+  if (selection == "all") return {"", path};
+  if (selection == "attention") return {"self_attn\\.", path};
+  if (selection == "attention_and_norms") return {"attn|norm", path};
+  return {selection, path};
 }
 
 void check_dtype(const std::string& name, const at::Tensor& parameter, at::ScalarType compute,
@@ -32,9 +27,9 @@ void check_dtype(const std::string& name, const at::Tensor& parameter, at::Scala
 }  // namespace
 
 void check_trainable(const ModelSpec& spec, const std::string& selection, const std::string& path) {
-  const std::regex pattern = selection_pattern(selection, path);
+  const RegularExpression pattern = selection_pattern(selection, path);
   for (const ModelParameter& parameter : model_parameters(spec)) {
-    if (!parameter.storage || parameter.storage->is_factored() || !std::regex_search(parameter.name, pattern)) continue;
+    if (!parameter.storage || parameter.storage->is_factored() || !pattern.matches(parameter.name)) continue;
     throw ConfigError(cat(path, ": '", selection, "' matches ", parameter.name, ", which is held as ",
                           parameter.storage->description(),
                           " and so not trained: train before quantize_weights, or name other parameters"));
@@ -43,20 +38,20 @@ void check_trainable(const ModelSpec& spec, const std::string& selection, const 
 
 std::vector<ModelParameter> trained_parameters(const ModelSpec& spec, const std::string& selection,
                                                const std::string& path) {
-  const std::regex pattern = selection_pattern(selection, path);
+  const RegularExpression pattern = selection_pattern(selection, path);
   std::vector<ModelParameter> trained;
   for (const ModelParameter& parameter : model_parameters(spec)) {
-    if (std::regex_search(parameter.name, pattern)) trained.push_back(parameter);
+    if (pattern.matches(parameter.name)) trained.push_back(parameter);
   }
   return trained;
 }
 
 TrainableParameters::TrainableParameters(Decoder& decoder, const std::string& selection, const std::string& path) {
-  const std::regex pattern = selection_pattern(selection, path);
+  const RegularExpression pattern = selection_pattern(selection, path);
   std::vector<std::pair<std::string, at::Tensor*>> chosen;
   check_trainable(decoder.spec(), selection, path);
   decoder.visit_parameters([&](const std::string& name, at::Tensor& parameter) {
-    if (!std::regex_search(name, pattern)) return;
+    if (!pattern.matches(name)) return;
     check_dtype(name, parameter, decoder.compute_dtype, path);
     chosen.emplace_back(name, &parameter);
   });

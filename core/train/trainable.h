@@ -19,7 +19,7 @@ std::vector<ModelParameter> trained_parameters(const ModelSpec& spec, const std:
 
 /// The parameters that `selection` names require gradients as long as this object lives; afterwards they do not, and
 /// their gradients are freed. `selection` is "all", "attention" (the attention's weights), "attention_and_norms" (what
-/// MHA2MLA trains when everything else is frozen), or a regular expression (ECMAScript) searched for in Hugging Face
+/// MHA2MLA trains when everything else is frozen), or a regular expression (as Python's re) searched for in Hugging Face
 /// parameter names. A non-contiguous parameter is replaced by a contiguous copy.
 class TrainableParameters {
  public:

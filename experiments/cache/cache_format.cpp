@@ -1,8 +1,9 @@
 #include "experiments/cache/cache_format.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
-#include <regex>
+#include <string_view>
 
 #include "core/attention/limits.h"
 #include "core/base/checks.h"
@@ -18,6 +19,14 @@ std::string name_of(const Json& codec) {
   const Json bits = codec.is_object() ? codec.value("bits", Json()) : Json();
   const Json name = codec.is_object() ? codec.value("name", Json("codec")) : codec;
   return (name.is_string() ? name.get<std::string>() : name.dump()) + (bits.is_null() ? "" : bits.dump());
+}
+
+/// How many letters begin a codec and its bits, "hqq4"; 0: it is something else.
+std::size_t codec_letters(std::string_view text) {
+  constexpr std::size_t kMostDigits = 4;
+  const std::size_t letters = std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), text.size());
+  const std::string_view digits = text.substr(letters);
+  return digits.size() <= kMostDigits && digits.find_first_not_of("0123456789") == std::string_view::npos ? letters : 0;
 }
 
 }  // namespace
@@ -74,11 +83,10 @@ CacheFormat cache_format(const CacheConfig& config, const std::string& path, Cac
 
 CacheConfig parse_cache_config(const std::string& text, const std::string& option) {
   CacheConfig config;
-  std::smatch match;
   if (text == "plain") return config;
-  if (std::regex_match(text, match, std::regex("([a-z]+)([0-9]{0,4})"))) {
-    config.codec = {{"name", match[1].str()}};
-    if (match[2].length() > 0) config.codec["bits"] = std::stoi(match[2].str());
+  if (const std::size_t letters = codec_letters(text); letters > 0) {
+    config.codec = {{"name", text.substr(0, letters)}};
+    if (letters < text.size()) config.codec["bits"] = std::stoi(text.substr(letters));
   } else if ((text.ends_with(".json") || is_yaml(text)) && text.find('{') == std::string::npos) {
     read_fields(read_json_or_yaml(text), text, config);
   } else if (text.find('{') == std::string::npos) {

@@ -30,6 +30,20 @@ TEST(Documents, AFileIsOneOrIsCutAtTheSeparator) {
   EXPECT_EQ(read("a.txt", "a\xFFz"), Texts{"a\uFFFDz"});
 }
 
+TEST(Documents, WhatLooksLikeSomethingElseIsReadAsTextAndSaidSo) {
+  const auto warning = [](const std::string& name, const std::string& content) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(read(name, content), Texts{content});
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(warning("a.txt", "{\"text\": \"one\"}\n{}\n"),
+              HasSubstr("looks like JSON lines; with the extension .jsonl"));
+  EXPECT_THAT(warning("a", "[{\"text\": \"one\"}]"), HasSubstr("looks like a JSON array; with the extension .json"));
+  EXPECT_THAT(warning("a.txt", "<!DOCTYPE html><p>one"), HasSubstr("looks like a page with markup"));
+  EXPECT_THAT(warning("a.csv", "text,label\none,1\n"), HasSubstr("is named as a table"));
+  EXPECT_THAT(warning("a.txt", "<p> [1] {\"a\"} one, two"), testing::IsEmpty());
+}
+
 TEST(Documents, WhiteSpaceIsNormalizedLineByLine) {
   EXPECT_EQ(read("a.txt", "  a \t b\u00A0 c \n\n \n d\r\n", {.normalize_whitespace = true}), Texts{"a b c\nd"});
 }

@@ -33,7 +33,7 @@ TEST(TrainableParameters, RefusesWhatSelectsNothing) {
   EXPECT_THAT(test::message_of<ConfigError>([] { names("atention"); }),
               testing::StartsWith("train.trainable: 'atention' matches no parameter; known: all, attention"));
   EXPECT_THAT(test::message_of<ConfigError>([] { names("("); }),
-              testing::StartsWith("train.trainable: '(' is no regular expression"));
+              testing::StartsWith("train.trainable = (: no regular expression"));
 }
 
 TEST(TrainableParameters, RefusesNarrowWeights) {

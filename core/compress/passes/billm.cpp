@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
-#include <regex>
 #include <set>
 
 #include "core/attention/one_bit_weights.h"
@@ -13,6 +12,7 @@
 #include "core/compress/layers/latent_steps.h"
 #include "core/compress/map_choice.h"
 #include "core/compress/pass.h"
+#include "core/text/regular_expression.h"
 
 namespace mla {
 namespace {
@@ -72,8 +72,9 @@ class Billm final : public Pass {
     }
   };
 
-  Billm(Options options, const std::string& path)
-      : options_(std::move(options)), path_(path), skip_(pattern(options_.skip, path)) {}
+  Billm(Options options, const std::string& path) : options_(std::move(options)), path_(path) {
+    if (!options_.skip.empty()) skip_.emplace(options_.skip, path + ".skip");
+  }
 
   bool reads_rows() const override { return options_.compensate || options_.metric == Saliency::kHessian; }
 
@@ -109,15 +110,7 @@ class Billm final : public Pass {
   using Moments = std::map<std::string, at::Tensor>;
   inline static const std::string kOutputMap = "lm_head";
 
-  static std::optional<std::regex> pattern(const std::string& text, const std::string& path) {
-    if (text.empty()) return {};
-    try {
-      return std::regex(text);
-    } catch (const std::regex_error& error) {
-      throw ConfigError(cat(path, ".skip: '", text, "' is no regular expression: ", error.what()));
-    }
-  }
-  bool is_skipped(const std::string& map) const { return skip_ && std::regex_search(map, *skip_); }
+  bool is_skipped(const std::string& map) const { return skip_ && skip_->matches(map); }
 
   OneBitOptions settings() const {
     return {options_.block,        options_.metric,
@@ -169,7 +162,7 @@ class Billm final : public Pass {
 
   Options options_;
   std::string path_;
-  std::optional<std::regex> skip_;
+  std::optional<RegularExpression> skip_;
 };
 
 const Registration<Pass, Billm> kBillm("billm", "weights of about one bit, with salient columns (arXiv 2402.04291)");

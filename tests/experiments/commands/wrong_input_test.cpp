@@ -197,6 +197,10 @@ TEST_F(WrongInput, ConfigsOfAConversionAreNamed) {
 TEST_F(WrongInput, CachesAreNamedByTheirCodecs) {
   EXPECT_THAT(failure(2, {"generate", "--model", model().string(), "--prompt", "a", "--cache", "/no/such"}),
               HasSubstr("--cache = /no/such: expected plain, a codec and its bits, such as hqq4"));
+  const std::string long_name(100'000, 'a');
+  const std::string line = failure(2, {"generate", "--model", model().string(), "--prompt", "a", "--cache", long_name});
+  EXPECT_THAT(line, HasSubstr("--cache.codec"));
+  EXPECT_LT(line.size(), 1000);
 }
 
 TEST_F(WrongInput, TokenIds) {
