@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "core/base/message_line.h"
 #include "core/base/path_error.h"
 #include "core/base/suggest.h"
 
@@ -104,7 +105,7 @@ std::vector<std::filesystem::path> result_paths(const ReportCommand& command, co
 
 ExitCode run_report(const std::vector<std::string>& arguments, const ReportStreams& streams) {
   const auto fail = [&](const std::exception& error, ExitCode code) {
-    streams.err << kReportProgram << ": " << error.what() << "\n";
+    streams.err << kReportProgram << ": " << message_line(error.what()) << "\n";
     return code;
   };
   try {

@@ -2,10 +2,10 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <new>
 
+#include "core/base/message_line.h"
 #include "core/base/path_error.h"
 
 namespace mla {
@@ -15,10 +15,7 @@ std::string one_line(const std::exception& error) {
     const std::string text = torch->what_without_backtrace();
     return text.substr(0, text.find('\n'));
   }
-  std::string text = error.what();
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+  return message_line(error.what());
 }
 
 Failure current_failure() {
@@ -29,7 +26,7 @@ Failure current_failure() {
   } catch (const DataError& error) {
     return {ExitCode::kData, one_line(error)};
   } catch (const std::filesystem::filesystem_error& error) {
-    return {ExitCode::kData, told_by_path(error)};
+    return {ExitCode::kData, message_line(told_by_path(error))};
   } catch (const Interrupted& error) {
     return {ExitCode::kInterrupted, one_line(error)};
   } catch (const std::bad_alloc&) {
