@@ -51,6 +51,9 @@ struct RegularExpression::Compiled {
 RegularExpression::RegularExpression(const std::string& pattern, const std::string& path)
     : compiled_(std::make_unique<Compiled>()) {
   compiled_->where = cat(path, " = ", brief_text(pattern));
+  if (valid_utf8_prefix(pattern) < pattern.size()) {
+    throw ConfigError(compiled_->where + ": no regular expression: it is not UTF-8");
+  }
   refuse_other_readings(pattern, compiled_->where);
   try {
     const auto compile = [&](OnigOptionType options) {

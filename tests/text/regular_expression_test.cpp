@@ -18,8 +18,10 @@ std::vector<std::string> found(const std::string& pattern, const std::string& te
   std::vector<std::string> rows;
   for (const RegularExpression::Match& match : RegularExpression(pattern, "p").find_all(text)) {
     std::string row;
-    for (const std::string_view group : match)
-      row += (&group == &match[0] ? "" : "|") + std::string(group.data() ? group : "-");
+    for (std::size_t group = 0; group < match.size(); ++group) {
+      if (group > 0) row += '|';
+      row += match[group].data() ? match[group] : "-";
+    }
     rows.push_back(row);
   }
   return rows;
@@ -74,9 +76,9 @@ TEST(RegularExpression, NeitherLongTextsNorDeepExpressionsEndTheProgram) {
   EXPECT_EQ(RegularExpression(R"([\s\S]*#### )", "p").removed("x" + text + "#### 4"), "4");
   EXPECT_THAT(test::message_of<ConfigError>([] { RegularExpression(std::string(100'000, '('), "p"); }),
               HasSubstr("no regular expression: "));
-  const RegularExpression endless("(a|a)*b", "p");
-  EXPECT_THAT(test::message_of<DataError>([&] { (void)endless.matches(text.substr(0, 100)); }),
-              HasSubstr("p = (a|a)*b fails on a text: "));
+  const RegularExpression endless("^(a|a)*$", "p");
+  EXPECT_THAT(test::message_of<DataError>([&] { (void)endless.matches(text.substr(0, 100) + "b"); }),
+              HasSubstr("p = ^(a|a)*$ fails on a text: "));
 }
 
 }  // namespace
