@@ -11,6 +11,7 @@ namespace mla {
 ///    libraries read them; packed corpora are unpacked.
 /// 3: mfa_kr's key lies between keys and values in size, which training depends on; fold_qk_norm of norms whose weights
 ///    are counted from one.
-constexpr int kNumericsVersion = 3;
+/// 4: patterns of answers and of parameters' names are over characters, as Python reads them.
+constexpr int kNumericsVersion = 4;
 
 }  // namespace mla
