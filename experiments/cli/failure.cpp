@@ -13,7 +13,7 @@ namespace mla {
 std::string one_line(const std::exception& error) {
   if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
     const std::string text = torch->what_without_backtrace();
-    return text.substr(0, text.find('\n'));
+    return message_line(text.substr(0, text.find('\n')));
   }
   return message_line(error.what());
 }
