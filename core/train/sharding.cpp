@@ -41,8 +41,7 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
 
 ShardedAdamW::ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
                            Collective& processes, ExchangeQueue& queue, Shard shard)
-    : parameters_(parameters),
-      processes_(processes),
+    : processes_(processes),
       queue_(queue),
       shard_(shard),
       buckets_(spec, parameters, processes, queue, [this](std::size_t bucket) { give(bucket); }) {

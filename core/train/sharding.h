@@ -39,7 +39,7 @@ std::vector<std::int64_t> shard_counts(std::int64_t begin, std::int64_t elements
 /// from all parameters laid end to end, so that they are equal to an element. Every call is one of all processes.
 class ShardedAdamW final : public SharedGradients {
  public:
-  /// Parameters, of a model of this description, processes and queue are referred to.
+  /// Processes and queue are referred to, and the tensors of the parameters, of a model of this description.
   ShardedAdamW(const ModelSpec& spec, TrainableParameters& parameters, const AdamWOptions& options,
                Collective& processes, ExchangeQueue& queue, Shard shard);
   ~ShardedAdamW() override { queue_.stop(); }
@@ -91,7 +91,6 @@ class ShardedAdamW final : public SharedGradients {
   void share(const BucketLayout& layout);
   at::Tensor whole(const Part& part, const at::Tensor& own) const;
 
-  TrainableParameters& parameters_;
   Collective& processes_;
   ExchangeQueue& queue_;
   Shard shard_;

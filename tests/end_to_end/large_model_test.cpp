@@ -5,6 +5,7 @@
 #include "core/model/family.h"
 #include "core/model/save_in_shards.h"
 #include "tests/support/run_program.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/tiny_models.h"
 
 namespace mla {
@@ -50,9 +51,7 @@ class LargeModel : public testing::Test {
 
 // Both of what is read and of what is made. A quarter is left for what the system and the allocator do not give back.
 TEST_F(LargeModel, IsConvertedInTheMemoryOfALayer) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "sanitizers change time and memory";
-#endif
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers change time and memory";
   const std::int64_t few = write_model(kFewLayers), many = write_model(kManyLayers), more = many - few;
   ASSERT_GT(more, 60'000'000);
   const std::string latent = "--rope high --pairs 8 --low-rank joint_svd --d-kv 64";

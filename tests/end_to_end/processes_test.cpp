@@ -4,6 +4,7 @@
 
 #include "core/store/record.h"
 #include "tests/support/run_program.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/tiny_model_folder.h"
 
 namespace mla {
@@ -133,9 +134,7 @@ TEST_F(Processes, ShardsEqualOneProcess) {
 // 8.4 million parameters: their optimizer states are 67 MB, their gradients 34 MB, which two passes of a process leave
 // whole between them unless they are divided, too.
 TEST_F(Processes, ShardsMakeAProcessSmaller) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "sanitizers change time and memory";
-#endif
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers change time and memory";
   const std::string wide =
       " --set config.hidden_size=256 --set config.intermediate_size=1024 --set config.num_hidden_layers=8 "
       "--set train.steps=2 --set train.sequence_length=16 --set train.batch_rows=1 --set train.accumulation=4 --json "

@@ -13,7 +13,7 @@ TensorMap fisher_information(const Decoder& decoder, const TokenRowList& rows, c
   double count = 0;
   for_row_gradients(decoder, rows, [&](std::int64_t predicted, const TensorMap& gradients) {
     for (const auto& [name, gradient] : gradients) {
-      const auto ends = [&name = name](const std::string& map) { return name.ends_with("." + map); };
+      const auto ends = [&layer_map = name](const std::string& map) { return layer_map.ends_with("." + map); };
       if (std::none_of(maps.begin(), maps.end(), ends)) continue;
       const at::Tensor square = (gradient.to(at::kDouble) / static_cast<double>(predicted)).square();
       at::Tensor& sum = squares[name];

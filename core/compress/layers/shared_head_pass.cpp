@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/fields.h"
 #include "core/compress/layers/head_weights.h"
 #include "core/compress/layers/latent_steps.h"
 #include "core/low_rank/rank_factor.h"

@@ -6,6 +6,7 @@
 
 #include "core/base/file.h"
 #include "tests/analysis/synthetic_records.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mla {
@@ -32,9 +33,7 @@ double seconds_of(const std::string& command) {
 }
 
 TEST(ManyRecords, TablesAndPagesComeInSeconds) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "sanitizers change time and memory";
-#endif
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers change time and memory";
   const test::TemporaryFolder folder;
   const fs::path sweep = folder / "results/sweep";
   test::write_synthetic_records(folder / "results", kDistinct);
@@ -63,6 +62,7 @@ TEST(ManyRecords, TablesAndPagesComeInSeconds) {
 }
 
 TEST(ManyRecords, AnEmptyFolderIsToldAtOnce) {
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers change time";
   const test::TemporaryFolder folder;
   EXPECT_LT(seconds_of("table table1 " + folder.path().string() + " >/dev/null"), kTableSeconds)
       << "the paper's numbers alone";
