@@ -55,7 +55,7 @@ std::map<std::string, std::string_view> zip_entries(const Bytes& file) {
     const std::size_t method = file.number(at + 10, 2), size = file.number(at + 20, 4);
     const std::size_t name_size = file.number(at + 28, 2), local = file.number(at + 42, 4);
     const std::string_view name = file.part(at + 46, name_size);
-    if (method != 0) refuse_torch_file(file.path(), cat("entry ", name, " is compressed"));
+    if (method != 0) refuse_torch_file(file.path(), cat("entry ", brief_text(name), " is compressed"));
     const std::size_t begin = local + 30 + file.number(local + 26, 2) + file.number(local + 28, 2);
     entries[std::string(name.substr(std::min(name.size(), name.find('/') + 1)))] = file.part(begin, size);
     at += 46 + name_size + file.number(at + 30, 2) + file.number(at + 32, 2);
@@ -211,7 +211,7 @@ at::ScalarType stored_type(const std::string& storage, const std::filesystem::pa
   for (const auto& [name, type] : known) {
     if (storage == name) return type;
   }
-  refuse_torch_file(path, cat("its numbers are a ", storage));
+  refuse_torch_file(path, cat("its numbers are a ", brief_text(storage)));
 }
 
 /// Whether all elements of such a view lie among `count`, and are no more than these.
