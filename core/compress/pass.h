@@ -42,6 +42,9 @@ class Pass {
 
   bool needs_calibration() const { return reads_rows() || !requirements().empty(); }
 
+  /// Calibration rows that each layer's attention is trained on, those of all its steps, for estimates of time.
+  virtual std::int64_t trained_rows() const { return 0; }
+
   /// The model after the pass: every shape; what is measured on data (which pairs are kept) stands for as many others.
   /// Throws ConfigError for options that do not fit the model, naming the path the pass was read from.
   virtual ModelSpec plan(const ModelSpec& spec) const = 0;

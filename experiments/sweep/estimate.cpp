@@ -34,12 +34,29 @@ Json without_widths(Json compress) {
   return compress;
 }
 
+/// Multiplications of a token's forward pass in matrix products.
+struct ProductCount {
+  double attention = 0, all = 0;
+};
+ProductCount count_products(const ModelSpec& spec) {
+  ProductCount count{0, static_cast<double>(spec.vocabulary * spec.hidden)};
+  for (const ModelParameter& parameter : model_parameters(spec)) {
+    if (!parameter.is_matrix() || parameter.group == ParameterGroup::kEmbedding ||
+        parameter.group == ParameterGroup::kOutput)
+      continue;
+    const auto own = static_cast<double>(parameter.count());
+    count.all += own;
+    if (parameter.group == ParameterGroup::kAttention) count.attention += own;
+  }
+  return count;
+}
+
 using Surroundings = std::function<TaskSurroundings&(const CellPlan& cell)>;
 
 /// Tokens of a forward pass that a cell's work is as dear as.
 struct CellTokens {
   double measured = 0;  ///< evaluation and calibration; each part that cells share counts once
-  double trained = 0;   ///< training, with the evaluations on its way
+  double trained = 0;   ///< training, of single layers too, with the evaluations on its way
 };
 
 class Counter {
@@ -62,10 +79,23 @@ class Counter {
     if (calibrated && once("calibration", write_fields(options.model), write_fields(*options.calibration))) {
       tokens += static_cast<double>(surroundings_(cell).rows(*options.calibration).tokens());
     }
-    return {tokens, trained(cell)};
+    return {tokens, trained(cell) + fitted(cell)};
   }
 
  private:
+  /// By passes, of each layer's attention alone.
+  double fitted(const CellPlan& cell) {
+    double tokens = 0;
+    for (const PlannedPass& one : cell.passes) {
+      if (one.pass->trained_rows() == 0) continue;
+      const TokenRows& text = surroundings_(cell).rows(*cell.options.calibration);
+      const ProductCount after = count_products(one.after), source = count_products(cell.spec);
+      tokens += kTrainingFactor * after.attention / source.all * static_cast<double>(one.pass->trained_rows()) *
+                static_cast<double>(text.tokens()) / static_cast<double>(text.rows.size());
+    }
+    return tokens;
+  }
+
   double trained(const CellPlan& cell) {
     double tokens = 0;
     for (const StagePlan& stage : cell.stages) {
@@ -116,13 +146,7 @@ double product_rate(const ModelSpec& spec) {
 /// Tokens of a forward pass in a second, if products were all of it.
 double unloaded_rate(const ModelSpec& spec) {
   const c10::InferenceMode inference;
-  double products = 2 * static_cast<double>(spec.vocabulary * spec.hidden);
-  for (const ModelParameter& parameter : model_parameters(spec)) {
-    if (parameter.is_matrix() && parameter.group != ParameterGroup::kEmbedding &&
-        parameter.group != ParameterGroup::kOutput)
-      products += 2 * static_cast<double>(parameter.count());
-  }
-  return product_rate(spec) / products;
+  return product_rate(spec) / (2 * count_products(spec).all);
 }
 
 /// What is written to disk: of each token that is scored its likelihood; of the cell that trains, weights and AdamW's

@@ -16,6 +16,7 @@ class FitLayers final : public Pass {
 
   bool reads_rows() const override { return true; }
   bool reads_source() const override { return true; }
+  std::int64_t trained_rows() const override { return options_.trained_rows(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {
     for (const ModelParameter& parameter : model_parameters(spec)) {

@@ -112,6 +112,7 @@ class Mkla final : public Pass {
 
   bool reads_rows() const override { return true; }
   bool reads_source() const override { return options_.refit || options_.fit || options_.scores; }
+  std::int64_t trained_rows() const override { return options_.fit ? options_.fit->trained_rows() : 0; }
   bool measures_shapes() const override { return options_.pairs.automatic() || shares_budget(); }
 
   ModelSpec plan(const ModelSpec& spec) const override {

@@ -46,6 +46,7 @@ struct LayerFitOptions {
     visit("seed", self.seed, "of the order of rows");
   }
 
+  std::int64_t trained_rows() const { return steps * batch_rows; }
   /// Throws ConfigError for numbers out of their range.
   void validate(const std::string& path) const;
 };

@@ -69,6 +69,16 @@ TEST_F(CheckCommand, MoreWorkCostsMore) {
   EXPECT_GT(seconds("train.steps=30000"), 100 * seconds("train.steps=3"));
 }
 
+TEST_F(CheckCommand, FittedLayersCostWhatTheyAreTrainedOn) {
+  const auto seconds = [&](int steps) {
+    const std::string fitted = cat(R"(compress=[{"name": "mkla", "cached": 8, "fit": {"steps": )", steps, "}}]");
+    return check({"--set", fitted, "--set", "train=null", "--set", "grid={}", "--json"})
+        .json()["cost"]["seconds"]
+        .get<double>();
+  };
+  EXPECT_GT(seconds(20000), 20 * seconds(20));
+}
+
 TEST_F(CheckCommand, MissingFilesAreNamedAllTogether) {
   const auto result =
       check({"--set", "calibration.files=[\"/no/a.txt\"]", "--set", "train.data.files=[\"/no/b.txt\"]"});
