@@ -5,6 +5,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/ops/bfloat16_kernels.h"
 #include "core/ops/products.h"
@@ -13,6 +15,38 @@ namespace mla {
 namespace {
 
 at::Tensor rounded(const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); }
+
+/// Elements, and rows or columns at least, of the larger factor that are held rounded at once: a whole copy of, say, the
+/// logits' gradient would take more memory than activations in bfloat16 save.
+constexpr std::int64_t kRoundedAtOnce = 1 << 18, kSlice = 128;
+
+/// out = a b, or out += a b, of rounded factors.
+void multiply(const at::Tensor& a, const at::Tensor& b, at::Tensor out, bool add) {
+  if (add) {
+    out.addmm_(a, b);
+  } else {
+    at::mm_out(out, a, b);
+  }
+}
+
+/// The same, rounding the factors first, the larger one slice by slice.
+void multiply_rounded(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out, bool add) {
+  const bool by_rows = a.numel() >= b.numel();
+  const std::int64_t dim = by_rows ? 0 : 1;
+  const at::Tensor& larger = by_rows ? a : b;
+  const at::Tensor smaller = rounded(by_rows ? b : a);
+  const std::int64_t size = larger.size(dim), inner = std::max<std::int64_t>(1, larger.size(1 - dim));
+  const std::int64_t step = std::max(kSlice, kRoundedAtOnce / inner);
+  for (std::int64_t begin = 0; begin < size; begin += step) {
+    const std::int64_t count = std::min(step, size - begin);
+    const at::Tensor slice = rounded(larger.narrow(dim, begin, count)), part = out.narrow(dim, begin, count);
+    if (by_rows) {
+      multiply(slice, smaller, part, add);
+    } else {
+      multiply(smaller, slice, part, add);
+    }
+  }
+}
 
 using WideProduct = at::Tensor(const at::Tensor&, const at::Tensor&, at::ScalarType);
 
@@ -44,12 +78,7 @@ void compute(const at::Tensor& a, const at::Tensor& b, at::Tensor out, bool add)
     }
     return;
   }
-  const at::Tensor left = rounded(a.detach()), right = rounded(b.detach());
-  if (add) {
-    out.addmm_(left, right);
-  } else {
-    at::mm_out(out, left, right);
-  }
+  multiply_rounded(a.detach(), b.detach(), out, add);
 }
 
 }  // namespace

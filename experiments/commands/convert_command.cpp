@@ -75,6 +75,8 @@ class Convert final : public Command {
                       "rows of calibration data at most; default: 1024 of a text (--budget: 128), all of a JSON file");
     options.add_count("calibration-length", calibration_length_, 1,
                       "tokens of a calibration row at most; default: 2048 (--budget: 256)");
+    options.flag("calibration-spread", calibration_spread_,
+                 "these rows at even distances over the whole text instead of its first ones");
     options.add("calibration-field", documents_.jsonl_field, "NAME",
                 "the field of each JSON object that holds the text");
     options.flag("skip-bad-lines", documents_.skip_bad_lines,
@@ -281,6 +283,7 @@ class Convert final : public Command {
       data.length = std::min(calibration_length_.value_or(budget_.budget ? kSearchLength : kCalibrationLength),
                              decoder.spec().max_positions);
       data.long_documents = "split";
+      data.spread_rows = calibration_spread_;
       data.max_rows = calibration_rows_.value_or(holds_token_ids(*calibration_) ? 0
                                                  : budget_.budget               ? kSearchRows
                                                                                 : kCalibrationRows);
@@ -362,6 +365,7 @@ class Convert final : public Command {
   BudgetOptions budget_;
   std::vector<std::string> set_;
   std::optional<std::int64_t> calibration_rows_, calibration_length_;
+  bool calibration_spread_ = false;
   DocumentOptions documents_;
 };
 

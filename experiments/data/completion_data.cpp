@@ -129,7 +129,9 @@ std::shared_ptr<const TokenStream> open_completions(const DataOptions& options, 
   CompletionReader reader(options, tokenizer, place);
   std::vector<std::vector<std::int32_t>> documents;
   std::vector<std::vector<std::uint8_t>> scored;
-  const auto full = [&] { return options.max_rows > 0 && std::ssize(documents) >= options.max_rows; };
+  const auto full = [&] {
+    return !options.spread_rows && options.max_rows > 0 && std::ssize(documents) >= options.max_rows;
+  };
   for (const std::string& file : options.files) {
     if (full()) break;
     read_json_lines(file, [&](const Json& row, const std::string& where) {
@@ -144,6 +146,11 @@ std::shared_ptr<const TokenStream> open_completions(const DataOptions& options, 
   if (documents.empty())
     throw DataError(
         cat(join(options.files), ": no prompt with a completion of at least ", options.min_tokens, " tokens"));
+  if (options.spread_rows) {
+    const auto places = spread_places(documents.size(), static_cast<std::size_t>(options.max_rows));
+    documents = items_at(std::move(documents), places);
+    scored = items_at(std::move(scored), places);
+  }
   return std::make_shared<MemoryTokens>(documents, scored);
 }
 

@@ -42,7 +42,10 @@ class RowCollector {
  public:
   RowCollector(const DataOptions& options, std::int64_t vocabulary) : options_(options), vocabulary_(vocabulary) {}
 
-  bool full() const { return options_.max_rows > 0 && std::ssize(result_.rows) >= options_.max_rows; }
+  /// Rows at even distances are chosen when all are there.
+  bool full() const {
+    return !options_.spread_rows && options_.max_rows > 0 && std::ssize(result_.rows) >= options_.max_rows;
+  }
 
   /// `where` names the document in an error.
   void add(std::vector<std::int32_t> document, const std::function<std::string()>& where) {
@@ -67,6 +70,7 @@ class RowCollector {
   }
 
   TokenRows result() && {
+    if (options_.spread_rows) spread();
     if (!whole_) result_.bytes = 0;
     if (!whole_ || !knows_words_) result_.words = 0;
     if (result_.rows.empty()) {
@@ -76,6 +80,12 @@ class RowCollector {
   }
 
  private:
+  void spread() {
+    const auto places = spread_places(result_.rows.size(), static_cast<std::size_t>(options_.max_rows));
+    whole_ = whole_ && places.size() == result_.rows.size();
+    result_.rows = items_at(std::move(result_.rows), places);
+  }
+
   const DataOptions& options_;
   std::int64_t vocabulary_;
   TokenRows result_;
@@ -153,6 +163,20 @@ bool is_large_text(const std::string& file, std::int64_t in_memory) {
 
 }  // namespace
 
+std::vector<std::size_t> spread_places(std::size_t total, std::size_t count) {
+  if (count == 0 || count > total) count = total;
+  std::size_t bits = 0;
+  while ((std::size_t{1} << bits) < count) ++bits;
+  std::vector<std::size_t> places;
+  places.reserve(count);
+  for (std::size_t i = 0; i < std::size_t{1} << bits; ++i) {
+    std::size_t reversed = 0;
+    for (std::size_t bit = 0; bit < bits; ++bit) reversed |= (i >> bit & 1) << (bits - 1 - bit);
+    if (reversed < count) places.push_back(reversed * total / count);
+  }
+  return places;
+}
+
 bool is_token_shard(const std::filesystem::path& file) { return file.extension() == kShardExtension; }
 
 bool holds_token_ids(const std::filesystem::path& file) {
@@ -201,7 +225,7 @@ TokenRows load_rows(const DataOptions& options, const Tokenizer* tokenizer, std:
 
 std::shared_ptr<const TokenStream> open_tokens(const DataOptions& options, const Tokenizer& tokenizer,
                                                std::int64_t vocabulary, int threads, std::int64_t in_memory) {
-  const bool whole = options.length == 0 && options.min_tokens == 0 && options.max_rows == 0;
+  const bool whole = options.length == 0 && options.min_tokens == 0 && options.max_rows == 0 && !options.spread_rows;
   if (!whole) return std::make_shared<MemoryTokens>(load_rows(options, &tokenizer, vocabulary, threads).rows);
   std::vector<std::shared_ptr<const TokenStream>> parts;
   for (const std::string& file : options.files) {

@@ -27,6 +27,7 @@ struct DataOptions {
   std::string long_documents = "cut";
   std::int64_t min_tokens = 0;
   std::int64_t max_rows = 0;
+  bool spread_rows = false;
 
   static constexpr std::array kLeftOut = {LeftOut{"files", "the hash of each file's content stands for it"}};
   template <class Self, class Visitor>
@@ -44,6 +45,9 @@ struct DataOptions {
     visit("long_documents", self.long_documents, "cut: keep the first `length` tokens | split: into several rows");
     visit("min_tokens", self.min_tokens, "rows with fewer tokens are left out");
     visit("max_rows", self.max_rows, "only the first rows; 0: all");
+    visit("spread_rows", self.spread_rows,
+          "max_rows are taken at even distances over all rows, in an order whose beginnings are spread likewise; false: "
+          "the first ones");
   }
   /// Throws ConfigError for no files, no name of the tensors of one that holds tensors, a negative number, or an
   /// unknown rule for long documents.
@@ -55,6 +59,19 @@ bool holds_token_ids(const std::filesystem::path& file);
 
 /// Whether a file is a token shard, by its extension.
 bool is_token_shard(const std::filesystem::path& file);
+
+/// `count` places of `total` (all where there are no more, or with count 0) at even distances, in bit-reversed order: the
+/// first 2^k of them lie at even distances, too, so that whoever reads only some rows has them from everywhere.
+std::vector<std::size_t> spread_places(std::size_t total, std::size_t count);
+
+/// The items at these places, each place at most once, in their order.
+template <class Item>
+std::vector<Item> items_at(std::vector<Item> items, const std::vector<std::size_t>& places) {
+  std::vector<Item> chosen;
+  chosen.reserve(places.size());
+  for (const std::size_t place : places) chosen.push_back(std::move(items[place]));
+  return chosen;
+}
 
 /// The rows that the options describe; `bytes` counts the text of all documents only when none was cut or left out.
 /// `tokenizer` may be null when all files hold ids. Throws DataError for unreadable files, for a shard that was packed

@@ -10,6 +10,7 @@
 #include "core/attention/latent.h"
 #include "tests/support/converted_models.h"
 #include "tests/support/quality_bars.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/shared_data.h"
 
 namespace mla {
@@ -24,6 +25,11 @@ const std::map<std::string, std::set<double>> kSuccessorCells = {{"tinystories-6
 
 class SuccessorBars : public testing::TestWithParam<std::string> {
  protected:
+  void SetUp() override {
+    if (test::kSanitized && GetParam() != "stories260K")
+      GTEST_SKIP() << "the larger model runs the same code, for an hour under a sanitizer";
+  }
+
   Decoder converted(const test::QualityBars& bars, const Json& config, std::size_t rows) const {
     const TokenRowList calibration = bars.calibration(rows);
     const auto pass = test::pass_of(config);

@@ -155,6 +155,20 @@ TEST_F(Convert, CalibratesOnTextAndOnIds) {
   }
 }
 
+TEST_F(Convert, CalibratesOnRowsFromEverywhere) {
+  const auto logits = [&](const char* rows, std::vector<std::string> more) {
+    const auto ids = folder_.write("rows.json", cat(R"({"ids": [)", rows, "]}"));
+    more.insert(more.begin(), {"--method", "mkla", "--cached", "12", "--calibration", ids.string()});
+    const auto result = convert(more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return nll(output());
+  };
+  const char* kAll = "[1, 5, 9, 40, 7, 200], [1, 8, 8, 3, 90, 12], [1, 60, 61, 62, 63, 64], [1, 33, 2, 77, 4, 101]";
+  const Json spread = logits(kAll, {"--calibration-rows", "2", "--calibration-spread"});
+  EXPECT_EQ(spread, logits("[1, 5, 9, 40, 7, 200], [1, 60, 61, 62, 63, 64]", {}));
+  EXPECT_NE(spread, logits(kAll, {"--calibration-rows", "2"}));
+}
+
 TEST_F(Convert, TakesAConfig) {
   const auto config = folder_.write("config.json", R"({"compress": [{"name": "mha2mla",
     "rope": {"name": "explicit", "kept": [1, 3]}, "low_rank": {"name": "joint_svd", "latent": [5, 7]}}]})");
