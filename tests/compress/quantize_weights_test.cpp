@@ -21,7 +21,8 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr double kSamePackedSteps = 2e-5;  // float32 logits, whole and step by step
+/// Of logits, whole and step by step, beside the largest of them.
+constexpr double same_packed_steps(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-13 : 1e-5; }
 
 const Json kEveryLinearMap = {"attention", "feed_forward", "embedding", "output"};
 
@@ -98,14 +99,17 @@ TEST_P(QuantizedModel, ComputesWhatItsDequantizedTwinComputes) {
 
 TEST_P(QuantizedModel, CachedIsUncached) {
   const at::NoGradGuard no_grad;
-  Decoder packed = make(at::kFloat);
-  const at::Tensor whole = packed.forward(ids);
-  packed.prepare_decode();
-  for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
-    const auto found = step_by_step(packed, ids, path);
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      const at::Tensor expected = whole.select(1, 5 + static_cast<std::int64_t>(i));
-      EXPECT_LT(test::largest_difference(found[i], expected), kSamePackedSteps) << i;
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    Decoder packed = make(dtype);
+    const at::Tensor whole = packed.forward(ids);
+    const double bound = same_packed_steps(dtype) * whole.abs().max().item<double>();
+    packed.prepare_decode();
+    for (const DecodePath path : {DecodePath::kAuto, DecodePath::kAbsorbed, DecodePath::kExpanded}) {
+      const auto found = step_by_step(packed, ids, path);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        const at::Tensor expected = whole.select(1, 5 + static_cast<std::int64_t>(i));
+        EXPECT_LT(test::largest_difference(found[i], expected), bound) << dtype << " " << i;
+      }
     }
   }
 }
