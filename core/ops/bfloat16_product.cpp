@@ -16,8 +16,8 @@ namespace {
 
 at::Tensor rounded(const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); }
 
-/// Elements, and rows or columns at least, of the larger factor that are held rounded at once: a whole copy of, say, the
-/// logits' gradient would take more memory than activations in bfloat16 save.
+/// Elements, and rows or columns at least, of the larger factor that are held rounded at once: a whole copy of, say,
+/// the logits' gradient would take more memory than activations in bfloat16 save.
 constexpr std::int64_t kRoundedAtOnce = 1 << 18, kSlice = 128;
 
 /// out = a b, or out += a b, of rounded factors.

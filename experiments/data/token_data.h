@@ -45,9 +45,10 @@ struct DataOptions {
     visit("long_documents", self.long_documents, "cut: keep the first `length` tokens | split: into several rows");
     visit("min_tokens", self.min_tokens, "rows with fewer tokens are left out");
     visit("max_rows", self.max_rows, "only the first rows; 0: all");
-    visit("spread_rows", self.spread_rows,
-          "max_rows are taken at even distances over all rows, in an order whose beginnings are spread likewise; false: "
-          "the first ones");
+    visit(
+        "spread_rows", self.spread_rows,
+        "max_rows are taken at even distances over all rows, in an order whose beginnings are spread likewise; false: "
+        "the first ones");
   }
   /// Throws ConfigError for no files, no name of the tensors of one that holds tensors, a negative number, or an
   /// unknown rule for long documents.
@@ -60,8 +61,8 @@ bool holds_token_ids(const std::filesystem::path& file);
 /// Whether a file is a token shard, by its extension.
 bool is_token_shard(const std::filesystem::path& file);
 
-/// `count` places of `total` (all where there are no more, or with count 0) at even distances, in bit-reversed order: the
-/// first 2^k of them lie at even distances, too, so that whoever reads only some rows has them from everywhere.
+/// `count` places of `total` (all where there are no more, or with count 0) at even distances, in bit-reversed order:
+/// the first 2^k of them lie at even distances, too, so that whoever reads only some rows has them from everywhere.
 std::vector<std::size_t> spread_places(std::size_t total, std::size_t count);
 
 /// The items at these places, each place at most once, in their order.

@@ -33,9 +33,9 @@ struct Shape {
 };
 
 // Whole and broken tiles (14 x 32, 32 x 32), odd `inner`, more than one part of it (512), and single rows and columns.
-const std::vector<Shape> kShapes = {{14, 64, 32},   {64, 96, 64},   {1, 1, 1},      {33, 67, 45},   {100, 640, 100},
-                                    {17, 1033, 31}, {29, 512, 257}, {3, 2049, 500}, {460, 31, 390}, {15, 2, 33},
-                                    {500, 2049, 3}};
+const std::vector<Shape> kShapes = {{14, 64, 32},    {64, 96, 64},   {1, 1, 1},      {33, 67, 45},
+                                    {100, 640, 100}, {17, 1033, 31}, {29, 512, 257}, {3, 2049, 500},
+                                    {460, 31, 390},  {15, 2, 33},    {500, 2049, 3}};
 
 TEST(BFloat16Product, IsTheProductOfWhatWasRoundedWhateverTheStrides) {
   for (const Shape& shape : kShapes) {

@@ -1,5 +1,5 @@
-// The thread sanitizer does not see how the threads of libgomp wait for each other, since libgomp is not compiled for it:
-// whatever a parallel region read or wrote would race with all that comes after. This stands before libgomp's entry
+// The thread sanitizer does not see how the threads of libgomp wait for each other, since libgomp is not compiled for
+// it: whatever a parallel region read or wrote would race with all that comes after. This stands before libgomp's entry
 // into parallel regions and tells the sanitizer that they begin after what came before them, and end before what
 // follows; what threads do to each other within a region is watched as ever.
 #include <dlfcn.h>

@@ -98,7 +98,8 @@ TEST_F(Convert, ToASizeOfTheCache) {
 TEST_F(Convert, ByAMethodAndTheValuesToCache) {
   const auto ids = folder_.write(
       "text.json", R"({"ids": [[1, 5, 9, 40, 7, 200, 33, 12], [1, 8, 8, 3], [1, 9, 2, 4, 4], [1, 30, 11, 6, 90]]})");
-  for (const char* method : {"transmla", "care", "care_full_rope", "svd_llm", "asvd", "palu", "elitekv", "kq_svd", "x_ecomla"}) {
+  for (const char* method :
+       {"transmla", "care", "care_full_rope", "svd_llm", "asvd", "palu", "elitekv", "kq_svd", "x_ecomla"}) {
     const auto result = convert({"--method", method, "--cached", "12", "--calibration", ids.string()});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     const Json report = result.json();
