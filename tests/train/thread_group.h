@@ -28,8 +28,8 @@ constexpr std::chrono::seconds kStep{1};
 /// so that they are the same bits every time.
 class ThreadGroup {
  public:
-  explicit ThreadGroup(std::int64_t size) : given_(static_cast<std::size_t>(size)) {}
-  std::int64_t size() const { return std::ssize(given_); }
+  explicit ThreadGroup(std::int64_t size) : size_(size), given_(static_cast<std::size_t>(size)) {}
+  std::int64_t size() const { return size_; }
 
   struct Outcome {
     std::vector<at::Tensor> given;  ///< by rank; undefined of one that has failed
@@ -57,6 +57,7 @@ class ThreadGroup {
   }
 
  private:
+  const std::int64_t size_;
   std::mutex mutex_;
   std::condition_variable all_here_;
   std::vector<at::Tensor> given_;
